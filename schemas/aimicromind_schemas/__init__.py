@@ -1,0 +1,1 @@
+"""Contract of AiMicromind prediction jobs: message types, routing keys, codec."""

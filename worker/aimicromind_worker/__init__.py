@@ -1,0 +1,1 @@
+"""Relay of AiMicromind prediction jobs through RabbitMQ."""
