@@ -1,0 +1,76 @@
+"""The envelope that every event of a chat has, and the event of no known shape."""
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, StrictStr
+from pydantic.alias_generators import to_camel
+
+from aimicromind_schemas.wire import Count, Quiet, UtcTime, time_text
+
+
+class ChatEvent(Quiet, BaseModel):
+    """One message of a job to its chat.
+
+    The highest `attempt` of a job wins, its `start` replaces what was shown before; the first
+    `end` ends the job. Members of the envelope not named here are skipped.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_alias=True,
+        validate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+    shown: ClassVar = ("job_id", "attempt", "seq", "event")
+
+    job_id: StrictStr
+    """The job this event belongs to."""
+
+    chat_id: StrictStr
+    """The conversation."""
+
+    chatflow_id: StrictStr
+    """The flow that runs."""
+
+    attempt: Count
+    """Counts from 1. 0 only in the `error` and `end` of a job that never ran."""
+
+    seq: Count
+    """Position within the attempt, from 0, without gaps."""
+
+    time: UtcTime
+    """When the worker made the event."""
+
+    event: StrictStr
+    """Name of the event; last word of its routing key, there percent-encoded."""
+
+    data: Any
+    """What the event says; the shape goes by the name."""
+
+    def wire(self) -> dict[str, Any]:
+        """The JSON object of this event, its members in the order of the contract."""
+        return {
+            "jobId": self.job_id,
+            "chatId": self.chat_id,
+            "chatflowId": self.chatflow_id,
+            "attempt": self.attempt,
+            "seq": self.seq,
+            "time": time_text(self.time),
+            "event": self.event,
+            "data": self._wire_data(),
+        }
+
+    def _wire_data(self) -> Any:  # noqa: ANN401 - data goes by the name
+        if isinstance(self.data, BaseModel | tuple):
+            return self.model_dump(include={"data"}, by_alias=True, exclude_unset=True)["data"]
+        return self.data
+
+
+class GenericEvent(ChatEvent):
+    """An event whose name has no class here, or whose data has not the shape expected for it.
+
+    So a flow's own events and those of a newer worker arrive, with their data untouched.
+    """

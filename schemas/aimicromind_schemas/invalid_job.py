@@ -1,0 +1,92 @@
+"""Says what is wrong with a job without quoting it: a job holds prompts and may hold secrets."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic_core import ErrorDetails
+
+_REMEDIES: Final = {
+    "": "send one JSON object in UTF-8",
+    "chatflowId": "name the flow with 1 to 128 of A-Z a-z 0-9 _ -",
+    "question": "send a string that is not empty, or one of form, humanInput, action, uploads",
+    "chatId": "send at most 228 bytes, counted percent-encoded; it defaults to jobId",
+    "jobId": "send 1 to 128 of A-Z a-z 0-9 _ . -",
+    "overrideConfig": "send an object",
+    "streaming": "send true or false, or leave it out",
+    "timeoutSeconds": "send a number of seconds above 0",
+    "expiresAt": "send an RFC 3339 time with its offset, such as 2026-11-22T13:20:00Z",
+    "maxAttempts": "send a whole number from 1",
+    "idempotent": "send true or false, or leave it out",
+    "tags": "send an object whose values are strings, at most 16 KiB as JSON",
+}
+_PLACE: Final = re.compile(r"line \d+ column \d+")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a job."""
+
+    field: str
+    """Name on the wire; empty where the whole body is meant."""
+
+    found: str
+    """The kind of value that was there, never the value."""
+
+    remedy: str
+    """What to send instead."""
+
+
+class InvalidJob(ValueError):
+    """A body that is no job. Its text names fields and kinds of values, and quotes none."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        self.problems = problems
+        details = (f"{it.field or 'body'} ({it.found}): {it.remedy}" for it in problems)
+        super().__init__(f"Not a valid job: {'; '.join(details)}.")
+
+
+def is_absent(value: object) -> bool:
+    """Tell whether a value counts as not sent: null, or an empty string, list or object."""
+    return value is None or (isinstance(value, str | list | tuple | dict) and not value)
+
+
+def body_problem(found: str) -> Problem:
+    """Describe a body that cannot be read at all."""
+    return Problem("", found, _REMEDIES[""])
+
+
+def json_problem(error: ValueError) -> Problem:
+    """Describe a body that is no JSON, with the place of the fault where the parser gives it."""
+    place = _PLACE.search(str(error))
+    return body_problem(f"no readable JSON, {place[0]}" if place else "no readable JSON")
+
+
+def field_problems(errors: list[ErrorDetails], fields: Mapping[str, Any]) -> tuple[Problem, ...]:
+    """Describe each refused field once.
+
+    Args:
+        errors: Pydantic's. One about the job as a whole has the field's name as its type.
+        fields: The job as it was sent.
+    """
+    names = dict.fromkeys(
+        str(error["loc"][0] if error["loc"] else error["type"]) for error in errors
+    )
+    return tuple(Problem(name, _kind(fields.get(name)), _REMEDIES[name]) for name in names)
+
+
+def _kind(value: object) -> str:
+    if is_absent(value):
+        return "missing"
+    match value:
+        case bool():
+            return "boolean"
+        case int() | float():
+            return "number"
+        case str():
+            return f"string of {len(value)} characters"
+        case list():
+            return f"list of {len(value)} items"
+        case _:
+            return "object"

@@ -1,0 +1,34 @@
+"""What every test starts from: a clean environment, and a broker where one is asked for."""
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import pytest_asyncio
+
+from aimicromind_schemas import Names
+from aimicromind_worker.testing import PrivateBroker
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No setting of the machine, and no `.env` of a folder, reaches a test."""
+    for name in os.environ:
+        if name.upper().startswith("AIMICROMIND_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def broker() -> AsyncIterator[PrivateBroker]:
+    """A broker for all tests of the run; each takes names of its own."""
+    async with PrivateBroker() as private:
+        yield private
+
+
+@pytest.fixture
+def names() -> Names:
+    """Names that no other test has."""
+    return Names(f"test-{uuid4().hex[:12]}")

@@ -1,0 +1,6 @@
+"""`python -m aimicromind_worker`."""
+
+from aimicromind_worker.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Open connections to the broker: the first address that answers, under a deadline."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import aio_pika
+from aio_pika.abc import AbstractConnection
+from aiormq.exceptions import (
+    AMQPConnectionError,
+    AuthenticationError,
+    ConnectionNotAllowed,
+    IncompatibleProtocolError,
+    ProbableAuthenticationError,
+)
+from yarl import URL
+
+_CLOSE_TIMEOUT_S = 5.0
+# For each address: TCP, TLS and the AMQP handshake.
+_PATIENCE_S = 5.0
+_REFUSALS = (AuthenticationError, ProbableAuthenticationError, ConnectionNotAllowed)
+
+
+class BrokerUnreachable(ConnectionError):
+    """No broker answered at any of the addresses."""
+
+    def __init__(self, failures: Sequence[str]) -> None:
+        super().__init__(
+            f"no broker answers at {'; '.join(failures)}: start it, or check AIMICROMIND_AMQP_URL"
+        )
+
+
+class BrokerRefused(Exception):
+    """The broker answers and does not let us in; waiting would not help."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(
+            f"the broker at {where} refuses the connection ({reason}): "
+            "check user, password and virtual host in AIMICROMIND_AMQP_URL"
+        )
+
+
+@asynccontextmanager
+async def connect(
+    urls: Sequence[str], name: str, heartbeat: timedelta
+) -> AsyncIterator[AbstractConnection]:
+    """Open a connection and close it at the end.
+
+    Args:
+        urls: Addresses, tried in order.
+        name: What operators see in the broker's list of connections.
+        heartbeat: Interval that is asked for.
+
+    Raises:
+        BrokerUnreachable: No address answered as a broker.
+        BrokerRefused: A broker answered and refused us.
+    """
+    connection = await _first_of(urls, name, heartbeat)
+    try:
+        yield connection
+    finally:
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await connection.close()
+        except (TimeoutError, ConnectionError, AMQPConnectionError):
+            pass
+
+
+async def _first_of(urls: Sequence[str], name: str, heartbeat: timedelta) -> AbstractConnection:
+    failures = []
+    for text in urls:
+        url = URL(text).update_query(heartbeat=int(heartbeat.total_seconds()))
+        where = f"{url.host}:{url.port}"
+        try:
+            async with asyncio.timeout(_PATIENCE_S):
+                return await aio_pika.connect(url, client_properties={"connection_name": name})
+        except _REFUSALS as error:
+            raise BrokerRefused(where, type(error).__name__) from error
+        except TimeoutError:
+            failures.append(f"{where} within {_PATIENCE_S:g} s")
+        except (OSError, AMQPConnectionError, IncompatibleProtocolError) as error:
+            failures.append(f"{where} ({error.args[-1] if error.args else type(error).__name__})")
+    raise BrokerUnreachable(failures)

@@ -1,0 +1,246 @@
+"""RabbitMQ → jobs, as many as there are slots; what becomes of each goes back to the broker.
+
+A job is settled once: acknowledged, parked among the dead, or put on the queue again. When
+to do which is decided in `relay`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import aio_pika
+from aimicromind_schemas import FailureKind, Names
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aiormq.exceptions import AMQPError, DeliveryError
+
+from aimicromind_worker.core.admission import (
+    ATTEMPT_HEADER,
+    CALLS_HEADER,
+    DEADLINE_HEADER,
+    SIDE_EFFECT_HEADER,
+    MessageFacts,
+    moment,
+    trace_context,
+)
+
+Header = str | int | bool
+_TIMEOUT_S = 30.0
+# What the broker itself writes, refuses, copies by, or takes for a cycle (CONTRIBUTING.md).
+_NOT_CARRIED_OVER = ("CC", "BCC", "x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
+_LONGEST_HEADER = 1000
+
+
+class JobsLost(ConnectionError):
+    """The channel that brings the jobs has closed; the broker gives them to another worker."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the jobs channel closed: {reason}")
+
+
+class _Refused(Exception):
+    """The broker does not take the job once more; this copy is still ours."""
+
+
+class Delivery:
+    """One job as the broker delivered it. Settle it once, from one task."""
+
+    def __init__(
+        self, message: AbstractIncomingMessage, outgoing: AbstractChannel, names: Names
+    ) -> None:
+        self._message = message
+        self._outgoing = outgoing
+        self._names = names
+        self.body = message.body
+        self.facts = _facts_of(message)
+
+    async def ack(self) -> None:
+        """Tell the broker that the job is done with."""
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._message.ack()
+        except (AMQPError, TimeoutError) as error:
+            raise JobsLost(type(error).__name__) from error
+
+    async def give_back(self) -> None:
+        """Put the job back where it was; the broker counts that as a delivery."""
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._message.nack(requeue=True)
+        except (AMQPError, TimeoutError) as error:
+            raise JobsLost(type(error).__name__) from error
+
+    async def put_again(self, headers: Mapping[str, Header]) -> None:
+        """Publish the job once more, at the end of the queue, then acknowledge this copy.
+
+        A job without a message_id gets one.
+
+        Where the queue is full, the job goes back as it is: better without what is known
+        of it than not at all.
+
+        Args:
+            headers: What the next worker must know; added to the job's own.
+        """
+        try:
+            await self._publish("", self._names.jobs, headers)
+        except _Refused:
+            await self.give_back()
+        else:
+            await self.ack()
+
+    async def park(self, kind: FailureKind, message: str, attempts: int) -> None:
+        """Publish the job to the dead jobs, then acknowledge it."""
+        await self._publish(
+            self._names.jobs_dead,
+            self._message.routing_key or "",
+            {
+                "x-aimicromind-kind": kind,
+                "x-aimicromind-message": message[:_LONGEST_HEADER],
+                "x-aimicromind-attempts": attempts,
+                "x-aimicromind-failed-at": datetime.now(UTC).isoformat(),
+            },
+        )
+        await self.ack()
+
+    async def _publish(self, exchange: str, key: str, headers: Mapping[str, Header]) -> None:
+        source = self._message
+        kept = {
+            name: value
+            for name, value in source.headers.items()
+            if not name.startswith(_NOT_CARRIED_OVER)
+        }
+        copy = aio_pika.Message(
+            source.body,
+            headers={**kept, **headers},
+            content_type=source.content_type,
+            content_encoding=source.content_encoding,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            priority=source.priority,
+            correlation_id=source.correlation_id,
+            reply_to=source.reply_to,
+            message_id=source.message_id or str(uuid4()),
+            timestamp=source.timestamp,
+            type=source.type,
+            app_id=source.app_id,
+        )
+        target = await self._outgoing.get_exchange(exchange, ensure=False)
+        try:
+            await target.publish(copy, key, mandatory=True, timeout=_TIMEOUT_S)
+        except DeliveryError as error:
+            raise _Refused from error
+        except (AMQPError, TimeoutError) as error:
+            raise JobsLost(f"a job could not be published again: {error}") from error
+
+
+class JobSource:
+    """The jobs as they come. Iterate it from one task."""
+
+    def __init__(self, channel: AbstractChannel, outgoing: AbstractChannel, names: Names) -> None:
+        self._channel = channel
+        self._outgoing = outgoing
+        self._names = names
+        self._arrived: asyncio.Queue[Delivery | JobsLost | None] = asyncio.Queue()
+        self._stopped = False
+        self._consumer_tag: str | None = None
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        consuming: AbstractConnection,
+        publishing: AbstractConnection,
+        names: Names,
+        slots: int,
+    ) -> AsyncIterator["JobSource"]:
+        """Take at most `slots` jobs at a time.
+
+        Args:
+            consuming: The connection that the jobs come by, and are acknowledged by.
+            publishing: The connection that jobs go out by again.
+            names: Where the jobs are.
+            slots: Jobs that may be taken and not yet settled.
+        """
+        async with consuming.channel() as channel, publishing.channel() as outgoing:
+            source = cls(channel, outgoing, names)
+            channel.close_callbacks.add(source._closed)
+            await channel.set_qos(prefetch_count=slots, timeout=_TIMEOUT_S)
+            queue = await channel.get_queue(names.jobs, ensure=False)
+            source._consumer_tag = await queue.consume(source._take, timeout=_TIMEOUT_S)
+            yield source
+
+    async def __aiter__(self) -> AsyncIterator[Delivery]:
+        """Give the jobs in the order in which they come, until `stop`.
+
+        Raises:
+            JobsLost: The channel closed.
+        """
+        while True:
+            arrived = await self._arrived.get()
+            if isinstance(arrived, JobsLost):
+                raise arrived
+            if arrived is None:
+                return
+            yield arrived
+
+    async def stop(self) -> None:
+        """Take no more jobs; those that came after the last one given go back."""
+        if self._stopped or self._consumer_tag is None:
+            return
+        self._stopped = True
+        queue = await self._channel.get_queue(self._names.jobs, ensure=False)
+        try:
+            await queue.cancel(self._consumer_tag, timeout=_TIMEOUT_S)
+        except (AMQPError, TimeoutError) as error:
+            raise JobsLost(type(error).__name__) from error
+        while not self._arrived.empty():
+            arrived = self._arrived.get_nowait()
+            if isinstance(arrived, Delivery):
+                await arrived.give_back()
+        self._arrived.put_nowait(None)
+
+    async def _take(self, message: AbstractIncomingMessage) -> None:
+        delivery = Delivery(message, self._outgoing, self._names)
+        if self._stopped:
+            await delivery.give_back()
+        else:
+            self._arrived.put_nowait(delivery)
+
+    def _closed(self, _: object, error: BaseException | None) -> None:
+        self._arrived.put_nowait(JobsLost(str(error) or type(error).__name__))
+
+
+def _facts_of(message: AbstractIncomingMessage) -> MessageFacts:
+    def text(name: str) -> str | None:
+        value = message.headers.get(name)
+        return value if isinstance(value, str) else None
+
+    def number(name: str) -> int:
+        value = message.headers.get(name)
+        return max(value, 0) if isinstance(value, int) else 0
+
+    return MessageFacts(
+        message_id=message.message_id,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+        redelivered=bool(message.redelivered),
+        deliveries_before=number("x-delivery-count"),
+        expires_at=_expires_at(message),
+        carried_attempt=number(ATTEMPT_HEADER),
+        carried_calls=number(CALLS_HEADER),
+        carried_side_effect=bool(number(SIDE_EFFECT_HEADER)),
+        carried_deadline=moment(text(DEADLINE_HEADER)),
+        trace=trace_context(text("traceparent"), text("tracestate")),
+    )
+
+
+def _expires_at(message: AbstractIncomingMessage) -> datetime | None:
+    """Turn the message's expiration into a time, from its timestamp where it has one."""
+    expiration = message.expiration
+    if not isinstance(expiration, int | float):
+        return None
+    now = datetime.now(UTC)
+    sent = message.timestamp or now
+    return min(sent if sent.tzinfo else sent.replace(tzinfo=UTC), now) + timedelta(
+        seconds=expiration
+    )

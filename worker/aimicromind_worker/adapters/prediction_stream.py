@@ -1,0 +1,297 @@
+"""Job → HTTP → the bytes of the answer; the HTTP library's errors become our own.
+
+The endpoint's habits that shape this file are in docs/endpoint.md.
+"""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from time import monotonic
+
+import aiohttp
+import httpx
+import msgspec
+from httpx_aiohttp import AiohttpTransport
+from typing_extensions import override
+
+from aimicromind_worker.core.errors import (
+    CallFailed,
+    EndpointUnavailable,
+    FrameTooLarge,
+    HeadersOverdue,
+    Misconfigured,
+    StreamCut,
+    TlsRefused,
+)
+from aimicromind_worker.core.exchange import EventStream, PredictionCall, Response, WholeAnswer
+from aimicromind_worker.core.failures import failure_of_status, read_retry_after, unknown_flow
+
+_ERROR_BODY_BYTES = 16 * 1024
+_FLOW_FACTS_LAST = timedelta(minutes=5)
+_FLOWS_REMEMBERED = 1000
+_PREFLIGHT_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where predictions are made, and how to get in.
+
+    Attributes:
+        base_url: Scheme, host and perhaps a path, without a slash at the end.
+        prediction_path: With `{chatflowId}` in it.
+        api_key: Sent as a bearer token; never shown.
+        connect_timeout: For a TCP and TLS connection.
+        first_byte_timeout: For the response headers of a flow that streams.
+        max_answer_bytes: Largest JSON answer.
+        ca_file: Certificates to trust instead of the system's.
+        client_certificate: PEM file with certificate and key.
+    """
+
+    base_url: str
+    prediction_path: str
+    api_key: str | None
+    connect_timeout: timedelta
+    first_byte_timeout: timedelta
+    max_answer_bytes: int
+    ca_file: Path | None = None
+    client_certificate: Path | None = None
+
+    @override
+    def __repr__(self) -> str:
+        return f"Endpoint({self.base_url!r})"
+
+
+class PredictionStream:
+    """Calls the endpoint. One for the process; any number of calls at once."""
+
+    def __init__(self, client: httpx.AsyncClient, endpoint: Endpoint) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._flows: dict[str, tuple[bool, float]] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, endpoint: Endpoint) -> AsyncIterator["PredictionStream"]:
+        """Open the client that all calls share."""
+        context = _tls(endpoint)
+        headers = {"Accept-Encoding": "identity"}
+        if endpoint.api_key:
+            headers["Authorization"] = f"Bearer {endpoint.api_key}"
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=context),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        async with (
+            session,
+            httpx.AsyncClient(
+                transport=AiohttpTransport(client=session),
+                headers=headers,
+                timeout=httpx.Timeout(None, connect=endpoint.connect_timeout.total_seconds()),
+                trust_env=False,
+            ) as client,
+        ):
+            yield cls(client, endpoint)
+
+    async def can_stream(self, chatflow_id: str) -> bool | None:
+        """Ask whether the flow streams; the answer is kept for a few minutes.
+
+        An unknown flow would otherwise hang: asked to stream, the endpoint never answers.
+
+        Returns:
+            None where the endpoint did not say.
+
+        Raises:
+            ChatflowNotFound: The endpoint says that there is no such flow.
+        """
+        streams, expires = self._flows.get(chatflow_id, (False, 0.0))
+        if monotonic() < expires:
+            return streams
+        url = f"{self._endpoint.base_url}/api/v1/chatflows-streaming/{chatflow_id}"
+        try:
+            async with asyncio.timeout(_PREFLIGHT_TIMEOUT_S):
+                response = await self._client.get(url)
+                body = response.content
+        except (TimeoutError, httpx.HTTPError, aiohttp.ClientError, OSError):
+            return None
+        if response.status_code != httpx.codes.OK:
+            missing = unknown_flow(body[:_ERROR_BODY_BYTES].decode(errors="replace"))
+            if missing is not None:
+                raise missing
+            return None
+        try:
+            streams = msgspec.json.decode(body, type=_FlowFacts).isStreaming
+        except msgspec.DecodeError:
+            return None
+        if len(self._flows) >= _FLOWS_REMEMBERED:
+            self._flows.clear()
+        self._flows[chatflow_id] = (streams, monotonic() + _FLOW_FACTS_LAST.total_seconds())
+        return streams
+
+    @asynccontextmanager
+    async def call(self, call: PredictionCall) -> AsyncIterator[Response]:
+        """Make one prediction call. Leaving the context closes its connection.
+
+        Raises:
+            CallFailed: No answer came, or the stream broke off; also from within the context.
+        """
+        path = self._endpoint.prediction_path.replace("{chatflowId}", call.chatflow_id)
+        request = self._client.build_request(
+            "POST",
+            self._endpoint.base_url + path,
+            content=call.body,
+            headers={
+                "Content-Type": "application/json",
+                "Accept": "text/event-stream, application/json",
+                **call.trace,
+            },
+        )
+        response = await self._send(request, streams=call.streams)
+        try:
+            yield await self._read(response)
+        finally:
+            await _close(response)
+
+    async def _send(self, request: httpx.Request, *, streams: bool) -> httpx.Response:
+        limit = self._endpoint.first_byte_timeout
+        try:
+            async with asyncio.timeout(limit.total_seconds() if streams else None):
+                return await self._client.send(request, stream=True)
+        except TimeoutError as error:
+            raise HeadersOverdue(limit) from error
+        except (httpx.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise _failure_before_answer(error) from error
+
+    async def _read(self, response: httpx.Response) -> Response:
+        """Decide by status and Content-Type what came (an HTML page comes with 200, too)."""
+        content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if response.status_code != httpx.codes.OK:
+            text = await self._error_text(response, content_type)
+            raise failure_of_status(
+                response.status_code,
+                text,
+                retry_after=read_retry_after(
+                    response.headers.get("Retry-After"), datetime.now(UTC)
+                ),
+                location_host=_host_of(response),
+            )
+        match content_type:
+            case "text/event-stream":
+                return EventStream(_chunks(response))
+            case "application/json":
+                return WholeAnswer(await self._whole(response))
+            case _:
+                raise Misconfigured(
+                    f"the endpoint answered with {content_type or 'no content type'}",
+                    http_status=response.status_code,
+                )
+
+    async def _whole(self, response: httpx.Response) -> bytes:
+        body = bytearray()
+        async for chunk in _chunks(response):
+            body += chunk
+            if len(body) > self._endpoint.max_answer_bytes:
+                raise FrameTooLarge(self._endpoint.max_answer_bytes)
+        return bytes(body)
+
+    async def _error_text(self, response: httpx.Response, content_type: str) -> str:
+        """Read the beginning of an error's body: its message, where it is JSON."""
+        body = bytearray()
+        try:
+            async with asyncio.timeout(_PREFLIGHT_TIMEOUT_S):
+                async for chunk in _chunks(response):
+                    body += chunk
+                    if len(body) > _ERROR_BODY_BYTES:
+                        break
+        except (TimeoutError, CallFailed):
+            pass
+        if content_type == "text/html" and body.lstrip()[:1] == b"<":
+            return ""
+        try:
+            told = msgspec.json.decode(body, type=_ErrorBody)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return body.decode(errors="replace")
+        return told.message or told.error
+
+
+class _FlowFacts(msgspec.Struct):
+    isStreaming: bool  # noqa: N815 - the endpoint's name
+
+
+class _ErrorBody(msgspec.Struct):
+    message: str = ""
+    error: str = ""
+
+
+async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
+    compressed = response.headers.get("Content-Encoding", "identity") != "identity"
+    chunks = response.aiter_bytes() if compressed else response.aiter_raw()
+    try:
+        async for chunk in chunks:
+            yield chunk
+    except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+        raise StreamCut(_sentence(error)) from error
+
+
+async def _close(response: httpx.Response) -> None:
+    try:
+        await response.aclose()
+    except (httpx.HTTPError, aiohttp.ClientError, OSError, TimeoutError):
+        return
+
+
+def _failure_before_answer(error: Exception) -> CallFailed:
+    """Tell a request that never left from one that the endpoint may have seen.
+
+    httpx-aiohttp gives both a refused connection and a lost one the name ConnectTimeout, so
+    the aiohttp error behind it decides.
+    """
+    cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
+    match cause:
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return TlsRefused(_sentence(cause))
+        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+            return EndpointUnavailable(_sentence(cause), request_sent=False)
+        case aiohttp.InvalidURL() | ValueError():
+            return Misconfigured("the endpoint's address is not a URL")
+        case _:
+            return EndpointUnavailable(f"no response, {_sentence(cause)}")
+
+
+def _sentence(error: BaseException) -> str:
+    """Say what happened without the text of the bytes that came."""
+    if isinstance(error, httpx.HTTPError) and error.__cause__ is not None:
+        error = error.__cause__
+    match error:
+        case aiohttp.ClientConnectorError():
+            reason = error.os_error.strerror or type(error.os_error).__name__
+            return f"cannot connect to {error.host}:{error.port} ({reason})"
+        case aiohttp.ConnectionTimeoutError():
+            return "no connection in time"
+        case aiohttp.ServerDisconnectedError():
+            return "the connection was closed before the response"
+        case aiohttp.ClientPayloadError():
+            return "the connection was closed within the answer"
+        case OSError():
+            return "the connection was reset"
+        case _:
+            return type(error).__name__
+
+
+def _host_of(response: httpx.Response) -> str:
+    location = response.headers.get("Location", "")
+    try:
+        return httpx.URL(location).host
+    except httpx.InvalidURL:
+        return ""
+
+
+def _tls(endpoint: Endpoint) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=endpoint.ca_file)
+    if endpoint.client_certificate is not None:
+        context.load_cert_chain(endpoint.client_certificate)
+    return context

@@ -1,0 +1,221 @@
+"""Declare the exchanges, queues and streams that jobs and events go through, or compare them."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Literal
+
+from aimicromind_schemas import JOURNAL_BINDINGS, Names
+from aio_pika import ExchangeType
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
+
+Argument = str | int
+State = Literal["as expected", "missing", "different"]
+_TIMEOUT_S = 20.0
+# Each look at a parked job counts as a delivery; the broker knows no "unlimited" on 3.10.
+_LOOKS = 1_000_000
+# Deliveries of a job before the broker gives it up, the same on all versions.
+_DELIVERIES = 20
+_JOURNAL_MAX_AGE = "7D"
+_JOURNAL_MAX_BYTES = 2_000_000_000
+# Retention works on whole segments, so a segment must be small beside the limits.
+_SEGMENT_BYTES = 50_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue with its arguments, and the exchanges it is bound to."""
+
+    name: str
+    arguments: Mapping[str, Argument]
+    bindings: Sequence[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All that the worker needs on the broker. Exchanges are durable topic exchanges."""
+
+    exchanges: Sequence[str]
+    queues: Sequence[Queue]
+
+
+@dataclass(frozen=True, slots=True)
+class EventLog:
+    """How much of the event log is kept for those who come late."""
+
+    max_age: timedelta = timedelta(hours=24)
+    max_bytes: int = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a comparison found about one object."""
+
+    name: str
+    kind: Literal["exchange", "queue"]
+    state: State
+    detail: str
+
+
+class TopologyDiffers(Exception):
+    """An object exists on the broker with other arguments than the worker needs."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"{name} exists otherwise than the worker needs it ({reason}): delete it, or set "
+            "AIMICROMIND_PREFIX to names of your own"
+        )
+
+
+class DeclarationRefused(Exception):
+    """The broker's user may not declare an object."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"the broker's user may not declare {name} ({reason}): grant it configure, write "
+            "and read on all names that begin with the prefix"
+        )
+
+
+def topology(names: Names, event_log: EventLog | None) -> Topology:
+    """Say what is needed.
+
+    Args:
+        names: The names, from the prefix.
+        event_log: Its limits; None switches it off.
+    """
+    queues = [
+        Queue(
+            names.jobs_dead,
+            {"x-queue-type": "quorum", "x-delivery-limit": _LOOKS},
+            ((names.jobs_dead, "#"),),
+        ),
+        Queue(names.jobs_reaped, _quorum(_LOOKS, names.jobs_dead), ((names.jobs_reaped, "#"),)),
+        Queue(names.jobs, _quorum(_DELIVERIES, names.jobs_reaped), ((names.jobs, "#"),)),
+        Queue(
+            names.journal,
+            _stream(_JOURNAL_MAX_AGE, _JOURNAL_MAX_BYTES),
+            tuple((names.events, key) for key in JOURNAL_BINDINGS),
+        ),
+    ]
+    if event_log is not None:
+        age = f"{max(1, int(event_log.max_age.total_seconds()))}s"
+        arguments = _stream(age, event_log.max_bytes)
+        queues.append(Queue(names.events_log, arguments, ((names.events, "#"),)))
+    exchanges = (names.events, names.jobs, names.jobs_reaped, names.jobs_dead)
+    return Topology(exchanges, tuple(queues))
+
+
+def _quorum(deliveries: int, dead_letters_to: str) -> Mapping[str, Argument]:
+    return {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": deliveries,
+        "x-overflow": "reject-publish",
+        "x-dead-letter-exchange": dead_letters_to,
+        "x-dead-letter-strategy": "at-least-once",
+    }
+
+
+def _stream(max_age: str, max_bytes: int) -> Mapping[str, Argument]:
+    return {
+        "x-queue-type": "stream",
+        "x-max-age": max_age,
+        "x-max-length-bytes": max_bytes,
+        "x-stream-max-segment-size-bytes": min(_SEGMENT_BYTES, max_bytes),
+    }
+
+
+async def declare(connection: AbstractConnection, wanted: Topology) -> None:
+    """Declare everything; what exists as wanted is left as it is.
+
+    Raises:
+        TopologyDiffers: An object exists with other arguments.
+        DeclarationRefused: The user lacks a permission.
+    """
+    async with connection.channel() as channel:
+        for name in wanted.exchanges:
+            with _named(name):
+                await _declare_exchange(channel, name)
+        for queue in wanted.queues:
+            with _named(queue.name):
+                declared = await _declare_queue(channel, queue)
+                for exchange, key in queue.bindings:
+                    await declared.bind(exchange, key, timeout=_TIMEOUT_S)
+
+
+async def compare(connection: AbstractConnection, wanted: Topology) -> list[Finding]:
+    """Compare what exists with what is wanted; nothing is created.
+
+    Bindings cannot be read over AMQP and are not compared.
+    """
+    findings = []
+    for name in wanted.exchanges:
+        state, detail = await _state(connection, partial(_declare_exchange, name=name))
+        findings.append(Finding(name, "exchange", state, detail))
+    for queue in wanted.queues:
+        state, detail = await _state(connection, partial(_declare_queue, queue=queue))
+        findings.append(Finding(queue.name, "queue", state, detail))
+    return findings
+
+
+async def _state(
+    connection: AbstractConnection, declare_one: Callable[..., Awaitable[object]]
+) -> tuple[State, str]:
+    # The broker closes a channel on which a declaration failed, so each look has its own.
+    try:
+        async with connection.channel() as channel:
+            await declare_one(channel, passive=True)
+        async with connection.channel() as channel:
+            await declare_one(channel)
+    except ChannelNotFoundEntity:
+        return "missing", ""
+    except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
+        return "different", _reason(error)
+    return "as expected", ""
+
+
+async def _declare_exchange(
+    channel: AbstractChannel, name: str, *, passive: bool = False
+) -> AbstractExchange:
+    return await channel.declare_exchange(
+        name, ExchangeType.TOPIC, durable=True, passive=passive, timeout=_TIMEOUT_S
+    )
+
+
+async def _declare_queue(
+    channel: AbstractChannel, queue: Queue, *, passive: bool = False
+) -> AbstractQueue:
+    return await channel.declare_queue(
+        queue.name,
+        durable=True,
+        passive=passive,
+        arguments=dict(queue.arguments),
+        timeout=_TIMEOUT_S,
+    )
+
+
+@contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Turn the broker's refusals into errors that name the object and the remedy."""
+    try:
+        yield
+    except ChannelPreconditionFailed as error:
+        raise TopologyDiffers(name, _reason(error)) from error
+    except ChannelAccessRefused as error:
+        raise DeclarationRefused(name, _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+async def remove(connection: AbstractConnection, unwanted: Topology) -> None:
+    """Delete everything, with what is in it."""
+    async with connection.channel() as channel:
+        for queue in unwanted.queues:
+            await channel.queue_delete(queue.name, timeout=_TIMEOUT_S)
+        for name in unwanted.exchanges:
+            await channel.exchange_delete(name, timeout=_TIMEOUT_S)

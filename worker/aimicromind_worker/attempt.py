@@ -1,0 +1,163 @@
+"""One attempt of a job: what it publishes, numbered from 0, on a lane and a clock of its own."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from aimicromind_worker.core.admission import Ticket
+from aimicromind_worker.core.answer import Answer
+from aimicromind_worker.core.errors import AttemptOverdue, StreamCut
+from aimicromind_worker.core.exchange import Address, EventStream, Response, WholeAnswer
+from aimicromind_worker.core.frames import EndpointEvent, read_frame
+from aimicromind_worker.core.json_answer import events_of
+from aimicromind_worker.core.numbering import NumberedEvent, Numbering
+from aimicromind_worker.core.request import expected_question
+from aimicromind_worker.core.sse import SseDecoder
+from aimicromind_worker.idle_watch import IdleWatch, Watched
+
+
+class EventLane(Protocol):
+    """The way of one attempt's events to the broker, in order."""
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait for `room` before the next event."""
+
+    async def room(self) -> None:
+        """Wait until another event may be published."""
+
+    def publish(self, event: NumberedEvent) -> None:
+        """Send one event on its way."""
+
+    async def confirmed(self) -> None:
+        """Wait until the broker has answered for all of them."""
+
+
+class EventSink(Protocol):
+    """The broker, as events need it."""
+
+    def lane(self, address: Address) -> EventLane:
+        """Open a lane for one attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a job may take; a job can only lower what it names itself.
+
+    Attributes:
+        max_calls: Calls begun.
+        attempt_timeout: One attempt, its silent calls included.
+        max_frame_bytes: One frame of the endpoint.
+        max_answer_bytes: The text of one answer.
+        shares_chat_id: Whether calls use the conversation's chatId instead of one of their own.
+    """
+
+    max_calls: int
+    attempt_timeout: timedelta
+    max_frame_bytes: int
+    max_answer_bytes: int
+    shares_chat_id: bool = False
+
+
+class Attempt:
+    """One attempt. Use it from the job's task only.
+
+    Attributes:
+        number: Counting from 1; 0 for the ending of a job that was never run.
+        calls: Calls begun within it.
+        answer: What it has shown.
+    """
+
+    def __init__(self, ticket: Ticket, number: int, sink: EventSink, limits: Limits) -> None:
+        job = ticket.job
+        self.number = number
+        self.calls = 0
+        self.answer = Answer(
+            ticket.chat_id,
+            expected_question(job),
+            job.tags or {},
+            redelivered=ticket.facts.redelivered,
+            max_answer_bytes=limits.max_answer_bytes,
+        )
+        longest_s = limits.attempt_timeout.total_seconds()
+        self._timeout = timedelta(seconds=min(job.timeout_seconds or longest_s, longest_s))
+        self._ends_at = time.monotonic() + self._timeout.total_seconds()
+        self._max_frame_bytes = limits.max_frame_bytes
+        self._numbering = Numbering(ticket.job_id, ticket.chat_id, job.chatflow_id, number)
+        self._lane = sink.lane(
+            Address(
+                chat_id=ticket.chat_id,
+                chatflow_id=job.chatflow_id,
+                attempt=number,
+                correlation_id=ticket.facts.correlation_id or ticket.job_id,
+                reply_to=ticket.facts.reply_to,
+                traceparent=ticket.facts.trace.get("traceparent"),
+            )
+        )
+
+    @property
+    def next_seq(self) -> int:
+        """The number that the next event gets, which is how many there were."""
+        return self._numbering.next_seq
+
+    def publish(self, event: EndpointEvent) -> None:
+        """Number an event and send it on its way."""
+        self._lane.publish(self._numbering.stamp(event, time.time()))
+
+    async def confirmed(self) -> None:
+        """Wait until the broker has answered for every event of the attempt."""
+        await self._lane.confirmed()
+
+    @asynccontextmanager
+    async def deadline(self) -> AsyncIterator[None]:
+        """Hold the body to what is left of the attempt's time.
+
+        Raises:
+            AttemptOverdue: Nothing is left.
+        """
+        scope = asyncio.timeout(self._ends_at - time.monotonic())
+        try:
+            async with scope:
+                yield
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise AttemptOverdue(self._timeout) from error
+
+    async def show(self, response: Response, idle_watch: IdleWatch) -> None:
+        """Publish what a response brings, as it comes, up to the endpoint's own ending.
+
+        Raises:
+            CallFailed: The endpoint did not end it after a success.
+        """
+        match response:
+            case EventStream(chunks):
+                async with idle_watch.watch() as watched:
+                    await self._show_stream(chunks, watched)
+            case WholeAnswer(body):
+                for event in events_of(body):
+                    self._show(event)
+
+    async def _show_stream(self, chunks: AsyncIterator[bytes], watched: Watched) -> None:
+        decoder = SseDecoder(self._max_frame_bytes)
+        async for chunk in chunks:
+            frames = decoder.feed(chunk)
+            if frames:
+                watched.progressed()
+            for frame in frames:
+                self._show(read_frame(frame))
+                if self.answer.complete:
+                    return
+            if self._lane.full:
+                watched.paused()
+                await self._lane.room()
+                watched.progressed()
+        raise StreamCut("it ended before the endpoint ended it")
+
+    def _show(self, event: EndpointEvent) -> None:
+        for published in self.answer.follow(event):
+            self.publish(published)

@@ -1,0 +1,197 @@
+"""Message → an admitted job: who it is, where its events go, what is left of its time."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import sha256
+from uuid import UUID, uuid5
+
+from aimicromind_schemas import (
+    FailureKind,
+    InvalidJob,
+    Names,
+    PredictionJob,
+    chat_fits,
+    is_job_id,
+    readable_ids,
+)
+
+from aimicromind_worker.core.errors import quoted
+
+_NAMELESS_JOBS = UUID("8d0b6d5c-2f0e-5c53-b1d4-6f2f5a4b7f10")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
+_LONGEST_READ_BYTES = 16 * 1024 * 1024
+
+ATTEMPT_HEADER = "x-aimicromind-attempt"
+CALLS_HEADER = "x-aimicromind-calls"
+SIDE_EFFECT_HEADER = "x-aimicromind-side-effect"
+DEADLINE_HEADER = "x-aimicromind-deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFacts:
+    """What the message says beside its body.
+
+    Attributes:
+        message_id: AMQP property.
+        correlation_id: AMQP property.
+        reply_to: AMQP property.
+        redelivered: Whether the broker delivered this message before.
+        deliveries_before: How often, as far as the broker counts.
+        expires_at: End of the message's own expiration.
+        carried_attempt: Highest attempt of workers that put the job on the queue again.
+        carried_calls: Calls that those workers began.
+        carried_side_effect: Whether a tool or action ran at one of them.
+        carried_deadline: The deadline that the first of them set.
+        trace: W3C trace context, see `trace_context`.
+    """
+
+    message_id: str | None = None
+    correlation_id: str | None = None
+    reply_to: str | None = None
+    redelivered: bool = False
+    deliveries_before: int = 0
+    expires_at: datetime | None = None
+    carried_attempt: int = 0
+    carried_calls: int = 0
+    carried_side_effect: bool = False
+    carried_deadline: datetime | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """An admitted job.
+
+    Attributes:
+        job: As the producer wrote it.
+        job_id: Its own, else the message_id.
+        chat_id: Its own, else the job_id.
+        attempts_before: Highest attempt that may have published.
+        deadline: When it expires.
+        facts: What the message says.
+    """
+
+    job: PredictionJob
+    job_id: str
+    chat_id: str
+    attempts_before: int
+    deadline: datetime
+    facts: MessageFacts
+
+    @property
+    def was_called(self) -> bool:
+        """Whether the endpoint may already have had a request for this job."""
+        return self.facts.carried_calls > 0 or self.facts.deliveries_before > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """A job with neither jobId nor message_id; it needs one to be told from its copies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A job that cannot be run, whoever tries.
+
+    Attributes:
+        kind: Why, in public words.
+        message: What is wrong and what to do, without any value of the job.
+        chat_id: Whom to tell, None where it could not be read.
+        job_id: As read, else made of the body, so that a copy has the same.
+    """
+
+    kind: FailureKind
+    message: str
+    chat_id: str | None
+    job_id: str
+
+
+Admission = Ticket | Unnamed | Rejected
+
+
+def admit(
+    body: bytes,
+    facts: MessageFacts,
+    names: Names,
+    now: datetime,
+    lifetime: timedelta,
+    max_job_bytes: int,
+) -> Admission:
+    """Say what a message is.
+
+    Args:
+        body: The message body.
+        facts: What else the message says.
+        names: Our own queues, which must not get copies of events.
+        now: Aware.
+        lifetime: Longest life of a job, from the moment a worker first has it.
+        max_job_bytes: Largest body.
+    """
+    if len(body) > max_job_bytes:
+        return _rejected(
+            FailureKind.TOO_LARGE, f"the job is longer than {max_job_bytes} bytes", body, facts
+        )
+    try:
+        job = PredictionJob.decode(body)
+    except InvalidJob as error:
+        return _rejected(FailureKind.INVALID_JOB, str(error), body, facts)
+    job_id = job.job_id or facts.message_id
+    if not job_id:
+        return Unnamed()
+    if not is_job_id(job_id):
+        message = "message_id is no jobId: use letters, digits, '_', '.' and '-', at most 128"
+        return _rejected(FailureKind.INVALID_JOB, message, body, facts)
+    chat_id = job.chat_id or job_id
+    if not chat_fits(chat_id):
+        message = "message_id stands in for chatId and is too long for routing keys: set chatId"
+        return _rejected(FailureKind.INVALID_JOB, message, body, facts)
+    if facts.reply_to and facts.reply_to.startswith(f"{names.prefix}."):
+        message = "reply_to names a queue of the worker itself: use a queue of your own"
+        return _rejected(FailureKind.INVALID_JOB, message, body, facts)
+    return Ticket(
+        job=job,
+        job_id=job_id,
+        chat_id=chat_id,
+        attempts_before=max(facts.carried_attempt, facts.deliveries_before, int(facts.redelivered)),
+        deadline=_deadline(job, facts, now + lifetime),
+        facts=facts,
+    )
+
+
+def trace_context(traceparent: str | None, tracestate: str | None) -> dict[str, str]:
+    """Keep the headers that are a W3C trace context; what is none must not travel on."""
+    if traceparent is None or not _TRACEPARENT.fullmatch(traceparent):
+        return {}
+    if tracestate is None or not _TRACESTATE.fullmatch(tracestate):
+        return {"traceparent": traceparent}
+    return {"traceparent": traceparent, "tracestate": tracestate}
+
+
+def moment(text: str | None) -> datetime | None:
+    """Read a time that a worker wrote into a header; None for anything else."""
+    try:
+        read = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return read if read.tzinfo is not None else None
+
+
+def _deadline(job: PredictionJob, facts: MessageFacts, latest: datetime) -> datetime:
+    ends = [latest]
+    if job.expires_at is not None:
+        ends.append(job.expires_at)
+    if facts.expires_at is not None:
+        ends.append(facts.expires_at)
+    if facts.carried_deadline is not None:
+        ends.append(facts.carried_deadline)
+    return min(ends)
+
+
+def _rejected(kind: FailureKind, message: str, body: bytes, facts: MessageFacts) -> Rejected:
+    chat_id, job_id = readable_ids(body) if len(body) <= _LONGEST_READ_BYTES else (None, None)
+    named = facts.message_id if is_job_id(facts.message_id or "") else None
+    job_id = job_id or named or str(uuid5(_NAMELESS_JOBS, sha256(body).hexdigest()))
+    return Rejected(kind, quoted(message), chat_id, job_id)

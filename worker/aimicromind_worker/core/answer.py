@@ -1,0 +1,145 @@
+"""Follow what one attempt shows: which events to publish, and how the endpoint's ending counts."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+from aimicromind_schemas import EVENT_NAMES, OUTPUT_EVENTS, SIDE_EFFECT_EVENTS, RoutingKeyTooLong
+from aimicromind_schemas.routing import routing_key
+
+from aimicromind_worker.core.errors import AnswerTooLarge, NoAnswer, StreamMixed
+from aimicromind_worker.core.failures import failure_of_text
+from aimicromind_worker.core.frames import EndpointEvent, wrapped
+
+_WORKER_EVENTS = frozenset({"retry", "other"})
+_NOTHING = (b"null", b"[]", b"{}", b'""')
+
+
+class _Metadata(msgspec.Struct):
+    question: str | None = None
+
+
+_metadata = msgspec.json.Decoder(_Metadata).decode
+
+
+class Answer:
+    """What one attempt has shown. Feed it from one task, each event once, in order.
+
+    Attributes:
+        shown: True once anything was published, `start` included.
+        output: True once the attempt showed what a second call would repeat to the reader.
+        side_effect: True once a tool or action ran, which a second call could run again.
+        complete: True once the endpoint ended the stream after a success.
+    """
+
+    def __init__(
+        self,
+        chat_id: str,
+        question: str | None,
+        tags: Mapping[str, str],
+        *,
+        redelivered: bool,
+        max_answer_bytes: int,
+    ) -> None:
+        """Expect an answer.
+
+        Args:
+            chat_id: The chat whose keys the event names must fit.
+            question: What the endpoint's metadata must speak of, None where it may differ.
+            tags: The job's tags, echoed in `start`.
+            redelivered: Whether the broker delivered this job before.
+            max_answer_bytes: Limit of the answer's text, as JSON without its quotes.
+        """
+        self.shown = False
+        self.output = False
+        self.side_effect = False
+        self.complete = False
+        self._chat_id = chat_id
+        self._question = question.strip() if question else None
+        self._start = {"tags": tags, "redelivered": redelivered}
+        self._limit = max_answer_bytes
+        self._text = bytearray()
+        self._succeeded = False
+
+    @property
+    def text(self) -> bytes:
+        """The tokens so far, joined, as a JSON string."""
+        return b'"%b"' % bytes(self._text)
+
+    def begin_call(self) -> None:
+        """Expect a new call's stream within the same attempt."""
+        self._succeeded = False
+
+    def follow(self, event: EndpointEvent) -> Iterable[EndpointEvent]:
+        """Say what to publish for the endpoint's next event.
+
+        Raises:
+            CallFailed: The event is an error, an ending without an answer, another run's
+                ending, or more text than the limit.
+        """
+        name = event.name
+        if name == "token" and self.shown:
+            self._take_token(event.data)
+            return (event,)
+        if name == "end":
+            return self._take_end()
+        if name == "error":
+            raise failure_of_text(_plain_text(event.data))
+        published = self._published(event)
+        if self.shown:
+            return published
+        self.shown = True
+        return (self._started(event), *published)
+
+    def _published(self, event: EndpointEvent) -> tuple[EndpointEvent, ...]:
+        name = event.name
+        if name == "start":
+            return ()
+        if name == "token":
+            self._take_token(event.data)
+        elif name == "metadata":
+            self._check_question(event.data)
+            self._succeeded = True
+        elif name in _WORKER_EVENTS or not self._fits(name):
+            return (wrapped(name, event.data),)
+        elif event.data not in _NOTHING:
+            self.output = self.output or name in OUTPUT_EVENTS
+            self.side_effect = self.side_effect or name in SIDE_EFFECT_EVENTS
+        return (event,)
+
+    def _started(self, first: EndpointEvent) -> EndpointEvent:
+        upstream = msgspec.Raw(first.data if first.name == "start" else b"null")
+        return EndpointEvent("start", msgspec.json.encode({**self._start, "upstream": upstream}))
+
+    def _take_token(self, data: bytes) -> None:
+        self.output = True
+        self._text += data[1:-1]
+        if len(self._text) > self._limit:
+            raise AnswerTooLarge(self._limit)
+
+    def _take_end(self) -> tuple[EndpointEvent, ...]:
+        # The endpoint ends failed streams the same way; only metadata tells a success.
+        if not self._succeeded:
+            raise NoAnswer
+        self.complete = True
+        return ()
+
+    def _check_question(self, data: bytes) -> None:
+        try:
+            question = _metadata(data).question
+        except msgspec.DecodeError:
+            return
+        if self._question and question is not None and question.strip() != self._question:
+            raise StreamMixed
+
+    def _fits(self, name: str) -> bool:
+        if name in EVENT_NAMES:
+            return True
+        try:
+            return bool(name and routing_key(self._chat_id, name))
+        except RoutingKeyTooLong:
+            return False
+
+
+def _plain_text(data: bytes) -> str:
+    value = msgspec.json.decode(data)
+    return value if isinstance(value, str) else data.decode()

@@ -1,0 +1,266 @@
+"""What can go wrong with a call, as one tree whose branches say whether another call would help.
+
+    CallFailed
+    ├── Passing      another call may well succeed
+    ├── Doubtful     nobody knows: worth one more call, and only before output
+    └── Lasting      the same call would fail the same way
+
+Every leaf knows its public kind and writes its own sentence from facts. A sentence may hold
+what the endpoint said about the error; it never holds the question, the answer or a key.
+"""
+
+from datetime import timedelta
+from typing import ClassVar
+
+from aimicromind_schemas import FailureKind
+
+_LONGEST_QUOTE = 1000
+
+
+def quoted(text: str) -> str:
+    """Shorten what the endpoint said to what fits in a message and a header."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…"
+
+
+class CallFailed(Exception):
+    """One call to the endpoint did not give an answer.
+
+    Attributes:
+        kind: The public kind, as `error` and `retry` events carry it.
+        http_status: The status of the response, where there was one that mattered.
+        retry_after: How long the endpoint asked to be left alone.
+        request_sent: False where the endpoint cannot have seen the request.
+    """
+
+    kind: ClassVar[FailureKind]
+    http_status: int | None = None
+    retry_after: timedelta | None = None
+    request_sent: bool = True
+
+
+class Passing(CallFailed):
+    """Another call may well succeed."""
+
+
+class Doubtful(CallFailed):
+    """Nobody knows whether another call would succeed."""
+
+
+class Lasting(CallFailed):
+    """The same call would fail the same way."""
+
+
+class EndpointUnavailable(Passing):
+    """The endpoint could not be reached, or said that it is overloaded."""
+
+    kind = FailureKind.ENDPOINT_UNAVAILABLE
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        http_status: int | None = None,
+        retry_after: timedelta | None = None,
+        request_sent: bool = True,
+    ) -> None:
+        super().__init__(f"the endpoint is unavailable: {quoted(reason)}")
+        self.http_status = http_status
+        self.retry_after = retry_after
+        self.request_sent = request_sent
+
+
+class RateLimited(Passing):
+    """The endpoint, or the model behind it, has had too many requests."""
+
+    kind = FailureKind.RATE_LIMITED
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        http_status: int | None = None,
+        retry_after: timedelta | None = None,
+    ) -> None:
+        super().__init__(f"too many requests: {quoted(reason)}")
+        self.http_status = http_status
+        self.retry_after = retry_after
+
+
+class HeadersOverdue(Passing):
+    """The endpoint took the request and sent no response headers in time."""
+
+    kind = FailureKind.TIMEOUT
+
+    def __init__(self, limit: timedelta) -> None:
+        super().__init__(f"no response from the endpoint within {limit.total_seconds():g} s")
+
+
+class AttemptOverdue(Passing):
+    """The attempt's time ran out before the endpoint ended the stream."""
+
+    kind = FailureKind.TIMEOUT
+
+    def __init__(self, limit: timedelta) -> None:
+        super().__init__(f"the answer was not complete within {limit.total_seconds():g} s")
+
+
+class StreamCut(Passing):
+    """The stream stopped, or stopped making sense, before the endpoint ended it."""
+
+    kind = FailureKind.STREAM_CUT
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the stream was cut: {quoted(reason)}")
+
+
+class StreamStalled(Passing):
+    """The connection stayed open and no frame came."""
+
+    kind = FailureKind.STREAM_STALLED
+
+    def __init__(self, limit: timedelta) -> None:
+        super().__init__(f"no frame from the endpoint for {limit.total_seconds():g} s")
+
+
+class StreamMixed(Passing):
+    """The ending speaks of another question, so it is another run's ending."""
+
+    kind = FailureKind.STREAM_MIXED
+
+    def __init__(self) -> None:
+        super().__init__("the stream was ended by the metadata of another question")
+
+
+class NoAnswer(Passing):
+    """The endpoint ended the stream and had neither answered nor named an error."""
+
+    kind = FailureKind.NO_ANSWER
+
+    def __init__(self) -> None:
+        super().__init__("the endpoint ended the stream without an answer")
+
+
+class EndpointError(Doubtful):
+    """The endpoint named an error that no rule knows."""
+
+    kind = FailureKind.ENDPOINT_ERROR
+
+    def __init__(self, reason: str, *, http_status: int | None = None) -> None:
+        super().__init__(f"the endpoint reported an error: {quoted(reason)}")
+        self.http_status = http_status
+
+
+class RunAborted(Lasting):
+    """Somebody stopped the run at the endpoint."""
+
+    kind = FailureKind.ENDPOINT_ERROR
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the run was aborted at the endpoint: {quoted(reason)}")
+
+
+class Unauthorized(Lasting):
+    """The endpoint, or the model behind it, refused the key."""
+
+    kind = FailureKind.UNAUTHORIZED
+
+    def __init__(self, reason: str, *, http_status: int | None = None) -> None:
+        super().__init__(f"the key was refused: {quoted(reason)}")
+        self.http_status = http_status
+
+
+class Forbidden(Lasting):
+    """The endpoint does not let this caller use the flow."""
+
+    kind = FailureKind.FORBIDDEN
+
+    def __init__(self, reason: str, *, http_status: int | None = None) -> None:
+        super().__init__(f"the endpoint forbids this call: {quoted(reason)}")
+        self.http_status = http_status
+
+
+class ChatflowNotFound(Lasting):
+    """The endpoint has no such flow."""
+
+    kind = FailureKind.CHATFLOW_NOT_FOUND
+
+    def __init__(self, chatflow_id: str, *, http_status: int | None = None) -> None:
+        super().__init__(f"the endpoint has no flow {chatflow_id}")
+        self.http_status = http_status
+
+
+class BadRequest(Lasting):
+    """The endpoint, or the model behind it, does not accept what the job asks."""
+
+    kind = FailureKind.BAD_REQUEST
+
+    def __init__(self, reason: str, *, http_status: int | None = None) -> None:
+        super().__init__(f"the request was not accepted: {quoted(reason)}")
+        self.http_status = http_status
+
+
+class Misconfigured(Lasting):
+    """What answered is not the prediction endpoint."""
+
+    kind = FailureKind.CONFIGURATION
+
+    def __init__(self, reason: str, *, http_status: int | None = None) -> None:
+        super().__init__(
+            f"{quoted(reason)}: check AIMICROMIND_BASE_URL and AIMICROMIND_PREDICTION_PATH"
+        )
+        self.http_status = http_status
+
+
+class TlsRefused(Lasting):
+    """The endpoint's certificate, or ours, was not accepted."""
+
+    kind = FailureKind.TLS_ERROR
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no TLS connection to the endpoint: {quoted(reason)}")
+        self.request_sent = False
+
+
+class RedirectRefused(Lasting):
+    """The endpoint sent us elsewhere; the key must not travel."""
+
+    kind = FailureKind.REDIRECT_REFUSED
+
+    def __init__(self, host: str, *, http_status: int) -> None:
+        super().__init__(
+            f"the endpoint redirects to {host}; set AIMICROMIND_BASE_URL to where it really is"
+        )
+        self.http_status = http_status
+
+
+class FrameTooLarge(Lasting):
+    """One frame is longer than a message may be."""
+
+    kind = FailureKind.TOO_LARGE
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"a frame is longer than {limit_bytes} bytes (AIMICROMIND_MAX_FRAME_BYTES)"
+        )
+
+
+class AnswerTooLarge(Lasting):
+    """The answer's text is longer than its `end` may carry."""
+
+    kind = FailureKind.TOO_LARGE
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"the answer is longer than {limit_bytes} bytes (AIMICROMIND_MAX_ANSWER_BYTES)"
+        )
+
+
+class RequestTooLarge(Lasting):
+    """The endpoint takes no request of this size."""
+
+    kind = FailureKind.TOO_LARGE
+
+    def __init__(self) -> None:
+        super().__init__("the endpoint does not take a request of this size")
+        self.http_status = 413

@@ -1,0 +1,62 @@
+"""Values that pass between the flow and its adapters."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the events of one attempt go, and what all of them carry.
+
+    Attributes:
+        chat_id: Names the routing keys.
+        chatflow_id: Header `chatflowId`.
+        attempt: Header `attempt`.
+        correlation_id: The job's, else its jobId; at most 255 bytes.
+        reply_to: Queue that gets a copy of each event.
+        traceparent: W3C trace context of the job.
+    """
+
+    chat_id: str
+    chatflow_id: str
+    attempt: int
+    correlation_id: str
+    reply_to: str | None = None
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionCall:
+    """One request to the endpoint.
+
+    Attributes:
+        chatflow_id: The flow.
+        endpoint_chat_id: The chatId of this call alone.
+        body: The request, JSON.
+        streams: Whether the flow is taken to stream; one that cannot sends its response
+            headers last.
+        trace: Headers `traceparent` and `tracestate` to pass on.
+    """
+
+    chatflow_id: str
+    endpoint_chat_id: str
+    body: bytes = field(repr=False)
+    streams: bool
+    trace: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class EventStream:
+    """An answer that comes as server-sent events, in chunks cut anywhere."""
+
+    chunks: AsyncIterator[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class WholeAnswer:
+    """The JSON answer of a flow that cannot stream."""
+
+    body: bytes = field(repr=False)
+
+
+Response = EventStream | WholeAnswer

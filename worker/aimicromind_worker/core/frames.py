@@ -1,0 +1,103 @@
+"""Frame → endpoint event: its name and its data as JSON, from either wire form.
+
+The endpoint writes `data:{"event":NAME,"data":DATA}`; its public documentation also shows
+`event: NAME` with plain data. What an event does to the answer is left to `answer`.
+"""
+
+import json
+import re
+
+import msgspec
+
+from aimicromind_worker.core.errors import StreamCut
+from aimicromind_worker.core.sse import Frame
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_PLAIN_TEXT = frozenset({"token", "error", "start", "thinking"})
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class EndpointEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event of the endpoint.
+
+    Attributes:
+        name: As the endpoint wrote it; any name is possible.
+        data: JSON in valid UTF-8, byte for byte as the endpoint wrote it wherever it can be.
+        duration: JSON of the member that a `thinking` event has beside its data, else empty.
+    """
+
+    name: str
+    data: bytes
+    duration: bytes = b""
+
+
+class _Envelope(msgspec.Struct):
+    event: str
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    duration: msgspec.Raw = msgspec.Raw(b"")
+
+
+_envelope = msgspec.json.Decoder(_Envelope).decode
+_string = msgspec.json.Decoder(str).decode
+
+
+def read_frame(frame: Frame) -> EndpointEvent:
+    """Read one frame. A `token` has a JSON string as data, always.
+
+    Raises:
+        StreamCut: The frame is neither of the two wire forms; what it said is lost, so the
+            answer cannot be whole.
+    """
+    if frame.event not in {b"", b"message"}:
+        return _plain(frame)
+    try:
+        envelope = _envelope(frame.data)
+        if envelope.event == "token":
+            _string(envelope.data)
+            return EndpointEvent("token", bytes(envelope.data))
+        data = bytes(envelope.data)
+        data.decode()
+        return EndpointEvent(envelope.event, data, bytes(envelope.duration))
+    except _UNREADABLE:
+        return _repaired(frame.data)
+
+
+def wrapped(name: str, data: bytes) -> EndpointEvent:
+    """Give an event that may not keep its own name the name `other`."""
+    return EndpointEvent("other", b'{"name":%b,"data":%b}' % (msgspec.json.encode(name), data))
+
+
+def _plain(frame: Frame) -> EndpointEvent:
+    """Read the form `event: NAME`, whose data is text, or JSON where the name means structure."""
+    name = frame.event.decode(errors="replace")
+    text = frame.data.decode(errors="replace")
+    if name not in _PLAIN_TEXT:
+        try:
+            return EndpointEvent(name, _json(json.loads(text)))
+        except (ValueError, RecursionError):
+            pass
+    return EndpointEvent(name, _json(text))
+
+
+def _repaired(data: bytes) -> EndpointEvent:
+    """Read an envelope that is not quite JSON: bad UTF-8, lone surrogates, raw control characters.
+
+    WHATWG Encoding replaces what is not UTF-8 by U+FFFD; so do we.
+    """
+    try:
+        envelope = json.loads(data.decode(errors="replace"), strict=False)
+        name = envelope["event"]
+        content = _json(envelope.get("data"))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise StreamCut(f"a frame of {len(data)} bytes is not an event") from error
+    if not isinstance(name, str):
+        raise StreamCut(f"a frame of {len(data)} bytes has no event name")
+    name = _LONE_SURROGATE.sub("\ufffd", name)
+    if name == "token" and not content.startswith(b'"'):
+        return wrapped(name, content)
+    return EndpointEvent(name, content)
+
+
+def _json(value: object) -> bytes:
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return _LONE_SURROGATE.sub("\ufffd", text).encode()

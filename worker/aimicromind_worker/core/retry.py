@@ -1,0 +1,107 @@
+"""Decide what follows a failed call: another one, silently or as a new attempt, or the end."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from aimicromind_schemas import FailureKind
+
+from aimicromind_worker.core.errors import AttemptOverdue, CallFailed, Doubtful, Lasting
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What is known of a job when a call of it has failed.
+
+    Attributes:
+        calls: Calls begun so far, the failed one included.
+        max_calls: Calls that may be begun; a job can only lower the worker's own limit.
+        doubtful: How many of them failed with an error that no rule knows.
+        output: Whether this attempt showed output.
+        side_effect: Whether a tool or action event was published, in any attempt.
+        idempotent: What the job says about being called twice, None if nothing.
+        left: Time until the job's deadline.
+    """
+
+    calls: int
+    max_calls: int
+    doubtful: int
+    output: bool
+    side_effect: bool
+    idempotent: bool | None
+    left: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class CallAgain:
+    """Call again after this wait, within the same attempt."""
+
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttempt:
+    """Tell consumers to drop what was shown, then call again after this wait."""
+
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Fail the job."""
+
+    kind: FailureKind
+    message: str
+
+
+Decision = CallAgain | NewAttempt | GiveUp
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long to wait between calls.
+
+    Attributes:
+        first_wait: Upper end of the wait after the first failure; doubles with each further one.
+        longest_wait: Upper end of any wait that we choose.
+        longest_retry_after: Upper end of a wait that the endpoint asks for.
+    """
+
+    first_wait: timedelta = timedelta(seconds=1)
+    longest_wait: timedelta = timedelta(seconds=30)
+    longest_retry_after: timedelta = timedelta(seconds=60)
+
+    def decide(self, failure: CallFailed, now: Situation, jitter: float) -> Decision:
+        """Say what follows a failed call.
+
+        Args:
+            failure: What went wrong.
+            now: What is known of the job.
+            jitter: A random number from 0 to 1, for the whole width of the wait.
+        """
+        if isinstance(failure, Lasting) or not self._worth_it(failure, now):
+            return GiveUp(failure.kind, str(failure))
+        if self._may_repeat_something(failure, now):
+            message = f"not called again, it could repeat an action: {failure}"
+            return GiveUp(FailureKind.REPEAT_UNSAFE, message)
+        wait = self._wait(failure, now.calls, jitter)
+        if wait >= now.left:
+            return GiveUp(failure.kind, str(failure))
+        over = now.output or isinstance(failure, AttemptOverdue)
+        return NewAttempt(wait) if over else CallAgain(wait)
+
+    def _worth_it(self, failure: CallFailed, now: Situation) -> bool:
+        if isinstance(failure, Doubtful) and (now.output or now.doubtful > 1):
+            return False
+        return now.calls < now.max_calls
+
+    def _may_repeat_something(self, failure: CallFailed, now: Situation) -> bool:
+        if now.idempotent is None:
+            return now.side_effect
+        return not now.idempotent and failure.request_sent
+
+    def _wait(self, failure: CallFailed, calls: int, jitter: float) -> timedelta:
+        """Back off exponentially with full jitter; what the endpoint asks for is the least."""
+        doubled: int = 2 ** min(calls, 16) // 2
+        widest = min(self.first_wait * doubled, self.longest_wait)
+        asked = min(failure.retry_after or timedelta(), self.longest_retry_after)
+        return asked + widest * jitter

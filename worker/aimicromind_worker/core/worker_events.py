@@ -1,0 +1,76 @@
+"""The events that speak for the worker itself: retry, error, end."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import msgspec
+from aimicromind_schemas import EndStatus, FailureKind
+
+from aimicromind_worker.core.frames import EndpointEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What an `end` counts.
+
+    Attributes:
+        attempts: The highest attempt of the job.
+        calls: Prediction calls that were begun, which is what was billed.
+        events: Events of the attempt that ends, its `end` included.
+        duration: Since the job was taken from the queue.
+        recovered: Whether the answer was read from the endpoint's memory.
+    """
+
+    attempts: int
+    calls: int
+    events: int
+    duration: timedelta
+    recovered: bool = False
+
+
+def retry_event(
+    kind: FailureKind, message: str, next_attempt: int, delay: timedelta
+) -> EndpointEvent:
+    """Say that the attempt is over and another follows."""
+    return _event(
+        "retry",
+        kind=kind,
+        message=message,
+        nextAttempt=next_attempt,
+        delaySeconds=round(delay.total_seconds(), 3),
+    )
+
+
+def error_event(kind: FailureKind, message: str, http_status: int | None = None) -> EndpointEvent:
+    """Say why the job failed for good."""
+    status = {} if http_status is None else {"httpStatus": http_status}
+    return _event("error", kind=kind, message=message, **status)
+
+
+def end_event(
+    status: EndStatus, tally: Tally, text: bytes, tags: Mapping[str, str]
+) -> EndpointEvent:
+    """Say that the job has ended.
+
+    Args:
+        status: How it ended.
+        tally: What it took.
+        text: The tokens of the highest attempt, joined, as a JSON string.
+        tags: The job's own.
+    """
+    return _event(
+        "end",
+        status=status,
+        attempts=tally.attempts,
+        calls=tally.calls,
+        events=tally.events,
+        durationSeconds=round(tally.duration.total_seconds(), 6),
+        text=msgspec.Raw(text),
+        recovered=tally.recovered,
+        tags=tags,
+    )
+
+
+def _event(name: str, **data: object) -> EndpointEvent:
+    return EndpointEvent(name, msgspec.json.encode(data))

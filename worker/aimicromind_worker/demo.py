@@ -1,0 +1,196 @@
+"""The demo: a broker, an endpoint, a worker and five jobs, shown as they run; then all is gone.
+
+It installs nothing. It works under names of its own and removes them from a broker that was
+there before.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import uuid4
+
+from aimicromind_schemas import EndEvent, EndStatus, FailureKind, Names, PredictionJob
+from aio_pika.abc import AbstractConnection
+from rich.console import Console
+
+from aimicromind_worker.adapters.chat import listen, submit
+from aimicromind_worker.adapters.connection import connect
+from aimicromind_worker.adapters.topology import remove
+from aimicromind_worker.app import Worker
+from aimicromind_worker.needs import needed_topology
+from aimicromind_worker.reasons import NotAchieved
+from aimicromind_worker.settings import Settings
+from aimicromind_worker.testing import (
+    PrivateBroker,
+    ScriptedEndpoint,
+    add_demo_flows,
+    find_rabbitmq_server,
+)
+from aimicromind_worker.testing.docker_broker import docker_answers, docker_broker
+from aimicromind_worker.views import LiveView, PlainView
+
+_DEADLINE = timedelta(minutes=3)
+_NO_BROKER = (
+    "no broker: set AIMICROMIND_AMQP_URL, or install RabbitMQ "
+    "(Debian and Ubuntu: apt-get install rabbitmq-server; macOS: brew install rabbitmq), "
+    "or start Docker"
+)
+
+
+class NoBroker(NotAchieved):
+    """There is no broker to use and nothing to start one with."""
+
+    def __init__(self) -> None:
+        super().__init__(_NO_BROKER)
+
+
+class NoFlow(NotAchieved):
+    """A real endpoint is to be used and nobody said which of its flows."""
+
+    def __init__(self) -> None:
+        super().__init__("AIMICROMIND_BASE_URL is set: name its flows with --flow ID")
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """How a job of the demo should end."""
+
+    question: str
+    status: EndStatus
+    attempts: int = 1
+    kind: FailureKind | None = None
+
+
+SCRIPTED_JOBS: Mapping[str, Expected] = {
+    "plain-chain": Expected("What is a queue for?", EndStatus.COMPLETED),
+    "tool-agent": Expected("What is six times seven?", EndStatus.COMPLETED),
+    "retrieval": Expected("What does the manual say?", EndStatus.COMPLETED),
+    "breaks-once": Expected("And if a stream breaks?", EndStatus.COMPLETED, attempts=2),
+    "unauthorized": Expected(
+        "And with a wrong key?", EndStatus.FAILED, kind=FailureKind.UNAUTHORIZED
+    ),
+}
+
+
+async def run_demo(console: Console, flows: Sequence[str], question: str) -> bool:
+    """Run the demo.
+
+    Args:
+        console: Where to show it: live on a terminal, else plain lines.
+        flows: Flows of the real endpoint in AIMICROMIND_BASE_URL; not needed without one.
+        question: What to ask them.
+
+    Returns:
+        Whether every job ended as it should.
+
+    Raises:
+        NoBroker: None was found; the text says what to install.
+        NoFlow: A real endpoint and no flow.
+    """
+    base_url = os.environ.get("AIMICROMIND_BASE_URL")
+    if base_url and not flows:
+        raise NoFlow
+    jobs = SCRIPTED_JOBS
+    if base_url:
+        jobs = {flow: Expected(question, EndStatus.COMPLETED) for flow in flows}
+    async with AsyncExitStack() as stack:
+        amqp_url = await stack.enter_async_context(_broker(console))
+        if not base_url:
+            endpoint = await stack.enter_async_context(ScriptedEndpoint())
+            add_demo_flows(endpoint)
+            base_url = endpoint.url
+            console.print(f"endpoint: scripted, {len(jobs)} flows", highlight=False)
+        settings = Settings.read(
+            amqp_url=amqp_url, base_url=base_url, prefix=f"aimicromind-demo-{uuid4().hex[:8]}"
+        )
+        async with asyncio.timeout(_DEADLINE.total_seconds()), _worker(settings):
+            ends = await _run_jobs(console, settings, jobs)
+    return _report(console, jobs, ends)
+
+
+@asynccontextmanager
+async def _broker(console: Console) -> AsyncIterator[str]:
+    given = os.environ.get("AIMICROMIND_AMQP_URL")
+    if given:
+        console.print("broker: the one in AIMICROMIND_AMQP_URL", highlight=False)
+        yield given
+    elif find_rabbitmq_server() is not None:
+        console.print("broker: a private node of this machine's RabbitMQ", highlight=False)
+        async with PrivateBroker() as broker:
+            yield broker.url
+    elif await docker_answers():
+        console.print("broker: RabbitMQ in a container", highlight=False)
+        async with docker_broker() as url:
+            yield url
+    else:
+        raise NoBroker
+
+
+@asynccontextmanager
+async def _worker(settings: Settings) -> AsyncIterator[None]:
+    """Run a worker for the body; its names leave the broker with it."""
+    ready = asyncio.Event()
+    worker = Worker(settings, ready.set)
+    running = asyncio.create_task(worker.run())
+    waiting = asyncio.create_task(ready.wait())
+    try:
+        await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if running.done():
+            await running
+        yield
+    finally:
+        waiting.cancel()
+        worker.stop()
+        worker.stop()
+        await running
+        async with connect(
+            settings.broker_urls, "aimicromind-worker demo", settings.heartbeat
+        ) as connection:
+            await remove(connection, needed_topology(settings))
+
+
+def _connected(settings: Settings) -> AbstractAsyncContextManager[AbstractConnection]:
+    return connect(settings.broker_urls, "aimicromind-worker demo", settings.heartbeat)
+
+
+async def _run_jobs(
+    console: Console, settings: Settings, jobs: Mapping[str, Expected]
+) -> Mapping[str, EndEvent]:
+    names = Names(settings.prefix)
+    job_ids = {f"demo-{uuid4()}": flow for flow in jobs}
+    ends: dict[str, EndEvent] = {}
+    live = LiveView(console, job_ids) if console.is_terminal else None
+    view = live or PlainView(console, job_ids)
+    async with (
+        _connected(settings) as connection,
+        listen(connection, names, "chat.#") as events,
+        connection.channel() as channel,
+    ):
+        for job_id, flow in job_ids.items():
+            job = PredictionJob(chatflow_id=flow, question=jobs[flow].question, job_id=job_id)
+            await submit(channel, names, job)
+        with live or nullcontext():
+            async for event in events:
+                view.show(event)
+                if isinstance(event, EndEvent):
+                    ends[job_ids[event.job_id]] = event
+                if len(ends) == len(jobs):
+                    return ends
+    return ends
+
+
+def _report(console: Console, jobs: Mapping[str, Expected], ends: Mapping[str, EndEvent]) -> bool:
+    """Compare the endings with what they should be."""
+    good = 0
+    for flow, expected in jobs.items():
+        data = ends[flow].data
+        if (data.status, data.attempts) == (expected.status, expected.attempts):
+            good += 1
+        else:
+            wanted = f"{expected.status} after {expected.attempts} attempt(s)"
+            console.print(f"{flow}: {data.status} instead of {wanted}", highlight=False)
+    console.print(f"{good} of {len(jobs)} jobs ended as they should", highlight=False)
+    return good == len(jobs)

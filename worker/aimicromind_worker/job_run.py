@@ -1,0 +1,266 @@
+"""One job while a worker has it: attempts and calls, one after the other, up to an outcome.
+
+What the outcome means for the queue is decided in `relay`.
+"""
+
+import asyncio
+import random
+import time
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import structlog
+from aimicromind_schemas import FailureKind
+from tenacity import AsyncRetrying, RetryCallState
+
+from aimicromind_worker.attempt import Attempt, EventSink, Limits
+from aimicromind_worker.core.admission import Ticket
+from aimicromind_worker.core.errors import CallFailed
+from aimicromind_worker.core.exchange import PredictionCall, Response
+from aimicromind_worker.core.request import call_chat_id, prediction_body
+from aimicromind_worker.core.retry import (
+    CallAgain,
+    Decision,
+    GiveUp,
+    NewAttempt,
+    RetryPolicy,
+    Situation,
+)
+from aimicromind_worker.core.worker_events import Tally, retry_event
+from aimicromind_worker.idle_watch import IdleWatch
+
+log = structlog.get_logger()
+
+
+class Predictions(Protocol):
+    """The endpoint, as a job needs it."""
+
+    async def can_stream(self, chatflow_id: str) -> bool | None:
+        """Ask whether the flow streams, None where nobody knows."""
+
+    def call(self, call: PredictionCall) -> AbstractAsyncContextManager[Response]:
+        """Make one call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every run of this worker shares.
+
+    Attributes:
+        predictions: The endpoint.
+        sink: Where events go.
+        idle_watch: Breaks off silent streams.
+        limits: What one job may take.
+        policy: What follows a failed call.
+    """
+
+    predictions: Predictions
+    sink: EventSink
+    idle_watch: IdleWatch
+    limits: Limits
+    policy: RetryPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The endpoint ended the stream after a success."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job will not be run again."""
+
+    kind: FailureKind
+    message: str
+    http_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The job was interrupted; another worker goes on with it."""
+
+
+Outcome = Completed | Failed | Unfinished
+
+
+class JobRun:
+    """Runs one job, once. Use it from one task; only `hand_back` may come from another.
+
+    Attributes:
+        ticket: The job.
+        attempt: The attempt that is published now.
+        calls: Calls begun, those of earlier workers as far as they told.
+    """
+
+    def __init__(self, ticket: Ticket, means: Means) -> None:
+        self.ticket = ticket
+        self.calls = ticket.facts.carried_calls
+        before = ticket.attempts_before
+        # Whoever ends a job that was never run has attempt 0; a run has the next one.
+        self.attempt = Attempt(ticket, before + 1 if before else 0, means.sink, means.limits)
+        self._attempts = [self.attempt]
+        self._means = means
+        self._started = time.monotonic()
+        self._ran = False
+        self._doubtful = 0
+        self._side_effect = ticket.facts.carried_side_effect
+        self._decision: Decision = CallAgain(timedelta())
+        self._scope: asyncio.Timeout | None = None
+        self._handed_back = False
+
+    @property
+    def side_effect(self) -> bool:
+        """Whether a tool or action event was published in any attempt, as far as we know."""
+        return self._side_effect or self.attempt.answer.side_effect
+
+    def tally(self) -> Tally:
+        """Count what an `end` that is published next says."""
+        return Tally(
+            attempts=self.attempt.number if self._ran else max(0, self.attempt.number - 1),
+            calls=self.calls,
+            events=self.attempt.next_seq + 1,
+            duration=timedelta(seconds=time.monotonic() - self._started),
+        )
+
+    def hand_back(self) -> None:
+        """Interrupt the run; its outcome is `Unfinished`, unless it is already known."""
+        self._handed_back = True
+        if self._scope is not None and not self._scope.expired():
+            self._scope.reschedule(0)
+
+    async def confirmed(self) -> None:
+        """Wait until the broker has answered for every event of the job."""
+        for attempt in self._attempts:
+            await attempt.confirmed()
+
+    async def run(self) -> Outcome:
+        """Run attempts until one answers, or none may follow."""
+        refusal = self._refusal()
+        if refusal is not None:
+            return refusal
+        self._ran = True
+        if self.attempt.number == 0:
+            self._begin(1)
+        try:
+            async with asyncio.timeout(self._left().total_seconds()) as self._scope:
+                if not self._handed_back:
+                    async for call in self._calls():
+                        with call:
+                            await self._call()
+                    return Completed()
+        except CallFailed as failure:
+            return self._given_up(failure)
+        except TimeoutError:
+            if self._scope is None or not self._scope.expired():
+                raise
+        finally:
+            self._scope = None
+        if self._handed_back:
+            return Unfinished()
+        return Failed(FailureKind.EXPIRED, "the job's time ran out")
+
+    def _left(self) -> timedelta:
+        return self.ticket.deadline - datetime.now(UTC)
+
+    def _refusal(self) -> Failed | None:
+        """Say why the job must not be run at all, if so."""
+        if self._left() <= timedelta():
+            return Failed(FailureKind.EXPIRED, "the job's time ran out before it was run")
+        idempotent = self.ticket.job.idempotent
+        risky = self._side_effect if idempotent is None else not idempotent
+        if risky and self.ticket.was_called:
+            message = "not called again, it could repeat an action"
+            return Failed(FailureKind.REPEAT_UNSAFE, message)
+        return None
+
+    def _begin(self, number: int) -> None:
+        self._side_effect = self.side_effect
+        self.attempt = Attempt(self.ticket, number, self._means.sink, self._means.limits)
+        self._attempts.append(self.attempt)
+
+    def _calls(self) -> AsyncRetrying:
+        return AsyncRetrying(
+            retry=self._decide,
+            wait=lambda _: _wait_of(self._decision).total_seconds(),
+            before_sleep=self._announce,
+        )
+
+    async def _call(self) -> None:
+        """Make one call and publish what it answers.
+
+        Raises:
+            CallFailed: It did not answer.
+        """
+        ticket, attempt, predictions = self.ticket, self.attempt, self._means.predictions
+        flow = ticket.job.chatflow_id
+        async with attempt.deadline():
+            streams = await predictions.can_stream(flow)
+            self.calls += 1
+            attempt.calls += 1
+            attempt.answer.begin_call()
+            chat_id = call_chat_id(ticket.job_id, attempt.number, attempt.calls)
+            if self._means.limits.shares_chat_id:
+                chat_id = ticket.chat_id
+            body = prediction_body(ticket.job, ticket.chat_id, chat_id)
+            call = PredictionCall(flow, chat_id, body, streams is not False, ticket.facts.trace)
+            async with predictions.call(call) as response:
+                await attempt.show(response, self._means.idle_watch)
+
+    def _decide(self, state: RetryCallState) -> bool:
+        failure = _failure_of(state)
+        if failure is None:
+            return False
+        self._doubtful += failure.kind == FailureKind.ENDPOINT_ERROR
+        own = self.ticket.job.max_attempts or self._means.limits.max_calls
+        situation = Situation(
+            calls=self.calls,
+            # A call that a leaving worker gave up is not held against the job.
+            max_calls=max(
+                min(own, self._means.limits.max_calls), self.ticket.facts.carried_calls + 1
+            ),
+            doubtful=self._doubtful,
+            output=self.attempt.answer.output,
+            side_effect=self.side_effect,
+            idempotent=self.ticket.job.idempotent,
+            left=self._left(),
+        )
+        jitter = random.random()  # noqa: S311 - spreads retries, hides nothing
+        self._decision = self._means.policy.decide(failure, situation, jitter)
+        return not isinstance(self._decision, GiveUp)
+
+    def _announce(self, state: RetryCallState) -> None:
+        failure = _failure_of(state)
+        if failure is None:
+            return
+        wait = _wait_of(self._decision)
+        new_attempt = isinstance(self._decision, NewAttempt)
+        log.warning(
+            "retry.scheduled",
+            kind=failure.kind,
+            attempt=self.attempt.number,
+            calls=self.calls,
+            wait_s=round(wait.total_seconds(), 3),
+            new_attempt=new_attempt,
+        )
+        if new_attempt:
+            following = self.attempt.number + 1
+            self.attempt.publish(retry_event(failure.kind, str(failure), following, wait))
+            self._begin(following)
+
+    def _given_up(self, failure: CallFailed) -> Failed:
+        match self._decision:
+            case GiveUp(kind, message):
+                return Failed(kind, message, failure.http_status)
+            case CallAgain() | NewAttempt():
+                return Failed(failure.kind, str(failure), failure.http_status)
+
+
+def _failure_of(state: RetryCallState) -> CallFailed | None:
+    failure = state.outcome.exception() if state.outcome is not None else None
+    return failure if isinstance(failure, CallFailed) else None
+
+
+def _wait_of(decision: Decision) -> timedelta:
+    return timedelta() if isinstance(decision, GiveUp) else decision.after

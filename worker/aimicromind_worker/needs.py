@@ -1,0 +1,41 @@
+"""Settings → the plain values that adapters and the flow take."""
+
+from datetime import timedelta
+
+from aimicromind_schemas import Names
+
+from aimicromind_worker.adapters.prediction_stream import Endpoint
+from aimicromind_worker.adapters.topology import EventLog, Topology, topology
+from aimicromind_worker.attempt import Limits
+from aimicromind_worker.settings import BrokerSettings, Settings
+
+
+def needed_topology(settings: BrokerSettings) -> Topology:
+    """Say what must be on the broker."""
+    log = EventLog(settings.events_log_max_age, settings.events_log_max_bytes)
+    return topology(Names(settings.prefix), log if settings.events_log else None)
+
+
+def endpoint(settings: Settings) -> Endpoint:
+    """Say where predictions are made, and how to get in."""
+    return Endpoint(
+        base_url=settings.base_url,
+        prediction_path=settings.prediction_path,
+        api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
+        first_byte_timeout=timedelta(seconds=settings.first_byte_timeout_seconds),
+        max_answer_bytes=settings.max_answer_bytes,
+        ca_file=settings.ca_file,
+        client_certificate=settings.client_certificate,
+    )
+
+
+def limits(settings: Settings) -> Limits:
+    """Say what one job may take."""
+    return Limits(
+        max_calls=settings.max_attempts,
+        attempt_timeout=timedelta(seconds=settings.attempt_timeout_seconds),
+        max_frame_bytes=settings.max_frame_bytes,
+        max_answer_bytes=settings.max_answer_bytes,
+        shares_chat_id=settings.endpoint_chat_id == "conversation",
+    )

@@ -1,0 +1,204 @@
+"""Carry one job from the queue to its chat, and settle it: the only place that decides its fate.
+
+A job is acknowledged only after its `end` is confirmed by the broker.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from traceback import extract_tb
+from typing import Protocol
+
+import structlog
+from aimicromind_schemas import EndStatus, FailureKind, Names
+from structlog.contextvars import bound_contextvars
+
+from aimicromind_worker.core.admission import (
+    ATTEMPT_HEADER,
+    CALLS_HEADER,
+    DEADLINE_HEADER,
+    SIDE_EFFECT_HEADER,
+    MessageFacts,
+    Rejected,
+    Ticket,
+    Unnamed,
+    admit,
+)
+from aimicromind_worker.core.exchange import Address
+from aimicromind_worker.core.numbering import Numbering
+from aimicromind_worker.core.worker_events import Tally, end_event, error_event, retry_event
+from aimicromind_worker.job_run import Completed, Failed, JobRun, Means, Outcome, Unfinished
+
+log = structlog.get_logger()
+
+_STATUS_OF = {
+    FailureKind.EXPIRED: EndStatus.EXPIRED,
+    FailureKind.CANCELLED: EndStatus.CANCELLED,
+}
+
+
+class Delivery(Protocol):
+    """One message of the jobs queue. It is settled once, by one of the three coroutines."""
+
+    @property
+    def body(self) -> bytes:
+        """The message body."""
+
+    @property
+    def facts(self) -> MessageFacts:
+        """What the message says beside its body."""
+
+    async def ack(self) -> None:
+        """Tell the broker that the job is done with."""
+
+    async def put_again(self, headers: Mapping[str, str | int | bool]) -> None:
+        """Put the job on the queue again, with these headers."""
+
+    async def park(self, kind: FailureKind, message: str, attempts: int) -> None:
+        """Put the job among the dead ones."""
+
+
+class Relay:
+    """Carries jobs, any number at a time."""
+
+    def __init__(self, means: Means, names: Names, lifetime: timedelta, max_job_bytes: int) -> None:
+        """Prepare to carry jobs.
+
+        Args:
+            means: What every run needs.
+            names: The topology's names.
+            lifetime: Longest life of a job, from when a worker first has it.
+            max_job_bytes: Largest job.
+        """
+        self._means = means
+        self._names = names
+        self._lifetime = lifetime
+        self._max_job_bytes = max_job_bytes
+        self._runs: set[JobRun] = set()
+        self._handing_back = False
+
+    def hand_back_all(self) -> None:
+        """Interrupt the running jobs, so that other workers go on with them."""
+        self._handing_back = True
+        for run in self._runs:
+            run.hand_back()
+
+    async def carry(self, delivery: Delivery) -> None:
+        """Run the job of one delivery to its end and settle the delivery.
+
+        Raises:
+            ConnectionError: The broker is gone; the delivery is not settled.
+        """
+        admission = admit(
+            delivery.body,
+            delivery.facts,
+            self._names,
+            datetime.now(UTC),
+            self._lifetime,
+            self._max_job_bytes,
+        )
+        match admission:
+            case Unnamed():
+                log.info("job.stamped")
+                await delivery.put_again({})
+            case Rejected():
+                with bound_contextvars(job_id=admission.job_id, chat_id=admission.chat_id):
+                    await self._reject(admission, delivery)
+            case Ticket():
+                with bound_contextvars(job_id=admission.job_id, chat_id=admission.chat_id):
+                    await self._run(admission, delivery)
+
+    async def _run(self, ticket: Ticket, delivery: Delivery) -> None:
+        run = JobRun(ticket, self._means)
+        self._runs.add(run)
+        if self._handing_back:
+            run.hand_back()
+        log.info("job.started", attempts_before=ticket.attempts_before)
+        try:
+            outcome = await self._outcome(run)
+            await self._settle(run, outcome, delivery)
+        finally:
+            self._runs.discard(run)
+
+    async def _outcome(self, run: JobRun) -> Outcome:
+        """Run the job; a fault of our own fails it alone."""
+        try:
+            return await run.run()
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one job's fault must not reach its neighbours
+            # The error's own text might hold what the job or the answer says.
+            frames = extract_tb(error.__traceback__)[-5:]
+            where = [f"{frame.filename}:{frame.lineno}" for frame in frames]
+            log.error("job.fault", error=type(error).__name__, where=where)  # noqa: TRY400
+            return Failed(FailureKind.INTERNAL, "a fault in the worker; its log says where")
+
+    async def _settle(self, run: JobRun, outcome: Outcome, delivery: Delivery) -> None:
+        match outcome:
+            case Completed():
+                self._end(run, EndStatus.COMPLETED)
+                await run.confirmed()
+                await delivery.ack()
+            case Failed(kind, message, http_status):
+                run.attempt.publish(error_event(kind, message, http_status))
+                self._end(run, _STATUS_OF.get(kind, EndStatus.FAILED))
+                await run.confirmed()
+                await delivery.park(kind, message, run.attempt.number)
+                log.warning("job.parked", kind=kind, attempt=run.attempt.number)
+            case Unfinished():
+                leaving = "the worker is leaving; another one goes on"
+                following = run.attempt.number + 1
+                run.attempt.publish(
+                    retry_event(FailureKind.SHUTDOWN, leaving, following, timedelta())
+                )
+                await run.confirmed()
+                await delivery.put_again(_state_of(run))
+                log.info("job.handed_back", attempt=run.attempt.number, calls=run.calls)
+
+    def _end(self, run: JobRun, status: EndStatus) -> None:
+        tally = run.tally()
+        run.attempt.publish(
+            end_event(status, tally, run.attempt.answer.text, run.ticket.job.tags or {})
+        )
+        log.info(
+            "job.ended",
+            status=status,
+            attempt=run.attempt.number,
+            calls=tally.calls,
+            events=tally.events,
+            duration_s=round(tally.duration.total_seconds(), 3),
+        )
+
+    async def _reject(self, rejected: Rejected, delivery: Delivery) -> None:
+        """Tell the chat, where it could be read, that its job cannot be run; then park the job."""
+        if rejected.chat_id is not None:
+            facts = delivery.facts
+            lane = self._means.sink.lane(
+                Address(
+                    chat_id=rejected.chat_id,
+                    chatflow_id="",
+                    attempt=0,
+                    correlation_id=facts.correlation_id or rejected.job_id,
+                    traceparent=facts.trace.get("traceparent"),
+                )
+            )
+            numbering = Numbering(rejected.job_id, rejected.chat_id, "", attempt=0)
+            tally = Tally(attempts=0, calls=0, events=2, duration=timedelta())
+            now = datetime.now(UTC).timestamp()
+            for event in (
+                error_event(rejected.kind, rejected.message),
+                end_event(EndStatus.REJECTED, tally, b'""', {}),
+            ):
+                lane.publish(numbering.stamp(event, now))
+            await lane.confirmed()
+        await delivery.park(rejected.kind, rejected.message, attempts=0)
+        log.warning("job.rejected", kind=rejected.kind)
+
+
+def _state_of(run: JobRun) -> dict[str, str | int | bool]:
+    """Say what the next worker must know of a job that leaves this one."""
+    return {
+        ATTEMPT_HEADER: run.attempt.number,
+        CALLS_HEADER: run.calls,
+        SIDE_EFFECT_HEADER: run.side_effect,
+        DEADLINE_HEADER: run.ticket.deadline.isoformat(),
+    }

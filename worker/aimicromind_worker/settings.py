@@ -1,0 +1,199 @@
+"""Everything an operator can set: environment variables, `.env`, and a folder of secrets.
+
+Read once, by the command line; inner code gets plain arguments.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import ByteSize, Field, Secret, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENV_PREFIX = "AIMICROMIND_"
+_SECRETS_DIR = "AIMICROMIND_SECRETS_DIR"
+
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+Bytes = Annotated[ByteSize, Field(ge=1024, le=8 * 1024 * 1024)]
+
+
+class SettingsInvalid(Exception):
+    """A setting is missing or makes no sense; the text names each, never its value."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+
+
+class BrokerSettings(BaseSettings):
+    """What every command that talks to the broker needs."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+    amqp_url: Annotated[tuple[Secret[str], ...], NoDecode] = Field(min_length=1)
+    """Broker address, amqp:// or amqps://. Several, separated by commas, are tried in order."""
+
+    prefix: str = Field("aimicromind", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
+    """First word of every exchange and queue name."""
+
+    heartbeat_seconds: int = Field(12, ge=2, le=60)
+    """Interval of AMQP heartbeats."""
+
+    events_log: bool = True
+    """Whether the broker keeps an event log for those who come late."""
+
+    events_log_max_age: timedelta = timedelta(hours=24)
+    """How long the event log keeps events, in seconds or as an ISO 8601 duration."""
+
+    events_log_max_bytes: ByteSize = Field(ByteSize(2_000_000_000), ge=1_000_000)
+    """How much the event log keeps."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level of log lines."""
+
+    log_format: Literal["auto", "json", "pretty"] = "auto"
+    """Form of log lines; `auto` is pretty on a terminal and JSON elsewhere."""
+
+    @property
+    def broker_urls(self) -> list[str]:
+        """The broker's addresses, passwords included: for connecting, not for showing."""
+        return [url.get_secret_value() for url in self.amqp_url]
+
+    @property
+    def heartbeat(self) -> timedelta:
+        """Interval of AMQP heartbeats."""
+        return timedelta(seconds=self.heartbeat_seconds)
+
+    @field_validator("amqp_url", mode="before")
+    @classmethod
+    def _split_urls(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _are_amqp(cls, urls: tuple[Secret[str], ...]) -> tuple[Secret[str], ...]:
+        for url in urls:
+            _check_url(url.get_secret_value(), ("amqp", "amqps"))
+        return urls
+
+    @classmethod
+    def read(cls, **overrides: object) -> Self:
+        """Read the settings.
+
+        Args:
+            overrides: Values that go before those of the environment.
+
+        Raises:
+            SettingsInvalid: Naming each setting that is wrong, its remedy, and no value.
+        """
+        folder = os.environ.get(_SECRETS_DIR)
+        try:
+            return cls(_secrets_dir=folder, **overrides)  # type: ignore[arg-type]
+        except ValidationError as error:
+            raise SettingsInvalid(list(_sentences(error))) from None
+
+
+class Settings(BrokerSettings):
+    """Settings of the worker. Each is read from `AIMICROMIND_<NAME>`."""
+
+    base_url: str
+    """Address of the AiMicromind server, http:// or https://, without the API path."""
+
+    api_key: SecretStr | None = None
+    """API key of the server."""
+
+    prediction_path: str = "/api/v1/prediction/{chatflowId}"
+    """Path of the prediction endpoint; must contain `{chatflowId}`."""
+
+    concurrency: int = Field(32, ge=1, le=2000)
+    """Jobs that this worker runs at a time."""
+
+    max_attempts: int = Field(3, ge=1, le=100)
+    """Prediction calls begun for one job, at most."""
+
+    attempt_timeout_seconds: Seconds = 600
+    """Longest time of one attempt."""
+
+    job_lifetime_seconds: Seconds = 3600
+    """Longest time of a job, from when a worker first has it."""
+
+    connect_timeout_seconds: Seconds = 10
+    """Longest wait for a connection to the server."""
+
+    first_byte_timeout_seconds: Seconds = 30
+    """Longest wait for the response headers of a flow that streams."""
+
+    idle_timeout_seconds: Seconds = 180
+    """Longest silence within a stream; heartbeats count as silence."""
+
+    drain_seconds: Seconds = 25
+    """Time from SIGTERM to the end of the process."""
+
+    max_job_bytes: Bytes = ByteSize(8 * 1024 * 1024)
+    """Largest job."""
+
+    max_frame_bytes: Bytes = ByteSize(4 * 1024 * 1024)
+    """Largest server-sent event."""
+
+    max_answer_bytes: Bytes = ByteSize(8 * 1024 * 1024)
+    """Largest text of an answer, as JSON."""
+
+    endpoint_chat_id: Literal["call", "conversation"] = "call"
+    """Which chatId the server sees: one for each call, or the conversation's own. With the
+    latter the server mixes a call that was cut into the next one of the same chat."""
+
+    ca_file: Path | None = None
+    """Certificates to trust for the server, instead of the system's."""
+
+    client_certificate: Path | None = None
+    """PEM file with certificate and key that the server asks for."""
+
+    @field_validator("base_url")
+    @classmethod
+    def _is_http(cls, url: str) -> str:
+        _check_url(url, ("http", "https"))
+        if urlsplit(url).username is not None:
+            raise ValueError("must hold no user or password: use AIMICROMIND_API_KEY")
+        return url.rstrip("/")
+
+    @field_validator("prediction_path")
+    @classmethod
+    def _names_the_flow(cls, path: str) -> str:
+        if not path.startswith("/") or "{chatflowId}" not in path:
+            raise ValueError("must begin with / and contain {chatflowId}")
+        return path
+
+
+def unknown_names(environment: Mapping[str, str]) -> list[str]:
+    """List the `AIMICROMIND_*` names that no setting has; most are typing errors."""
+    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields} | {_SECRETS_DIR}
+    return sorted(
+        name for name in environment if name.upper().startswith(ENV_PREFIX) and name not in known
+    )
+
+
+def _check_url(url: str, schemes: tuple[str, ...]) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in schemes or not parts.hostname:
+        raise ValueError(f"must be a URL like {schemes[0]}://host")
+
+
+def _sentences(error: ValidationError) -> Iterator[str]:
+    for problem in error.errors(include_input=False, include_url=False):
+        name = f"{ENV_PREFIX}{str(problem['loc'][0]).upper()}" if problem["loc"] else "settings"
+        if problem["type"] == "missing":
+            yield f"{name} is not set"
+        else:
+            yield f"{name}: {problem['msg'].removeprefix('Value error, ')}"

@@ -1,0 +1,125 @@
+"""The folder a private broker lives in: its configuration, data, log and environment.
+
+Knows RabbitMQ's settings and nothing of processes; `broker.py` starts and stops the node.
+"""
+
+import os
+import random
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+_LOOPBACK = "127.0.0.1"
+
+_CONFIGURATION = {
+    # Little memory and disk, so that it fits beside the tests it serves.
+    "vm_memory_high_watermark.absolute": "512MB",
+    "disk_free_limit.absolute": "50MB",
+    "raft.wal_max_size_bytes": "67108864",
+    "log.console": "false",
+    "log.file.level": "info",
+}
+
+_LOOPBACK_DISTRIBUTION = "-kernel inet_dist_use_interface {127,0,0,1}"
+
+
+class BrokerHome:
+    """A temporary folder with all that one RabbitMQ node reads and writes.
+
+    It keeps its ports and its node name until `remove`, so that the node can come back as itself.
+    """
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="private-broker-"))
+        self.amqp_port, self.epmd_port, self._distribution_port = _free_ports(3)
+        self.node_name = f"private-{self.amqp_port}-{secrets.token_hex(4)}@localhost"
+        self._write_files({**_CONFIGURATION, **settings})
+
+    @property
+    def console(self) -> Path:
+        """What the node writes to stdout and stderr, before its log is open."""
+        return self.folder / "console.log"
+
+    def environment(self) -> dict[str, str]:
+        """Give the variables of the node and of its command line tools.
+
+        What the caller's environment says about RabbitMQ or Erlang is left out.
+        """
+        inherited = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("RABBITMQ_", "ERL_", "NOTIFY_SOCKET"))
+        }
+        return inherited | {
+            "HOME": str(self.folder),
+            "LANG": "C.UTF-8",
+            "ERL_EPMD_ADDRESS": _LOOPBACK,
+            "ERL_EPMD_PORT": str(self.epmd_port),
+            "ERL_CRASH_DUMP": os.devnull,
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
+            "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
+            "RABBITMQ_CONFIG_FILES": str(self.folder / "conf.d"),
+            "RABBITMQ_CONF_ENV_FILE": str(self.folder / "rabbitmq-env.conf"),
+            "RABBITMQ_CTL_ERL_ARGS": _LOOPBACK_DISTRIBUTION,
+            "RABBITMQ_DIST_PORT": str(self._distribution_port),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
+            "RABBITMQ_NODENAME": self.node_name,
+            "RABBITMQ_PID_FILE": str(self.folder / "pid"),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _LOOPBACK_DISTRIBUTION,
+            # Makes the start script become the node instead of waiting for it: one process.
+            "RUNNING_UNDER_SYSTEMD": "true",
+        }
+
+    def log_tail(self, lines: int = 60) -> str:
+        """Give the last lines that the node wrote, from its console and from its log."""
+        written = [self.console, *sorted((self.folder / "log").glob("*.log"))]
+        tails = (
+            path.read_text("utf-8", "replace").splitlines()[-lines:]
+            for path in written
+            if path.exists()
+        )
+        return "\n".join(line for tail in tails for line in tail)
+
+    def remove(self) -> None:
+        """Delete the folder; a second time does nothing."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _write_files(self, configuration: Mapping[str, str]) -> None:
+        lines = [f"{name} = {value}\n" for name, value in configuration.items()]
+        listener = f"listeners.tcp.1 = {_LOOPBACK}:{self.amqp_port}\n"
+        (self.folder / "rabbitmq.conf").write_text("".join([listener, *lines]))
+        (self.folder / "advanced.config").write_text("[].\n")
+        (self.folder / "rabbitmq-env.conf").write_text("")
+        (self.folder / "enabled_plugins").write_text("[].\n")
+        (self.folder / "conf.d").mkdir()
+        (self.folder / "log").mkdir()
+        cookie = self.folder / ".erlang.cookie"
+        cookie.write_text(secrets.token_hex(16))
+        cookie.chmod(0o400)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Pick free loopback ports below the range from which outgoing connections take theirs.
+
+    So a node that was stopped finds its ports free when it starts again.
+    """
+    ports: list[int] = []
+    while len(ports) < count:
+        port = random.randint(20_000, 32_000)  # noqa: S311 - a port is no secret
+        if port not in ports and _is_free(port):
+            ports.append(port)
+    return ports
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind((_LOOPBACK, port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,68 @@
+"""Child processes that do not outlive this one: each leads a session of its own."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Self
+
+
+class OwnedProcess:
+    """A running child and whatever it started in its session; signals reach all of them.
+
+    A ^C on the terminal does not reach it, so that the one who started it can end it in order.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    @classmethod
+    async def start(
+        cls, *command: str, folder: Path, environment: Mapping[str, str], output: IO[bytes]
+    ) -> Self:
+        """Start a command whose stdout and stderr go to the file `output`."""
+        return cls(
+            await asyncio.create_subprocess_exec(
+                *_dies_with_its_parent(),
+                *command,
+                cwd=folder,
+                env=environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        )
+
+    @property
+    def exit_code(self) -> int | None:
+        """The exit code, negative for a signal; None while it runs."""
+        return self._process.returncode
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the whole session; nothing happens if it has ended."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, number)
+
+    async def ends_within(self, deadline: timedelta) -> bool:
+        """Wait for its end; say whether it came in time."""
+        try:
+            async with asyncio.timeout(deadline.total_seconds()):
+                await self._process.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def _dies_with_its_parent() -> tuple[str, ...]:
+    """Give a prefix that ends the command even if this process is killed; only Linux has one."""
+    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+    if setpriv is None or Path(setpriv).resolve().name != "setpriv":  # busybox lacks the option
+        return ()
+    return (setpriv, "--pdeathsig", "KILL", "--")

@@ -1,0 +1,49 @@
+"""One call as the endpoint saw it: what was asked, and how far the answer got."""
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """A prediction request and its fate. The endpoint writes it; tests and scripts read it."""
+
+    flow: str
+    json: Mapping[str, Any]
+    """The request's body."""
+    headers: Mapping[str, str]
+    """The request's headers, names in lower case."""
+    chat_id: str
+    """Where the stream goes: `chatId`, else the session asked for, else one made up here."""
+    session_id: str
+    """Whose memory is used: `overrideConfig.sessionId`, else the chat."""
+    started: float = field(default_factory=time.monotonic)
+    """Seconds of `time.monotonic`."""
+    ended: float | None = None
+    """When the answer was over, for whatever reason; None while it runs."""
+    bytes_sent: int = 0
+    """Of the body, without chunk framing."""
+    aborted: bool = False
+    """An abort request ended it."""
+    client_gone: bool = False
+    """The client closed the connection before the answer was over."""
+
+    @classmethod
+    def of(cls, flow: str, json: Mapping[str, Any], headers: Mapping[str, str]) -> Self:
+        """Read a request as the real server does."""
+        asked = (json.get("overrideConfig") or {}).get("sessionId")
+        chat_id = json.get("chatId") or asked or str(uuid.uuid4())
+        return cls(flow, json, headers, chat_id=chat_id, session_id=asked or chat_id)
+
+    @property
+    def question(self) -> str:
+        """What was asked; empty when a form or a human's decision was sent instead."""
+        return str(self.json.get("question", ""))
+
+    @property
+    def live(self) -> bool:
+        """Whether the answer is still under way."""
+        return self.ended is None

@@ -1,0 +1,203 @@
+"""HTTP/1.1 on one client's socket: h11 reads the requests, answers are written byte by byte."""
+
+import asyncio
+import fcntl
+import socket
+import struct
+import sys
+import termios
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http.client import responses
+from typing import cast
+
+import h11
+from typing_extensions import override
+
+# SO_LINGER, on with no time to linger: closing sends RST instead of FIN.
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+_POLL_SECONDS = 0.005
+
+
+class ClientGone(Exception):
+    """The client closed the connection, or broke it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One HTTP request, read to its end."""
+
+    method: str
+    path: str
+    """With the query, as sent."""
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+
+
+class Connection(asyncio.Protocol):
+    """One client; its requests come one after the other, and are answered in that order.
+
+    One task answers: it alone may wait, write and close here.
+    """
+
+    def __init__(self, opened: Callable[["Connection"], None]) -> None:
+        self._opened = opened
+        self._loop = asyncio.get_running_loop()
+        self._requests: asyncio.Queue[Request | None] = asyncio.Queue()
+        self._parser = h11.Connection(h11.SERVER)
+        self._head: h11.Request | None = None
+        self._body = bytearray()
+        self._writable = True
+        self._interruption: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def request(self) -> Request | None:
+        """Wait for the next request; None when the client is gone."""
+        return await self._requests.get()
+
+    async def wait_until(self, due: float) -> None:
+        """Wait until the loop's clock says `due`, or for ever if that is infinite.
+
+        Raises:
+            ClientGone: The client is gone, or went meanwhile.
+            Exception: What `interrupt` was given.
+        """
+        timer = None if due == float("inf") else self._loop.call_at(due, self._wake)
+        try:
+            await self._woken()
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def write(self, data: bytes) -> None:
+        """Write; wait while more than the socket and a small buffer hold is unread.
+
+        Raises:
+            ClientGone: The client is gone, or went meanwhile.
+            Exception: What `interrupt` was given.
+        """
+        if self._interruption is not None:
+            raise self._interruption
+        self._transport.write(data)
+        while not self._writable:
+            await self._woken()
+
+    async def write_head(self, status: int, headers: tuple[tuple[str, str], ...]) -> None:
+        """Write a status line and headers."""
+        status_line = f"HTTP/1.1 {status} {responses.get(status, '')}"
+        lines = [status_line, *(f"{name}: {value}" for name, value in headers)]
+        await self.write("".join(f"{line}\r\n" for line in [*lines, ""]).encode("latin-1"))
+
+    def interrupt(self, error: Exception) -> None:
+        """End the present or next wait with an error."""
+        self._interruption = error
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(error)
+
+    def forget_interruption(self) -> None:
+        """Let the connection be used after an interruption other than its end."""
+        if not isinstance(self._interruption, ClientGone):
+            self._interruption = None
+
+    def close(self) -> None:
+        """Send what is written, then FIN."""
+        self._transport.close()
+
+    async def reset(self) -> None:
+        """Send what is written, then RST: on Linux, when the client's side has all of it."""
+        self._transport.set_write_buffer_limits(high=0)
+        await self.write(b"")
+        while _unacknowledged_bytes(self._socket) > 0:
+            await self.wait_until(self._loop.time() + _POLL_SECONDS)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._transport.abort()
+
+    def abort(self) -> None:
+        """Close without sending what is written."""
+        self._transport.abort()
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Serve a client; asyncio calls this."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._opened(self)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        """End what waits; asyncio calls this."""
+        self.interrupt(ClientGone())
+        self._requests.put_nowait(None)
+
+    @override
+    def pause_writing(self) -> None:
+        """Hold the writer: the client reads too slowly; asyncio calls this."""
+        self._writable = False
+
+    @override
+    def resume_writing(self) -> None:
+        """Let the writer go on; asyncio calls this."""
+        self._writable = True
+        self._wake()
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        """Read requests; asyncio calls this."""
+        self._parser.receive_data(data)
+        try:
+            while self._read_event():
+                pass
+        except h11.RemoteProtocolError:
+            self._transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            self._transport.close()
+
+    def _read_event(self) -> bool:
+        """Take one event from the parser; say whether there may be another."""
+        match self._parser.next_event():
+            case h11.Request() as head:
+                self._head = head
+            case h11.Data(data=part):
+                self._body += part
+            case h11.EndOfMessage() if self._head is not None:
+                self._requests.put_nowait(_request(self._head, bytes(self._body)))
+                unread, _ = self._parser.trailing_data
+                # h11 wants to see the answer before it reads on; ours pass it by.
+                self._parser = h11.Connection(h11.SERVER)
+                self._head, self._body = None, bytearray()
+                if unread:
+                    self._parser.receive_data(unread)
+            case _:
+                return False
+        return True
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _woken(self) -> None:
+        if self._interruption is not None:
+            raise self._interruption
+        self._waiter = self._loop.create_future()
+        await self._waiter
+
+    @property
+    def _socket(self) -> socket.socket:
+        return cast("socket.socket", self._transport.get_extra_info("socket"))
+
+
+def _unacknowledged_bytes(client: socket.socket) -> int:
+    """Say how much the kernel would throw away on a reset; only Linux tells."""
+    if sys.platform != "linux":
+        return 0
+    count = fcntl.ioctl(client.fileno(), termios.TIOCOUTQ, bytes(4))
+    return int.from_bytes(count, sys.byteorder)
+
+
+def _request(head: h11.Request, body: bytes) -> Request:
+    return Request(
+        method=head.method.decode(),
+        path=head.target.decode(),
+        headers={name.decode(): value.decode("latin-1") for name, value in head.headers},
+        body=body,
+    )

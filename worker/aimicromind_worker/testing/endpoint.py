@@ -1,0 +1,213 @@
+"""A prediction endpoint on loopback that answers as scripted and notes what it was asked.
+
+It speaks real HTTP/1.1 and behaves as the real server where that is known to matter: see
+`answers.py` for what it says, `script.py` for how a test tells it what to say.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+from aimicromind_worker.testing.answers import (
+    answer,
+    error_answer,
+    html_page,
+    json_answer,
+    json_error,
+    never_answers,
+)
+from aimicromind_worker.testing.call import Call
+from aimicromind_worker.testing.connection import Connection, Request
+from aimicromind_worker.testing.player import Player
+from aimicromind_worker.testing.script import Script
+
+_A_MOMENT = timedelta(seconds=5)
+
+_UNAUTHORIZED = "Error: predictionsServices.buildChatflow - Unauthorized"
+_NO_SUCH_FLOW = "Error: chatflowsService.checkIfChatflowIsValidForStreaming - Chatflow {} not found"
+
+
+@dataclass(slots=True)
+class _Flow:
+    """What a flow answers, and how often it was called."""
+
+    scripts: tuple[Script, ...]
+    streaming: bool | None
+    calls: int = 0
+
+    def next_script(self) -> Script:
+        self.calls += 1
+        return self.scripts[min(self.calls, len(self.scripts)) - 1]
+
+
+class ScriptedEndpoint:
+    """An HTTP server with the flows it was given; use it with `async with`.
+
+    It belongs to one event loop. What it noted may be read at any time, also after its end.
+    """
+
+    def __init__(self, *, api_key: str | None = None, port: int = 0) -> None:
+        """Prepare; nothing listens yet.
+
+        Args:
+            api_key: The key that predictions need, if any.
+            port: Where to listen on loopback; 0 takes a free one.
+        """
+        self.calls: list[Call] = []
+        """Every prediction asked for, in order."""
+        self.other_requests: list[Request] = []
+        """Everything else asked for, in order: questions about flows, aborts, wrong paths."""
+        self._api_key = api_key
+        self._port = port
+        self._flows: dict[str, _Flow] = {}
+        self._players: set[Player] = set()
+        self._connections: dict[Connection, asyncio.Task[None]] = {}
+        self._news = asyncio.Condition()
+
+    @property
+    def url(self) -> str:
+        """The base of its URLs, without a slash at the end; valid inside `async with`."""
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def live_calls(self) -> list[Call]:
+        """The calls that are being answered."""
+        return [call for call in self.calls if call.live]
+
+    def flow(self, flow_id: str, *scripts: Script, streaming: bool | None = True) -> None:
+        """Add or replace a flow.
+
+        Args:
+            flow_id: Its name in the path.
+            *scripts: The answers to its first, second, ... call; the last one repeats.
+            streaming: What it says when asked whether it streams; None: it does not know the
+                question (404), as behind a proxy that lets only predictions through.
+        """
+        self._flows[flow_id] = _Flow(scripts or (answer(),), streaming)
+
+    async def called(self, count: int, within: timedelta = _A_MOMENT) -> list[Call]:
+        """Wait until so many predictions in all were asked for, and give all of them.
+
+        Raises:
+            TimeoutError: They were not, in time.
+        """
+        await self.until(lambda: len(self.calls) >= count, within)
+        return self.calls
+
+    async def until(self, holds: Callable[[], bool], within: timedelta = _A_MOMENT) -> None:
+        """Wait until something holds of its calls and requests, such as `not live_calls`.
+
+        Raises:
+            TimeoutError: It did not, in time.
+        """
+        async with asyncio.timeout(within.total_seconds()), self._news:
+            await self._news.wait_for(holds)
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            lambda: Connection(self._opened), "127.0.0.1", self._port, backlog=1024
+        )
+        self._port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.close()
+        for connection in self._connections:
+            connection.abort()
+        # A connection's end ends its task. What fails in a script shows here.
+        await asyncio.gather(*self._connections.values())
+        await self._server.wait_closed()
+
+    def _opened(self, connection: Connection) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(connection))
+        self._connections[connection] = task
+
+    async def _serve(self, connection: Connection) -> None:
+        try:
+            while (request := await connection.request()) is not None:
+                await self._answer(request, connection)
+        finally:
+            connection.abort()
+        del self._connections[connection]
+
+    async def _answer(self, request: Request, connection: Connection) -> None:
+        path = urlsplit(request.path).path.removeprefix("/api/v1/")
+        match [request.method, *(unquote(part) for part in path.split("/"))]:
+            case ["POST", "prediction", flow_id] if (body := _json_object(request)) is not None:
+                await self._predict(Call.of(flow_id, body, request.headers), connection)
+                return
+            case ["POST", "prediction", _]:
+                script = json_error(400, "Unexpected token in JSON")
+            case ["GET", "chatflows-streaming", flow_id]:
+                script = self._whether_it_streams(flow_id)
+            case ["PUT", "chatmessage", "abort", flow_id, chat_id]:
+                self._abort(flow_id, chat_id)
+                script = json_answer(200, {"status": 200, "message": "Chat message aborted"})
+            case [_, "predictions", *_] if "authorization" not in request.headers:
+                script = json_answer(401, {"error": "Unauthorized Access"})
+            case [_, "predictions", *_]:
+                script = html_page(200)
+            case _:
+                script = html_page(404)
+        self.other_requests.append(request)
+        await self._tell()
+        await Player(script, Call.of("", {}, request.headers), connection).play()
+
+    async def _predict(self, call: Call, connection: Connection) -> None:
+        player = Player(self._script(call), call, connection)
+        self.calls.append(call)
+        self._players.add(player)
+        await self._tell()
+        try:
+            await player.play()
+        finally:
+            call.ended = time.monotonic()
+            self._players.discard(player)
+        await self._tell()
+
+    def _script(self, call: Call) -> Script:
+        streaming = bool(call.json.get("streaming"))
+        flow = self._flows.get(call.flow)
+        if flow is None:
+            reason = f"Chatflow {call.flow} not found in the database!"
+            return never_answers() if streaming else json_error(404, reason)
+        if self._api_key and call.headers.get("authorization") != f"Bearer {self._api_key}":
+            return error_answer(_UNAUTHORIZED) if streaming else json_error(500, _UNAUTHORIZED)
+        return flow.next_script()
+
+    def _whether_it_streams(self, flow_id: str) -> Script:
+        flow = self._flows.get(flow_id)
+        if flow is None:
+            return json_error(500, _NO_SUCH_FLOW.format(flow_id))
+        if flow.streaming is None:
+            return html_page(404)
+        return json_answer(200, {"isStreaming": flow.streaming})
+
+    def _abort(self, flow_id: str, chat_id: str) -> None:
+        for player in self._players:
+            if (player.call.flow, player.call.chat_id) == (flow_id, chat_id):
+                player.abort()
+
+    async def _tell(self) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+
+def _json_object(request: Request) -> dict[str, Any] | None:
+    try:
+        value = json.loads(request.body)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None

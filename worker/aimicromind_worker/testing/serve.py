@@ -1,0 +1,46 @@
+"""The scripted endpoint as a process of its own: `python -m aimicromind_worker.testing.serve`.
+
+Its first line on stdout is `ready http://127.0.0.1:PORT`; SIGTERM and ^C end it.
+"""
+
+import argparse
+import asyncio
+import signal
+import sys
+
+import uvloop
+
+from aimicromind_worker.testing.endpoint import ScriptedEndpoint
+from aimicromind_worker.testing.flows import DEMO_FLOWS, add_demo_flows, load_script
+
+LOAD_FLOW = "load"
+
+
+def main() -> None:
+    """Serve until a signal says to end."""
+    parser = argparse.ArgumentParser(
+        prog="python -m aimicromind_worker.testing.serve",
+        description="Serve scripted predictions on loopback. "
+        f"Flows: {', '.join(DEMO_FLOWS)}; {LOAD_FLOW}, whose question says `n=300 rate=20`: "
+        "300 tokens, 20 per second.",
+    )
+    parser.add_argument("--port", type=int, default=0, help="where to listen; 0: a free port")
+    parser.add_argument("--api-key", help="the key that predictions need; none if not given")
+    options = parser.parse_args()
+    uvloop.run(_serve(options.port, options.api_key))
+
+
+async def _serve(port: int, api_key: str | None) -> None:
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with ScriptedEndpoint(api_key=api_key, port=port) as endpoint:
+        add_demo_flows(endpoint)
+        endpoint.flow(LOAD_FLOW, load_script())
+        sys.stdout.write(f"ready {endpoint.url}\n")
+        sys.stdout.flush()
+        await ended.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Show the events of jobs to people: live in a terminal, or as plain lines."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Protocol, Self
+
+from aimicromind_schemas import (
+    CalledToolsEvent,
+    EndEvent,
+    EndStatus,
+    ErrorEvent,
+    Event,
+    RetryEvent,
+    SourceDocumentsEvent,
+    StartEvent,
+    TokenEvent,
+    UsedToolsEvent,
+)
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.text import Text
+
+_LONGEST_TEXT = 600
+_COLOUR = {
+    "waiting": "dim",
+    "running": "cyan",
+    "retrying": "yellow",
+    EndStatus.COMPLETED: "green",
+}
+
+
+class View(Protocol):
+    """Something that shows events as they come."""
+
+    def show(self, event: Event) -> None:
+        """Show the next event."""
+
+
+@dataclass
+class JobState:
+    """What a reader of one job's events knows. Only `take` changes it.
+
+    The consumer's rule in practice: the highest attempt wins, its start replaces what was shown
+    before, the first end ends the job.
+    """
+
+    title: str
+    status: str = "waiting"
+    attempt: int = 0
+    text: str = ""
+    notes: list[str] = field(default_factory=list)
+    end: EndEvent | None = None
+
+    def take(self, event: Event) -> str | None:
+        """Take in the next event.
+
+        Returns:
+            What is worth a line of its own, None for the rest.
+        """
+        if event.attempt < self.attempt or self.end is not None:
+            return None
+        if event.attempt > self.attempt:
+            self.attempt = event.attempt
+            self.text = ""
+        note = self._note(event)
+        if note is not None:
+            self.notes.append(note)
+        return note
+
+    def _note(self, event: Event) -> str | None:
+        match event:
+            case StartEvent():
+                self.status = "running"
+                return f"attempt {event.attempt} started"
+            case TokenEvent():
+                self.text += event.data
+                return None
+            case CalledToolsEvent() | UsedToolsEvent():
+                names = [tool.tool for tool in event.data if tool is not None]
+                return f"{event.event}: {', '.join(map(str, names))}" if names else None
+            case SourceDocumentsEvent():
+                return f"sourceDocuments: {len(event.data)}"
+            case RetryEvent():
+                self.status = "retrying"
+                data = event.data
+                return f"retry in {data.delay_seconds:g} s ({data.kind}): {data.message}"
+            case ErrorEvent():
+                return f"error ({event.data.kind}): {event.data.message}"
+            case EndEvent():
+                self.end = event
+                self.status = event.data.status
+                self.text = event.data.text
+                return _ending(event)
+            case _:
+                return None
+
+
+class PlainView:
+    """Writes one line for each step of a job, and the whole answer at its end."""
+
+    def __init__(self, console: Console, titles: dict[str, str]) -> None:
+        self._console = console
+        self._jobs = {job_id: JobState(title) for job_id, title in titles.items()}
+
+    def show(self, event: Event) -> None:
+        """Show the next event, if it is one of these jobs'."""
+        job = self._jobs.get(event.job_id)
+        if job is None:
+            return
+        note = job.take(event)
+        if note is not None:
+            self._line(f"{job.title}: {note}")
+        if isinstance(event, EndEvent) and job.text:
+            self._line(f"{job.title}: {job.text}")
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+class LiveView:
+    """Shows one panel for each job, its answer as it grows. Use it with `with`."""
+
+    def __init__(self, console: Console, titles: dict[str, str]) -> None:
+        self._jobs = {job_id: JobState(title) for job_id, title in titles.items()}
+        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=12)
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        self._live.refresh()
+        self._live.__exit__(None, None, None)
+
+    def show(self, event: Event) -> None:
+        """Show the next event, if it is one of these jobs'."""
+        job = self._jobs.get(event.job_id)
+        if job is not None:
+            job.take(event)
+
+    def _render(self) -> RenderableType:
+        return Group(*map(_panel, self._jobs.values()))
+
+
+def _panel(job: JobState) -> Panel:
+    colour = _COLOUR.get(job.status, "red")
+    shown = job.text if len(job.text) <= _LONGEST_TEXT else "…" + job.text[-_LONGEST_TEXT:]
+    lines: Iterable[Text] = (Text(note, style="dim") for note in job.notes)
+    body = Group(*lines, Text(shown)) if shown else Group(*lines)
+    heading = Text.assemble((job.title, "bold"), " ", (job.status, colour))
+    return Panel(body, title=heading, title_align="left", border_style=colour)
+
+
+def _ending(event: EndEvent) -> str:
+    data = event.data
+    return (
+        f"end: {data.status}, {data.attempts} attempt(s), {data.calls} call(s), "
+        f"{data.events} events, {data.duration_seconds:.2f} s"
+    )
