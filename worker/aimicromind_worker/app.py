@@ -12,9 +12,9 @@ from datetime import timedelta
 from time import monotonic
 
 import structlog
-from aimicromind_schemas import Names
 from aiormq.exceptions import AMQPError
 
+from aimicromind_schemas import Names
 from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.event_sink import EventSink, Window
 from aimicromind_worker.adapters.job_source import JobSource

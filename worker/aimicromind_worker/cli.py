@@ -87,7 +87,6 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each option
       aimicromind-worker submit 91975cee-5a0f "What is a queue?" --follow
     """
     from aimicromind_schemas import InvalidJob, PredictionJob
-
     from aimicromind_worker.settings import BrokerSettings
     from aimicromind_worker.submitting import submit_and_follow, submit_job
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
-from aimicromind_schemas import EndEvent, EndStatus, FailureKind, Names, PredictionJob
 from aio_pika.abc import AbstractConnection
 from rich.console import Console
 
+from aimicromind_schemas import EndEvent, EndStatus, FailureKind, Names, PredictionJob
 from aimicromind_worker.adapters.chat import listen, submit
 from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.topology import remove

@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import structlog
-from aimicromind_schemas import FailureKind
 from tenacity import AsyncRetrying, RetryCallState
 
+from aimicromind_schemas import FailureKind
 from aimicromind_worker.attempt import Attempt, EventSink, Limits
 from aimicromind_worker.core.admission import Ticket
 from aimicromind_worker.core.errors import CallFailed

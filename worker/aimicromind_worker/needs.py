@@ -3,7 +3,6 @@
 from datetime import timedelta
 
 from aimicromind_schemas import Names
-
 from aimicromind_worker.adapters.prediction_stream import Endpoint
 from aimicromind_worker.adapters.topology import EventLog, Topology, topology
 from aimicromind_worker.attempt import Limits

@@ -9,9 +9,9 @@ from traceback import extract_tb
 from typing import Protocol
 
 import structlog
-from aimicromind_schemas import EndStatus, FailureKind, Names
 from structlog.contextvars import bound_contextvars
 
+from aimicromind_schemas import EndStatus, FailureKind, Names
 from aimicromind_worker.core.admission import (
     ATTEMPT_HEADER,
     CALLS_HEADER,

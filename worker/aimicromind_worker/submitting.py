@@ -4,9 +4,9 @@ import asyncio
 from contextlib import nullcontext
 
 import msgspec
-from aimicromind_schemas import EndEvent, EndStatus, Event, Names, PredictionJob, chat_binding
 from rich.console import Console
 
+from aimicromind_schemas import EndEvent, EndStatus, Event, Names, PredictionJob, chat_binding
 from aimicromind_worker.adapters.chat import listen, submit
 from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.reasons import NotAchieved

@@ -4,6 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.text import Text
+
 from aimicromind_schemas import (
     CalledToolsEvent,
     EndEvent,
@@ -16,10 +21,6 @@ from aimicromind_schemas import (
     TokenEvent,
     UsedToolsEvent,
 )
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
-from rich.panel import Panel
-from rich.text import Text
 
 _LONGEST_TEXT = 600
 _COLOUR = {

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from aimicromind_schemas import EVENT_NAMES, EndStatus, Event, FailureKind, event_from
 from hypothesis import strategies as st
+
+from aimicromind_schemas import EVENT_NAMES, EndStatus, Event, FailureKind, event_from
 
 Strategy = st.SearchStrategy[Any]
 

@@ -2,6 +2,9 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from aimicromind_schemas import (
     EVENT_NAMES,
     GenericEvent,
@@ -14,9 +17,6 @@ from aimicromind_schemas import (
     encode,
     parse_routing_key,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.unit.schemas.strategies import DATA, events, unknown_names
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, 5, UTC)

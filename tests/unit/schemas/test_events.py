@@ -2,6 +2,8 @@ from datetime import UTC, datetime
 from typing import get_args
 
 import pytest
+from pydantic import ValidationError
+
 from aimicromind_schemas import (
     EVENT_NAMES,
     OUTPUT_EVENTS,
@@ -16,8 +18,6 @@ from aimicromind_schemas import (
     StartEvent,
     event_from,
 )
-from pydantic import ValidationError
-
 from tests.unit.schemas.samples import END, SECRET, an_event, fields
 from tests.unit.schemas.strategies import DATA
 

@@ -3,10 +3,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from aimicromind_schemas import InvalidJob, PredictionJob, Problem
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from aimicromind_schemas import InvalidJob, PredictionJob, Problem
 from tests.unit.schemas.samples import SECRET, body
 from tests.unit.schemas.strategies import json_values
 

@@ -3,11 +3,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from aimicromind_schemas import PredictionJob, is_job_id, readable_ids
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from aimicromind_schemas import PredictionJob, is_job_id, readable_ids
 from tests.unit.schemas.samples import SECRET, body
 from tests.unit.schemas.strategies import jobs
 

@@ -2,6 +2,8 @@ import json
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+
 from aimicromind_schemas import (
     EVENT_NAMES,
     ActionEvent,
@@ -19,8 +21,6 @@ from aimicromind_schemas import (
     UsedToolsEvent,
     event_from,
 )
-from hypothesis import given
-
 from tests.unit.schemas.samples import END, an_event, fields
 from tests.unit.schemas.strategies import json_values
 

@@ -1,6 +1,9 @@
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from aimicromind_schemas import (
     EVENT_NAMES,
     JOURNAL_BINDINGS,
@@ -12,9 +15,6 @@ from aimicromind_schemas import (
     parse_routing_key,
     routing_key,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.unit.schemas.strategies import texts
 
 

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 import aio_pika
-from aimicromind_schemas import Event, Names, NotAnEvent, PredictionJob, decode
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aiormq.exceptions import AMQPError, DeliveryError, PublishError
 
+from aimicromind_schemas import Event, Names, NotAnEvent, PredictionJob, decode
 from aimicromind_worker.reasons import NotAchieved
 
 _TIMEOUT_S = 10.0

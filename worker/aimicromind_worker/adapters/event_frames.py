@@ -5,10 +5,10 @@ Layouts are those of the AMQP 0-9-1 specification, 2.3.5 and 4.2.6.
 
 from struct import Struct
 
-from aimicromind_schemas.routing import routing_key
 from pamqp import commands
 from pamqp.frame import marshal
 
+from aimicromind_schemas.routing import routing_key
 from aimicromind_worker.core.exchange import Address
 from aimicromind_worker.core.numbering import NumberedEvent
 

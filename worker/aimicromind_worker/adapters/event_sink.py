@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import structlog
-from aimicromind_schemas import Names
 from aio_pika.abc import AbstractConnection
 from aiormq.connection import Connection
 
+from aimicromind_schemas import Names
 from aimicromind_worker.adapters.confirm_channel import ConfirmChannel
 from aimicromind_worker.adapters.event_frames import EventFrames
 from aimicromind_worker.core.exchange import Address

@@ -11,10 +11,10 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import aio_pika
-from aimicromind_schemas import FailureKind, Names
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aiormq.exceptions import AMQPError, DeliveryError
 
+from aimicromind_schemas import FailureKind, Names
 from aimicromind_worker.core.admission import (
     ATTEMPT_HEADER,
     CALLS_HEADER,

@@ -7,10 +7,11 @@ from datetime import timedelta
 from functools import partial
 from typing import Literal
 
-from aimicromind_schemas import JOURNAL_BINDINGS, Names
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
+
+from aimicromind_schemas import JOURNAL_BINDINGS, Names
 
 Argument = str | int
 State = Literal["as expected", "missing", "different"]

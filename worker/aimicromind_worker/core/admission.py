@@ -16,7 +16,6 @@ from aimicromind_schemas import (
     is_job_id,
     readable_ids,
 )
-
 from aimicromind_worker.core.errors import quoted
 
 _NAMELESS_JOBS = UUID("8d0b6d5c-2f0e-5c53-b1d4-6f2f5a4b7f10")

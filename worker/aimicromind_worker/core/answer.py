@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 
 import msgspec
+
 from aimicromind_schemas import EVENT_NAMES, OUTPUT_EVENTS, SIDE_EFFECT_EVENTS, RoutingKeyTooLong
 from aimicromind_schemas.routing import routing_key
-
 from aimicromind_worker.core.errors import AnswerTooLarge, NoAnswer, StreamMixed
 from aimicromind_worker.core.failures import failure_of_text
 from aimicromind_worker.core.frames import EndpointEvent, wrapped
@@ -111,10 +111,10 @@ class Answer:
         return EndpointEvent("start", msgspec.json.encode({**self._start, "upstream": upstream}))
 
     def _take_token(self, data: bytes) -> None:
+        if len(self._text) + len(data) - 2 > self._limit:
+            raise AnswerTooLarge(self._limit)
         self.output = True
         self._text += data[1:-1]
-        if len(self._text) > self._limit:
-            raise AnswerTooLarge(self._limit)
 
     def _take_end(self) -> tuple[EndpointEvent, ...]:
         # The endpoint ends failed streams the same way; only metadata tells a success.
@@ -126,7 +126,7 @@ class Answer:
     def _check_question(self, data: bytes) -> None:
         try:
             question = _metadata(data).question
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return
         if self._question and question is not None and question.strip() != self._question:
             raise StreamMixed
@@ -141,5 +141,7 @@ class Answer:
 
 
 def _plain_text(data: bytes) -> str:
-    value = msgspec.json.decode(data)
-    return value if isinstance(value, str) else data.decode()
+    try:
+        return msgspec.json.decode(data, type=str)
+    except msgspec.DecodeError:
+        return data.decode()

@@ -6,6 +6,7 @@ The endpoint writes `data:{"event":NAME,"data":DATA}`; its public documentation 
 
 import json
 import re
+from typing import Annotated
 
 import msgspec
 
@@ -39,6 +40,7 @@ class _Envelope(msgspec.Struct):
 
 _envelope = msgspec.json.Decoder(_Envelope).decode
 _string = msgspec.json.Decoder(str).decode
+_seconds = msgspec.json.Decoder(Annotated[float, msgspec.Meta(ge=0)]).decode
 
 
 def read_frame(frame: Frame) -> EndpointEvent:
@@ -57,9 +59,20 @@ def read_frame(frame: Frame) -> EndpointEvent:
             return EndpointEvent("token", bytes(envelope.data))
         data = bytes(envelope.data)
         data.decode()
-        return EndpointEvent(envelope.event, data, bytes(envelope.duration))
+        return EndpointEvent(envelope.event, data, _duration(envelope))
     except _UNREADABLE:
         return _repaired(frame.data)
+
+
+def _duration(envelope: _Envelope) -> bytes:
+    """Find how long the model thought; what is no time, or stands elsewhere, is left out."""
+    if envelope.event != "thinking":
+        return b""
+    try:
+        _seconds(envelope.duration)
+    except msgspec.DecodeError:
+        return b""
+    return bytes(envelope.duration)
 
 
 def wrapped(name: str, data: bytes) -> EndpointEvent:

@@ -40,8 +40,9 @@ def events_of(body: bytes) -> Iterator[EndpointEvent]:
         raise EndpointError("the response is not a JSON object") from error
     yield EndpointEvent("token", _text(members))
     for name in _BEFORE_METADATA:
-        if name in members and members[name] != b"null":
-            yield EndpointEvent(name, bytes(members[name]))
+        data = bytes(members.get(name, b"null"))
+        if data != b"null":
+            yield EndpointEvent(name, data)
     kept = {name: members[name] for name in _METADATA if name in members}
     yield EndpointEvent("metadata", msgspec.json.encode(kept))
     yield EndpointEvent("end", b'"[DONE]"')

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from aimicromind_schemas import FailureKind
-
 from aimicromind_worker.core.errors import AttemptOverdue, CallFailed, Doubtful, Lasting
 
 

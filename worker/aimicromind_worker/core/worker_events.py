@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 import msgspec
-from aimicromind_schemas import EndStatus, FailureKind
 
+from aimicromind_schemas import EndStatus, FailureKind
 from aimicromind_worker.core.frames import EndpointEvent
 
 

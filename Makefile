@@ -1,0 +1,71 @@
+# `make help` lists the targets. Everything below needs only python3 (with venv) and a network.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
+RUN := $(UV) run --frozen --all-packages
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+
+.PHONY: setup
+setup: .venv/.synced ## Create the environment: uv from PyPI, everything else from the lock file
+
+.tools/bin/uv:
+	python3 -m venv .tools || { echo "python3 has no venv: install python3-venv" >&2; exit 1; }
+	.tools/bin/pip install --quiet --disable-pip-version-check uv
+
+.venv/.synced: $(filter .tools/bin/uv,$(UV)) pyproject.toml uv.lock schemas/pyproject.toml worker/pyproject.toml
+	$(UV) sync --frozen --all-packages --quiet
+	@touch $@
+
+.PHONY: demo
+demo: setup ## See it work: broker, endpoint, worker and five jobs; stops all that it started
+	@scripts/find-broker.sh
+	@$(RUN) aimicromind-worker demo
+
+.PHONY: check
+check: setup lint types imports unit ## What must be green before each commit, in under a minute
+
+.PHONY: lint
+lint: setup ## Check style and format
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+
+.PHONY: types
+types: setup ## Check types, strictly
+	$(RUN) mypy
+
+.PHONY: imports
+imports: setup ## Check that imports go one way and that the core does no I/O
+	$(RUN) lint-imports
+
+.PHONY: unit
+unit: setup ## Run the tests that open no socket
+	$(RUN) pytest -q tests/unit
+
+.PHONY: test
+test: check broker wheels ## Run everything: check, then all on a real broker, then the built wheels
+	$(RUN) pytest -q tests/integration tests/process
+
+.PHONY: broker
+broker:
+	@scripts/find-broker.sh server
+
+.PHONY: wheels
+wheels: setup ## Build both wheels and run the unit tests and the demo on them, on each Python here
+	scripts/test-wheels.sh $(UV)
+
+.PHONY: bench
+bench: setup broker ## Measure the worker beside a naive one, on this machine
+	$(RUN) python -m tests.bench
+
+.PHONY: lock
+lock: setup ## Renew the lock file
+	$(UV) lock --upgrade
+
+.PHONY: clean
+clean: ## Remove what the targets above made
+	rm -rf .venv .tools dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
