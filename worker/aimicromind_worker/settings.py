@@ -52,8 +52,8 @@ class BrokerSettings(BaseSettings):
     events_log: bool = True
     """Whether the broker keeps an event log for those who come late."""
 
-    events_log_max_age: timedelta = timedelta(hours=24)
-    """How long the event log keeps events, in seconds or as an ISO 8601 duration."""
+    events_log_max_age: str = Field("24h", pattern=r"^[1-9][0-9]{0,5}[YMDhms]$")
+    """How long the event log keeps events, as the broker writes it: 24h, 7D."""
 
     events_log_max_bytes: ByteSize = Field(ByteSize(2_000_000_000), ge=1_000_000)
     """How much the event log keeps."""

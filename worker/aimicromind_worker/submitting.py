@@ -3,6 +3,7 @@
 import asyncio
 from contextlib import nullcontext
 
+import click
 import msgspec
 from rich.console import Console
 
@@ -91,4 +92,4 @@ class JsonView:
 
 
 def _write_json(value: object) -> None:
-    print(msgspec.json.encode(value).decode(), flush=True)  # noqa: T201 - for other programs
+    click.echo(msgspec.json.encode(value).decode())

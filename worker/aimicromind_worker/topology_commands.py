@@ -2,9 +2,8 @@
 
 from dataclasses import asdict
 
+import click
 import msgspec
-from rich.console import Console
-from rich.table import Table
 
 from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.topology import (
@@ -27,26 +26,24 @@ async def declare_all(settings: BrokerSettings) -> None:
         settings.broker_urls, "aimicromind-worker topology", settings.heartbeat
     ) as broker:
         await declare(broker, wanted)
-    Console().print(
-        f"{len(wanted.exchanges)} exchanges and {len(wanted.queues)} queues are as needed",
-        highlight=False,
-    )
+    counts = f"{len(wanted.exchanges)} exchanges and {len(wanted.queues)} queues"
+    click.echo(f"{counts} are as needed")
 
 
 def show_all(settings: BrokerSettings, *, as_json: bool) -> None:
     """Show what is needed."""
     wanted = needed_topology(settings)
     if as_json:
-        print(msgspec.json.encode(asdict(wanted)).decode())  # noqa: T201 - for other programs
+        click.echo(msgspec.json.encode(asdict(wanted)).decode())
         return
-    table = Table("name", "kind", "bound to", "arguments")
     for name in wanted.exchanges:
-        table.add_row(name, "topic exchange", "", "")
+        click.echo(f"exchange {name} (topic)")
     for queue in wanted.queues:
-        bound = "\n".join(f"{exchange} {key}" for exchange, key in queue.bindings)
-        arguments = "\n".join(f"{name} = {value}" for name, value in queue.arguments.items())
-        table.add_row(queue.name, "queue", bound, arguments)
-    Console().print(table)
+        click.echo(f"queue {queue.name}")
+        for exchange, key in queue.bindings:
+            click.echo(f"  bound to {exchange} with {key}")
+        for argument, value in queue.arguments.items():
+            click.echo(f"  {argument} = {value}")
 
 
 async def check_all(settings: BrokerSettings) -> bool:
@@ -59,13 +56,7 @@ async def check_all(settings: BrokerSettings) -> bool:
         settings.broker_urls, "aimicromind-worker topology", settings.heartbeat
     ) as broker:
         findings = await compare(broker, needed_topology(settings))
-    console = Console()
     for finding in findings:
         detail = f": {finding.detail}" if finding.detail else ""
-        console.print(
-            f"{finding.kind} {finding.name} is {finding.state}{detail}",
-            highlight=False,
-            soft_wrap=True,
-            markup=False,
-        )
+        click.echo(f"{finding.kind} {finding.name} is {finding.state}{detail}")
     return all(finding.state == "as expected" for finding in findings)

@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Literal
 
@@ -45,10 +44,15 @@ class Topology:
 
 @dataclass(frozen=True, slots=True)
 class EventLog:
-    """How much of the event log is kept for those who come late."""
+    """How much of the event log is kept for those who come late.
 
-    max_age: timedelta = timedelta(hours=24)
-    max_bytes: int = 2_000_000_000
+    Attributes:
+        max_age: As the broker writes it, such as `24h`.
+        max_bytes: Size of the whole log.
+    """
+
+    max_age: str
+    max_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +107,7 @@ def topology(names: Names, event_log: EventLog | None) -> Topology:
         ),
     ]
     if event_log is not None:
-        age = f"{max(1, int(event_log.max_age.total_seconds()))}s"
-        arguments = _stream(age, event_log.max_bytes)
+        arguments = _stream(event_log.max_age, event_log.max_bytes)
         queues.append(Queue(names.events_log, arguments, ((names.events, "#"),)))
     exchanges = (names.events, names.jobs, names.jobs_reaped, names.jobs_dead)
     return Topology(exchanges, tuple(queues))

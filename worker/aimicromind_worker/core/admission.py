@@ -83,7 +83,8 @@ class Ticket:
     @property
     def was_called(self) -> bool:
         """Whether the endpoint may already have had a request for this job."""
-        return self.facts.carried_calls > 0 or self.facts.deliveries_before > 0
+        facts = self.facts
+        return facts.carried_calls > 0 or facts.deliveries_before > 0 or facts.redelivered
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ class Rejected:
     Attributes:
         kind: Why, in public words.
         message: What is wrong and what to do, without any value of the job.
-        chat_id: Whom to tell, None where it could not be read.
+        chat_id: Whom to tell: as read, else the job_id; None where no routing key can hold it.
         job_id: As read, else made of the body, so that a copy has the same.
     """
 
@@ -193,4 +194,6 @@ def _rejected(kind: FailureKind, message: str, body: bytes, facts: MessageFacts)
     chat_id, job_id = readable_ids(body) if len(body) <= _LONGEST_READ_BYTES else (None, None)
     named = facts.message_id if is_job_id(facts.message_id or "") else None
     job_id = job_id or named or str(uuid5(_NAMELESS_JOBS, sha256(body).hexdigest()))
+    if chat_id is None and chat_fits(job_id):
+        chat_id = job_id
     return Rejected(kind, quoted(message), chat_id, job_id)

@@ -64,20 +64,21 @@ def read_frame(frame: Frame) -> EndpointEvent:
         return _repaired(frame.data)
 
 
-def _duration(envelope: _Envelope) -> bytes:
-    """Find how long the model thought; what is no time, or stands elsewhere, is left out."""
-    if envelope.event != "thinking":
-        return b""
-    try:
-        _seconds(envelope.duration)
-    except msgspec.DecodeError:
-        return b""
-    return bytes(envelope.duration)
-
-
 def wrapped(name: str, data: bytes) -> EndpointEvent:
     """Give an event that may not keep its own name the name `other`."""
     return EndpointEvent("other", b'{"name":%b,"data":%b}' % (msgspec.json.encode(name), data))
+
+
+def mended(data: bytes) -> bytes:
+    """Write as JSON what is not quite: bad UTF-8, lone surrogates, raw control characters.
+
+    WHATWG Encoding replaces what is not UTF-8 by U+FFFD; so do we.
+
+    Raises:
+        ValueError: It is further from JSON than that.
+        RecursionError: It is nested too deeply.
+    """
+    return _json(json.loads(data.decode(errors="replace"), strict=False))
 
 
 def _plain(frame: Frame) -> EndpointEvent:
@@ -92,23 +93,26 @@ def _plain(frame: Frame) -> EndpointEvent:
     return EndpointEvent(name, _json(text))
 
 
-def _repaired(data: bytes) -> EndpointEvent:
-    """Read an envelope that is not quite JSON: bad UTF-8, lone surrogates, raw control characters.
-
-    WHATWG Encoding replaces what is not UTF-8 by U+FFFD; so do we.
-    """
+def _duration(envelope: _Envelope) -> bytes:
+    """Find how long the model thought; what is no time, or stands elsewhere, is left out."""
+    if envelope.event != "thinking":
+        return b""
     try:
-        envelope = json.loads(data.decode(errors="replace"), strict=False)
-        name = envelope["event"]
-        content = _json(envelope.get("data"))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        _seconds(envelope.duration)
+    except msgspec.DecodeError:
+        return b""
+    return bytes(envelope.duration)
+
+
+def _repaired(data: bytes) -> EndpointEvent:
+    try:
+        envelope = _envelope(mended(data))
+    except (ValueError, *_UNREADABLE) as error:
         raise StreamCut(f"a frame of {len(data)} bytes is not an event") from error
-    if not isinstance(name, str):
-        raise StreamCut(f"a frame of {len(data)} bytes has no event name")
-    name = _LONE_SURROGATE.sub("\ufffd", name)
-    if name == "token" and not content.startswith(b'"'):
-        return wrapped(name, content)
-    return EndpointEvent(name, content)
+    content = bytes(envelope.data)
+    if envelope.event == "token" and not content.startswith(b'"'):
+        return wrapped("token", content)
+    return EndpointEvent(envelope.event, content, _duration(envelope))
 
 
 def _json(value: object) -> bytes:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from aimicromind_worker.core.errors import EndpointError
-from aimicromind_worker.core.frames import EndpointEvent
+from aimicromind_worker.core.frames import EndpointEvent, mended
 
 _BEFORE_METADATA = (
     "sourceDocuments",
@@ -34,9 +34,8 @@ def events_of(body: bytes) -> Iterator[EndpointEvent]:
         EndpointError: The body is not an answer.
     """
     try:
-        body.decode()
-        members = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        members = _members(body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise EndpointError("the response is not a JSON object") from error
     yield EndpointEvent("token", _text(members))
     for name in _BEFORE_METADATA:
@@ -46,6 +45,19 @@ def events_of(body: bytes) -> Iterator[EndpointEvent]:
     kept = {name: members[name] for name in _METADATA if name in members}
     yield EndpointEvent("metadata", msgspec.json.encode(kept))
     yield EndpointEvent("end", b'"[DONE]"')
+
+
+def _read(body: bytes) -> dict[str, msgspec.Raw]:
+    body.decode()
+    return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+
+
+def _members(body: bytes) -> dict[str, msgspec.Raw]:
+    """Read the object's members; half an emoji in one of them costs no more than itself."""
+    try:
+        return _read(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return _read(mended(body))
 
 
 def _text(members: dict[str, msgspec.Raw]) -> bytes:

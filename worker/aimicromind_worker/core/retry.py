@@ -94,9 +94,9 @@ class RetryPolicy:
         return now.calls < now.max_calls
 
     def _may_repeat_something(self, failure: CallFailed, now: Situation) -> bool:
-        if now.idempotent is None:
-            return now.side_effect
-        return not now.idempotent and failure.request_sent
+        if now.idempotent:
+            return False
+        return now.side_effect or (now.idempotent is False and failure.request_sent)
 
     def _wait(self, failure: CallFailed, calls: int, jitter: float) -> timedelta:
         """Back off exponentially with full jitter; what the endpoint asks for is the least."""
