@@ -7,10 +7,22 @@ top=$PWD
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
+find_python() {
+    local candidate
+    # pyenv keeps what it has not been told to use behind a shim that fails.
+    for candidate in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
+        if "$candidate" -c '' 2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
 "$uv" build --quiet --all-packages --out-dir "$scratch/dist"
 "$uv" export --quiet --frozen --all-packages --no-emit-workspace --no-hashes >"$scratch/locked.txt"
 for version in 3.11 3.13; do
-    if ! python=$("$uv" python find --no-python-downloads --system "$version" 2>/dev/null); then
+    if ! python=$(find_python "$version"); then
         echo "wheels: Python $version is not on this machine, skipped"
         continue
     fi
@@ -19,11 +31,10 @@ for version in 3.11 3.13; do
     "$uv" pip install --quiet --python "$venv/bin/python" -r "$scratch/locked.txt" "$scratch"/dist/*.whl
     # Away from the sources, so that only what the wheels hold can be imported.
     mkdir -p "$scratch/tree-$version"
-    cp -r "$top/tests" "$top/pyproject.toml" "$scratch/tree-$version/"
-    (
-        cd "$scratch/tree-$version"
-        PYTHONSAFEPATH=1 "$venv/bin/python" -m pytest -q tests/unit
-        "$venv/bin/aimicromind-worker" demo
-    ) || { echo "wheels: failed on Python $version" >&2; exit 1; }
+    cp -r "$top/tests" "$top/pyproject.toml" "$top/README.md" "$scratch/tree-$version/"
+    cd "$scratch/tree-$version"
+    PYTHONSAFEPATH=1 "$venv/bin/python" -m pytest -q tests/unit
+    "$venv/bin/aimicromind-worker" demo
+    cd "$top"
     echo "wheels: Python $version passed"
 done

@@ -76,9 +76,9 @@ class EventFrames:
         """Write the publish frame to the chat. An `end` that no queue takes comes back."""
         return self._name(name)[0]
 
-    def to_queue(self, queue: str) -> bytes:
+    def to_queue(self, queue: str, *, mandatory: bool = False) -> bytes:
         """Write the publish frame to one queue, through the default exchange."""
-        return self._publish("", queue, mandatory=False)
+        return self._publish("", queue, mandatory=mandatory)
 
     def _name(self, name: str) -> tuple[bytes, bytes]:
         known = self._names.get(name)

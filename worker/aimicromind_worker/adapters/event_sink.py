@@ -262,8 +262,8 @@ class EventLane:
             self._idle.set()
 
     def frames_to_queue(self, queue: str, event: NumberedEvent) -> bytes:
-        """Write an event's frames for one queue. For the sink."""
-        return self._frames.to_queue(queue) + self._frames.content(event)
+        """Write an event's frames for one queue, which must be there. For the sink."""
+        return self._frames.to_queue(queue, mandatory=True) + self._frames.content(event)
 
     def _send(self, sent: _Sent) -> None:
         self._unsettled += 1

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
-from aiormq.exceptions import AMQPError, DeliveryError
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_worker.core.admission import (
@@ -30,6 +30,8 @@ _TIMEOUT_S = 30.0
 # What the broker itself writes, refuses, copies by, or takes for a cycle (CONTRIBUTING.md).
 _NOT_CARRIED_OVER = ("CC", "BCC", "x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
 _LONGEST_HEADER = 1000
+# What a call on a channel raises that does not answer, or has closed meanwhile.
+_LOST = (AMQPError, ChannelInvalidStateError, TimeoutError)
 
 
 class JobsLost(ConnectionError):
@@ -60,7 +62,7 @@ class Delivery:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 await self._message.ack()
-        except (AMQPError, TimeoutError) as error:
+        except _LOST as error:
             raise JobsLost(type(error).__name__) from error
 
     async def give_back(self) -> None:
@@ -68,7 +70,7 @@ class Delivery:
         try:
             async with asyncio.timeout(_TIMEOUT_S):
                 await self._message.nack(requeue=True)
-        except (AMQPError, TimeoutError) as error:
+        except _LOST as error:
             raise JobsLost(type(error).__name__) from error
 
     async def put_again(self, headers: Mapping[str, Header]) -> None:
@@ -90,18 +92,30 @@ class Delivery:
             await self.ack()
 
     async def park(self, kind: FailureKind, message: str, attempts: int) -> None:
-        """Publish the job to the dead jobs, then acknowledge it."""
-        await self._publish(
-            self._names.jobs_dead,
-            self._message.routing_key or "",
-            {
-                "x-aimicromind-kind": kind,
-                "x-aimicromind-message": message[:_LONGEST_HEADER],
-                "x-aimicromind-attempts": attempts,
-                "x-aimicromind-failed-at": datetime.now(UTC).isoformat(),
-            },
-        )
-        await self.ack()
+        """Publish the job to the dead jobs, then acknowledge it.
+
+        Where they do not take it, it goes to the reaped jobs: without the reason, but not lost,
+        and not run again.
+        """
+        reason: dict[str, Header] = {
+            "x-aimicromind-kind": kind,
+            "x-aimicromind-message": message[:_LONGEST_HEADER],
+            "x-aimicromind-attempts": attempts,
+            "x-aimicromind-failed-at": datetime.now(UTC).isoformat(),
+        }
+        try:
+            await self._publish(self._names.jobs_dead, self._message.routing_key or "", reason)
+        except _Refused:
+            await self._give_up()
+        else:
+            await self.ack()
+
+    async def _give_up(self) -> None:
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._message.reject(requeue=False)
+        except _LOST as error:
+            raise JobsLost(type(error).__name__) from error
 
     async def _publish(self, exchange: str, key: str, headers: Mapping[str, Header]) -> None:
         source = self._message
@@ -129,7 +143,7 @@ class Delivery:
             await target.publish(copy, key, mandatory=True, timeout=_TIMEOUT_S)
         except DeliveryError as error:
             raise _Refused from error
-        except (AMQPError, TimeoutError) as error:
+        except _LOST as error:
             raise JobsLost(f"a job could not be published again: {error}") from error
 
 
@@ -161,9 +175,14 @@ class JobSource:
             names: Where the jobs are.
             slots: Jobs that may be taken and not yet settled.
         """
-        async with consuming.channel() as channel, publishing.channel() as outgoing:
+        async with (
+            consuming.channel() as channel,
+            publishing.channel(on_return_raises=True) as outgoing,
+        ):
             source = cls(channel, outgoing, names)
             channel.close_callbacks.add(source._closed)
+            inner = await channel.get_underlay_channel()
+            inner.on_consumer_cancel_callbacks.add(source._cancelled)
             await channel.set_qos(prefetch_count=slots, timeout=_TIMEOUT_S)
             queue = await channel.get_queue(names.jobs, ensure=False)
             source._consumer_tag = await queue.consume(source._take, timeout=_TIMEOUT_S)
@@ -191,7 +210,7 @@ class JobSource:
         queue = await self._channel.get_queue(self._names.jobs, ensure=False)
         try:
             await queue.cancel(self._consumer_tag, timeout=_TIMEOUT_S)
-        except (AMQPError, TimeoutError) as error:
+        except _LOST as error:
             raise JobsLost(type(error).__name__) from error
         while not self._arrived.empty():
             arrived = self._arrived.get_nowait()
@@ -205,6 +224,9 @@ class JobSource:
             await delivery.give_back()
         else:
             self._arrived.put_nowait(delivery)
+
+    def _cancelled(self, _: object) -> None:
+        self._arrived.put_nowait(JobsLost("the broker ended the consumer; is the queue gone?"))
 
     def _closed(self, _: object, error: BaseException | None) -> None:
         self._arrived.put_nowait(JobsLost(str(error) or type(error).__name__))

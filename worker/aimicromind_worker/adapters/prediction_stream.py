@@ -19,9 +19,9 @@ from httpx_aiohttp import AiohttpTransport
 from typing_extensions import override
 
 from aimicromind_worker.core.errors import (
+    AnswerTooLarge,
     CallFailed,
     EndpointUnavailable,
-    FrameTooLarge,
     HeadersOverdue,
     Misconfigured,
     StreamCut,
@@ -195,7 +195,7 @@ class PredictionStream:
         async for chunk in _chunks(response):
             body += chunk
             if len(body) > self._endpoint.max_answer_bytes:
-                raise FrameTooLarge(self._endpoint.max_answer_bytes)
+                raise AnswerTooLarge(self._endpoint.max_answer_bytes)
         return bytes(body)
 
     async def _error_text(self, response: httpx.Response, content_type: str) -> str:
