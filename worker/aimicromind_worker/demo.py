@@ -14,8 +14,9 @@ from uuid import uuid4
 
 from aio_pika.abc import AbstractConnection
 from rich.console import Console
+from typing_extensions import override
 
-from aimicromind_schemas import EndEvent, EndStatus, FailureKind, Names, PredictionJob
+from aimicromind_schemas import EndEvent, EndStatus, ErrorEvent, FailureKind, Names, PredictionJob
 from aimicromind_worker.adapters.chat import listen, submit
 from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.topology import remove
@@ -55,22 +56,34 @@ class NoFlow(NotAchieved):
 
 
 @dataclass(frozen=True, slots=True)
-class Expected:
-    """How a job of the demo should end."""
+class Ending:
+    """How a job ends."""
 
-    question: str
     status: EndStatus
     attempts: int = 1
     kind: FailureKind | None = None
 
+    @override
+    def __str__(self) -> str:
+        reason = f" ({self.kind})" if self.kind else ""
+        return f"{self.status}{reason} after {self.attempts} attempt(s)"
 
-SCRIPTED_JOBS: Mapping[str, Expected] = {
-    "plain-chain": Expected("What is a queue for?", EndStatus.COMPLETED),
-    "tool-agent": Expected("What is six times seven?", EndStatus.COMPLETED),
-    "retrieval": Expected("What does the manual say?", EndStatus.COMPLETED),
-    "breaks-once": Expected("And if a stream breaks?", EndStatus.COMPLETED, attempts=2),
-    "unauthorized": Expected(
-        "And with a wrong key?", EndStatus.FAILED, kind=FailureKind.UNAUTHORIZED
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a job of the demo asks, and how it should end."""
+
+    question: str
+    ending: Ending = Ending(EndStatus.COMPLETED)
+
+
+SCRIPTED_JOBS: Mapping[str, Job] = {
+    "plain-chain": Job("What is a queue for?"),
+    "tool-agent": Job("What is six times seven?"),
+    "retrieval": Job("What does the manual say?"),
+    "breaks-once": Job("And if a stream breaks?", Ending(EndStatus.COMPLETED, attempts=2)),
+    "unauthorized": Job(
+        "And with a wrong key?", Ending(EndStatus.FAILED, kind=FailureKind.UNAUTHORIZED)
     ),
 }
 
@@ -95,7 +108,7 @@ async def run_demo(console: Console, flows: Sequence[str], question: str) -> boo
         raise NoFlow
     jobs = SCRIPTED_JOBS
     if base_url:
-        jobs = {flow: Expected(question, EndStatus.COMPLETED) for flow in flows}
+        jobs = {flow: Job(question) for flow in flows}
     async with AsyncExitStack() as stack:
         amqp_url = await stack.enter_async_context(_broker(console))
         if not base_url:
@@ -107,8 +120,8 @@ async def run_demo(console: Console, flows: Sequence[str], question: str) -> boo
             amqp_url=amqp_url, base_url=base_url, prefix=f"aimicromind-demo-{uuid4().hex[:8]}"
         )
         async with asyncio.timeout(_DEADLINE.total_seconds()), _worker(settings):
-            ends = await _run_jobs(console, settings, jobs)
-    return _report(console, jobs, ends)
+            endings = await _run_jobs(console, settings, jobs)
+    return _report(console, jobs, endings)
 
 
 @asynccontextmanager
@@ -157,40 +170,41 @@ def _connected(settings: Settings) -> AbstractAsyncContextManager[AbstractConnec
 
 
 async def _run_jobs(
-    console: Console, settings: Settings, jobs: Mapping[str, Expected]
-) -> Mapping[str, EndEvent]:
+    console: Console, settings: Settings, jobs: Mapping[str, Job]
+) -> Mapping[str, Ending]:
     names = Names(settings.prefix)
-    job_ids = {f"demo-{uuid4()}": flow for flow in jobs}
-    ends: dict[str, EndEvent] = {}
-    live = LiveView(console, job_ids) if console.is_terminal else None
-    view = live or PlainView(console, job_ids)
+    flows = {f"demo-{uuid4()}": flow for flow in jobs}
+    titles = {job_id: f"{flow}: {jobs[flow].question}" for job_id, flow in flows.items()}
+    kinds: dict[str, FailureKind] = {}
+    endings: dict[str, Ending] = {}
+    live = LiveView(console, titles) if console.is_terminal else None
+    view = live or PlainView(console, flows)
     async with (
         _connected(settings) as connection,
         listen(connection, names, "chat.#") as events,
         connection.channel() as channel,
     ):
-        for job_id, flow in job_ids.items():
+        for job_id, flow in flows.items():
             job = PredictionJob(chatflow_id=flow, question=jobs[flow].question, job_id=job_id)
             await submit(channel, names, job)
         with live or nullcontext():
             async for event in events:
                 view.show(event)
-                if isinstance(event, EndEvent):
-                    ends[job_ids[event.job_id]] = event
-                if len(ends) == len(jobs):
-                    return ends
-    return ends
+                if isinstance(event, ErrorEvent):
+                    kinds[event.job_id] = event.data.kind
+                elif isinstance(event, EndEvent):
+                    data, kind = event.data, kinds.get(event.job_id)
+                    endings[flows[event.job_id]] = Ending(data.status, data.attempts, kind)
+                if len(endings) == len(jobs):
+                    break
+    return endings
 
 
-def _report(console: Console, jobs: Mapping[str, Expected], ends: Mapping[str, EndEvent]) -> bool:
+def _report(console: Console, jobs: Mapping[str, Job], endings: Mapping[str, Ending]) -> bool:
     """Compare the endings with what they should be."""
-    good = 0
-    for flow, expected in jobs.items():
-        data = ends[flow].data
-        if (data.status, data.attempts) == (expected.status, expected.attempts):
-            good += 1
-        else:
-            wanted = f"{expected.status} after {expected.attempts} attempt(s)"
-            console.print(f"{flow}: {data.status} instead of {wanted}", highlight=False)
+    wrong = [flow for flow, job in jobs.items() if endings[flow] != job.ending]
+    for flow in wrong:
+        console.print(f"{flow}: {endings[flow]} instead of {jobs[flow].ending}", highlight=False)
+    good = len(jobs) - len(wrong)
     console.print(f"{good} of {len(jobs)} jobs ended as they should", highlight=False)
-    return good == len(jobs)
+    return not wrong

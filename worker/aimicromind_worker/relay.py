@@ -99,7 +99,7 @@ class Relay:
         match admission:
             case Unnamed():
                 log.info("job.stamped")
-                await delivery.put_again({})
+                await delivery.put_again(_expiry_of(delivery.facts))
             case Rejected():
                 with bound_contextvars(job_id=admission.job_id, chat_id=admission.chat_id):
                     await self._reject(admission, delivery)
@@ -192,6 +192,11 @@ class Relay:
             await lane.confirmed()
         await delivery.park(rejected.kind, rejected.message, attempts=0)
         log.warning("job.rejected", kind=rejected.kind)
+
+
+def _expiry_of(facts: MessageFacts) -> dict[str, str | int | bool]:
+    """Say when a job expires that goes back to the queue before it was admitted."""
+    return {DEADLINE_HEADER: facts.expires_at.isoformat()} if facts.expires_at else {}
 
 
 def _state_of(run: JobRun) -> dict[str, str | int | bool]:

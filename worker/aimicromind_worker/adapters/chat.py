@@ -7,12 +7,20 @@ from datetime import UTC, datetime
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
-from aiormq.exceptions import AMQPError, DeliveryError, PublishError
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
 
 from aimicromind_schemas import Event, Names, NotAnEvent, PredictionJob, decode
 from aimicromind_worker.reasons import NotAchieved
 
 _TIMEOUT_S = 10.0
+
+
+class NothingToListenTo(NotAchieved):
+    """There is no exchange that events come by."""
+
+    def __init__(self, exchange: str) -> None:
+        super().__init__(f"there is no exchange {exchange}; is a worker running?")
 
 
 class JobNotTaken(NotAchieved):
@@ -37,15 +45,13 @@ async def submit(channel: AbstractChannel, names: Names, job: PredictionJob) -> 
     )
     exchange = channel.default_exchange
     try:
-        returned = await exchange.publish(message, names.jobs, mandatory=True, timeout=_TIMEOUT_S)
-    except PublishError as error:
-        raise JobNotTaken(f"there is no queue {names.jobs}; is a worker running?") from error
+        answered = await exchange.publish(message, names.jobs, mandatory=True, timeout=_TIMEOUT_S)
     except DeliveryError as error:
         raise JobNotTaken(f"the queue {names.jobs} is full") from error
     except (AMQPError, TimeoutError) as error:
         raise JobNotTaken(f"the broker did not confirm it ({type(error).__name__})") from error
-    if not returned:
-        raise JobNotTaken("the broker did not confirm it")
+    if isinstance(answered, DeliveredMessage):
+        raise JobNotTaken(f"there is no queue {names.jobs}; is a worker running?")
 
 
 @asynccontextmanager
@@ -58,11 +64,17 @@ async def listen(
         connection: A connection to the broker.
         names: The topology's names.
         binding: A binding key of the events exchange, such as `chat.<chatId>.#`.
+
+    Raises:
+        NothingToListenTo: No worker and no command has declared the topology.
     """
     arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
     async with connection.channel() as channel:
         queue = await channel.declare_queue(exclusive=True, timeout=_TIMEOUT_S)
-        await queue.bind(names.events, binding, timeout=_TIMEOUT_S)
+        try:
+            await queue.bind(names.events, binding, timeout=_TIMEOUT_S)
+        except ChannelNotFoundEntity as error:
+            raise NothingToListenTo(names.events) from error
         await queue.consume(arrived.put, no_ack=True, timeout=_TIMEOUT_S)
         yield _decoded(arrived)
 

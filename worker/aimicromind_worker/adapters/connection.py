@@ -31,6 +31,13 @@ class BrokerUnreachable(ConnectionError):
         )
 
 
+class BrokerGone(ConnectionError):
+    """The connection closed while it was used."""
+
+    def __init__(self) -> None:
+        super().__init__("the connection to the broker closed")
+
+
 class BrokerRefused(Exception):
     """The broker answers and does not let us in; waiting would not help."""
 
@@ -55,10 +62,16 @@ async def connect(
     Raises:
         BrokerUnreachable: No address answered as a broker.
         BrokerRefused: A broker answered and refused us.
+        BrokerGone: The connection closed while the body used it.
     """
     connection = await _first_of(urls, name, heartbeat)
     try:
         yield connection
+    except RuntimeError as error:
+        # So aio_pika and aiormq report a call on what has closed meanwhile.
+        if connection.connected.is_set():
+            raise
+        raise BrokerGone from error
     finally:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):

@@ -5,7 +5,7 @@ to do which is decided in `relay`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -59,19 +59,11 @@ class Delivery:
 
     async def ack(self) -> None:
         """Tell the broker that the job is done with."""
-        try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                await self._message.ack()
-        except _LOST as error:
-            raise JobsLost(type(error).__name__) from error
+        await _told(self._message.ack())
 
     async def give_back(self) -> None:
         """Put the job back where it was; the broker counts that as a delivery."""
-        try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                await self._message.nack(requeue=True)
-        except _LOST as error:
-            raise JobsLost(type(error).__name__) from error
+        await _told(self._message.nack(requeue=True))
 
     async def put_again(self, headers: Mapping[str, Header]) -> None:
         """Publish the job once more, at the end of the queue, then acknowledge this copy.
@@ -106,16 +98,9 @@ class Delivery:
         try:
             await self._publish(self._names.jobs_dead, self._message.routing_key or "", reason)
         except _Refused:
-            await self._give_up()
+            await _told(self._message.reject(requeue=False))
         else:
             await self.ack()
-
-    async def _give_up(self) -> None:
-        try:
-            async with asyncio.timeout(_TIMEOUT_S):
-                await self._message.reject(requeue=False)
-        except _LOST as error:
-            raise JobsLost(type(error).__name__) from error
 
     async def _publish(self, exchange: str, key: str, headers: Mapping[str, Header]) -> None:
         source = self._message
@@ -208,10 +193,7 @@ class JobSource:
             return
         self._stopped = True
         queue = await self._channel.get_queue(self._names.jobs, ensure=False)
-        try:
-            await queue.cancel(self._consumer_tag, timeout=_TIMEOUT_S)
-        except _LOST as error:
-            raise JobsLost(type(error).__name__) from error
+        await _told(queue.cancel(self._consumer_tag))
         while not self._arrived.empty():
             arrived = self._arrived.get_nowait()
             if isinstance(arrived, Delivery):
@@ -226,10 +208,19 @@ class JobSource:
             self._arrived.put_nowait(delivery)
 
     def _cancelled(self, _: object) -> None:
-        self._arrived.put_nowait(JobsLost("the broker ended the consumer; is the queue gone?"))
+        self._arrived.put_nowait(JobsLost("the broker cancelled the consumer"))
 
     def _closed(self, _: object, error: BaseException | None) -> None:
         self._arrived.put_nowait(JobsLost(str(error) or type(error).__name__))
+
+
+async def _told(telling: Awaitable[object]) -> None:
+    """Tell the broker something about a job, under a deadline."""
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            await telling
+    except _LOST as error:
+        raise JobsLost(type(error).__name__) from error
 
 
 def _facts_of(message: AbstractIncomingMessage) -> MessageFacts:
