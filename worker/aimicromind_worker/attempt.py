@@ -85,7 +85,7 @@ class Attempt:
         )
         longest_s = limits.attempt_timeout.total_seconds()
         self._timeout = timedelta(seconds=min(job.timeout_seconds or longest_s, longest_s))
-        self._ends_at = time.monotonic() + self._timeout.total_seconds()
+        self._ends_at: float | None = None
         self._max_frame_bytes = limits.max_frame_bytes
         self._numbering = Numbering(ticket.job_id, ticket.chat_id, job.chatflow_id, number)
         self._lane = sink.lane(
@@ -114,11 +114,13 @@ class Attempt:
 
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[None]:
-        """Hold the body to what is left of the attempt's time.
+        """Hold the body to what is left of the attempt's time, which begins with its first call.
 
         Raises:
             AttemptOverdue: Nothing is left.
         """
+        if self._ends_at is None:
+            self._ends_at = time.monotonic() + self._timeout.total_seconds()
         scope = asyncio.timeout(self._ends_at - time.monotonic())
         try:
             async with scope:

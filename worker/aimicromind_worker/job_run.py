@@ -195,8 +195,9 @@ class JobRun:
         """
         ticket, attempt, predictions = self.ticket, self.attempt, self._means.predictions
         flow = ticket.job.chatflow_id
+        # Outside the attempt's time: an attempt in which no call is begun would never count.
+        streams = await predictions.can_stream(flow)
         async with attempt.deadline():
-            streams = await predictions.can_stream(flow)
             self.calls += 1
             attempt.calls += 1
             attempt.answer.begin_call()

@@ -11,7 +11,7 @@ from aimicromind_worker.settings import BrokerSettings, Settings
 
 def needed_topology(settings: BrokerSettings) -> Topology:
     """Say what must be on the broker."""
-    log = EventLog(settings.events_log_max_age, settings.events_log_max_bytes)
+    log = EventLog(settings.events_log_max_age, int(settings.events_log_max_bytes))
     return topology(Names(settings.prefix), log if settings.events_log else None)
 
 

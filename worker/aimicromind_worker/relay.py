@@ -178,6 +178,7 @@ class Relay:
                     chatflow_id="",
                     attempt=0,
                     correlation_id=facts.correlation_id or rejected.job_id,
+                    reply_to=rejected.reply_to,
                     traceparent=facts.trace.get("traceparent"),
                 )
             )

@@ -4,13 +4,22 @@ Read once, by the command line; inner code gets plain arguments.
 """
 
 import os
+import ssl
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import ByteSize, Field, Secret, SecretStr, ValidationError, field_validator
+from pydantic import (
+    ByteSize,
+    Field,
+    Secret,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "AIMICROMIND_"
@@ -168,6 +177,19 @@ class Settings(BrokerSettings):
             raise ValueError("must hold no user or password: use AIMICROMIND_API_KEY")
         return url.rstrip("/")
 
+    @field_validator("ca_file", "client_certificate")
+    @classmethod
+    def _can_be_used(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            if path is not None and info.field_name == "ca_file":
+                context.load_verify_locations(path)
+            elif path is not None:
+                context.load_cert_chain(path)
+        except OSError as error:
+            raise ValueError("is no PEM file that can be read and used") from error
+        return path
+
     @field_validator("prediction_path")
     @classmethod
     def _names_the_flow(cls, path: str) -> str:
@@ -180,12 +202,18 @@ def unknown_names(environment: Mapping[str, str]) -> list[str]:
     """List the `AIMICROMIND_*` names that no setting has; most are typing errors."""
     known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields} | {_SECRETS_DIR}
     return sorted(
-        name for name in environment if name.upper().startswith(ENV_PREFIX) and name not in known
+        name
+        for name in environment
+        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known
     )
 
 
 def _check_url(url: str, schemes: tuple[str, ...]) -> None:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # Its text may quote the host with what stands before it.
+        parts = urlsplit("")
     if parts.scheme not in schemes or not parts.hostname:
         raise ValueError(f"must be a URL like {schemes[0]}://host")
 

@@ -12,6 +12,7 @@ from aiormq.exceptions import (
     AuthenticationError,
     ConnectionNotAllowed,
     IncompatibleProtocolError,
+    InvalidFrameError,
     ProbableAuthenticationError,
 )
 from yarl import URL
@@ -19,7 +20,13 @@ from yarl import URL
 _CLOSE_TIMEOUT_S = 5.0
 # For each address: TCP, TLS and the AMQP handshake.
 _PATIENCE_S = 5.0
-_REFUSALS = (AuthenticationError, ProbableAuthenticationError, ConnectionNotAllowed)
+# The last is what aiormq makes of a close in place of "open-ok": no such virtual host.
+_REFUSALS = (
+    AuthenticationError,
+    ProbableAuthenticationError,
+    ConnectionNotAllowed,
+    InvalidFrameError,
+)
 
 
 class BrokerUnreachable(ConnectionError):

@@ -24,6 +24,8 @@ from aimicromind_worker.core.numbering import NumberedEvent
 log = structlog.get_logger()
 
 _OPEN_TIMEOUT_S = 10.0
+# Used where the broker sets no limit; the one that RabbitMQ ships with.
+_FRAME_MAX = 131_072
 _RESEND_EVERY_S = 0.25
 # A full window opens again when this part of it is left, so that streams do not take turns.
 _REOPENS_AT = 0.75
@@ -101,7 +103,7 @@ class EventSink:
         transport = connection.transport
         if transport is None or not isinstance(transport.connection, Connection):
             raise ConnectionError("the publishing connection is closed")
-        sink._frame_max = transport.connection.connection_tune.frame_max
+        sink._frame_max = transport.connection.connection_tune.frame_max or _FRAME_MAX
         sink._channel = await ConfirmChannel.open_on(
             transport.connection,
             sink._confirmed,

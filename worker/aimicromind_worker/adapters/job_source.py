@@ -7,7 +7,7 @@ to do which is decided in `relay`.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from uuid import uuid4
 
 import aio_pika
@@ -15,15 +15,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 
 from aimicromind_schemas import FailureKind, Names
-from aimicromind_worker.core.admission import (
-    ATTEMPT_HEADER,
-    CALLS_HEADER,
-    DEADLINE_HEADER,
-    SIDE_EFFECT_HEADER,
-    MessageFacts,
-    moment,
-    trace_context,
-)
+from aimicromind_worker.adapters.message_facts import facts_of
 
 Header = str | int | bool
 _TIMEOUT_S = 30.0
@@ -55,7 +47,7 @@ class Delivery:
         self._outgoing = outgoing
         self._names = names
         self.body = message.body
-        self.facts = _facts_of(message)
+        self.facts = facts_of(message)
 
     async def ack(self) -> None:
         """Tell the broker that the job is done with."""
@@ -221,39 +213,3 @@ async def _told(telling: Awaitable[object]) -> None:
             await telling
     except _LOST as error:
         raise JobsLost(type(error).__name__) from error
-
-
-def _facts_of(message: AbstractIncomingMessage) -> MessageFacts:
-    def text(name: str) -> str | None:
-        value = message.headers.get(name)
-        return value if isinstance(value, str) else None
-
-    def number(name: str) -> int:
-        value = message.headers.get(name)
-        return max(value, 0) if isinstance(value, int) else 0
-
-    return MessageFacts(
-        message_id=message.message_id,
-        correlation_id=message.correlation_id,
-        reply_to=message.reply_to,
-        redelivered=bool(message.redelivered),
-        deliveries_before=number("x-delivery-count"),
-        expires_at=_expires_at(message),
-        carried_attempt=number(ATTEMPT_HEADER),
-        carried_calls=number(CALLS_HEADER),
-        carried_side_effect=bool(number(SIDE_EFFECT_HEADER)),
-        carried_deadline=moment(text(DEADLINE_HEADER)),
-        trace=trace_context(text("traceparent"), text("tracestate")),
-    )
-
-
-def _expires_at(message: AbstractIncomingMessage) -> datetime | None:
-    """Turn the message's expiration into a time, from its timestamp where it has one."""
-    expiration = message.expiration
-    if not isinstance(expiration, int | float):
-        return None
-    now = datetime.now(UTC)
-    sent = message.timestamp or now
-    return min(sent if sent.tzinfo else sent.replace(tzinfo=UTC), now) + timedelta(
-        seconds=expiration
-    )

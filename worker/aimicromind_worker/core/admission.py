@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from uuid import UUID, uuid5
@@ -84,7 +84,8 @@ class Ticket:
     def was_called(self) -> bool:
         """Whether the endpoint may already have had a request for this job."""
         facts = self.facts
-        return facts.carried_calls > 0 or facts.deliveries_before > 0 or facts.redelivered
+        carried = facts.carried_calls > 0 or facts.carried_side_effect
+        return carried or facts.deliveries_before > 0 or facts.redelivered
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +102,14 @@ class Rejected:
         message: What is wrong and what to do, without any value of the job.
         chat_id: Whom to tell: as read, else the job_id; None where no routing key can hold it.
         job_id: As read, else made of the body, so that a copy has the same.
+        reply_to: Queue that gets copies of the ending, unless that is what is wrong.
     """
 
     kind: FailureKind
     message: str
     chat_id: str | None
     job_id: str
+    reply_to: str | None
 
 
 Admission = Ticket | Unnamed | Rejected
@@ -130,6 +133,9 @@ def admit(
         lifetime: Longest life of a job, from the moment a worker first has it.
         max_job_bytes: Largest body.
     """
+    replies_to_us = (facts.reply_to or "").startswith(f"{names.prefix}.")
+    if replies_to_us:
+        facts = replace(facts, reply_to=None)
     if len(body) > max_job_bytes:
         return _rejected(
             FailureKind.TOO_LARGE, f"the job is longer than {max_job_bytes} bytes", body, facts
@@ -148,7 +154,7 @@ def admit(
     if not chat_fits(chat_id):
         message = "message_id stands in for chatId and is too long for routing keys: set chatId"
         return _rejected(FailureKind.INVALID_JOB, message, body, facts)
-    if facts.reply_to and facts.reply_to.startswith(f"{names.prefix}."):
+    if replies_to_us:
         message = "reply_to names a queue of the worker itself: use a queue of your own"
         return _rejected(FailureKind.INVALID_JOB, message, body, facts)
     return Ticket(
@@ -196,4 +202,4 @@ def _rejected(kind: FailureKind, message: str, body: bytes, facts: MessageFacts)
     job_id = job_id or named or str(uuid5(_NAMELESS_JOBS, sha256(body).hexdigest()))
     if chat_id is None and chat_fits(job_id):
         chat_id = job_id
-    return Rejected(kind, quoted(message), chat_id, job_id)
+    return Rejected(kind, quoted(message), chat_id, job_id, facts.reply_to)

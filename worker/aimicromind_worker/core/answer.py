@@ -18,7 +18,12 @@ class _Metadata(msgspec.Struct):
     question: str | None = None
 
 
+class _Trace(msgspec.Struct):
+    step: str = ""
+
+
 _metadata = msgspec.json.Decoder(_Metadata).decode
+_trace = msgspec.json.Decoder(_Trace).decode
 
 
 class Answer:
@@ -103,7 +108,8 @@ class Answer:
             return (wrapped(name, event.data),)
         elif event.data not in _NOTHING:
             self.output = self.output or name in OUTPUT_EVENTS
-            self.side_effect = self.side_effect or name in SIDE_EFFECT_EVENTS
+            acted = name in SIDE_EFFECT_EVENTS or (name == "agent_trace" and _acts(event.data))
+            self.side_effect = self.side_effect or acted
         return (event,)
 
     def _started(self, first: EndpointEvent) -> EndpointEvent:
@@ -145,3 +151,12 @@ def _plain_text(data: bytes) -> str:
         return msgspec.json.decode(data, type=str)
     except msgspec.DecodeError:
         return data.decode()
+
+
+def _acts(trace: bytes) -> bool:
+    """Tell whether a step of an agent's trace runs a tool, which `usedTools` reports only later."""
+    try:
+        step = _trace(trace).step
+    except msgspec.DecodeError:
+        return False
+    return step == "agent_action" or step.startswith("tool_")

@@ -1,0 +1,110 @@
+"""Values that tests start from: valid by default, each test changes what it is about."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from hypothesis import settings
+
+from aimicromind_schemas import Event, Names, PredictionJob, ThinkingEvent
+from aimicromind_schemas.wire import dump_json
+from aimicromind_worker.attempt import EventSink, Limits
+from aimicromind_worker.core.admission import MessageFacts, Ticket, admit
+from aimicromind_worker.core.answer import Answer
+from aimicromind_worker.core.frames import EndpointEvent
+from aimicromind_worker.core.numbering import NumberedEvent, Numbering
+from aimicromind_worker.core.retry import RetryPolicy
+from aimicromind_worker.idle_watch import IdleWatch
+from aimicromind_worker.job_run import Means, Predictions
+from aimicromind_worker.testing import frame
+
+MODERATE: Final = settings(max_examples=200, deadline=None)
+"""For properties: as many examples as a fast suite bears, however busy the machine is."""
+
+BRIEF: Final = settings(max_examples=80, deadline=None)
+"""For properties whose examples are slow to make or to try."""
+
+SECRET: Final = "s3cr3t-marker"
+QUESTION: Final = "Why?"
+NAMES: Final = Names("aimicromind")
+LIFETIME: Final = timedelta(hours=1)
+MAX_JOB_BYTES: Final = 64 * 1024
+
+IMPATIENT: Final = RetryPolicy(timedelta(), timedelta(), timedelta())
+"""Retries at once."""
+
+END: Final = frame("end", "[DONE]")
+METADATA: Final = frame("metadata", {"chatId": "c", "question": QUESTION})
+ENDED_WELL: Final = METADATA + END
+USED_TOOLS: Final = frame("usedTools", [{"tool": "mail", "toolInput": {}, "toolOutput": "sent"}])
+
+
+def tokens(*texts: str) -> bytes:
+    return b"".join(frame("token", text) for text in texts)
+
+
+def a_job(**fields: Any) -> bytes:  # noqa: ANN401 - a job on the wire holds anything
+    """Write the body of a job; a field that is None is left out."""
+    named = {"chatflowId": "flow", "question": QUESTION, "chatId": "chat", "jobId": "job"} | fields
+    return json.dumps({name: value for name, value in named.items() if value is not None}).encode()
+
+
+def job_of(**fields: Any) -> PredictionJob:  # noqa: ANN401 - see a_job
+    return PredictionJob.decode(a_job(**fields))
+
+
+def a_ticket(facts: MessageFacts | None = None, **fields: Any) -> Ticket:  # noqa: ANN401 - see a_job
+    """Admit a job as it comes from the queue now."""
+    now = datetime.now(UTC)
+    ticket = admit(a_job(**fields), facts or MessageFacts(), NAMES, now, LIFETIME, MAX_JOB_BYTES)
+    assert isinstance(ticket, Ticket)
+    return ticket
+
+
+def limits(**changed: Any) -> Limits:  # noqa: ANN401 - named in Limits
+    usual: dict[str, Any] = {
+        "max_calls": 3,
+        "attempt_timeout": timedelta(seconds=10),
+        "max_frame_bytes": 64 * 1024,
+        "max_answer_bytes": 64 * 1024,
+    }
+    return Limits(**(usual | changed))
+
+
+def means(
+    predictions: Predictions,
+    sink: EventSink,
+    policy: RetryPolicy = IMPATIENT,
+    **changed: Any,  # noqa: ANN401 - named in Limits
+) -> Means:
+    """Give a run what it needs; silence is never too long."""
+    return Means(predictions, sink, IdleWatch(timedelta(hours=1)), limits(**changed), policy)
+
+
+def an_answer(**changed: Any) -> Answer:  # noqa: ANN401 - named in Answer
+    usual: dict[str, Any] = {
+        "chat_id": "chat",
+        "question": QUESTION,
+        "tags": {},
+        "redelivered": False,
+        "max_answer_bytes": 64 * 1024,
+    }
+    return Answer(**(usual | changed))
+
+
+def an_event(name: str, data: object) -> EndpointEvent:
+    return EndpointEvent(name, json.dumps(data, ensure_ascii=False).encode())
+
+
+def as_stamped(event: Event) -> NumberedEvent:
+    """Write an event the way an attempt does, at the event's own place and time."""
+    numbering = Numbering(event.job_id, event.chat_id, event.chatflow_id, event.attempt)
+    numbering.next_seq = event.seq
+    duration = event.duration if isinstance(event, ThinkingEvent) else None
+    written = EndpointEvent(
+        event.event,
+        dump_json(event.wire()["data"]),
+        b"" if duration is None else dump_json(duration),
+    )
+    since_1970 = event.time - datetime(1970, 1, 1, tzinfo=UTC)
+    return numbering.stamp(written, since_1970 / timedelta(seconds=1))

@@ -1,0 +1,225 @@
+"""A producer and a consumer as others write them: AMQP and JSON, and nothing of our packages."""
+
+import asyncio
+import json
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Self
+from uuid import uuid4
+
+import pika
+
+_CLOSE_TIMEOUT_S = 10.0
+_STREAM_TIMEOUT_S = 20.0
+_SENTINEL: Final = "read-so-far"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as it came.
+
+    Attributes:
+        exchange: What it was published to.
+        routing_key: What it was published with.
+        properties: The AMQP properties that were set, by name.
+        body: The bytes.
+        event: The same, read as JSON.
+        at: When it came, in seconds of `time.monotonic`.
+    """
+
+    exchange: str
+    routing_key: str
+    properties: Mapping[str, Any]
+    body: bytes
+    event: Mapping[str, Any]
+    at: float
+
+    @classmethod
+    def of(cls, method: Any, properties: Any, body: bytes) -> Self:  # noqa: ANN401 - pika has no types
+        given = {name: value for name, value in vars(properties).items() if value is not None}
+        return cls(
+            exchange=method.exchange,
+            routing_key=method.routing_key,
+            properties=given,
+            body=body,
+            event=json.loads(body),
+            at=time.monotonic(),
+        )
+
+    @property
+    def name(self) -> str:
+        return str(self.event["event"])
+
+    @property
+    def data(self) -> Any:  # noqa: ANN401 - an event holds anything
+        return self.event["data"]
+
+    @property
+    def attempt(self) -> int:
+        return int(self.event["attempt"])
+
+
+class Consumer:
+    """A queue of its own, bound to an exchange, and a thread that reads it.
+
+    Without a binding it gets what is sent to its queue by name.
+    """
+
+    def __init__(self, url: str, exchange: str = "", *bindings: str) -> None:
+        self.messages: list[Message] = []
+        self.queue = ""
+        self._url = url
+        self._exchange = exchange
+        self._bindings = bindings
+        self._by_job: defaultdict[str, list[Message]] = defaultdict(list)
+        self._ended: set[str] = set()
+        self._lock = threading.Lock()
+        self._tell: list[Callable[[], object]] = []
+        self._thread = threading.Thread(target=self._consume)
+
+    def __enter__(self) -> Self:
+        self._connection = pika.BlockingConnection(pika.URLParameters(self._url))
+        self._channel = self._connection.channel()
+        self.queue = self._channel.queue_declare("", exclusive=True).method.queue
+        for key in self._bindings:
+            self._channel.queue_bind(self.queue, self._exchange, key)
+        self._channel.basic_consume(self.queue, self._take, auto_ack=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._thread.is_alive():
+            self._connection.add_callback_threadsafe(self._channel.stop_consuming)
+        self._thread.join(_CLOSE_TIMEOUT_S)
+        assert not self._thread.is_alive()
+        if self._connection.is_open:
+            self._connection.close()
+
+    def job(self, job_id: str) -> list[Message]:
+        """Give what came of one job so far, in the order in which it came."""
+        return list(self._by_job[job_id])
+
+    def count(self, job_id: str, name: str) -> int:
+        return sum(message.name == name for message in self.job(job_id))
+
+    async def saw(
+        self, job_id: str, name: str, count: int = 1, within_s: float = 15.0
+    ) -> list[Message]:
+        """Wait until so many events of this name came of a job; give all that came of it."""
+        await self.until(lambda: self.count(job_id, name) >= count, within_s)
+        return self.job(job_id)
+
+    async def ended(self, *job_ids: str, within_s: float = 15.0) -> None:
+        """Wait until all these jobs have ended."""
+        await self.until(lambda: self._ended.issuperset(job_ids), within_s)
+
+    async def until(self, holds: Callable[[], bool], within_s: float = 15.0) -> None:
+        """Wait until something holds of what came.
+
+        Raises:
+            TimeoutError: It did not, in time; the text says what came.
+        """
+        loop, news = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            loop.call_soon_threadsafe(news.set)
+
+        with self._lock:
+            self._tell.append(tell)
+        try:
+            async with asyncio.timeout(within_s):
+                while not holds():
+                    await news.wait()
+                    news.clear()
+        except TimeoutError as error:
+            came = dict(Counter(message.name for message in self.messages))
+            raise TimeoutError(f"not within {within_s:g} s; what came: {came}") from error
+        finally:
+            with self._lock:
+                self._tell.remove(tell)
+
+    def _consume(self) -> None:
+        self._channel.start_consuming()
+
+    def _take(self, channel: object, method: object, properties: object, body: bytes) -> None:
+        message = Message.of(method, properties, body)
+        self.messages.append(message)
+        job_id = message.event["jobId"]
+        self._by_job[job_id].append(message)
+        if message.name == "end":
+            self._ended.add(job_id)
+        with self._lock:
+            for tell in self._tell:
+                tell()
+
+
+def publish(url: str, exchange: str, key: str, *jobs: tuple[bytes, Mapping[str, Any]]) -> None:
+    """Publish bodies with their properties; all are on a queue once this returns."""
+    with _channel(url) as channel:
+        channel.confirm_delivery()
+        for body, properties in jobs:
+            channel.basic_publish(
+                exchange, key, body, pika.BasicProperties(**properties), mandatory=True
+            )
+
+
+def read_stream(url: str, queue: str) -> list[Message]:
+    """Give all that a stream holds, from its first message to now."""
+    here = str(uuid4())
+    marked = pika.BasicProperties(type=_SENTINEL, message_id=here)
+    messages: list[Message] = []
+    with _channel(url) as channel:
+        channel.confirm_delivery()
+        channel.basic_publish("", queue, b"", marked)
+        channel.basic_qos(prefetch_count=500)
+        coming = channel.consume(
+            queue, arguments={"x-stream-offset": "first"}, inactivity_timeout=_STREAM_TIMEOUT_S
+        )
+        for method, properties, body in coming:
+            if method is None:
+                raise TimeoutError(f"{queue} was silent after {len(messages)} messages")
+            channel.basic_ack(method.delivery_tag)
+            if properties.message_id == here:
+                break
+            if properties.type == _SENTINEL:
+                continue
+            properties.headers.pop("x-stream-offset", None)
+            messages.append(Message.of(method, properties, body))
+        channel.cancel()
+    return messages
+
+
+def ready_messages(url: str, queue: str) -> int:
+    """Count the messages of a queue that no consumer holds."""
+    with _channel(url) as channel:
+        return int(channel.queue_declare(queue, passive=True).method.message_count)
+
+
+def declare_classic_queue(url: str, queue: str) -> None:
+    with _channel(url) as channel:
+        channel.queue_declare(queue, durable=True)
+
+
+def delete(url: str, queues: Sequence[str], exchanges: Sequence[str]) -> None:
+    """Delete what there is of these."""
+    with _channel(url) as channel:
+        for queue in queues:
+            channel.queue_delete(queue)
+        for exchange in exchanges:
+            channel.exchange_delete(exchange)
+
+
+@contextmanager
+def _channel(url: str) -> Iterator[Any]:
+    with closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:
+        yield connection.channel()

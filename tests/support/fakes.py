@@ -1,0 +1,248 @@
+"""The ports of the flow in memory: an endpoint, a broker and a queue that do as they are told."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aimicromind_schemas import EndEvent, Event, FailureKind, decode
+from aimicromind_worker.core import errors
+from aimicromind_worker.core.admission import MessageFacts
+from aimicromind_worker.core.exchange import (
+    Address,
+    EventStream,
+    PredictionCall,
+    Response,
+    WholeAnswer,
+)
+from aimicromind_worker.core.numbering import NumberedEvent
+from aimicromind_worker.core.retry import RetryPolicy
+from aimicromind_worker.job_run import Failed, JobRun, Outcome
+from aimicromind_worker.testing import frame
+from tests.support.builders import (
+    END,
+    ENDED_WELL,
+    IMPATIENT,
+    USED_TOOLS,
+    a_ticket,
+    means,
+    tokens,
+)
+
+
+class Hang:
+    """Nothing more comes, and the connection stays open."""
+
+
+HANG: Final = Hang()
+
+Step = bytes | Exception | Hang
+Script = Sequence[Step] | WholeAnswer | Exception
+"""What one call brings: a stream step by step, a JSON answer, or an error instead of either."""
+
+CUT: Final = errors.StreamCut("the peer left")
+UNSENT: Final = errors.EndpointUnavailable("no route", request_sent=False)
+WELL: Final[Script] = [tokens("Once"), ENDED_WELL]
+CUT_BEFORE: Final[Script] = [frame("start", ""), CUT]
+CUT_AFTER: Final[Script] = [tokens("half"), CUT]
+CUT_AFTER_TOOL: Final[Script] = [USED_TOOLS, CUT]
+ERROR: Final[Script] = [frame("error", "whatever"), END]
+
+
+class ScriptedPredictions:
+    """An endpoint that answers each call by the next script.
+
+    Attributes:
+        calls: The calls that were made.
+        open_calls: How many of them are not closed.
+        began: Set once there was a call.
+        thinks_for_s: How long it takes to say whether a flow streams.
+        fault: Raised instead of saying so.
+    """
+
+    def __init__(self, *scripts: Script, streams: bool | None = True) -> None:
+        self.calls: list[PredictionCall] = []
+        self.open_calls = 0
+        self.began = asyncio.Event()
+        self.thinks_for_s = 0.0
+        self.fault: BaseException | None = None
+        self._scripts = list(scripts)
+        self._streams = streams
+
+    async def can_stream(self, chatflow_id: str) -> bool | None:
+        await asyncio.sleep(self.thinks_for_s)
+        if self.fault is not None:
+            raise self.fault
+        return self._streams
+
+    @asynccontextmanager
+    async def call(self, call: PredictionCall) -> AsyncIterator[Response]:
+        self.calls.append(call)
+        self.began.set()
+        script = self._scripts.pop(0)
+        self.open_calls += 1
+        try:
+            match script:
+                case Exception():
+                    raise script
+                case WholeAnswer():
+                    yield script
+                case _:
+                    yield EventStream(_chunks(script))
+        finally:
+            self.open_calls -= 1
+
+
+class RecordingSink:
+    """A broker that takes every event at once.
+
+    Attributes:
+        history: What happened, in order; a delivery may write to the same one.
+        addresses: Of the lanes, in the order in which they were opened.
+        published: The events of all lanes, as they were published.
+        has_room: Cleared, lanes are full.
+        waits_for_room: Set once a lane waited for room.
+        lost: Set, the broker confirms no more.
+    """
+
+    def __init__(self, history: list[str] | None = None) -> None:
+        self.history = [] if history is None else history
+        self.addresses: list[Address] = []
+        self.published: list[NumberedEvent] = []
+        self.has_room = asyncio.Event()
+        self.has_room.set()
+        self.waits_for_room = asyncio.Event()
+        self.lost: Exception | None = None
+
+    def lane(self, address: Address) -> "RecordingLane":
+        self.addresses.append(address)
+        return RecordingLane(self, address)
+
+    def events(self) -> list[Event]:
+        return [decode(event.body) for event in self.published]
+
+    def shown(self) -> list[tuple[int, int, str]]:
+        """Give attempt, seq and name of each event."""
+        return [(event.attempt, event.seq, event.event) for event in self.events()]
+
+    def data(self, name: str) -> list[Any]:
+        """Give what the events of one name say, as JSON."""
+        return [json.loads(it.body)["data"] for it in self.published if it.name == name]
+
+    def end(self) -> EndEvent:
+        """Give the last event, which must be the job's only `end`."""
+        ends = [event for event in self.events() if event.event == "end"]
+        assert ends == self.events()[-1:]
+        assert isinstance(ends[0], EndEvent)
+        return ends[0]
+
+
+class RecordingLane:
+    """The lane of one attempt."""
+
+    def __init__(self, sink: RecordingSink, address: Address) -> None:
+        self._sink = sink
+        self._address = address
+        self._unconfirmed = 0
+
+    @property
+    def full(self) -> bool:
+        return not self._sink.has_room.is_set()
+
+    async def room(self) -> None:
+        self._sink.waits_for_room.set()
+        await self._sink.has_room.wait()
+
+    def publish(self, event: NumberedEvent) -> None:
+        self._unconfirmed += 1
+        self._sink.published.append(event)
+        self._sink.history.append(event.name)
+
+    async def confirmed(self) -> None:
+        await asyncio.sleep(0)
+        if self._sink.lost is not None:
+            raise self._sink.lost
+        if self._unconfirmed:
+            self._sink.history.append(f"{self._unconfirmed} confirmed")
+        self._unconfirmed = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """How a delivery was put among the dead."""
+
+    kind: FailureKind
+    message: str
+    attempts: int
+
+
+@dataclass
+class FakeDelivery:
+    """A message that notes how it was settled."""
+
+    body: bytes
+    facts: MessageFacts = field(default_factory=MessageFacts)
+    history: list[str] = field(default_factory=list)
+    parked: Parked | None = None
+    put_back: Mapping[str, str | int | bool] | None = None
+
+    async def ack(self) -> None:
+        self.history.append("ack")
+
+    async def put_again(self, headers: Mapping[str, str | int | bool]) -> None:
+        self.put_back = headers
+        self.history.append("put again")
+
+    async def park(self, kind: FailureKind, message: str, attempts: int) -> None:
+        self.parked = Parked(kind, message, attempts)
+        self.history.append("park")
+
+
+async def _chunks(steps: Iterable[Step]) -> AsyncIterator[bytes]:
+    for step in steps:
+        match step:
+            case bytes():
+                yield step
+            case Exception():
+                raise step
+            case Hang():
+                await asyncio.Event().wait()
+
+
+class Run:
+    """One run against an endpoint that answers by scripts."""
+
+    def __init__(
+        self,
+        *scripts: Script,
+        facts: MessageFacts | None = None,
+        streams: bool | None = True,
+        policy: RetryPolicy = IMPATIENT,
+        limits: dict[str, Any] | None = None,
+        **fields: Any,  # noqa: ANN401 - see a_job
+    ) -> None:
+        self.predictions = ScriptedPredictions(*scripts, streams=streams)
+        self.sink = RecordingSink()
+        self.job = JobRun(
+            a_ticket(facts, **fields),
+            means(self.predictions, self.sink, policy, **(limits or {})),
+        )
+
+    async def outcome(self) -> Outcome:
+        outcome = await self.job.run()
+        assert self.predictions.open_calls == 0
+        return outcome
+
+    async def failure(self) -> FailureKind:
+        outcome = await self.outcome()
+        assert isinstance(outcome, Failed)
+        return outcome.kind
+
+    @property
+    def calls(self) -> int:
+        return len(self.predictions.calls)
+
+    def text(self) -> object:
+        return json.loads(self.job.attempt.answer.text)

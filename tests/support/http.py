@@ -1,0 +1,112 @@
+"""Servers that answer in ways the scripted endpoint does not: over TLS, or with any bytes."""
+
+import asyncio
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+JSON_ANSWER = (
+    b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\n\r\n{"text":"ok"}'
+)
+
+
+@dataclass
+class RawServer:
+    """What was asked of a server that gives each request the same bytes.
+
+    Attributes:
+        port: Where it listens on loopback.
+        requests: The heads of the requests.
+    """
+
+    port: int = 0
+    requests: list[bytes] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def raw_server(
+    answer: bytes, tls: ssl.SSLContext | None = None, *, close: bool = False
+) -> AsyncIterator[RawServer]:
+    """Serve the same bytes to everyone.
+
+    Args:
+        answer: A whole HTTP response, or whatever a test wants to be sent.
+        tls: Speak TLS with this.
+        close: Close each connection after the answer.
+    """
+    told = RawServer()
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                told.requests.append(head)
+                writer.write(answer)
+                await writer.drain()
+                if close:
+                    break
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(serve(reader, writer))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=tls)
+    told.port = server.sockets[0].getsockname()[1]
+    try:
+        yield told
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await server.wait_closed()
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """A certificate that signs itself, and its key."""
+
+    certificate: Path
+    key: Path
+    both: Path
+
+    def server(self) -> ssl.SSLContext:
+        """Make a server's context."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
+
+
+def self_signed(folder: Path, name: str) -> Certificate:
+    """Make a certificate for 127.0.0.1 with the machine's openssl."""
+    made = Certificate(folder / f"{name}.crt", folder / f"{name}.key", folder / f"{name}.pem")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "2", "-subj", f"/CN={name}"),
+            *("-addext", "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", str(made.key), "-out", str(made.certificate)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    made.both.write_bytes(made.certificate.read_bytes() + made.key.read_bytes())
+    return made
+
+
+def open_connections(port: int) -> int:
+    """Count this process's connections to a port."""
+    return sum(
+        bool(it.raddr) and it.raddr.port == port and it.status == psutil.CONN_ESTABLISHED
+        for it in psutil.Process().net_connections("tcp")
+    )

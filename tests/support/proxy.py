@@ -1,0 +1,173 @@
+"""A TCP connection's middleman, for faults on the way to a server that others use as well."""
+
+import asyncio
+import socket
+import struct
+from types import TracebackType
+from typing import Final, Self, cast
+
+from typing_extensions import override
+
+from tests.support.amqp import WITHIN_S
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+class Proxy:
+    """Forwards to a port of this machine. Use it with `async with`, from one event loop.
+
+    Attributes:
+        to_port: Where new connections go.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._accepted = 0
+        self._news = asyncio.Event()
+        self.to_port = port
+        self._ways: set[_Way] = set()
+
+    @property
+    def port(self) -> int:
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    @property
+    def url(self) -> str:
+        """The address of a private broker behind it."""
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    async def tried(self, times: int) -> None:
+        """Wait until a connection was opened so often."""
+        async with asyncio.timeout(WITHIN_S):
+            while self._accepted < times:
+                self._news.clear()
+                await self._news.wait()
+
+    def hold(self) -> None:
+        """Keep back what the server says, on the connections that are open now."""
+        for way in self._ways:
+            way.hold()
+
+    def release(self) -> None:
+        """Let through what was kept back."""
+        for way in self._ways:
+            way.release()
+
+    def reset(self) -> None:
+        """Break all connections with RST, on both sides."""
+        for way in list(self._ways):
+            way.reset()
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._accept, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.close()
+        for way in list(self._ways):
+            way.close()
+        await self._server.wait_closed()
+
+    def _accept(self) -> "_Client":
+        self._accepted += 1
+        self._news.set()
+        way = _Way(self.to_port, self._ways)
+        self._ways.add(way)
+        return _Client(way)
+
+
+class _Way:
+    """One client's connection and the one to the server for it."""
+
+    def __init__(self, port: int, ways: "set[_Way]") -> None:
+        self._port = port
+        self._ways = ways
+        self._client: asyncio.Transport | None = None
+        self._server: asyncio.Transport | None = None
+        self._early = bytearray()
+        self._dialling: asyncio.Task[None] | None = None
+
+    def hold(self) -> None:
+        if self._server is not None:
+            self._server.pause_reading()
+
+    def release(self) -> None:
+        if self._server is not None:
+            self._server.resume_reading()
+
+    def reset(self) -> None:
+        for transport in (self._client, self._server):
+            if transport is not None:
+                raw = cast("socket.socket", transport.get_extra_info("socket"))
+                raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+                transport.abort()
+
+    def close(self) -> None:
+        self._ways.discard(self)
+        if self._dialling is not None:
+            self._dialling.cancel()
+        for transport in (self._client, self._server):
+            if transport is not None:
+                transport.close()
+
+    def client_came(self, transport: asyncio.Transport) -> None:
+        self._client = transport
+        self._dialling = asyncio.get_running_loop().create_task(self._dial())
+
+    def to_server(self, data: bytes) -> None:
+        if self._server is None:
+            self._early += data
+        else:
+            self._server.write(data)
+
+    def to_client(self, data: bytes) -> None:
+        if self._client is not None:
+            self._client.write(data)
+
+    async def _dial(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.create_connection(
+                lambda: _Server(self), "127.0.0.1", self._port
+            )
+        except OSError:
+            self.close()
+            return
+        self._server = transport
+        self._server.write(bytes(self._early))
+
+
+class _Client(asyncio.Protocol):
+    def __init__(self, way: _Way) -> None:
+        self._way = way
+
+    @override
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._way.client_came(cast("asyncio.Transport", transport))
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._way.to_server(data)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._way.close()
+
+
+class _Server(asyncio.Protocol):
+    def __init__(self, way: _Way) -> None:
+        self._way = way
+
+    @override
+    def data_received(self, data: bytes) -> None:
+        self._way.to_client(data)
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._way.close()

@@ -1,0 +1,137 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aimicromind_schemas import FailureKind
+from aimicromind_worker.core.errors import EndpointError
+from aimicromind_worker.core.frames import EndpointEvent
+from aimicromind_worker.core.json_answer import events_of
+from aimicromind_worker.testing import Recording
+from tests.support.builders import BRIEF, an_answer
+
+
+def read(body: bytes) -> list[tuple[str, Any]]:
+    return [(event.name, json.loads(event.data)) for event in events_of(body)]
+
+
+def read_fields(**fields: object) -> list[tuple[str, Any]]:
+    return read(json.dumps(fields).encode())
+
+
+def test_recorded_answer_becomes_token_metadata_end() -> None:
+    recording = Recording.load("e-nostream")
+
+    events = read(recording.body)
+
+    whole = json.loads(recording.body)
+    assert events == [
+        ("token", whole["text"]),
+        (
+            "metadata",
+            {name: whole[name] for name in ("chatId", "chatMessageId", "question", "sessionId")},
+        ),
+        ("end", "[DONE]"),
+    ]
+
+
+def test_recorded_answer_is_followed_to_its_success() -> None:
+    recording = Recording.load("e-nostream")
+    answer = an_answer(question="hello")
+
+    shown = [event.name for it in events_of(recording.body) for event in answer.follow(it)]
+
+    assert shown == ["start", "token", "metadata"]
+    assert answer.complete
+    assert json.loads(answer.text) == json.loads(recording.body)["text"]
+
+
+def test_companions_come_between_text_and_metadata() -> None:
+    documents = [{"pageContent": "p", "metadata": {}}]
+    tools = [{"tool": "t", "toolInput": {}, "toolOutput": 1}]
+
+    events = read_fields(
+        memoryType="Buffer", usedTools=tools, sourceDocuments=documents, text="a", other=1
+    )
+
+    assert events == [
+        ("token", "a"),
+        ("sourceDocuments", documents),
+        ("usedTools", tools),
+        ("metadata", {"memoryType": "Buffer"}),
+        ("end", "[DONE]"),
+    ]
+
+
+def test_companion_that_is_null_is_left_out() -> None:
+    events = read(b'{"text":"a","usedTools":null,"sourceDocuments": null ,"action":null}')
+
+    assert [name for name, _ in events] == ["token", "metadata", "end"]
+
+
+def test_structured_answer_is_shown_as_its_json() -> None:
+    events = read(b'{"json":{"a":[1, "\\u00e9"]},"question":"q"}')
+
+    assert events[0] == ("token", '{"a":[1, "\\u00e9"]}')
+
+
+def test_text_goes_before_structure() -> None:
+    assert read_fields(json={"a": 1}, text="t")[0] == ("token", "t")
+
+
+def test_empty_text_is_an_answer() -> None:
+    assert read_fields(text="")[0] == ("token", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b'{"text":"a\xff"}', "a\ufffd"),
+        (rb'{"text":"a\ud83d"}', "a\ufffd"),
+        (rb'{"text":"a","usedTools":["\ud83d"]}', "a"),
+        (b'{"text":"a\x01\n"}', "a\x01\n"),
+    ],
+)
+def test_text_is_repaired_as_in_a_stream(body: bytes, text: str) -> None:
+    assert read(body)[0] == ("token", text)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"null",
+        b'"text"',
+        b"{}",
+        b'{"text":5}',
+        b'{"text":null}',
+        b'{"text":"a"',
+        b'{"text":"a","b":NaN}',
+        b'{"text":"a","b":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    ],
+    ids=lambda body: body[:20].decode(),
+)
+def test_body_that_is_no_answer_is_an_error_of_the_endpoint(body: bytes) -> None:
+    with pytest.raises(EndpointError) as failed:
+        list(events_of(body))
+
+    assert failed.value.kind == FailureKind.ENDPOINT_ERROR
+
+
+@BRIEF
+@given(st.binary(max_size=60) | st.dictionaries(
+    st.sampled_from(["text", "json", "usedTools", "question", "x"]),
+    st.none() | st.text(max_size=5) | st.lists(st.integers(), max_size=2),
+).map(lambda fields: json.dumps(fields).encode()))  # fmt: skip
+def test_any_body_is_an_answer_or_an_error(body: bytes) -> None:
+    try:
+        events = list(events_of(body))
+    except EndpointError:
+        return
+    assert [events[0].name, *(event.name for event in events[-2:])] == ["token", "metadata", "end"]
+    assert isinstance(json.loads(events[0].data), str)
+    assert events[-1] == EndpointEvent("end", b'"[DONE]"')

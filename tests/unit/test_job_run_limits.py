@@ -1,0 +1,170 @@
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from aimicromind_schemas import FailureKind
+from aimicromind_worker.core import errors
+from aimicromind_worker.core.admission import MessageFacts
+from aimicromind_worker.core.retry import RetryPolicy
+from aimicromind_worker.job_run import Completed, Unfinished
+from tests.support.builders import tokens
+from tests.support.fakes import (
+    CUT_AFTER,
+    CUT_BEFORE,
+    HANG,
+    WELL,
+    Run,
+)
+
+
+async def test_job_whose_time_is_over_is_not_run() -> None:
+    run = Run(WELL, expiresAt=(datetime.now(UTC) - timedelta(seconds=1)).isoformat())
+
+    assert await run.failure() == FailureKind.EXPIRED
+
+    assert (run.calls, run.job.attempt.number, run.job.tally().attempts) == (0, 0, 0)
+
+
+async def test_job_whose_time_ends_is_broken_off() -> None:
+    ends = datetime.now(UTC) + timedelta(seconds=0.2)
+    run = Run([tokens("half"), HANG], expiresAt=ends.isoformat())
+
+    assert await run.failure() == FailureKind.EXPIRED
+
+    assert run.sink.shown() == [(1, 0, "start"), (1, 1, "token")]
+
+
+async def test_attempt_whose_time_is_over_is_followed_by_another() -> None:
+    run = Run([HANG], WELL, limits={"attempt_timeout": timedelta(seconds=0.1)})
+
+    assert await run.outcome() == Completed()
+
+    assert run.sink.data("retry")[0]["kind"] == "timeout"
+    assert run.sink.shown()[-1] == (2, 2, "metadata")
+
+
+async def test_wait_before_an_attempt_is_not_taken_from_its_time() -> None:
+    wait = timedelta(seconds=0.4)
+    busy = errors.RateLimited("x", retry_after=wait)
+    policy = RetryPolicy(timedelta(), timedelta(), longest_retry_after=wait)
+    run = Run([tokens("half"), busy], WELL, policy=policy, timeoutSeconds=0.3)
+
+    assert await run.outcome() == Completed()
+
+    assert run.sink.data("retry")[0]["delaySeconds"] == 0.4
+    assert [name for _, _, name in run.sink.shown()].count("retry") == 1
+
+
+async def test_question_before_the_call_takes_no_attempt() -> None:
+    run = Run(WELL, timeoutSeconds=0.1)
+    run.predictions.thinks_for_s = 0.2
+
+    assert await run.outcome() == Completed()
+
+    assert run.sink.data("retry") == []
+
+
+async def test_run_can_be_handed_back_while_it_waits_for_the_endpoint() -> None:
+    run = Run([tokens("half"), HANG])
+    running = asyncio.create_task(run.outcome())
+    await run.predictions.began.wait()
+    await asyncio.sleep(0)
+
+    run.job.hand_back()
+    run.job.hand_back()
+
+    assert await running == Unfinished()
+
+
+async def test_run_can_be_handed_back_while_it_waits_to_call_again() -> None:
+    policy = RetryPolicy(timedelta(hours=1), timedelta(hours=1))
+    run = Run(CUT_AFTER, policy=policy, limits={"attempt_timeout": timedelta(hours=9)})
+    running = asyncio.create_task(run.outcome())
+    await run.predictions.began.wait()
+    await asyncio.sleep(0.01)
+    waiting = run.sink.data("retry")
+
+    run.job.hand_back()
+
+    assert await running == Unfinished()
+    assert len(waiting) == 1
+    assert run.job.attempt.number == 2
+
+
+async def test_run_that_was_handed_back_before_it_began_makes_no_call() -> None:
+    run = Run(WELL)
+    run.job.hand_back()
+
+    assert await run.outcome() == Unfinished()
+
+    assert run.calls == 0
+
+
+async def test_outcome_that_is_known_is_not_handed_back() -> None:
+    run = Run(WELL)
+    outcome = await run.outcome()
+
+    run.job.hand_back()
+    await asyncio.sleep(0)
+
+    assert outcome == Completed()
+
+
+async def test_job_from_another_worker_goes_on_with_the_next_attempt() -> None:
+    run = Run(CUT_AFTER, WELL, facts=MessageFacts(carried_attempt=4, carried_calls=1))
+
+    assert await run.outcome() == Completed()
+
+    assert {attempt for attempt, _, _ in run.sink.shown()} == {5, 6}
+    assert run.job.tally().calls == 3
+    assert run.job.tally().attempts == 6
+
+
+async def test_calls_of_earlier_workers_count_but_one_more_is_always_allowed() -> None:
+    run = Run(CUT_BEFORE, WELL, facts=MessageFacts(carried_attempt=1, carried_calls=3))
+
+    assert await run.failure() == FailureKind.STREAM_CUT
+
+    assert (run.calls, run.job.tally().calls) == (1, 4)
+
+
+CALLED = [
+    MessageFacts(carried_attempt=1, carried_calls=1, carried_side_effect=True),
+    MessageFacts(redelivered=True, carried_attempt=1, carried_calls=1, carried_side_effect=True),
+]
+
+
+@pytest.mark.parametrize("facts", CALLED)
+@pytest.mark.parametrize("idempotent", [None, False])
+async def test_nothing_is_called_again_after_a_carried_side_effect(
+    facts: MessageFacts,
+    idempotent: bool | None,  # noqa: FBT001 - given by pytest
+) -> None:
+    run = Run(WELL, facts=facts, idempotent=idempotent)
+
+    assert await run.failure() == FailureKind.REPEAT_UNSAFE
+
+    assert (run.calls, run.job.attempt.number) == (0, 2)
+
+
+async def test_idempotent_job_goes_on_after_a_carried_side_effect() -> None:
+    run = Run(CUT_AFTER, WELL, facts=CALLED[0], idempotent=True)
+
+    assert await run.outcome() == Completed()
+
+    assert run.job.side_effect
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        MessageFacts(carried_attempt=1, carried_calls=1),
+        MessageFacts(redelivered=True, deliveries_before=1),
+        MessageFacts(redelivered=True),
+    ],
+)
+async def test_job_that_is_not_idempotent_is_not_called_after_another_worker(
+    facts: MessageFacts,
+) -> None:
+    assert await Run(WELL, facts=facts, idempotent=False).failure() == FailureKind.REPEAT_UNSAFE

@@ -1,0 +1,222 @@
+from pathlib import Path
+
+import pytest
+
+from aimicromind_worker.settings import Settings, SettingsInvalid, unknown_names
+from tests.support.builders import SECRET
+
+AMQP_URL, BASE_URL = "amqp://broker.example", "https://flows.example"
+MIB = 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def required(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has no default."""
+    monkeypatch.setenv("AIMICROMIND_AMQP_URL", AMQP_URL)
+    monkeypatch.setenv("AIMICROMIND_BASE_URL", BASE_URL)
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, **environment: str) -> str:
+    for name, value in environment.items():
+        monkeypatch.setenv(f"AIMICROMIND_{name}", value)
+    with pytest.raises(SettingsInvalid) as refused:
+        Settings.read()
+    assert refused.value.__cause__ is None
+    return str(refused.value)
+
+
+DEFAULTS = {
+    "api_key": None,
+    "prediction_path": "/api/v1/prediction/{chatflowId}",
+    "prefix": "aimicromind",
+    "concurrency": 32,
+    "max_attempts": 3,
+    "attempt_timeout_seconds": 600,
+    "job_lifetime_seconds": 3600,
+    "first_byte_timeout_seconds": 30,
+    "idle_timeout_seconds": 180,
+    "drain_seconds": 25,
+    "heartbeat_seconds": 12,
+    "max_job_bytes": 8 * MIB,
+    "max_frame_bytes": 4 * MIB,
+    "max_answer_bytes": 8 * MIB,
+    "events_log": True,
+    "events_log_max_age": "24h",
+    "events_log_max_bytes": 2_000_000_000,
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_default_is_the_published_one(name: str) -> None:
+    assert getattr(Settings.read(), name) == DEFAULTS[name]
+
+
+@pytest.mark.parametrize("name", ["AMQP_URL", "BASE_URL"])
+@pytest.mark.parametrize("value", [None, ""])
+def test_missing_address_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str | None
+) -> None:
+    monkeypatch.delenv(f"AIMICROMIND_{name}")
+
+    message = refusal(monkeypatch, **({} if value is None else {name: value}))
+
+    assert message == f"AIMICROMIND_{name} is not set"
+
+
+def test_every_problem_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = refusal(monkeypatch, CONCURRENCY="0", BASE_URL="ftp://x", AMQP_URL="")
+
+    assert "AIMICROMIND_AMQP_URL is not set" in message
+    assert "AIMICROMIND_BASE_URL: must be a URL like http://host" in message
+    assert "AIMICROMIND_CONCURRENCY: Input should be greater than or equal to 1" in message
+
+
+def test_several_brokers_are_tried_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = ["amqp://u:p@a.example/%2f", "amqps://b.example:5671", "amqp://[::1]"]
+    monkeypatch.setenv("AIMICROMIND_AMQP_URL", " , ".join(urls) + ",")
+
+    settings = Settings.read()
+
+    assert [url.get_secret_value() for url in settings.amqp_url] == urls
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("AMQP_URL", "http://broker", "must be a URL like amqp://host"),
+        ("AMQP_URL", "broker:5672", "must be a URL like amqp://host"),
+        ("AMQP_URL", "amqp://", "must be a URL like amqp://host"),
+        ("AMQP_URL", "amqp://fine,http://not", "must be a URL like amqp://host"),
+        ("AMQP_URL", ",", ""),
+        ("BASE_URL", "flows.example", "must be a URL like http://host"),
+        ("BASE_URL", "https://user:pw@flows.example", "use AIMICROMIND_API_KEY"),
+        ("PREDICTION_PATH", "/api/v1/prediction", "contain {chatflowId}"),
+        ("PREDICTION_PATH", "prediction/{chatflowId}", "begin with /"),
+        ("PREFIX", "a b", "match pattern"),
+        ("PREFIX", "x" * 65, "match pattern"),
+        ("CONCURRENCY", "2001", "less than or equal to 2000"),
+        ("CONCURRENCY", "many", "valid integer"),
+        ("MAX_ATTEMPTS", "0", "greater than or equal to 1"),
+        ("ATTEMPT_TIMEOUT_SECONDS", "0", "greater than 0"),
+        ("ATTEMPT_TIMEOUT_SECONDS", "nan", ""),
+        ("IDLE_TIMEOUT_SECONDS", "-1", "greater than 0"),
+        ("JOB_LIFETIME_SECONDS", "inf", "less than or equal to"),
+        ("HEARTBEAT_SECONDS", "1", "greater than or equal to 2"),
+        ("HEARTBEAT_SECONDS", "600", "less than or equal to 60"),
+        ("MAX_JOB_BYTES", "16MiB", "less than or equal to"),
+        ("MAX_FRAME_BYTES", "1", "greater than or equal to 1024"),
+        ("EVENTS_LOG", "perhaps", "valid boolean"),
+        ("EVENTS_LOG_MAX_AGE", "a day", "match pattern"),
+        ("LOG_LEVEL", "loud", "Input should be 'debug'"),
+    ],
+)
+def test_bad_value_is_named_with_its_remedy(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, remedy: str
+) -> None:
+    message = refusal(monkeypatch, **{name: value})
+
+    assert message.startswith(f"AIMICROMIND_{name}: ")
+    assert remedy in message
+
+
+@pytest.mark.parametrize(
+    ("written", "size"), [("1048576", MIB), ("2MiB", 2 * MIB), ("2MB", 2_000_000)]
+)
+def test_sizes_may_have_units(monkeypatch: pytest.MonkeyPatch, written: str, size: int) -> None:
+    monkeypatch.setenv("AIMICROMIND_MAX_FRAME_BYTES", written)
+
+    assert Settings.read().max_frame_bytes == size
+
+
+def test_base_url_loses_its_last_slash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIMICROMIND_BASE_URL", "https://flows.example/base/")
+
+    assert Settings.read().base_url == "https://flows.example/base"
+
+
+def test_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIMICROMIND_CONCURRENCY", "")
+
+    assert Settings.read().concurrency == 32
+
+
+def test_file_is_read_and_the_environment_goes_before_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("AIMICROMIND_CONCURRENCY=5\nAIMICROMIND_MAX_ATTEMPTS=5\nX=1\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AIMICROMIND_MAX_ATTEMPTS", "4")
+
+    settings = Settings.read()
+
+    assert (settings.concurrency, settings.max_attempts) == (5, 4)
+
+
+def test_secrets_may_come_from_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "aimicromind_api_key").write_text(f"{SECRET}\n")
+    monkeypatch.setenv("AIMICROMIND_SECRETS_DIR", str(tmp_path))
+
+    api_key = Settings.read().api_key
+
+    assert api_key is not None
+    assert api_key.get_secret_value() == SECRET
+
+
+def test_option_goes_before_the_environment() -> None:
+    assert Settings.read(base_url="http://other").base_url == "http://other"
+
+
+def test_settings_are_never_changed() -> None:
+    settings = Settings.read()
+
+    with pytest.raises(ValueError, match="frozen"):
+        settings.concurrency = 1  # type: ignore[misc]
+
+
+def test_secrets_are_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIMICROMIND_AMQP_URL", f"amqp://user:{SECRET}@a,amqp://{SECRET}@b")
+    monkeypatch.setenv("AIMICROMIND_API_KEY", SECRET)
+
+    settings = Settings.read()
+
+    shown = [repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()]
+    assert SECRET not in "".join(shown)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("AMQP_URL", f"http://user:{SECRET}@broker"),
+        ("AMQP_URL", f"amqp://user:{SECRET}@[broker"),
+        ("AMQP_URL", f"amqp://user:{SECRET}@broker\u2100"),
+        ("AMQP_URL", f"amqp://fine,{SECRET}"),
+        ("BASE_URL", f"https://user:{SECRET}@flows.example"),
+        ("BASE_URL", f"https://user:{SECRET}@flows\u2100"),
+        ("CONCURRENCY", SECRET),
+        ("PREFIX", f"{SECRET} !"),
+        ("LOG_LEVEL", SECRET),
+    ],
+)
+def test_refusal_shows_no_value(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    message = refusal(monkeypatch, **{name: value, "API_KEY": SECRET})
+
+    assert SECRET not in message
+
+
+def test_unknown_names_are_listed() -> None:
+    environment = {
+        "AIMICROMIND_BASE_ULR": "x",
+        "AIMICROMIND_BASE_URL": "x",
+        "AIMICROMIND_SECRETS_DIR": "x",
+        "AIMICROMIND_": "x",
+        "PATH": "x",
+        "MY_AIMICROMIND_X": "x",
+    }
+
+    assert unknown_names(environment) == ["AIMICROMIND_", "AIMICROMIND_BASE_ULR"]
+
+
+def test_no_setting_is_unknown() -> None:
+    environment = {f"AIMICROMIND_{name.upper()}": "x" for name in Settings.model_fields}
+
+    assert unknown_names(environment) == []

@@ -1,0 +1,53 @@
+"""Message of the jobs queue → what it says beside its body; what is ill-typed counts as absent."""
+
+from datetime import UTC, datetime, timedelta
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from aimicromind_worker.core.admission import (
+    ATTEMPT_HEADER,
+    CALLS_HEADER,
+    DEADLINE_HEADER,
+    SIDE_EFFECT_HEADER,
+    MessageFacts,
+    moment,
+    trace_context,
+)
+
+
+def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
+    """Read properties and headers."""
+
+    def text(name: str) -> str | None:
+        value = message.headers.get(name)
+        return value if isinstance(value, str) else None
+
+    def number(name: str) -> int:
+        value = message.headers.get(name)
+        return max(value, 0) if isinstance(value, int) else 0
+
+    return MessageFacts(
+        message_id=message.message_id,
+        correlation_id=message.correlation_id,
+        reply_to=message.reply_to,
+        redelivered=bool(message.redelivered),
+        deliveries_before=number("x-delivery-count"),
+        expires_at=_expires_at(message),
+        carried_attempt=number(ATTEMPT_HEADER),
+        carried_calls=number(CALLS_HEADER),
+        carried_side_effect=bool(number(SIDE_EFFECT_HEADER)),
+        carried_deadline=moment(text(DEADLINE_HEADER)),
+        trace=trace_context(text("traceparent"), text("tracestate")),
+    )
+
+
+def _expires_at(message: AbstractIncomingMessage) -> datetime | None:
+    """Turn the message's expiration into a time, from its timestamp where it has one."""
+    expiration = message.expiration
+    if not isinstance(expiration, int | float):
+        return None
+    now = datetime.now(UTC)
+    sent = message.timestamp or now
+    return min(sent if sent.tzinfo else sent.replace(tzinfo=UTC), now) + timedelta(
+        seconds=expiration
+    )
