@@ -34,6 +34,8 @@ _STEADY_SESSION_S = 30.0
 # The end of the grace period in which what is not finished is handed back.
 _HAND_BACK_PART = 0.2
 _HAND_BACK_AT_MOST_S = 5.0
+# The end of that in which the connections are closed.
+_CLOSING_PART = 0.02
 
 
 class Worker:
@@ -134,12 +136,12 @@ class Worker:
         grace_s = self._settings.drain_seconds
         hand_back_s = min(grace_s * _HAND_BACK_PART, _HAND_BACK_AT_MOST_S)
         log.info("worker.draining", grace_s=grace_s)
-        await source.stop()
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s - hand_back_s):
+                await source.stop()
                 await self._hurried.wait()
         relay.hand_back_all()
-        await asyncio.sleep(hand_back_s)
+        await asyncio.sleep(hand_back_s - grace_s * _CLOSING_PART)
         raise _GraceOver
 
 

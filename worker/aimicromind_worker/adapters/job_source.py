@@ -152,18 +152,17 @@ class JobSource:
             names: Where the jobs are.
             slots: Jobs that may be taken and not yet settled.
         """
-        async with (
-            consuming.channel() as channel,
-            publishing.channel(on_return_raises=True) as outgoing,
-        ):
-            source = cls(channel, outgoing, names)
-            channel.close_callbacks.add(source._closed)
-            inner = await channel.get_underlay_channel()
-            inner.on_consumer_cancel_callbacks.add(source._cancelled)
-            await channel.set_qos(prefetch_count=slots, timeout=_TIMEOUT_S)
-            queue = await channel.get_queue(names.jobs, ensure=False)
-            source._consumer_tag = await queue.consume(source._take, timeout=_TIMEOUT_S)
-            yield source
+        # They close with their connections: to close them first would wait for a silent broker.
+        channel = await consuming.channel()
+        outgoing = await publishing.channel(on_return_raises=True)
+        source = cls(channel, outgoing, names)
+        channel.close_callbacks.add(source._closed)
+        inner = await channel.get_underlay_channel()
+        inner.on_consumer_cancel_callbacks.add(source._cancelled)
+        await channel.set_qos(prefetch_count=slots, timeout=_TIMEOUT_S)
+        queue = await channel.get_queue(names.jobs, ensure=False)
+        source._consumer_tag = await queue.consume(source._take, timeout=_TIMEOUT_S)
+        yield source
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
         """Give the jobs in the order in which they come, until `stop`.

@@ -89,7 +89,7 @@ class PredictionStream:
         async with (
             session,
             httpx.AsyncClient(
-                transport=AiohttpTransport(client=session),
+                transport=AiohttpTransport(verify=context, client=session),
                 headers=headers,
                 timeout=httpx.Timeout(None, connect=endpoint.connect_timeout.total_seconds()),
                 trust_env=False,

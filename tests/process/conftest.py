@@ -1,0 +1,22 @@
+"""The stage of each process test."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from aimicromind_schemas import Names
+from aimicromind_worker.testing import PrivateBroker
+
+# Before they are imported, so that what they find wrong is told in full.
+pytest.register_assert_rewrite("tests.process.judging", "tests.process.stage")
+
+from tests.process.stage import Stage, set_up  # noqa: E402 - see above
+
+
+@pytest_asyncio.fixture
+async def stage(broker: PrivateBroker, names: Names, tmp_path: Path) -> AsyncIterator[Stage]:
+    """No worker runs yet, and none after the test."""
+    async with set_up(broker, names, tmp_path) as ready:
+        yield ready

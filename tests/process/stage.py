@@ -1,0 +1,78 @@
+"""What a process test plays on: a broker, an endpoint, workers, a producer and a consumer."""
+
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from aimicromind_schemas import Names
+from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint
+from tests.process.jobs import Job
+from tests.process.judging import Seen, judge
+from tests.support.consumer import Consumer, Message, delete, publish, ready_messages
+from tests.support.processes import WorkerProcess, Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One installation for one test. No worker runs until the test starts one."""
+
+    broker: PrivateBroker
+    names: Names
+    endpoint: ScriptedEndpoint
+    workers: Workers
+
+    async def ready_workers(self, count: int, **settings: object) -> list[WorkerProcess]:
+        """Start so many workers at once and wait until all take jobs."""
+        started = [await self.workers.start(**settings) for _ in range(count)]
+        return [await worker.ready() for worker in started]
+
+    async def ready_worker(self, **settings: object) -> WorkerProcess:
+        (worker,) = await self.ready_workers(1, **settings)
+        return worker
+
+    def listen(self) -> Consumer:
+        """Consume all events; a worker must have been ready before."""
+        return Consumer(self.broker.url, self.names.events, "#")
+
+    def submit(self, *jobs: Job) -> None:
+        """Put jobs on the queue; they are safe there once it returns."""
+        publish(self.broker.url, "", self.names.jobs, *(job.message for job in jobs))
+
+    def judge(self, job: Job, came: Sequence[Message]) -> Seen:
+        return judge(job, came, self.names.events)
+
+    async def ended(self, consumer: Consumer, *jobs: Job, within_s: float = 20.0) -> list[Seen]:
+        """Wait until jobs have ended and judge what came of each."""
+        await consumer.ended(*(job.job_id for job in jobs), within_s=within_s)
+        return [self.judge(job, consumer.job(job.job_id)) for job in jobs]
+
+    async def stop_workers(self) -> None:
+        """Stop in good order those that run; no job may be left after it."""
+        running = self.workers.running
+        for worker in running:
+            worker.signal(signal.SIGTERM)
+        for worker in running:
+            assert await worker.exits() == 0
+
+    def jobs_left(self) -> int:
+        """Count the jobs on the queue that no worker holds."""
+        return ready_messages(self.broker.url, self.names.jobs)
+
+    def dead_jobs(self) -> int:
+        return ready_messages(self.broker.url, self.names.jobs_dead)
+
+
+@asynccontextmanager
+async def set_up(broker: PrivateBroker, names: Names, folder: Path) -> AsyncIterator[Stage]:
+    """Set up a stage and leave nothing of it."""
+    async with ScriptedEndpoint() as endpoint:
+        settings = {"AMQP_URL": broker.url, "PREFIX": names.prefix, "BASE_URL": endpoint.url}
+        try:
+            async with Workers(folder, settings) as workers:
+                yield Stage(broker, names, endpoint, workers)
+        finally:
+            both = [names.jobs, names.jobs_reaped, names.jobs_dead]
+            queues = [*both, names.journal, names.events_log]
+            delete(broker.url, queues, [*both, names.events])

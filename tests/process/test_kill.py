@@ -1,0 +1,111 @@
+"""A worker is killed with jobs in hand; the one beside it carries them on."""
+
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
+
+from aimicromind_worker.testing import (
+    Head,
+    Script,
+    ScriptedEndpoint,
+    Stall,
+    answer,
+    never_answers,
+    send,
+)
+from tests.process.jobs import a_job
+from tests.process.stage import Stage
+
+pytestmark = pytest.mark.timeout(60)
+
+# The system closes a killed process's connections: the broker need not wait for heartbeats.
+_TAKEN_OVER_WITHIN_S = 5.0
+
+
+def check_that_no_two_calls_share_a_chat(endpoint: ScriptedEndpoint) -> None:
+    assert len({call.chat_id for call in endpoint.calls}) == len(endpoint.calls)
+
+
+async def test_job_of_a_worker_killed_in_mid_stream_is_whole_the_second_time(
+    stage: Stage, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    stage.endpoint.flow("flow", answer(60, rate=60))
+    await stage.ready_workers(2)
+    job = a_job()
+    with stage.listen() as consumer:
+        stage.submit(job)
+        await consumer.saw(job.job_id, "token", 20)
+
+        (await stage.workers.holder(job.job_id)).signal(signal.SIGKILL)
+        killed = time.monotonic()
+        (seen,) = await stage.ended(consumer, job)
+        await stage.stop_workers()
+
+    first, second = seen.attempts[1], seen.attempts[2]
+    assert first[-1].name == "token"
+    assert [message.data["redelivered"] for message in (first[0], second[0])] == [False, True]
+    assert seen.shown(2) == ["start", "token", "metadata", "end"]
+    assert (seen.end["status"], seen.end["attempts"]) == ("completed", 2)
+    assert seen.end["text"] == "".join(f"tok{number} " for number in range(60))
+    assert [call.session_id for call in stage.endpoint.calls] == [job.chat_id] * 2
+    check_that_no_two_calls_share_a_chat(stage.endpoint)
+    assert stage.jobs_left() == 0
+    taken_over_s = second[0].at - killed
+    record_testsuite_property("from kill to second attempt, s", round(taken_over_s, 3))
+    assert taken_over_s < _TAKEN_OVER_WITHIN_S
+
+
+@pytest.mark.parametrize(
+    ("silent", "shown"),
+    [
+        pytest.param(never_answers(), [], id="before headers"),
+        pytest.param(Script.of(Head(), send("start", ""), Stall()), ["start"], id="after start"),
+    ],
+)
+async def test_job_of_a_worker_killed_before_the_first_token_is_run_again(
+    silent: Script, shown: list[str], stage: Stage
+) -> None:
+    stage.endpoint.flow("flow", silent, answer(5))
+    await stage.ready_workers(2)
+    job = a_job()
+    with stage.listen() as consumer:
+        stage.submit(job)
+        await stage.endpoint.called(1)
+        for name in shown:
+            await consumer.saw(job.job_id, name)
+
+        (await stage.workers.holder(job.job_id)).signal(signal.SIGKILL)
+        (seen,) = await stage.ended(consumer, job)
+        await stage.stop_workers()
+
+    assert [message.name for message in seen.attempts.get(1, [])] == shown
+    assert seen.attempts[2][0].data["redelivered"] is True
+    assert (seen.end["status"], seen.end["attempts"]) == ("completed", 2)
+    assert seen.end["text"] == "tok0 tok1 tok2 tok3 tok4 "
+    assert len(stage.endpoint.calls) == 2
+    check_that_no_two_calls_share_a_chat(stage.endpoint)
+    assert stage.jobs_left() == 0
+
+
+async def test_twenty_jobs_survive_the_kill_of_one_of_two_workers(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answer(40, rate=40))
+    killed, _ = await stage.ready_workers(2)
+    jobs = [a_job(tags={"number": str(number)}) for number in range(20)]
+    with stage.listen() as consumer:
+        stage.submit(*jobs)
+        for job in jobs:
+            await consumer.saw(job.job_id, "token", 5)
+
+        killed.signal(signal.SIGKILL)
+        every = await stage.ended(consumer, *jobs)
+        await stage.stop_workers()
+
+    orphans = {line["job_id"] for line in killed.log("job.started")}
+    assert 0 < len(orphans) < len(jobs)
+    for job, seen in zip(jobs, every, strict=True):
+        assert seen.end["status"] == "completed"
+        assert seen.end["attempts"] == (2 if job.job_id in orphans else 1)
+    check_that_no_two_calls_share_a_chat(stage.endpoint)
+    assert stage.jobs_left() == 0

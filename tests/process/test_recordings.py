@@ -1,0 +1,183 @@
+"""Every recorded answer goes through a worker; a plain consumer gets what the server said."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+import pytest_asyncio
+
+from aimicromind_schemas import Names
+from aimicromind_worker.testing import Call, PrivateBroker, Recording, play, recording_names
+from tests.process.jobs import Job
+from tests.process.judging import Seen, as_json, judge
+from tests.process.recorded import FAILURES, recorded_job, recorded_request, said
+from tests.process.stage import set_up
+from tests.support.consumer import Consumer, Message, publish, read_stream
+
+pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+
+NAMES: Final = Names("test-recordings")
+RECORDINGS: Final = recording_names()
+JOURNALED: Final = {"start", "retry", "error", "end", "usedTools", "calledTools", "action"}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one worker made of all recordings, each played as a flow of its own."""
+
+    jobs: dict[str, Job]
+    calls: dict[str, list[Call]]
+    came: list[Message]
+    copies: list[Message]
+    endings: list[Message]
+    log: list[Message]
+    journal: list[Message]
+    dead: int
+
+    def seen(self, name: str) -> Seen:
+        job = self.jobs[name]
+        return judge(job, of_job(self.came, job), NAMES.events)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def run(
+    broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Run]:
+    async with set_up(broker, NAMES, tmp_path_factory.mktemp("recordings")) as stage:
+        worker = await stage.ready_worker(IDLE_TIMEOUT_SECONDS=1, MAX_ATTEMPTS=2)
+        for name in RECORDINGS:
+            stage.endpoint.flow(name, play(name, pace=0), streaming=name != "e-nostream")
+        with (
+            stage.listen() as everything,
+            Consumer(broker.url, NAMES.events, "chat.*.end") as endings,
+            Consumer(broker.url) as copies,
+        ):
+            jobs = {
+                name: recorded_job(name, number, copies.queue)
+                for number, name in enumerate(RECORDINGS)
+            }
+            messages = [job.message for job in jobs.values()]
+            publish(broker.url, NAMES.jobs, "any.key", *messages)
+            for consumer in (everything, endings, copies):
+                await consumer.ended(*(job.job_id for job in jobs.values()))
+            # A job is parked after its end.
+            await worker.logged("job.parked", count=len(FAILURES))
+        calls = stage.endpoint.calls
+        yield Run(
+            jobs,
+            {name: [call for call in calls if call.flow == name] for name in jobs},
+            everything.messages,
+            copies.messages,
+            endings.messages,
+            read_stream(broker.url, NAMES.events_log),
+            read_stream(broker.url, NAMES.journal),
+            stage.dead_jobs(),
+        )
+
+
+def of_job(messages: Sequence[Message], job: Job) -> list[Message]:
+    return [message for message in messages if message.event["jobId"] == job.job_id]
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+async def test_consumer_gets_what_the_server_said(run: Run, name: str) -> None:
+    recording = Recording.load(name)
+
+    (came,) = run.seen(name).attempts.values()
+
+    expected = said(recording)
+    endings = 2 if name in FAILURES else 1
+    relayed = [(message.name, message.data) for message in came[:-endings]]
+    if expected:
+        assert relayed[0] == (
+            "start",
+            {"tags": {"recording": name}, "redelivered": False, "upstream": expected[0][1]},
+        )
+    assert [as_json(event) for event in relayed[1:]] == [as_json(event) for event in expected[1:]]
+    assert len(relayed) == len(expected)
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+async def test_answer_ends_as_it_ended_at_the_server(run: Run, name: str) -> None:
+    failure = FAILURES.get(name)
+    spoken = [data for event, data in said(Recording.load(name)) if event == "token"]
+
+    seen = run.seen(name)
+
+    assert seen.end["status"] == ("failed" if failure else "completed")
+    assert seen.end["text"] == "".join(str(token) for token in spoken)
+    assert seen.end["attempts"] == 1
+    assert seen.end["calls"] == len(run.calls[name]) == (failure.calls if failure else 1)
+    assert seen.end["recovered"] is False
+    assert ("error" in seen.shown(1)) == bool(failure)
+    if failure is not None:
+        error = seen.only("error")
+        status = {} if failure.http_status is None else {"httpStatus": failure.http_status}
+        assert error == {"kind": failure.kind, "message": error["message"], **status}
+        assert error["message"]
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+async def test_endpoint_is_asked_what_the_job_asks(run: Run, name: str) -> None:
+    job, recorded = run.jobs[name], recorded_request(name)
+
+    for call in run.calls[name]:
+        own_session = recorded.get("overrideConfig", {}).get("sessionId")
+        override = {
+            **recorded.get("overrideConfig", {}),
+            "sessionId": own_session or job.chat_id,
+        }
+        assert call.json == {
+            **recorded,
+            "streaming": True,
+            "chatId": call.chat_id,
+            "overrideConfig": override,
+        }
+        trace = job.properties.get("headers", {}).get("traceparent")
+        assert call.headers.get("traceparent") == trace
+
+
+async def test_no_two_calls_share_a_chat_at_the_endpoint(run: Run) -> None:
+    calls = [call for calls in run.calls.values() for call in calls]
+    chats = {call.chat_id for call in calls}
+
+    assert len(chats) == len(calls)
+    assert chats.isdisjoint(job.chat_id for job in run.jobs.values())
+
+
+async def test_event_log_holds_every_event(run: Run) -> None:
+    assert run.came
+    assert published(run.log) == published(run.came)
+
+
+async def test_journal_holds_what_a_pool_must_remember(run: Run) -> None:
+    memorable = [message for message in run.came if message.name in JOURNALED]
+
+    assert {message.name for message in memorable} == JOURNALED - {"retry"}
+    assert published(run.journal) == published(memorable)
+
+
+async def test_one_binding_gets_every_ending(run: Run) -> None:
+    assert len(run.endings) == len(RECORDINGS)
+    assert published(run.endings) == published([m for m in run.came if m.name == "end"])
+
+
+async def test_reply_to_gets_an_equal_copy_of_each_event(run: Run) -> None:
+    for job in run.jobs.values():
+        copies = of_job(run.copies, job)
+
+        assert [(copy.body, copy.properties) for copy in copies] == [
+            (message.body, message.properties) for message in of_job(run.came, job)
+        ]
+    assert {copy.routing_key for copy in run.copies} == {
+        job.properties["reply_to"] for job in run.jobs.values()
+    }
+
+
+async def test_failed_jobs_are_kept_among_the_dead(run: Run) -> None:
+    assert run.dead == len(FAILURES)
+
+
+def published(messages: Sequence[Message]) -> list[tuple[str, str, object, bytes]]:
+    return [(m.exchange, m.routing_key, m.properties, m.body) for m in messages]
