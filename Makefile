@@ -48,7 +48,7 @@ unit: setup ## Run the tests that open no socket
 
 .PHONY: test
 test: check broker wheels ## Run everything: check, then all on a real broker, then the built wheels
-	$(RUN) pytest -q tests/integration tests/process
+	$(RUN) pytest -q -n 3 tests/integration tests/process
 
 .PHONY: broker
 broker:

@@ -1,0 +1,55 @@
+"""An attempt's voice: numbers events and publishes them on a lane of a real sink."""
+
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aimicromind_schemas import Names
+from aimicromind_worker.adapters.connection import connect
+from aimicromind_worker.adapters.event_sink import EventSink, Window
+from aimicromind_worker.core.exchange import Address
+from aimicromind_worker.core.frames import EndpointEvent
+from aimicromind_worker.core.numbering import NumberedEvent, Numbering
+from tests.support.amqp import BEAT
+
+
+@asynccontextmanager
+async def sink_at(url: str, names: Names, **window: Any) -> AsyncIterator[EventSink]:  # noqa: ANN401 - named in Window
+    """Open a sink on a connection of its own."""
+    async with (
+        connect([url], "test events", BEAT) as connection,
+        EventSink.open(connection, names, Window(**window)) as sink,
+    ):
+        yield sink
+
+
+class Speaker:
+    """Publishes the events of one attempt.
+
+    Attributes:
+        lane: The lane that they take.
+    """
+
+    def __init__(self, sink: EventSink, job_id: str = "job", **address: Any) -> None:  # noqa: ANN401 - named in Address
+        usual: dict[str, Any] = {
+            "chat_id": "chat",
+            "chatflow_id": "flow",
+            "attempt": 1,
+            "correlation_id": job_id,
+        }
+        where = Address(**(usual | address))
+        self.lane = sink.lane(where)
+        self._numbering = Numbering(job_id, where.chat_id, where.chatflow_id, where.attempt)
+
+    def say(self, name: str, data: object = "") -> NumberedEvent:
+        return self.publish(self._numbering.stamp(_event(name, data), time.time()))
+
+    def publish(self, event: NumberedEvent) -> NumberedEvent:
+        self.lane.publish(event)
+        return event
+
+
+def _event(name: str, data: object) -> EndpointEvent:
+    return EndpointEvent(name, json.dumps(data, ensure_ascii=False).encode())

@@ -1,0 +1,254 @@
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+import pytest
+from aio_pika import Message
+from aio_pika.abc import AbstractConnection
+
+from aimicromind_schemas import FailureKind, Names
+from aimicromind_worker.adapters.job_source import JobsLost
+from aimicromind_worker.testing import PrivateBroker
+from tests.integration.jobs import jobs_at
+from tests.support.amqp import (
+    delete_queue,
+    first_in,
+    in_queue,
+    put_job,
+    until_in_queue,
+)
+from tests.support.proxy import Proxy
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_as_many_jobs_are_taken_as_there_are_slots(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    for number in range(5):
+        await put_job(connection, declared, b"%d" % number)
+
+    async with jobs_at(broker.url, declared, slots=2) as jobs:
+        first, second = await jobs.next(), await jobs.next()
+        await until_in_queue(connection, declared.jobs, 3)
+        await first.ack()
+        third = await jobs.next()
+        await until_in_queue(connection, declared.jobs, 2)
+
+    assert [first.body, second.body, third.body] == [b"0", b"1", b"2"]
+
+
+async def test_job_published_to_the_exchange_with_any_key_arrives(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    async with connection.channel() as channel, jobs_at(broker.url, declared) as jobs:
+        exchange = await channel.get_exchange(declared.jobs)
+        await exchange.publish(Message(b"job"), "any.key.at.all")
+
+        assert (await jobs.next()).body == b"job"
+
+
+async def test_acknowledged_job_is_gone(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    await put_job(connection, declared, b"job")
+
+    async with jobs_at(broker.url, declared) as jobs:
+        await (await jobs.next()).ack()
+
+    await until_in_queue(connection, declared.jobs, 0)
+
+
+async def test_job_of_a_lost_worker_comes_again_and_is_counted(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    await put_job(connection, declared, b"job")
+    async with jobs_at(broker.url, declared) as jobs:
+        first = (await jobs.next()).facts
+
+    async with jobs_at(broker.url, declared) as jobs:
+        second = (await jobs.next()).facts
+
+    assert (first.redelivered, first.deliveries_before) == (False, 0)
+    assert (second.redelivered, second.deliveries_before) == (True, 1)
+
+
+async def test_job_given_back_comes_again_and_is_counted(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    await put_job(connection, declared, b"job")
+
+    async with jobs_at(broker.url, declared) as jobs:
+        counts = []
+        for _ in range(3):
+            delivery = await jobs.next()
+            counts.append(delivery.facts.deliveries_before)
+            await delivery.give_back()
+
+    assert counts == [0, 1, 2]
+
+
+async def test_stopped_source_gives_back_what_was_not_started(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    for number in range(3):
+        await put_job(connection, declared, b"%d" % number)
+
+    async with jobs_at(broker.url, declared, slots=3) as jobs:
+        started = await jobs.next()
+        await until_in_queue(connection, declared.jobs, 0)
+        await jobs.source.stop()
+        await until_in_queue(connection, declared.jobs, 2)
+        with pytest.raises(StopAsyncIteration):
+            await jobs.next()
+        await started.ack()
+
+    await until_in_queue(connection, declared.jobs, 2)
+
+
+async def test_source_can_be_stopped_twice(broker: PrivateBroker, declared: Names) -> None:
+    async with jobs_at(broker.url, declared) as jobs:
+        await jobs.source.stop()
+        await jobs.source.stop()
+
+        with pytest.raises(StopAsyncIteration):
+            await jobs.next()
+
+
+async def test_facts_are_read_from_properties_and_headers(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    headers = {
+        "traceparent": TRACE,
+        "tracestate": "vendor=1",
+        "x-aimicromind-attempt": 3,
+        "x-aimicromind-calls": 5,
+        "x-aimicromind-side-effect": True,
+        "x-aimicromind-deadline": "2030-01-01T00:00:00+00:00",
+    }
+    await put_job(
+        connection,
+        declared,
+        b"job",
+        headers=headers,
+        message_id="id",
+        correlation_id="asked",
+        reply_to="mine",
+    )
+
+    async with jobs_at(broker.url, declared) as jobs:
+        facts = (await jobs.next()).facts
+
+    assert (facts.message_id, facts.correlation_id, facts.reply_to) == ("id", "asked", "mine")
+    assert facts.trace == {"traceparent": TRACE, "tracestate": "vendor=1"}
+    assert (facts.carried_attempt, facts.carried_calls, facts.carried_side_effect) == (3, 5, True)
+    assert facts.carried_deadline == datetime(2030, 1, 1, tzinfo=UTC)
+    assert facts.expires_at is None
+
+
+async def test_headers_of_other_types_are_taken_for_absent(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    odd = {
+        "traceparent": 7,
+        "x-aimicromind-attempt": "3",
+        "x-aimicromind-calls": -1,
+        "x-aimicromind-deadline": "tomorrow",
+    }
+    await put_job(connection, declared, b"job", headers=odd)
+
+    async with jobs_at(broker.url, declared) as jobs:
+        facts = (await jobs.next()).facts
+
+    assert facts.trace == {}
+    assert (facts.carried_attempt, facts.carried_calls) == (0, 0)
+    assert facts.carried_deadline is None
+
+
+async def test_expiration_counts_from_the_time_of_publishing(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    sent = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=20)
+    await put_job(connection, declared, b"job", timestamp=sent, expiration=60)
+
+    async with jobs_at(broker.url, declared) as jobs:
+        facts = (await jobs.next()).facts
+
+    assert facts.expires_at == sent + timedelta(seconds=60)
+
+
+@pytest.mark.parametrize("ahead", [None, timedelta(hours=2)])
+async def test_expiration_counts_from_now_where_no_usable_time_is_known(
+    broker: PrivateBroker,
+    declared: Names,
+    connection: AbstractConnection,
+    ahead: timedelta | None,
+) -> None:
+    before = datetime.now(UTC)
+    sent = None if ahead is None else before + ahead
+    await put_job(connection, declared, b"job", timestamp=sent, expiration=60)
+
+    async with jobs_at(broker.url, declared) as jobs:
+        expires_at = (await jobs.next()).facts.expires_at
+
+    assert expires_at is not None
+    minute = timedelta(seconds=60)
+    assert before + minute <= expires_at <= datetime.now(UTC) + minute
+
+
+async def test_deleted_queue_ends_the_jobs(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    async with jobs_at(broker.url, declared) as jobs:
+        await delete_queue(connection, declared.jobs)
+
+        with pytest.raises(JobsLost, match="the broker cancelled the consumer"):
+            await jobs.next()
+
+
+async def test_broken_connection_ends_the_jobs(declared: Names, proxy: Proxy) -> None:
+    async with jobs_at(proxy.url, declared) as jobs:
+        proxy.reset()
+
+        with pytest.raises(JobsLost):
+            await jobs.next()
+
+
+@pytest.mark.parametrize("settle", ["ack", "give_back", "put_again", "park", "stop"])
+async def test_settling_a_job_of_a_broken_connection_says_that_it_is_lost(
+    declared: Names, connection: AbstractConnection, proxy: Proxy, settle: str
+) -> None:
+    await put_job(connection, declared, b"job")
+    async with jobs_at(proxy.url, declared) as jobs:
+        delivery = await jobs.next()
+        proxy.reset()
+        with pytest.raises(JobsLost):
+            await jobs.next()
+
+        settlings: dict[str, Callable[[], Awaitable[None]]] = {
+            "ack": delivery.ack,
+            "give_back": delivery.give_back,
+            "put_again": partial(delivery.put_again, {}),
+            "park": partial(delivery.park, FailureKind.TIMEOUT, "late", 1),
+            "stop": jobs.source.stop,
+        }
+        with pytest.raises(JobsLost):
+            await settlings[settle]()
+
+    assert (await first_in(connection, declared.jobs)).body == b"job"
+    assert await in_queue(connection, declared.jobs_dead) == 0
+
+
+async def test_lost_publishing_connection_leaves_the_job_unsettled(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection, proxy: Proxy
+) -> None:
+    await put_job(connection, declared, b"job")
+    async with jobs_at(broker.url, declared, publishing_url=proxy.url) as jobs:
+        delivery = await jobs.next()
+        proxy.reset()
+
+        with pytest.raises(JobsLost):
+            await delivery.put_again({})
+
+        assert await in_queue(connection, declared.jobs) == 0
+    await until_in_queue(connection, declared.jobs, 1)

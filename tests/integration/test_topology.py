@@ -1,0 +1,248 @@
+import json
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+import pytest_asyncio
+from aio_pika import ExchangeType, Message
+from aio_pika.abc import AbstractConnection
+
+from aimicromind_schemas import EVENT_NAMES, JOURNAL_BINDINGS, Names, routing_key
+from aimicromind_worker.adapters.connection import connect
+from aimicromind_worker.adapters.topology import (
+    DeclarationRefused,
+    EventLog,
+    TopologyDiffers,
+    compare,
+    declare,
+    topology,
+)
+from aimicromind_worker.testing import PrivateBroker
+from tests.support.amqp import (
+    BEAT,
+    delete_exchange,
+    delete_queue,
+    exists,
+    first_in,
+    put_job,
+    reading,
+    until_in_queue,
+)
+
+LOG: Final = EventLog("1h", 10_000_000)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def powerless(broker: PrivateBroker) -> str:
+    """Give the address of a user who may connect and do nothing else."""
+    await broker.rabbitmqctl("add_user", "powerless", "s3cr3t")
+    await broker.rabbitmqctl("set_permissions", "powerless", "^$", "^$", "^$")
+    return broker.url.replace("guest:guest", "powerless:s3cr3t")
+
+
+async def test_queues_are_declared_with_the_arguments_of_the_contract(
+    broker: PrivateBroker, declared: Names
+) -> None:
+    queues = await _queues(broker, declared)
+
+    assert queues == {
+        declared.jobs: {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": 20,
+            "x-overflow": "reject-publish",
+            "x-dead-letter-exchange": declared.jobs_reaped,
+            "x-dead-letter-strategy": "at-least-once",
+        },
+        declared.jobs_reaped: {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": 1_000_000,
+            "x-overflow": "reject-publish",
+            "x-dead-letter-exchange": declared.jobs_dead,
+            "x-dead-letter-strategy": "at-least-once",
+        },
+        declared.jobs_dead: {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000},
+        declared.journal: {
+            "x-queue-type": "stream",
+            "x-max-age": "7D",
+            "x-max-length-bytes": 2_000_000_000,
+            "x-stream-max-segment-size-bytes": 50_000_000,
+        },
+        declared.events_log: {
+            "x-queue-type": "stream",
+            "x-max-age": "1h",
+            "x-max-length-bytes": 10_000_000,
+            "x-stream-max-segment-size-bytes": 10_000_000,
+        },
+    }
+
+
+async def test_declaring_again_changes_nothing(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    await put_job(connection, declared, b"job")
+
+    await declare(connection, topology(declared, LOG))
+
+    assert (await first_in(connection, declared.jobs)).body == b"job"
+
+
+async def test_missing_queue_is_declared_beside_those_that_exist(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    await delete_queue(connection, declared.journal)
+
+    await declare(connection, topology(declared, LOG))
+
+    assert await exists(connection, declared.journal)
+
+
+async def test_event_log_can_be_switched_off(names: Names, connection: AbstractConnection) -> None:
+    wanted = topology(names, None)
+    await declare(connection, wanted)
+
+    assert not await exists(connection, names.events_log)
+    assert await exists(connection, names.journal)
+    assert {finding.state for finding in await compare(connection, wanted)} == {"as expected"}
+
+
+@pytest.mark.parametrize("queue", ["jobs", "jobs_reaped", "jobs_dead", "journal", "events_log"])
+async def test_queue_with_other_arguments_is_named(
+    names: Names, connection: AbstractConnection, queue: str
+) -> None:
+    name = getattr(names, queue)
+    async with connection.channel() as channel:
+        await channel.declare_queue(name, durable=True, arguments={"x-max-length": 9})
+
+    with pytest.raises(TopologyDiffers, match=f"{name} exists otherwise.*AIMICROMIND_PREFIX"):
+        await declare(connection, topology(names, LOG))
+
+
+async def test_exchange_of_another_type_is_named(
+    names: Names, connection: AbstractConnection
+) -> None:
+    async with connection.channel() as channel:
+        await channel.declare_exchange(names.events, ExchangeType.FANOUT, durable=True)
+
+    with pytest.raises(TopologyDiffers, match=f"{names.events} exists otherwise.*'type'"):
+        await declare(connection, topology(names, LOG))
+
+
+async def test_user_without_permission_is_told_what_to_grant(powerless: str, names: Names) -> None:
+    async with connect([powerless], "test", BEAT) as connection:
+        with pytest.raises(DeclarationRefused, match=f"declare {names.events}.*grant") as refused:
+            await declare(connection, topology(names, LOG))
+
+    assert "s3cr3t" not in str(refused.value)
+
+
+async def test_user_without_permission_can_compare_nothing(powerless: str, names: Names) -> None:
+    async with connect([powerless], "test", BEAT) as connection:
+        findings = await compare(connection, topology(names, LOG))
+
+    assert "as expected" not in {finding.state for finding in findings}
+
+
+async def test_comparison_finds_everything_as_expected(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    wanted = topology(declared, LOG)
+
+    findings = await compare(connection, wanted)
+
+    assert {finding.state for finding in findings} == {"as expected"}
+    assert [finding.name for finding in findings if finding.kind == "queue"] == [
+        queue.name for queue in wanted.queues
+    ]
+    assert [finding.name for finding in findings if finding.kind == "exchange"] == [
+        *wanted.exchanges
+    ]
+
+
+async def test_comparison_finds_what_is_missing_and_creates_nothing(
+    names: Names, connection: AbstractConnection
+) -> None:
+    findings = await compare(connection, topology(names, LOG))
+
+    assert {finding.state for finding in findings} == {"missing"}
+    assert {finding.state for finding in await compare(connection, topology(names, LOG))} == {
+        "missing"
+    }
+
+
+async def test_comparison_finds_what_is_different(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    await delete_queue(connection, declared.jobs)
+    await delete_exchange(connection, declared.jobs_dead)
+    async with connection.channel() as channel:
+        await channel.declare_queue(declared.jobs, durable=True)
+        await channel.declare_exchange(declared.jobs_dead, ExchangeType.DIRECT, durable=True)
+
+    findings = await compare(connection, topology(declared, LOG))
+
+    different = {(it.kind, it.name): it.detail for it in findings if it.state != "as expected"}
+    assert different.keys() == {("queue", declared.jobs), ("exchange", declared.jobs_dead)}
+    assert all("PRECONDITION_FAILED" in detail for detail in different.values())
+
+
+async def test_changed_log_size_is_a_difference(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    findings = await compare(connection, topology(declared, replace(LOG, max_age="2h")))
+
+    assert [it.name for it in findings if it.state == "different"] == [declared.events_log]
+
+
+async def test_journal_keeps_what_it_is_for_and_the_log_keeps_all(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    said = [*sorted(EVENT_NAMES - {"end"}), "of-its-own", "end"]
+    async with connection.channel() as channel:
+        exchange = await channel.get_exchange(declared.events)
+        for name in said:
+            await exchange.publish(Message(b"", type=name), routing_key("a.b", name))
+
+    async with (
+        reading(connection, declared.journal) as journal,
+        reading(connection, declared.events_log) as log,
+    ):
+        await log.received(len(said))
+        await journal.until(
+            lambda: journal.messages[-1:] != [] and journal.messages[-1].type == "end"
+        )
+
+    assert [message.type for message in log.messages] == said
+    kept = {binding.rpartition(".")[2] for binding in JOURNAL_BINDINGS}
+    assert [message.type for message in journal.messages] == [it for it in said if it in kept]
+    assert kept == {"start", "retry", "error", "end", "usedTools", "calledTools", "action"}
+
+
+async def test_rejected_job_is_reaped_and_a_rejected_reaped_job_is_dead(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    await put_job(connection, declared, b"job", message_id="job-1")
+
+    async with connection.channel() as channel:
+        for name in (declared.jobs, declared.jobs_reaped):
+            await until_in_queue(connection, name, 1)
+            message = await (await channel.get_queue(name)).get()
+            assert message is not None
+            await message.reject(requeue=False)
+
+    assert (await first_in(connection, declared.jobs_dead)).message_id == "job-1"
+
+
+async def _queues(broker: PrivateBroker, names: Names) -> dict[str, Any]:
+    columns = ("name", "durable", "arguments")
+    listed = json.loads(await broker.rabbitmqctl("list_queues", *columns, "--formatter", "json"))
+    mine = [queue for queue in listed if queue["name"].startswith(f"{names.prefix}.")]
+    assert all(queue["durable"] for queue in mine)
+    return {queue["name"]: _plain(queue["arguments"]) for queue in mine}
+
+
+def _plain(arguments: object) -> dict[str, Any]:
+    """Read arguments as rabbitmqctl writes them: an object, or a list of name, type and value."""
+    if isinstance(arguments, dict):
+        return arguments
+    assert isinstance(arguments, list)
+    return {argument[0]: argument[-1] for argument in arguments}
