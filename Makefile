@@ -40,7 +40,7 @@ types: setup ## Check types, strictly
 
 .PHONY: imports
 imports: setup ## Check that imports go one way and that the core does no I/O
-	$(RUN) lint-imports
+	$(RUN) lint-imports --no-cache
 
 .PHONY: unit
 unit: setup ## Run the tests that open no socket
