@@ -17,6 +17,7 @@ from aimicromind_worker.testing import (
 )
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
+from tests.support.consumer import give_back_unsettled
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -108,4 +109,46 @@ async def test_twenty_jobs_survive_the_kill_of_one_of_two_workers(stage: Stage) 
         assert seen.end["status"] == "completed"
         assert seen.end["attempts"] == (2 if job.job_id in orphans else 1)
     check_that_no_two_calls_share_a_chat(stage.endpoint)
+    assert stage.jobs_left() == 0
+
+
+async def test_job_of_a_worker_killed_after_a_tool_is_not_run_again(stage: Stage) -> None:
+    used = send("usedTools", [{"tool": "mail", "toolInput": {}, "toolOutput": "sent"}])
+    stage.endpoint.flow("flow", Script.of(Head(), send("token", "I send it. "), used, Stall()))
+    await stage.ready_workers(2)
+    job = a_job()
+    with stage.listen() as consumer:
+        stage.submit(job)
+        await consumer.saw(job.job_id, "usedTools")
+
+        (await stage.workers.holder(job.job_id)).signal(signal.SIGKILL)
+        (seen,) = await stage.ended(consumer, job)
+        await stage.stop_workers()
+
+    assert seen.shown(2) == ["error", "end"]
+    assert seen.only("error")["kind"] == "repeat_unsafe"
+    assert len(stage.endpoint.calls) == 1
+    assert seen.end["calls"] == 1
+    assert stage.jobs_left() == 0
+
+
+async def test_job_that_comes_again_after_its_end_is_not_run_again(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answer(3))
+    worker, job = await stage.ready_worker(), a_job()
+    with stage.listen() as consumer:
+        stage.submit(job)
+        await stage.ended(consumer, job)
+        worker.signal(signal.SIGTERM)
+        assert await worker.exits(5) == 0
+        # As if the worker had died between the confirm of the end and the acknowledgement.
+        stage.submit(job)
+        give_back_unsettled(stage.broker.url, stage.names.jobs)
+
+        again = await stage.ready_worker()
+        await again.logged("job.ended_before")
+        await stage.stop_workers()
+        (seen,) = await stage.ended(consumer, job)
+
+    assert seen.end["status"] == "completed"
+    assert len(stage.endpoint.calls) == 1
     assert stage.jobs_left() == 0

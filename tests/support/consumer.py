@@ -173,6 +173,14 @@ def publish(url: str, exchange: str, key: str, *jobs: tuple[bytes, Mapping[str, 
             )
 
 
+def give_back_unsettled(url: str, queue: str) -> None:
+    """Take one message as a worker would, and lose the connection before it is settled."""
+    with _channel(url) as channel:
+        method, _, _ = channel.basic_get(queue)
+        assert method is not None
+        assert not method.redelivered
+
+
 def read_stream(url: str, queue: str) -> list[Message]:
     """Give all that a stream holds, from its first message to now."""
     here = str(uuid4())

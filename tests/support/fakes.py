@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from aimicromind_schemas import EndEvent, Event, FailureKind, decode
@@ -17,6 +18,7 @@ from aimicromind_worker.core.exchange import (
     Response,
     WholeAnswer,
 )
+from aimicromind_worker.core.history import History
 from aimicromind_worker.core.numbering import NumberedEvent
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.job_run import Failed, JobRun, Outcome
@@ -176,6 +178,18 @@ class Parked:
     kind: FailureKind
     message: str
     attempts: int
+
+
+@dataclass
+class FakeJournal:
+    """A memory that is told what it remembers, and notes what it was asked."""
+
+    remembers: Mapping[str, History] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def look_up(self, job_id: str, since: datetime | None) -> History:
+        self.asked.append(job_id)
+        return self.remembers.get(job_id, History())
 
 
 @dataclass

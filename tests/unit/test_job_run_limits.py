@@ -121,8 +121,26 @@ async def test_job_from_another_worker_goes_on_with_the_next_attempt() -> None:
     assert run.job.tally().attempts == 6
 
 
-async def test_calls_of_earlier_workers_count_but_one_more_is_always_allowed() -> None:
-    run = Run(CUT_BEFORE, WELL, facts=MessageFacts(carried_attempt=1, carried_calls=3))
+async def test_calls_of_earlier_workers_count() -> None:
+    facts = MessageFacts(carried_attempt=1, carried_calls=2)
+    run = Run(CUT_BEFORE, WELL, facts=facts)
+
+    assert await run.failure() == FailureKind.STREAM_CUT
+
+    assert (run.calls, run.job.tally().calls) == (1, 3)
+
+
+async def test_job_whose_calls_were_all_begun_by_workers_that_died_is_not_called_again() -> None:
+    run = Run(WELL, facts=MessageFacts(redelivered=True, carried_attempt=3, carried_calls=3))
+
+    assert await run.failure() == FailureKind.DELIVERY_LIMIT
+
+    assert (run.calls, run.job.tally().calls) == (0, 3)
+
+
+async def test_call_that_a_leaving_worker_broke_off_is_not_held_against_the_job() -> None:
+    facts = MessageFacts(carried_attempt=1, carried_calls=3, carried_given_up=1)
+    run = Run(CUT_BEFORE, WELL, facts=facts)
 
     assert await run.failure() == FailureKind.STREAM_CUT
 

@@ -10,6 +10,7 @@ from aimicromind_schemas import EndStatus, FailureKind
 from aimicromind_worker.core import errors
 from aimicromind_worker.core.admission import MessageFacts, moment
 from aimicromind_worker.core.exchange import Address
+from aimicromind_worker.core.history import History
 from aimicromind_worker.relay import Relay
 from aimicromind_worker.testing import frame
 from tests.support.builders import (
@@ -31,6 +32,8 @@ from tests.support.fakes import (
     HANG,
     WELL,
     FakeDelivery,
+    FakeJournal,
+    Parked,
     RecordingSink,
     Script,
     ScriptedPredictions,
@@ -43,7 +46,9 @@ class Stage:
     def __init__(self, *scripts: Script) -> None:
         self.predictions = ScriptedPredictions(*scripts)
         self.sink = RecordingSink()
-        self.relay = Relay(means(self.predictions, self.sink), NAMES, LIFETIME, MAX_JOB_BYTES)
+        self.journal = FakeJournal()
+        run_means = means(self.predictions, self.sink)
+        self.relay = Relay(run_means, self.journal, NAMES, LIFETIME, MAX_JOB_BYTES)
 
     def delivery(
         self,
@@ -329,3 +334,55 @@ async def test_content_stays_out_of_the_logs() -> None:
 
     assert [line["event"] for line in logs].count("job.parked") == 1
     assert SECRET not in repr(logs)
+
+
+AGAIN = MessageFacts(redelivered=True, deliveries_before=1)
+
+
+async def test_job_that_comes_for_the_first_time_is_not_looked_up() -> None:
+    stage = Stage(WELL)
+
+    await stage.carry()
+
+    assert stage.journal.asked == []
+
+
+async def test_job_that_completed_before_is_acknowledged_and_not_run() -> None:
+    stage = Stage(WELL)
+    stage.journal.remembers = {"job": History(1, 1, status=EndStatus.COMPLETED)}
+
+    delivery = await stage.carry(facts=AGAIN)
+
+    assert delivery.history == ["ack"]
+    assert (stage.predictions.calls, stage.sink.published) == ([], [])
+
+
+async def test_job_that_failed_before_is_parked_and_not_run() -> None:
+    stage = Stage(WELL)
+    failed = History(2, 2, status=EndStatus.FAILED, kind=FailureKind.TIMEOUT, message="late")
+    stage.journal.remembers = {"job": failed}
+
+    delivery = await stage.carry(facts=AGAIN)
+
+    assert delivery.parked == Parked(FailureKind.TIMEOUT, "late", 2)
+    assert (stage.predictions.calls, stage.sink.published) == ([], [])
+
+
+async def test_job_goes_on_with_the_attempt_after_the_last_one_remembered() -> None:
+    stage = Stage(WELL)
+    stage.journal.remembers = {"job": History(last_attempt=4, calls=2)}
+
+    await stage.carry(facts=AGAIN)
+
+    assert {attempt for attempt, _, _ in stage.sink.shown()} == {5}
+
+
+async def test_job_whose_dead_worker_used_a_tool_is_not_called_again() -> None:
+    stage = Stage(WELL)
+    stage.journal.remembers = {"job": History(last_attempt=1, calls=1, side_effect=True)}
+
+    delivery = await stage.carry(facts=AGAIN)
+
+    assert delivery.parked is not None
+    assert delivery.parked.kind == FailureKind.REPEAT_UNSAFE
+    assert stage.predictions.calls == []

@@ -26,7 +26,14 @@ from tests.support.builders import (
     means,
     tokens,
 )
-from tests.support.fakes import CUT, UNSENT, FakeDelivery, RecordingSink, ScriptedPredictions
+from tests.support.fakes import (
+    CUT,
+    UNSENT,
+    FakeDelivery,
+    FakeJournal,
+    RecordingSink,
+    ScriptedPredictions,
+)
 
 MOST_CALLS = 4
 
@@ -65,6 +72,7 @@ class Carried:
         self.delivery = FakeDelivery(a_job(**job), facts or MessageFacts(), self.sink.history)
         relay = Relay(
             means(self.predictions, self.sink, max_calls=MOST_CALLS),
+            FakeJournal(),
             NAMES,
             LIFETIME,
             MAX_JOB_BYTES,

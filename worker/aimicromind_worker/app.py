@@ -18,6 +18,7 @@ from aimicromind_schemas import Names
 from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.event_sink import EventSink, Window
 from aimicromind_worker.adapters.job_source import JobSource
+from aimicromind_worker.adapters.journal import Journal
 from aimicromind_worker.adapters.prediction_stream import PredictionStream
 from aimicromind_worker.adapters.topology import declare
 from aimicromind_worker.core.retry import RetryPolicy
@@ -116,7 +117,8 @@ class Worker:
             async with JobSource.open(consuming, publishing, names, settings.concurrency) as source:
                 means = Means(predictions, sink, watch, limits(settings), self._policy)
                 lifetime = timedelta(seconds=settings.job_lifetime_seconds)
-                relay = Relay(means, names, lifetime, settings.max_job_bytes)
+                journal = Journal(consuming, names.journal)
+                relay = Relay(means, journal, names, lifetime, settings.max_job_bytes)
                 log.info("worker.ready", concurrency=settings.concurrency)
                 self._on_ready()
                 await self._serve(source, sink, relay)

@@ -91,12 +91,14 @@ class JobRun:
     Attributes:
         ticket: The job.
         attempt: The attempt that is published now.
-        calls: Calls begun, those of earlier workers as far as they told.
+        calls: Calls begun, those of earlier workers as far as is known.
+        given_up: How many of them were broken off because their worker left.
     """
 
     def __init__(self, ticket: Ticket, means: Means) -> None:
         self.ticket = ticket
-        self.calls = ticket.facts.carried_calls
+        self.calls = ticket.calls_before
+        self.given_up = ticket.given_up_before
         before = ticket.attempts_before
         # Whoever ends a job that was never run has attempt 0; a run has the next one.
         self.attempt = Attempt(ticket, before + 1 if before else 0, means.sink, means.limits)
@@ -105,7 +107,7 @@ class JobRun:
         self._started = time.monotonic()
         self._ran = False
         self._doubtful = 0
-        self._side_effect = ticket.facts.carried_side_effect
+        self._side_effect = ticket.side_effect_before
         self._decision: Decision = CallAgain(timedelta())
         self._scope: asyncio.Timeout | None = None
         self._handed_back = False
@@ -173,7 +175,18 @@ class JobRun:
         if risky and self.ticket.was_called:
             message = "not called again, it could repeat an action"
             return Failed(FailureKind.REPEAT_UNSAFE, message)
+        if self._counted_calls() >= self._max_calls():
+            message = f"{self.calls} calls were begun, and no worker lived to finish one"
+            return Failed(FailureKind.DELIVERY_LIMIT, message)
         return None
+
+    def _max_calls(self) -> int:
+        own, limit = self.ticket.job.max_attempts, self._means.limits.max_calls
+        return limit if own is None else min(own, limit)
+
+    def _counted_calls(self) -> int:
+        """Count the calls held against the job: not those that a leaving worker broke off."""
+        return self.calls - self.given_up
 
     def _begin(self, number: int) -> None:
         self._side_effect = self.side_effect
@@ -206,21 +219,21 @@ class JobRun:
                 chat_id = ticket.chat_id
             body = prediction_body(ticket.job, ticket.chat_id, chat_id)
             call = PredictionCall(flow, chat_id, body, streams is not False, ticket.facts.trace)
-            async with predictions.call(call) as response:
-                await attempt.show(response, self._means.idle_watch)
+            try:
+                async with predictions.call(call) as response:
+                    await attempt.show(response, self._means.idle_watch)
+            except asyncio.CancelledError:
+                self.given_up += self._handed_back
+                raise
 
     def _decide(self, state: RetryCallState) -> bool:
         failure = _failure_of(state)
         if failure is None:
             return False
         self._doubtful += failure.kind == FailureKind.ENDPOINT_ERROR
-        own = self.ticket.job.max_attempts or self._means.limits.max_calls
         situation = Situation(
-            calls=self.calls,
-            # A call that a leaving worker gave up is not held against the job.
-            max_calls=max(
-                min(own, self._means.limits.max_calls), self.ticket.facts.carried_calls + 1
-            ),
+            calls=self._counted_calls(),
+            max_calls=self._max_calls(),
             doubtful=self._doubtful,
             output=self.attempt.answer.output,
             side_effect=self.side_effect,

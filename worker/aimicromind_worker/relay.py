@@ -16,6 +16,7 @@ from aimicromind_worker.core.admission import (
     ATTEMPT_HEADER,
     CALLS_HEADER,
     DEADLINE_HEADER,
+    GIVEN_UP_HEADER,
     SIDE_EFFECT_HEADER,
     MessageFacts,
     Rejected,
@@ -24,6 +25,7 @@ from aimicromind_worker.core.admission import (
     admit,
 )
 from aimicromind_worker.core.exchange import Address
+from aimicromind_worker.core.history import History
 from aimicromind_worker.core.numbering import Numbering
 from aimicromind_worker.core.worker_events import Tally, end_event, error_event, retry_event
 from aimicromind_worker.job_run import Completed, Failed, JobRun, Means, Outcome, Unfinished
@@ -57,19 +59,35 @@ class Delivery(Protocol):
         """Put the job among the dead ones."""
 
 
+class Journal(Protocol):
+    """The pool's memory of jobs."""
+
+    async def look_up(self, job_id: str, since: datetime | None) -> History:
+        """Say what is known of a job that was put on the queue at that time."""
+
+
 class Relay:
     """Carries jobs, any number at a time."""
 
-    def __init__(self, means: Means, names: Names, lifetime: timedelta, max_job_bytes: int) -> None:
+    def __init__(
+        self,
+        means: Means,
+        journal: Journal,
+        names: Names,
+        lifetime: timedelta,
+        max_job_bytes: int,
+    ) -> None:
         """Prepare to carry jobs.
 
         Args:
             means: What every run needs.
+            journal: The pool's memory.
             names: The topology's names.
             lifetime: Longest life of a job, from when a worker first has it.
             max_job_bytes: Largest job.
         """
         self._means = means
+        self._journal = journal
         self._names = names
         self._lifetime = lifetime
         self._max_job_bytes = max_job_bytes
@@ -105,7 +123,22 @@ class Relay:
                     await self._reject(admission, delivery)
             case Ticket():
                 with bound_contextvars(job_id=admission.job_id, chat_id=admission.chat_id):
-                    await self._run(admission, delivery)
+                    await self._run_once(admission, delivery)
+
+    async def _run_once(self, ticket: Ticket, delivery: Delivery) -> None:
+        """Run a job, unless the pool remembers that it has ended."""
+        if not ticket.came_before:
+            await self._run(ticket, delivery)
+            return
+        known = await self._journal.look_up(ticket.job_id, ticket.facts.submitted_at)
+        if known.status is None:
+            await self._run(ticket.knowing(known), delivery)
+            return
+        log.info("job.ended_before", status=known.status)
+        if known.kind is None:
+            await delivery.ack()
+        else:
+            await delivery.park(known.kind, known.message, known.last_attempt)
 
     async def _run(self, ticket: Ticket, delivery: Delivery) -> None:
         run = JobRun(ticket, self._means)
@@ -205,6 +238,7 @@ def _state_of(run: JobRun) -> dict[str, str | int | bool]:
     return {
         ATTEMPT_HEADER: run.attempt.number,
         CALLS_HEADER: run.calls,
+        GIVEN_UP_HEADER: run.given_up,
         SIDE_EFFECT_HEADER: run.side_effect,
         DEADLINE_HEADER: run.ticket.deadline.isoformat(),
     }

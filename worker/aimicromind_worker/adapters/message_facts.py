@@ -8,6 +8,7 @@ from aimicromind_worker.core.admission import (
     ATTEMPT_HEADER,
     CALLS_HEADER,
     DEADLINE_HEADER,
+    GIVEN_UP_HEADER,
     SIDE_EFFECT_HEADER,
     MessageFacts,
     moment,
@@ -32,9 +33,11 @@ def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
         reply_to=message.reply_to,
         redelivered=bool(message.redelivered),
         deliveries_before=number("x-delivery-count"),
+        submitted_at=_submitted_at(message),
         expires_at=_expires_at(message),
         carried_attempt=number(ATTEMPT_HEADER),
         carried_calls=number(CALLS_HEADER),
+        carried_given_up=number(GIVEN_UP_HEADER),
         carried_side_effect=bool(number(SIDE_EFFECT_HEADER)),
         carried_deadline=moment(text(DEADLINE_HEADER)),
         trace=trace_context(text("traceparent"), text("tracestate")),
@@ -46,8 +49,12 @@ def _expires_at(message: AbstractIncomingMessage) -> datetime | None:
     expiration = message.expiration
     if not isinstance(expiration, int | float):
         return None
-    now = datetime.now(UTC)
-    sent = message.timestamp or now
-    return min(sent if sent.tzinfo else sent.replace(tzinfo=UTC), now) + timedelta(
-        seconds=expiration
-    )
+    return (_submitted_at(message) or datetime.now(UTC)) + timedelta(seconds=expiration)
+
+
+def _submitted_at(message: AbstractIncomingMessage) -> datetime | None:
+    """Read the message's timestamp; a clock that is ahead of ours is taken back to now."""
+    sent = message.timestamp
+    if sent is None:
+        return None
+    return min(sent if sent.tzinfo else sent.replace(tzinfo=UTC), datetime.now(UTC))

@@ -17,6 +17,7 @@ from aimicromind_schemas import (
     readable_ids,
 )
 from aimicromind_worker.core.errors import quoted
+from aimicromind_worker.core.history import History
 
 _NAMELESS_JOBS = UUID("8d0b6d5c-2f0e-5c53-b1d4-6f2f5a4b7f10")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -25,6 +26,7 @@ _LONGEST_READ_BYTES = 16 * 1024 * 1024
 
 ATTEMPT_HEADER = "x-aimicromind-attempt"
 CALLS_HEADER = "x-aimicromind-calls"
+GIVEN_UP_HEADER = "x-aimicromind-given-up"
 SIDE_EFFECT_HEADER = "x-aimicromind-side-effect"
 DEADLINE_HEADER = "x-aimicromind-deadline"
 
@@ -39,9 +41,11 @@ class MessageFacts:
         reply_to: AMQP property.
         redelivered: Whether the broker delivered this message before.
         deliveries_before: How often, as far as the broker counts.
+        submitted_at: When the producer sent it, by its own clock.
         expires_at: End of the message's own expiration.
         carried_attempt: Highest attempt of workers that put the job on the queue again.
         carried_calls: Calls that those workers began.
+        carried_given_up: How many of them a leaving worker broke off.
         carried_side_effect: Whether a tool or action ran at one of them.
         carried_deadline: The deadline that the first of them set.
         trace: W3C trace context, see `trace_context`.
@@ -52,9 +56,11 @@ class MessageFacts:
     reply_to: str | None = None
     redelivered: bool = False
     deliveries_before: int = 0
+    submitted_at: datetime | None = None
     expires_at: datetime | None = None
     carried_attempt: int = 0
     carried_calls: int = 0
+    carried_given_up: int = 0
     carried_side_effect: bool = False
     carried_deadline: datetime | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
@@ -68,24 +74,42 @@ class Ticket:
         job: As the producer wrote it.
         job_id: Its own, else the message_id.
         chat_id: Its own, else the job_id.
-        attempts_before: Highest attempt that may have published.
         deadline: When it expires.
         facts: What the message says.
+        attempts_before: Highest attempt that may have published.
+        calls_before: Calls that earlier workers began, as far as is known.
+        given_up_before: How many of them a leaving worker broke off.
+        side_effect_before: Whether a tool or action ran at one of them.
     """
 
     job: PredictionJob
     job_id: str
     chat_id: str
-    attempts_before: int
     deadline: datetime
     facts: MessageFacts
+    attempts_before: int
+    calls_before: int
+    given_up_before: int
+    side_effect_before: bool
+
+    @property
+    def came_before(self) -> bool:
+        """Whether a worker may have had this job before, so that it must be looked up."""
+        return self.attempts_before > 0
 
     @property
     def was_called(self) -> bool:
         """Whether the endpoint may already have had a request for this job."""
-        facts = self.facts
-        carried = facts.carried_calls > 0 or facts.carried_side_effect
-        return carried or facts.deliveries_before > 0 or facts.redelivered
+        return self.came_before or self.calls_before > 0 or self.side_effect_before
+
+    def knowing(self, history: History) -> "Ticket":
+        """Add what the pool remembers of the job."""
+        return replace(
+            self,
+            attempts_before=max(self.attempts_before, history.last_attempt),
+            calls_before=max(self.calls_before, history.calls),
+            side_effect_before=self.side_effect_before or history.side_effect,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +185,12 @@ def admit(
         job=job,
         job_id=job_id,
         chat_id=chat_id,
-        attempts_before=max(facts.carried_attempt, facts.deliveries_before, int(facts.redelivered)),
         deadline=_deadline(job, facts, now + lifetime),
         facts=facts,
+        attempts_before=max(facts.carried_attempt, facts.deliveries_before, int(facts.redelivered)),
+        calls_before=facts.carried_calls,
+        given_up_before=facts.carried_given_up,
+        side_effect_before=facts.carried_side_effect,
     )
 
 

@@ -1,0 +1,51 @@
+"""What the pool remembers, read from a real journal."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from aimicromind_schemas import EndStatus, FailureKind
+from aimicromind_worker.adapters.journal import Journal, JournalUnreadable
+from aimicromind_worker.core.history import History
+from aimicromind_worker.testing import Head, Script, answer, send
+from tests.integration.stage import Stage
+from tests.support.builders import a_job
+
+JUST_NOW = timedelta(seconds=5)
+
+
+async def test_nothing_is_remembered_of_an_unknown_job(stage: Stage) -> None:
+    async with stage.listening():
+        journal = Journal(stage.connection, stage.names.journal)
+
+        assert await journal.look_up("unknown", None) == History()
+
+
+@pytest.mark.parametrize("since", [None, JUST_NOW])
+async def test_ended_jobs_are_remembered_whoever_asks_at_once(
+    stage: Stage, since: timedelta | None
+) -> None:
+    used = send("usedTools", [{"tool": "mail"}])
+    stage.endpoint.flow("well", answer(2))
+    stage.endpoint.flow("cut", Script.of(Head(), send("token", "a"), used))
+    async with stage.working(max_attempts=2) as chats:
+        await stage.put(a_job(jobId="well", chatflowId="well"))
+        await stage.put(a_job(jobId="cut", chatflowId="cut"))
+        await chats.end_of("well")
+        await chats.end_of("cut")
+
+        journal = Journal(stage.connection, stage.names.journal)
+        put_at = None if since is None else datetime.now(UTC) - since
+        well, cut = await asyncio.gather(*(journal.look_up(job, put_at) for job in ("well", "cut")))
+
+    assert (well.last_attempt, well.calls, well.status) == (1, 1, EndStatus.COMPLETED)
+    assert (cut.status, cut.kind) == (EndStatus.FAILED, FailureKind.REPEAT_UNSAFE)
+    assert (well.side_effect, cut.side_effect) == (False, True)
+
+
+async def test_journal_that_is_not_there_is_unreadable(stage: Stage) -> None:
+    journal = Journal(stage.connection, "no-such-stream")
+
+    with pytest.raises(JournalUnreadable):
+        await journal.look_up("job", None)

@@ -1,0 +1,79 @@
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import pytest
+
+from aimicromind_schemas import EndStatus, Event, FailureKind, event_from
+from aimicromind_worker.core.history import History
+
+FAILED = {"kind": "timeout", "message": "too late"}
+ENDED = {
+    "status": "completed",
+    "attempts": 1,
+    "calls": 1,
+    "events": 3,
+    "durationSeconds": 1.0,
+    "text": "Once",
+    "recovered": False,
+    "tags": {},
+}
+RETRIED = {**FAILED, "nextAttempt": 2, "delaySeconds": 0.0}
+START = {"tags": {}, "redelivered": False, "upstream": None}
+
+
+def a_milestone(name: str, data: object, attempt: int = 1) -> Event:
+    envelope: dict[str, Any] = {"jobId": "job", "chatId": "chat", "chatflowId": "flow", "seq": 0}
+    time = "2026-11-22T13:20:00.123456Z"
+    return event_from({**envelope, "attempt": attempt, "time": time, "event": name, "data": data})
+
+
+def remembered(*milestones: Event) -> History:
+    return reduce(History.after, milestones, History())
+
+
+def test_nothing_is_known_of_a_job_without_milestones() -> None:
+    assert remembered() == History(0, 0, side_effect=False, status=None, kind=None, message="")
+
+
+def test_last_attempt_is_the_highest_and_each_start_is_a_call() -> None:
+    history = remembered(
+        a_milestone("start", START),
+        a_milestone("retry", RETRIED),
+        a_milestone("start", START, attempt=2),
+    )
+
+    assert (history.last_attempt, history.calls, history.status) == (2, 2, None)
+
+
+def test_end_says_how_it_ended_and_error_says_why() -> None:
+    history = remembered(
+        a_milestone("start", START),
+        a_milestone("error", FAILED),
+        a_milestone("end", {**ENDED, "status": "failed"}),
+    )
+
+    assert (history.status, history.kind) == (EndStatus.FAILED, FailureKind.TIMEOUT)
+    assert history.message == "too late"
+
+
+def test_nothing_counts_after_the_first_end() -> None:
+    ended = (a_milestone("start", START), a_milestone("end", ENDED))
+
+    late = a_milestone("usedTools", [{"tool": "mail"}], attempt=7)
+
+    assert remembered(*ended, late) == remembered(*ended)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "acted"),
+    [
+        ("usedTools", [{"tool": "mail"}], True),
+        ("calledTools", [{"tool": "mail"}], True),
+        ("calledTools", [], False),
+        ("action", {"id": "a"}, True),
+        ("usedTools", "of another shape", True),
+    ],
+)
+def test_tool_that_ran_is_remembered(name: str, data: Sequence[object], *, acted: bool) -> None:
+    assert remembered(a_milestone(name, data)).side_effect == acted
