@@ -14,17 +14,17 @@ help: ## List the targets
 setup: .venv/.synced ## Create the environment: uv from PyPI, everything else from the lock file
 
 .tools/bin/uv:
-	python3 -m venv .tools || { echo "python3 has no venv: install python3-venv" >&2; exit 1; }
-	.tools/bin/pip install --quiet --disable-pip-version-check uv
+	@python3 -m venv .tools || { echo "python3 has no venv: install python3-venv" >&2; exit 1; }
+	@.tools/bin/pip install --quiet --disable-pip-version-check uv
 
 .venv/.synced: $(filter .tools/bin/uv,$(UV)) pyproject.toml uv.lock schemas/pyproject.toml worker/pyproject.toml
-	$(UV) sync --frozen --all-packages --quiet
+	@$(UV) sync --frozen --all-packages --quiet
 	@touch $@
 
 .PHONY: demo
 demo: setup ## See it work: broker, endpoint, worker and five jobs; stops all that it started
 	@scripts/find-broker.sh
-	@$(RUN) aimicromind-worker demo
+	@$(RUN) aimicromind-worker demo $(if $(FLOW),--flow "$(FLOW)") $(if $(QUESTION),--question "$(QUESTION)")
 
 .PHONY: check
 check: setup lint types imports unit ## What must be green before each commit, in under a minute

@@ -86,12 +86,12 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each option
     as_json: bool,  # noqa: FBT001 - click passes it by name
     within: float,
 ) -> None:
-    r"""Put a job on the queue: ask FLOW the QUESTION.
+    """Put a job on the queue: ask FLOW the QUESTION.
 
     \b
     Example:
       aimicromind-worker submit 91975cee-5a0f "What is a queue?" --follow
-    """
+    """  # noqa: D301 - click's mark for lines that stay as they are
     from aimicromind_schemas import InvalidJob, PredictionJob
     from aimicromind_worker.settings import BrokerSettings
     from aimicromind_worker.submitting import submit_and_follow, submit_job
@@ -134,7 +134,10 @@ def topology_show(as_json: bool) -> None:  # noqa: FBT001 - click passes it by n
 
 @topology.command("check")
 def topology_check() -> None:
-    """Compare what the broker has with what is needed; nothing is created."""
+    """Compare what the broker has with what is needed; nothing is created.
+
+    Bindings cannot be read over AMQP and are not compared.
+    """
     from aimicromind_worker.settings import BrokerSettings
     from aimicromind_worker.topology_commands import check_all
 
@@ -156,8 +159,12 @@ def demo(flows: tuple[str, ...], question: str) -> None:
     from aimicromind_worker.demo import run_demo
     from aimicromind_worker.testing import BrokerDidNotStart
 
+    if bool(flows) != bool(os.environ.get("AIMICROMIND_BASE_URL")):
+        _fail("--flow and AIMICROMIND_BASE_URL go together", _WRONG_USE)
     try:
         as_expected = _run(run_demo(Console(), flows, question))
+    except asyncio.CancelledError:
+        _fail("stopped", _FAILED)
     except BrokerDidNotStart as error:
         _fail(str(error), _NO_BROKER)
     if not as_expected:

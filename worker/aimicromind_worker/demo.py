@@ -6,6 +6,7 @@ there before.
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
@@ -48,13 +49,6 @@ class NoBroker(NotAchieved):
         super().__init__(_NO_BROKER)
 
 
-class NoFlow(NotAchieved):
-    """A real endpoint is to be used and nobody said which of its flows."""
-
-    def __init__(self) -> None:
-        super().__init__("AIMICROMIND_BASE_URL is set: name its flows with --flow ID")
-
-
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a job ends."""
@@ -93,7 +87,7 @@ async def run_demo(console: Console, flows: Sequence[str], question: str) -> boo
 
     Args:
         console: Where to show it: live on a terminal, else plain lines.
-        flows: Flows of the real endpoint in AIMICROMIND_BASE_URL; not needed without one.
+        flows: Flows of the real endpoint in AIMICROMIND_BASE_URL; none without one.
         question: What to ask them.
 
     Returns:
@@ -101,11 +95,12 @@ async def run_demo(console: Console, flows: Sequence[str], question: str) -> boo
 
     Raises:
         NoBroker: None was found; the text says what to install.
-        NoFlow: A real endpoint and no flow.
     """
+    task = asyncio.current_task()
+    if task is not None:
+        # What was started is stopped on the way out, whoever ends us.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     base_url = os.environ.get("AIMICROMIND_BASE_URL")
-    if base_url and not flows:
-        raise NoFlow
     jobs = SCRIPTED_JOBS
     if base_url:
         jobs = {flow: Job(question) for flow in flows}
@@ -115,7 +110,7 @@ async def run_demo(console: Console, flows: Sequence[str], question: str) -> boo
             endpoint = await stack.enter_async_context(ScriptedEndpoint())
             add_demo_flows(endpoint)
             base_url = endpoint.url
-            console.print(f"endpoint: scripted, {len(jobs)} flows", highlight=False)
+            _say(console, f"endpoint: scripted, {len(jobs)} flows")
         settings = Settings.read(
             amqp_url=amqp_url, base_url=base_url, prefix=f"aimicromind-demo-{uuid4().hex[:8]}"
         )
@@ -128,14 +123,14 @@ async def run_demo(console: Console, flows: Sequence[str], question: str) -> boo
 async def _broker(console: Console) -> AsyncIterator[str]:
     given = os.environ.get("AIMICROMIND_AMQP_URL")
     if given:
-        console.print("broker: the one in AIMICROMIND_AMQP_URL", highlight=False)
+        _say(console, "broker: the one in AIMICROMIND_AMQP_URL")
         yield given
     elif find_rabbitmq_server() is not None:
-        console.print("broker: a private node of this machine's RabbitMQ", highlight=False)
+        _say(console, "broker: a private node of this machine's RabbitMQ")
         async with PrivateBroker() as broker:
             yield broker.url
     elif await docker_answers():
-        console.print("broker: RabbitMQ in a container", highlight=False)
+        _say(console, "broker: RabbitMQ in a container")
         async with docker_broker() as url:
             yield url
     else:
@@ -200,11 +195,14 @@ async def _run_jobs(
     return endings
 
 
+def _say(console: Console, text: str) -> None:
+    console.print(text, highlight=False, soft_wrap=True, markup=False)
+
+
 def _report(console: Console, jobs: Mapping[str, Job], endings: Mapping[str, Ending]) -> bool:
     """Compare the endings with what they should be."""
     wrong = [flow for flow, job in jobs.items() if endings[flow] != job.ending]
     for flow in wrong:
-        console.print(f"{flow}: {endings[flow]} instead of {jobs[flow].ending}", highlight=False)
-    good = len(jobs) - len(wrong)
-    console.print(f"{good} of {len(jobs)} jobs ended as they should", highlight=False)
+        _say(console, f"{flow}: {endings[flow]} instead of {jobs[flow].ending}")
+    _say(console, f"{len(jobs) - len(wrong)} of {len(jobs)} jobs ended as they should")
     return not wrong

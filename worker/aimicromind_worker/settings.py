@@ -62,10 +62,11 @@ class BrokerSettings(BaseSettings):
     """Whether the broker keeps an event log for those who come late."""
 
     events_log_max_age: str = Field("24h", pattern=r"^[1-9][0-9]{0,5}[YMDhms]$")
-    """How long the event log keeps events, as the broker writes it: 24h, 7D."""
+    """How long the event log keeps events, as the broker writes it: 24h, 7D. Fixed once the log
+    exists: to change it, delete the log and what is in it."""
 
     events_log_max_bytes: ByteSize = Field(ByteSize(2_000_000_000), ge=1_000_000)
-    """How much the event log keeps."""
+    """How much the event log keeps. Fixed once the log exists, as its age is."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level of log lines."""
@@ -108,6 +109,8 @@ class BrokerSettings(BaseSettings):
             SettingsInvalid: Naming each setting that is wrong, its remedy, and no value.
         """
         folder = os.environ.get(_SECRETS_DIR)
+        if folder and not Path(folder).is_dir():
+            raise SettingsInvalid([f"{_SECRETS_DIR} names no folder"])
         try:
             return cls(_secrets_dir=folder, **overrides)  # type: ignore[arg-type]
         except ValidationError as error:
@@ -211,11 +214,12 @@ def unknown_names(environment: Mapping[str, str]) -> list[str]:
 def _check_url(url: str, schemes: tuple[str, ...]) -> None:
     try:
         parts = urlsplit(url)
+        known = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
         # Its text may quote the host with what stands before it.
-        parts = urlsplit("")
-    if parts.scheme not in schemes or not parts.hostname:
-        raise ValueError(f"must be a URL like {schemes[0]}://host")
+        known = False
+    if not known:
+        raise ValueError(f"must be a URL like {schemes[0]}://host:port")
 
 
 def _sentences(error: ValidationError) -> Iterator[str]:

@@ -21,7 +21,10 @@ class StillRunning(NotAchieved):
     """The job did not end while we watched; it goes on."""
 
     def __init__(self, within_s: float) -> None:
-        super().__init__(f"the job has not ended within {within_s:g} s; it goes on without us")
+        super().__init__(
+            f"the job has not ended within {within_s:g} s and goes on without us; "
+            "if it has not begun: is a worker running?"
+        )
 
 
 async def submit_job(settings: BrokerSettings, job: PredictionJob, *, as_json: bool) -> None:
@@ -40,7 +43,7 @@ async def submit_job(settings: BrokerSettings, job: PredictionJob, *, as_json: b
     if as_json:
         _write_json({"jobId": job.job_id, "chatId": chat_id})
     else:
-        Console().print(f"job {job.job_id} of chat {chat_id} is on the queue", highlight=False)
+        click.echo(f"job {job.job_id} of chat {chat_id} is on the queue")
 
 
 async def submit_and_follow(

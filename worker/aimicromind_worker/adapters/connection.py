@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
+from aiormq.connection import DEFAULT_PORTS
 from aiormq.exceptions import (
     AMQPConnectionError,
     AuthenticationError,
@@ -48,9 +49,9 @@ class BrokerGone(ConnectionError):
 class BrokerRefused(Exception):
     """The broker answers and does not let us in; waiting would not help."""
 
-    def __init__(self, where: str, reason: str) -> None:
+    def __init__(self, where: str) -> None:
         super().__init__(
-            f"the broker at {where} refuses the connection ({reason}): "
+            f"the broker at {where} refuses the connection: "
             "check user, password and virtual host in AIMICROMIND_AMQP_URL"
         )
 
@@ -91,12 +92,12 @@ async def _first_of(urls: Sequence[str], name: str, heartbeat: timedelta) -> Abs
     failures = []
     for text in urls:
         url = URL(text).update_query(heartbeat=int(heartbeat.total_seconds()))
-        where = f"{url.host}:{url.port}"
+        where = f"{url.host}:{url.port or DEFAULT_PORTS[url.scheme]}"
         try:
             async with asyncio.timeout(_PATIENCE_S):
                 return await aio_pika.connect(url, client_properties={"connection_name": name})
         except _REFUSALS as error:
-            raise BrokerRefused(where, type(error).__name__) from error
+            raise BrokerRefused(where) from error
         except TimeoutError:
             failures.append(f"{where} within {_PATIENCE_S:g} s")
         except (OSError, AMQPConnectionError, IncompatibleProtocolError) as error:

@@ -100,7 +100,9 @@ class Ticket:
     @property
     def was_called(self) -> bool:
         """Whether the endpoint may already have had a request for this job."""
-        return self.came_before or self.calls_before > 0 or self.side_effect_before
+        # A worker that handed the job on has told what it did; one that died has not.
+        died = self.facts.deliveries_before > 0 or self.facts.redelivered
+        return died or self.calls_before > 0 or self.side_effect_before
 
     def knowing(self, history: History) -> "Ticket":
         """Add what the pool remembers of the job."""
