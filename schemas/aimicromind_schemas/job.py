@@ -22,6 +22,7 @@ from aimicromind_schemas.invalid_job import (
 from aimicromind_schemas.routing import chat_fits
 from aimicromind_schemas.wire import Quiet, UtcTime, dump_json, time_text
 
+_LEAST_TAG_BYTES: Final = 6  # "":"" and a comma
 _MAX_TAGS_BYTES: Final = 16 * 1024
 _JOB_ID: Final = r"^[A-Za-z0-9_.-]{1,128}$"
 _INSTEAD_OF_QUESTION: Final = ("form", "human_input", "action", "uploads")
@@ -107,6 +108,14 @@ class PredictionJob(Quiet, BaseModel):
     @classmethod
     def _null_for_empty(cls, value: object) -> object:
         return None if is_absent(value) else value
+
+    @field_validator("tags", mode="before")
+    @classmethod
+    def _few_tags(cls, tags: object) -> object:
+        # Before they are looked at one by one: each that is no string costs a report of its own.
+        if isinstance(tags, dict) and len(tags) > _MAX_TAGS_BYTES // _LEAST_TAG_BYTES:
+            _refuse("tags", "tags take more than 16 KiB")
+        return tags
 
     @field_validator("tags")
     @classmethod

@@ -201,6 +201,7 @@ class FakeDelivery:
     history: list[str] = field(default_factory=list)
     parked: Parked | None = None
     put_back: Mapping[str, str | int | bool] | None = None
+    park_fails_with: Exception | None = None
 
     async def ack(self) -> None:
         self.history.append("ack")
@@ -209,7 +210,12 @@ class FakeDelivery:
         self.put_back = headers
         self.history.append("put again")
 
+    async def refuse(self) -> None:
+        self.history.append("refuse")
+
     async def park(self, kind: FailureKind, message: str, attempts: int) -> None:
+        if self.park_fails_with is not None:
+            raise self.park_fails_with
         self.parked = Parked(kind, message, attempts)
         self.history.append("park")
 

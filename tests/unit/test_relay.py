@@ -386,3 +386,13 @@ async def test_job_whose_dead_worker_used_a_tool_is_not_called_again() -> None:
     assert delivery.parked is not None
     assert delivery.parked.kind == FailureKind.REPEAT_UNSAFE
     assert stage.predictions.calls == []
+
+
+async def test_fault_while_a_job_is_settled_reaches_nobody_else() -> None:
+    stage = Stage(errors.BadRequest("no"))
+    delivery = stage.delivery()
+    delivery.park_fails_with = TypeError("a header that cannot be written")
+
+    await stage.relay.carry(delivery)
+
+    assert delivery.history[-1] == "refuse"

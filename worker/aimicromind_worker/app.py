@@ -36,7 +36,9 @@ _STEADY_SESSION_S = 30.0
 _HAND_BACK_PART = 0.2
 _HAND_BACK_AT_MOST_S = 5.0
 # The end of that in which the connections are closed.
-_CLOSING_PART = 0.02
+_CLOSING_PART = 0.06
+# Jobs that the broker gave up and that this worker holds, to bury one after the other.
+_BURIALS = 4
 
 
 class Worker:
@@ -114,26 +116,32 @@ class Worker:
             EventSink.open(publishing, names, Window()) as sink,
         ):
             await declare(publishing, needed_topology(settings))
-            async with JobSource.open(consuming, publishing, names, settings.concurrency) as source:
+            async with (
+                JobSource.open(consuming, publishing, names, settings.concurrency) as source,
+                JobSource.open(consuming, publishing, names, _BURIALS, names.jobs_reaped) as reaped,
+            ):
                 means = Means(predictions, sink, watch, limits(settings), self._policy)
                 lifetime = timedelta(seconds=settings.job_lifetime_seconds)
                 journal = Journal(consuming, names.journal)
                 relay = Relay(means, journal, names, lifetime, settings.max_job_bytes)
                 log.info("worker.ready", concurrency=settings.concurrency)
                 self._on_ready()
-                await self._serve(source, sink, relay)
+                await self._serve(source, reaped, sink, relay)
 
-    async def _serve(self, source: JobSource, sink: EventSink, relay: Relay) -> None:
+    async def _serve(
+        self, source: JobSource, reaped: JobSource, sink: EventSink, relay: Relay
+    ) -> None:
         async with asyncio.TaskGroup() as service:
             lost = service.create_task(sink.lost())
-            drain = service.create_task(self._drain(source, relay))
+            drain = service.create_task(self._drain(source, reaped, relay))
             async with asyncio.TaskGroup() as jobs:
+                jobs.create_task(_bury_all(reaped, relay))
                 async for delivery in source:
                     jobs.create_task(relay.carry(delivery))
             lost.cancel()
             drain.cancel()
 
-    async def _drain(self, source: JobSource, relay: Relay) -> None:
+    async def _drain(self, source: JobSource, reaped: JobSource, relay: Relay) -> None:
         await self._stopping.wait()
         grace_s = self._settings.drain_seconds
         hand_back_s = min(grace_s * _HAND_BACK_PART, _HAND_BACK_AT_MOST_S)
@@ -141,10 +149,16 @@ class Worker:
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s - hand_back_s):
                 await source.stop()
+                await reaped.stop()
                 await self._hurried.wait()
         relay.hand_back_all()
         await asyncio.sleep(hand_back_s - grace_s * _CLOSING_PART)
         raise _GraceOver
+
+
+async def _bury_all(reaped: JobSource, relay: Relay) -> None:
+    async for delivery in reaped:
+        await relay.bury(delivery)
 
 
 class _GraceOver(Exception):

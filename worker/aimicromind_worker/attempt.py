@@ -10,7 +10,7 @@ from typing import Protocol
 
 from aimicromind_worker.core.admission import Ticket
 from aimicromind_worker.core.answer import Answer
-from aimicromind_worker.core.errors import AttemptOverdue, StreamCut
+from aimicromind_worker.core.errors import AttemptOverdue, FrameTooLarge, StreamCut
 from aimicromind_worker.core.exchange import Address, EventStream, Response, WholeAnswer
 from aimicromind_worker.core.frames import EndpointEvent, read_frame
 from aimicromind_worker.core.json_answer import events_of
@@ -18,6 +18,9 @@ from aimicromind_worker.core.numbering import NumberedEvent, Numbering
 from aimicromind_worker.core.request import expected_question
 from aimicromind_worker.core.sse import SseDecoder
 from aimicromind_worker.idle_watch import IdleWatch, Watched
+
+# Mending makes data longer; with the rest of its message it stays below the broker's 16 MiB.
+_MOST_DATA_BYTES = 12 * 1024 * 1024
 
 
 class EventLane(Protocol):
@@ -162,4 +165,6 @@ class Attempt:
 
     def _show(self, event: EndpointEvent) -> None:
         for published in self.answer.follow(event):
+            if len(published.data) > _MOST_DATA_BYTES:
+                raise FrameTooLarge(_MOST_DATA_BYTES)
             self.publish(published)

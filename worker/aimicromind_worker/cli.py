@@ -24,6 +24,7 @@ Exit codes:
   4  the broker refuses: credentials, permission, or a queue that differs
 """
 _FAILED, _WRONG_USE, _NO_BROKER, _REFUSED = 1, 2, 3, 4
+_LEAVES_AT = 0.97
 
 
 @click.group(epilog=_EXIT_CODES)
@@ -59,8 +60,8 @@ def run() -> None:
 
         def stop() -> None:
             worker.stop()
-            # A broker that says nothing must not hold us beyond the grace period.
-            loop.call_later(settings.drain_seconds, _leave)
+            # A broker that says nothing must not hold us to the end of the grace period.
+            loop.call_later(settings.drain_seconds * _LEAVES_AT, _leave)
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)

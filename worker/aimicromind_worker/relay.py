@@ -3,7 +3,7 @@
 A job is acknowledged only after its `end` is confirmed by the broker.
 """
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import UTC, datetime, timedelta
 from traceback import extract_tb
 from typing import Protocol
@@ -18,6 +18,7 @@ from aimicromind_worker.core.admission import (
     DEADLINE_HEADER,
     GIVEN_UP_HEADER,
     SIDE_EFFECT_HEADER,
+    Admission,
     MessageFacts,
     Rejected,
     Ticket,
@@ -38,8 +39,15 @@ _STATUS_OF = {
 }
 
 
+_GIVEN_UP_OFTEN = (
+    FailureKind.DELIVERY_LIMIT,
+    "the job was delivered as often as the queue allows, and no worker finished it",
+)
+_GIVEN_UP = {"expired": (FailureKind.EXPIRED, "the job's time ran out in the queue")}
+
+
 class Delivery(Protocol):
-    """One message of the jobs queue. It is settled once, by one of the three coroutines."""
+    """One message of the jobs queue. It is settled once, by one of the coroutines."""
 
     @property
     def body(self) -> bytes:
@@ -57,6 +65,9 @@ class Delivery(Protocol):
 
     async def park(self, kind: FailureKind, message: str, attempts: int) -> None:
         """Put the job among the dead ones."""
+
+    async def refuse(self) -> None:
+        """Have the broker give the job up."""
 
 
 class Journal(Protocol):
@@ -106,7 +117,61 @@ class Relay:
         Raises:
             ConnectionError: The broker is gone; the delivery is not settled.
         """
-        admission = admit(
+        await self._guarded(self._carry(delivery), delivery)
+
+    async def _carry(self, delivery: Delivery) -> None:
+        match self._admit(delivery):
+            case Unnamed():
+                log.info("job.stamped")
+                await delivery.put_again(_expiry_of(delivery.facts))
+            case Rejected() as rejected:
+                with bound_contextvars(job_id=rejected.job_id, chat_id=rejected.chat_id):
+                    await self._reject(rejected, delivery)
+            case Ticket() as ticket:
+                with bound_contextvars(job_id=ticket.job_id, chat_id=ticket.chat_id):
+                    known = await self._known(ticket) if ticket.came_before else History()
+                    if known.status is None:
+                        await self._run(ticket.knowing(known), delivery)
+                    else:
+                        await self._settle_again(known, delivery)
+
+    async def bury(self, delivery: Delivery) -> None:
+        """End a job that the broker gave up, if nobody has, and park it.
+
+        Raises:
+            ConnectionError: The broker is gone; the delivery is not settled.
+        """
+        await self._guarded(self._bury(delivery), delivery)
+
+    async def _guarded(self, work: Coroutine[None, None, None], delivery: Delivery) -> None:
+        """Let no message, whatever it is, end the session of its neighbours."""
+        try:
+            await work
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one job's fault must not reach its neighbours
+            _note(error)
+            await delivery.refuse()
+
+    async def _bury(self, delivery: Delivery) -> None:
+        kind, message = _GIVEN_UP.get(delivery.facts.given_up_for or "", _GIVEN_UP_OFTEN)
+        match self._admit(delivery):
+            case Unnamed():
+                await delivery.park(kind, message, attempts=0)
+            case Rejected() as rejected:
+                with bound_contextvars(job_id=rejected.job_id, chat_id=rejected.chat_id):
+                    await self._reject(rejected, delivery)
+            case Ticket() as ticket:
+                with bound_contextvars(job_id=ticket.job_id, chat_id=ticket.chat_id):
+                    known = await self._known(ticket)
+                    if known.status is None:
+                        run = JobRun(ticket.knowing(known), self._means)
+                        await self._settle(run, Failed(kind, message), delivery)
+                    else:
+                        await self._settle_again(known, delivery)
+
+    def _admit(self, delivery: Delivery) -> Admission:
+        return admit(
             delivery.body,
             delivery.facts,
             self._names,
@@ -114,26 +179,12 @@ class Relay:
             self._lifetime,
             self._max_job_bytes,
         )
-        match admission:
-            case Unnamed():
-                log.info("job.stamped")
-                await delivery.put_again(_expiry_of(delivery.facts))
-            case Rejected():
-                with bound_contextvars(job_id=admission.job_id, chat_id=admission.chat_id):
-                    await self._reject(admission, delivery)
-            case Ticket():
-                with bound_contextvars(job_id=admission.job_id, chat_id=admission.chat_id):
-                    await self._run_once(admission, delivery)
 
-    async def _run_once(self, ticket: Ticket, delivery: Delivery) -> None:
-        """Run a job, unless the pool remembers that it has ended."""
-        if not ticket.came_before:
-            await self._run(ticket, delivery)
-            return
-        known = await self._journal.look_up(ticket.job_id, ticket.facts.submitted_at)
-        if known.status is None:
-            await self._run(ticket.knowing(known), delivery)
-            return
+    async def _known(self, ticket: Ticket) -> History:
+        return await self._journal.look_up(ticket.job_id, ticket.facts.submitted_at)
+
+    async def _settle_again(self, known: History, delivery: Delivery) -> None:
+        """Settle a delivery whose job has ended already; nothing is published."""
         log.info("job.ended_before", status=known.status)
         if known.kind is None:
             await delivery.ack()
@@ -159,10 +210,7 @@ class Relay:
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - one job's fault must not reach its neighbours
-            # The error's own text might hold what the job or the answer says.
-            frames = extract_tb(error.__traceback__)[-5:]
-            where = [f"{frame.filename}:{frame.lineno}" for frame in frames]
-            log.error("job.fault", error=type(error).__name__, where=where)  # noqa: TRY400
+            _note(error)
             return Failed(FailureKind.INTERNAL, "a fault in the worker; its log says where")
 
     async def _settle(self, run: JobRun, outcome: Outcome, delivery: Delivery) -> None:
@@ -226,6 +274,13 @@ class Relay:
             await lane.confirmed()
         await delivery.park(rejected.kind, rejected.message, attempts=0)
         log.warning("job.rejected", kind=rejected.kind)
+
+
+def _note(error: Exception) -> None:
+    """Log a fault of our own without its text, which might hold what a job or an answer says."""
+    frames = extract_tb(error.__traceback__)[-5:]
+    where = [f"{frame.filename}:{frame.lineno}" for frame in frames]
+    log.error("job.fault", error=type(error).__name__, where=where)
 
 
 def _expiry_of(facts: MessageFacts) -> dict[str, str | int | bool]:

@@ -238,3 +238,7 @@ def test_any_retry_after_is_a_wait_within_a_day_or_none(value: str) -> None:
     wait = read_retry_after(value, NOW)
 
     assert wait is None or timedelta() <= wait <= DAY
+
+
+def test_text_without_end_is_classified_at_once() -> None:
+    assert failure_of_text("aborted " * 1_000_000).kind == FailureKind.ENDPOINT_ERROR

@@ -100,7 +100,7 @@ def test_token_that_is_no_string_is_another_event(data: bytes) -> None:
 
 
 def test_token_without_data_is_another_event() -> None:
-    assert read(b'{"event":"token"}') == EndpointEvent("other", b'{"name":"token","data":null}')
+    assert read(b'{"event":"token"}') == wrapped("token", b"null")
 
 
 def test_missing_data_is_null() -> None:

@@ -18,6 +18,8 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
+from aimicromind_worker.adapters import lenient_amqp
+
 _CLOSE_TIMEOUT_S = 5.0
 # For each address: TCP, TLS and the AMQP handshake.
 _PATIENCE_S = 5.0
@@ -72,6 +74,7 @@ async def connect(
         BrokerRefused: A broker answered and refused us.
         BrokerGone: The connection closed while the body used it.
     """
+    lenient_amqp.install()
     connection = await _first_of(urls, name, heartbeat)
     try:
         yield connection

@@ -5,6 +5,7 @@ to do which is decided in `relay`.
 """
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -13,6 +14,8 @@ from uuid import uuid4
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
+from pamqp.common import FieldTable
+from pamqp.encode import field_table
 
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_worker.adapters.message_facts import facts_of
@@ -90,16 +93,20 @@ class Delivery:
         try:
             await self._publish(self._names.jobs_dead, self._message.routing_key or "", reason)
         except _Refused:
-            await _told(self._message.reject(requeue=False))
+            await self.refuse()
         else:
             await self.ack()
+
+    async def refuse(self) -> None:
+        """Have the broker give the job up; it goes to the reaped jobs, from there to the dead."""
+        await _told(self._message.reject(requeue=False))
 
     async def _publish(self, exchange: str, key: str, headers: Mapping[str, Header]) -> None:
         source = self._message
         kept = {
             name: value
             for name, value in source.headers.items()
-            if not name.startswith(_NOT_CARRIED_OVER)
+            if not name.startswith(_NOT_CARRIED_OVER) and _can_be_written({name: value})
         }
         copy = aio_pika.Message(
             source.body,
@@ -127,10 +134,13 @@ class Delivery:
 class JobSource:
     """The jobs as they come. Iterate it from one task."""
 
-    def __init__(self, channel: AbstractChannel, outgoing: AbstractChannel, names: Names) -> None:
+    def __init__(
+        self, channel: AbstractChannel, outgoing: AbstractChannel, names: Names, queue: str
+    ) -> None:
         self._channel = channel
         self._outgoing = outgoing
         self._names = names
+        self._queue = queue
         self._arrived: asyncio.Queue[Delivery | JobsLost | None] = asyncio.Queue()
         self._stopped = False
         self._consumer_tag: str | None = None
@@ -143,6 +153,7 @@ class JobSource:
         publishing: AbstractConnection,
         names: Names,
         slots: int,
+        queue: str | None = None,
     ) -> AsyncIterator["JobSource"]:
         """Take at most `slots` jobs at a time.
 
@@ -151,17 +162,18 @@ class JobSource:
             publishing: The connection that jobs go out by again.
             names: Where the jobs are.
             slots: Jobs that may be taken and not yet settled.
+            queue: Where to take them from, if not from the jobs.
         """
         # They close with their connections: to close them first would wait for a silent broker.
         channel = await consuming.channel()
         outgoing = await publishing.channel(on_return_raises=True)
-        source = cls(channel, outgoing, names)
+        source = cls(channel, outgoing, names, queue or names.jobs)
         channel.close_callbacks.add(source._closed)
         inner = await channel.get_underlay_channel()
         inner.on_consumer_cancel_callbacks.add(source._cancelled)
         await channel.set_qos(prefetch_count=slots, timeout=_TIMEOUT_S)
-        queue = await channel.get_queue(names.jobs, ensure=False)
-        source._consumer_tag = await queue.consume(source._take, timeout=_TIMEOUT_S)
+        jobs = await channel.get_queue(source._queue, ensure=False)
+        source._consumer_tag = await jobs.consume(source._take, timeout=_TIMEOUT_S)
         yield source
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
@@ -183,7 +195,7 @@ class JobSource:
         if self._stopped or self._consumer_tag is None:
             return
         self._stopped = True
-        queue = await self._channel.get_queue(self._names.jobs, ensure=False)
+        queue = await self._channel.get_queue(self._queue, ensure=False)
         await _told(queue.cancel(self._consumer_tag))
         while not self._arrived.empty():
             arrived = self._arrived.get_nowait()
@@ -203,6 +215,15 @@ class JobSource:
 
     def _closed(self, _: object, error: BaseException | None) -> None:
         self._arrived.put_nowait(JobsLost(str(error) or type(error).__name__))
+
+
+def _can_be_written(header: FieldTable) -> bool:
+    """Tell whether a header that was read can be written again; pamqp reads more than it writes."""
+    try:
+        field_table(header)
+    except (TypeError, ValueError, OverflowError, struct.error):
+        return False
+    return True
 
 
 async def _told(telling: Awaitable[object]) -> None:

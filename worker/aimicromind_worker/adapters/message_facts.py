@@ -15,6 +15,9 @@ from aimicromind_worker.core.admission import (
     trace_context,
 )
 
+# Beyond any count of ours; what a producer makes up must still fit where it is written again.
+_MOST = 1_000_000
+
 
 def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
     """Read properties and headers."""
@@ -25,7 +28,7 @@ def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
 
     def number(name: str) -> int:
         value = message.headers.get(name)
-        return max(value, 0) if isinstance(value, int) else 0
+        return min(max(value, 0), _MOST) if isinstance(value, int) else 0
 
     return MessageFacts(
         message_id=message.message_id,
@@ -41,7 +44,17 @@ def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
         carried_side_effect=bool(number(SIDE_EFFECT_HEADER)),
         carried_deadline=moment(text(DEADLINE_HEADER)),
         trace=trace_context(text("traceparent"), text("tracestate")),
+        given_up_for=_given_up_for(message),
     )
+
+
+def _given_up_for(message: AbstractIncomingMessage) -> str | None:
+    """Read why the message was dead-lettered; the broker writes the latest reason first."""
+    match message.headers.get("x-death"):
+        case [{"reason": str() as reason}, *_]:
+            return reason
+        case _:
+            return None
 
 
 def _expires_at(message: AbstractIncomingMessage) -> datetime | None:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from time import monotonic
 
@@ -34,6 +35,8 @@ _ERROR_BODY_BYTES = 16 * 1024
 _FLOW_FACTS_LAST = timedelta(minutes=5)
 _FLOWS_REMEMBERED = 1000
 _PREFLIGHT_TIMEOUT_S = 5.0
+# What an address or a body raises that makes no sense.
+_ODD = (OSError, ValueError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,7 @@ class PredictionStream:
             httpx.AsyncClient(
                 transport=AiohttpTransport(verify=context, client=session),
                 headers=headers,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
                 timeout=httpx.Timeout(None, connect=endpoint.connect_timeout.total_seconds()),
                 trust_env=False,
             ) as client,
@@ -113,19 +117,21 @@ class PredictionStream:
             return streams
         url = f"{self._endpoint.base_url}/api/v1/chatflows-streaming/{chatflow_id}"
         try:
-            async with asyncio.timeout(_PREFLIGHT_TIMEOUT_S):
-                response = await self._client.get(url)
-                body = response.content
-        except (TimeoutError, httpx.HTTPError, aiohttp.ClientError, OSError):
+            async with (
+                asyncio.timeout(_PREFLIGHT_TIMEOUT_S),
+                self._client.stream("GET", url) as response,
+            ):
+                body = await _beginning(response)
+        except (TimeoutError, CallFailed, httpx.HTTPError, aiohttp.ClientError, *_ODD):
             return None
         if response.status_code != httpx.codes.OK:
-            missing = unknown_flow(body[:_ERROR_BODY_BYTES].decode(errors="replace"))
+            missing = unknown_flow(body.decode(errors="replace"))
             if missing is not None:
                 raise missing
             return None
         try:
             streams = msgspec.json.decode(body, type=_FlowFacts).isStreaming
-        except msgspec.DecodeError:
+        except _ODD:
             return None
         if len(self._flows) >= _FLOWS_REMEMBERED:
             self._flows.clear()
@@ -200,20 +206,17 @@ class PredictionStream:
 
     async def _error_text(self, response: httpx.Response, content_type: str) -> str:
         """Read the beginning of an error's body: its message, where it is JSON."""
-        body = bytearray()
+        body = b""
         try:
             async with asyncio.timeout(_PREFLIGHT_TIMEOUT_S):
-                async for chunk in _chunks(response):
-                    body += chunk
-                    if len(body) > _ERROR_BODY_BYTES:
-                        break
+                body = await _beginning(response)
         except (TimeoutError, CallFailed):
             pass
         if content_type == "text/html" and body.lstrip()[:1] == b"<":
             return ""
         try:
             told = msgspec.json.decode(body, type=_ErrorBody)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except _ODD:
             return body.decode(errors="replace")
         return told.message or told.error
 
@@ -227,8 +230,22 @@ class _ErrorBody(msgspec.Struct):
     error: str = ""
 
 
+async def _beginning(response: httpx.Response) -> bytes:
+    """Read as much of a body as an error's text may take."""
+    body = bytearray()
+    async for chunk in _chunks(response):
+        body += chunk
+        if len(body) > _ERROR_BODY_BYTES:
+            break
+    return bytes(body[:_ERROR_BODY_BYTES])
+
+
 async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
-    compressed = response.headers.get("Content-Encoding", "identity") != "identity"
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip", "deflate"}:
+        # Layers multiply: two of them make gigabytes of kilobytes.
+        raise Misconfigured("the endpoint's answer is encoded in a way that was not asked for")
+    compressed = encoding != "identity"
     chunks = response.aiter_bytes() if compressed else response.aiter_raw()
     try:
         async for chunk in chunks:

@@ -49,6 +49,7 @@ class MessageFacts:
         carried_side_effect: Whether a tool or action ran at one of them.
         carried_deadline: The deadline that the first of them set.
         trace: W3C trace context, see `trace_context`.
+        given_up_for: Why the broker gave the job up last, in its words.
     """
 
     message_id: str | None = None
@@ -64,6 +65,7 @@ class MessageFacts:
     carried_side_effect: bool = False
     carried_deadline: datetime | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
+    given_up_for: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ class Answer:
         elif name == "metadata":
             self._check_question(event.data)
             self._succeeded = True
-        elif name in _WORKER_EVENTS or not self._fits(name):
+        elif not event.renamed and (name in _WORKER_EVENTS or not self._fits(name)):
             return (wrapped(name, event.data),)
         elif event.data not in _NOTHING:
             self.output = self.output or name in OUTPUT_EVENTS

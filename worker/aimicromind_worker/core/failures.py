@@ -32,7 +32,7 @@ _Make = Callable[[str], CallFailed]
 _TEXTS: Final[tuple[tuple[re.Pattern[str], _Make], ...]] = tuple(
     (re.compile(pattern, re.IGNORECASE), make)
     for pattern, make in (
-        (r"operation was aborted|\baborted\b.*\buser\b",                RunAborted),
+        (r"operation was aborted|\baborted\b.{0,40}\buser\b",                RunAborted),
         (r"\bunauthori[sz]ed\b|\b401\b|incorrect api key|invalid api key", Unauthorized),
         (r"\b429\b|rate.?limit|too many requests|quota",                RateLimited),
         (r"\bforbidden\b|\b403\b|not allowed to access",                Forbidden),
@@ -44,7 +44,8 @@ _TEXTS: Final[tuple[tuple[re.Pattern[str], _Make], ...]] = tuple(
     )
 )
 # fmt: on
-_UNKNOWN_FLOW = re.compile(r"chatflow\s+(\S+)\s+not found", re.IGNORECASE)
+_LONGEST_READ = 2000
+_UNKNOWN_FLOW = re.compile(r"chatflow\s+(\S{1,128})\s+not found", re.IGNORECASE)
 
 
 def unknown_flow(text: str) -> ChatflowNotFound | None:
@@ -55,6 +56,7 @@ def unknown_flow(text: str) -> ChatflowNotFound | None:
 
 def failure_of_text(text: str) -> CallFailed:
     """Classify the text of an `error` frame, which comes with status 200 and no code."""
+    text = text[:_LONGEST_READ]
     missing = unknown_flow(text)
     if missing is not None:
         return missing

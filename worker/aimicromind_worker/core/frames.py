@@ -25,11 +25,13 @@ class EndpointEvent(msgspec.Struct, frozen=True, gc=False):
         name: As the endpoint wrote it; any name is possible.
         data: JSON in valid UTF-8, byte for byte as the endpoint wrote it wherever it can be.
         duration: JSON of the member that a `thinking` event has beside its data, else empty.
+        renamed: Whether the endpoint called it otherwise.
     """
 
     name: str
     data: bytes
     duration: bytes = b""
+    renamed: bool = False
 
 
 class _Envelope(msgspec.Struct):
@@ -66,7 +68,8 @@ def read_frame(frame: Frame) -> EndpointEvent:
 
 def wrapped(name: str, data: bytes) -> EndpointEvent:
     """Give an event that may not keep its own name the name `other`."""
-    return EndpointEvent("other", b'{"name":%b,"data":%b}' % (msgspec.json.encode(name), data))
+    data = b'{"name":%b,"data":%b}' % (msgspec.json.encode(name), data)
+    return EndpointEvent("other", data, renamed=True)
 
 
 def mended(data: bytes) -> bytes:

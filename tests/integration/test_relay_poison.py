@@ -1,0 +1,140 @@
+"""Messages and answers that are out to end the worker: only their own job may suffer."""
+
+import asyncio
+import struct
+
+import pika
+import pytest
+
+from aimicromind_worker.testing import END, Head, Script, answer, frame, send
+from aimicromind_worker.testing.script import Send
+from tests.integration.stage import Stage
+from tests.support.amqp import WITHIN_S
+from tests.support.builders import a_job
+
+_MESSAGE_ID, _TIMESTAMP, _HEADERS = 1 << 7, 1 << 6, 1 << 13
+
+
+class RawProperties(pika.BasicProperties):  # type: ignore[misc] # pika has no types
+    """Properties as bytes, as no client library would write them."""
+
+    def __init__(self, flags: int, data: bytes) -> None:
+        super().__init__()
+        self._bytes = [struct.pack(">H", flags), data]
+
+    def encode(self) -> list[bytes]:
+        return self._bytes
+
+
+def table(field: bytes) -> bytes:
+    return struct.pack(">I", len(field)) + field
+
+
+ODD = {
+    "message_id that is no text": RawProperties(_MESSAGE_ID, b"\x02\xff\xfe"),
+    "time beyond all calendars": RawProperties(_TIMESTAMP, struct.pack(">Q", 2**63)),
+    "time in milliseconds": RawProperties(_TIMESTAMP, struct.pack(">Q", 253_402_300_800_000)),
+    "header name that is no text": RawProperties(_HEADERS, table(b"\x02\xff\xfet\x01")),
+    "header that is no text": RawProperties(
+        _HEADERS, table(b"\x01aS" + struct.pack(">I", 2) + b"\xff\xfe")
+    ),
+    "header that fits no float": RawProperties(
+        _HEADERS, table(b"\x01ad" + struct.pack(">d", 1e300))
+    ),
+    "header with a time beyond all calendars": RawProperties(
+        _HEADERS, table(b"\x01aT" + struct.pack(">Q", 2**64 - 1))
+    ),
+    "attempt beyond all counts": pika.BasicProperties(
+        headers={"x-aimicromind-attempt": 2**63 - 1, "x-aimicromind-calls": 2**62}
+    ),
+}
+
+
+def put(url: str, queue: str, body: bytes, properties: pika.BasicProperties) -> None:
+    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish("", queue, body, properties, mandatory=True)
+
+
+def answered_with(header: tuple[str, str]) -> Script:
+    head = Head(headers=(*Head().headers, header))
+    return Script.of(head, send("token", "a"), send("metadata", {}), END)
+
+
+@pytest.mark.parametrize("odd", ODD)
+async def test_odd_properties_end_no_session_and_lose_no_job(odd: str, stage: Stage) -> None:
+    stage.endpoint.flow("flow", answer(20, rate=40))
+    async with stage.working() as chats:
+        await stage.put(a_job(jobId="neighbour"))
+        await chats.shows("token")
+        poison = a_job(jobId="poison", chatflowId="unknown")
+        await asyncio.to_thread(put, stage.broker.url, stage.names.jobs, poison, ODD[odd])
+
+        refused = await chats.end_of("poison")
+        healthy = await chats.end_of("neighbour")
+
+    assert refused["status"] == "failed"
+    assert (healthy["status"], healthy["attempts"]) == ("completed", 1)
+
+
+async def test_cookies_of_one_answer_do_not_travel_to_the_next(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answered_with(("Set-Cookie", "sid=USER; Path=/")))
+    async with stage.working() as chats:
+        for job_id in ("first", "second"):
+            await stage.put(a_job(jobId=job_id))
+            await chats.end_of(job_id)
+
+    assert [call.headers.get("cookie") for call in stage.endpoint.calls] == [None, None]
+
+
+async def test_event_that_grows_beyond_a_message_fails_its_job_alone(stage: Stage) -> None:
+    grows = frame("x", "").replace(b'""', b'"' + b"\x01" * 3 * 1024 * 1024 + b'"')
+    stage.endpoint.flow("flow", Script.of(Head(), send("token", "a"), Send(grows)))
+    async with stage.working() as chats:
+        await stage.put(a_job(jobId="job"))
+        end = await chats.end_of("job")
+
+    assert end["status"] == "failed"
+    assert [error["kind"] for error in chats.data("job", "error")] == ["too_large"]
+    assert len(stage.endpoint.calls) == 1
+
+
+async def test_answer_in_layers_of_compression_is_refused(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answered_with(("Content-Encoding", "gzip, gzip")))
+    async with stage.working() as chats:
+        await stage.put(a_job(jobId="job"))
+        await chats.end_of("job")
+
+    assert [error["kind"] for error in chats.data("job", "error")] == ["configuration"]
+
+
+async def test_job_that_the_broker_gave_up_gets_its_end(stage: Stage) -> None:
+    async with stage.listening() as chats:
+        await stage.put(a_job(jobId="late"), expiration=0.05)
+        jobs = await (await stage.connection.channel()).get_queue(stage.names.jobs)
+        async with asyncio.timeout(WITHIN_S):
+            while (await jobs.declare()).message_count:  # noqa: ASYNC110 - it rings no bell
+                await asyncio.sleep(0.02)
+
+        async with stage.working():
+            end = await chats.end_of("late")
+
+    assert (end["status"], end["attempts"], end["calls"]) == ("expired", 0, 0)
+    assert chats.shown("late") == [(0, "error"), (0, "end")]
+
+
+async def test_job_that_was_delivered_too_often_gets_its_end(stage: Stage) -> None:
+    async with stage.listening() as chats:
+        await stage.put(a_job(jobId="deadly"))
+        jobs = await (await stage.connection.channel()).get_queue(stage.names.jobs)
+        async with asyncio.timeout(WITHIN_S):
+            while (message := await jobs.get(fail=False)) is not None:
+                await message.nack(requeue=True)
+
+        async with stage.working():
+            end = await chats.end_of("deadly")
+
+    assert (end["status"], end["calls"]) == ("failed", 0)
+    assert [error["kind"] for error in chats.data("deadly", "error")] == ["delivery_limit"]
+    assert not stage.endpoint.calls
