@@ -138,3 +138,15 @@ async def test_job_that_was_delivered_too_often_gets_its_end(stage: Stage) -> No
     assert (end["status"], end["calls"]) == ("failed", 0)
     assert [error["kind"] for error in chats.data("deadly", "error")] == ["delivery_limit"]
     assert not stage.endpoint.calls
+
+
+async def test_job_whose_reply_to_ends_the_connection_gets_its_end_without_copies(
+    stage: Stage,
+) -> None:
+    stage.endpoint.flow("flow", answer(2))
+    made_up = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMjM0NTY3OAAAAAAAAAAA.a"
+    async with stage.working(max_attempts=9) as chats:
+        await stage.put(a_job(jobId="poison"), reply_to=made_up)
+        end = await chats.end_of("poison", within_s=25)
+
+    assert end["status"] == "completed"
