@@ -19,19 +19,21 @@ import msgspec
 from httpx_aiohttp import AiohttpTransport
 from typing_extensions import override
 
+from aimicromind_worker.adapters.http_answer import (
+    beginning,
+    chunks,
+    close,
+    failure_before_answer,
+)
 from aimicromind_worker.core.errors import (
     AnswerTooLarge,
     CallFailed,
-    EndpointUnavailable,
     HeadersOverdue,
     Misconfigured,
-    StreamCut,
-    TlsRefused,
 )
 from aimicromind_worker.core.exchange import EventStream, PredictionCall, Response, WholeAnswer
 from aimicromind_worker.core.failures import failure_of_status, read_retry_after, unknown_flow
 
-_ERROR_BODY_BYTES = 16 * 1024
 _FLOW_FACTS_LAST = timedelta(minutes=5)
 _FLOWS_REMEMBERED = 1000
 _PREFLIGHT_TIMEOUT_S = 5.0
@@ -121,7 +123,7 @@ class PredictionStream:
                 asyncio.timeout(_PREFLIGHT_TIMEOUT_S),
                 self._client.stream("GET", url) as response,
             ):
-                body = await _beginning(response)
+                body = await beginning(response)
         except (TimeoutError, CallFailed, httpx.HTTPError, aiohttp.ClientError, *_ODD):
             return None
         if response.status_code != httpx.codes.OK:
@@ -160,7 +162,7 @@ class PredictionStream:
         try:
             yield await self._read(response)
         finally:
-            await _close(response)
+            await close(response)
 
     async def _send(self, request: httpx.Request, *, streams: bool) -> httpx.Response:
         limit = self._endpoint.first_byte_timeout
@@ -170,7 +172,7 @@ class PredictionStream:
         except TimeoutError as error:
             raise HeadersOverdue(limit) from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:
-            raise _failure_before_answer(error) from error
+            raise failure_before_answer(error) from error
 
     async def _read(self, response: httpx.Response) -> Response:
         """Decide by status and Content-Type what came (an HTML page comes with 200, too)."""
@@ -187,7 +189,7 @@ class PredictionStream:
             )
         match content_type:
             case "text/event-stream":
-                return EventStream(_chunks(response))
+                return EventStream(chunks(response))
             case "application/json":
                 return WholeAnswer(await self._whole(response))
             case _:
@@ -198,7 +200,7 @@ class PredictionStream:
 
     async def _whole(self, response: httpx.Response) -> bytes:
         body = bytearray()
-        async for chunk in _chunks(response):
+        async for chunk in chunks(response):
             body += chunk
             if len(body) > self._endpoint.max_answer_bytes:
                 raise AnswerTooLarge(self._endpoint.max_answer_bytes)
@@ -209,7 +211,7 @@ class PredictionStream:
         body = b""
         try:
             async with asyncio.timeout(_PREFLIGHT_TIMEOUT_S):
-                body = await _beginning(response)
+                body = await beginning(response)
         except (TimeoutError, CallFailed):
             pass
         if content_type == "text/html" and body.lstrip()[:1] == b"<":
@@ -228,75 +230,6 @@ class _FlowFacts(msgspec.Struct):
 class _ErrorBody(msgspec.Struct):
     message: str = ""
     error: str = ""
-
-
-async def _beginning(response: httpx.Response) -> bytes:
-    """Read as much of a body as an error's text may take."""
-    body = bytearray()
-    async for chunk in _chunks(response):
-        body += chunk
-        if len(body) > _ERROR_BODY_BYTES:
-            break
-    return bytes(body[:_ERROR_BODY_BYTES])
-
-
-async def _chunks(response: httpx.Response) -> AsyncIterator[bytes]:
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in {"identity", "gzip", "deflate"}:
-        # Layers multiply: two of them make gigabytes of kilobytes.
-        raise Misconfigured("the endpoint's answer is encoded in a way that was not asked for")
-    compressed = encoding != "identity"
-    chunks = response.aiter_bytes() if compressed else response.aiter_raw()
-    try:
-        async for chunk in chunks:
-            yield chunk
-    except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-        raise StreamCut(_sentence(error)) from error
-
-
-async def _close(response: httpx.Response) -> None:
-    try:
-        await response.aclose()
-    except (httpx.HTTPError, aiohttp.ClientError, OSError, TimeoutError):
-        return
-
-
-def _failure_before_answer(error: Exception) -> CallFailed:
-    """Tell a request that never left from one that the endpoint may have seen.
-
-    httpx-aiohttp gives both a refused connection and a lost one the name ConnectTimeout, so
-    the aiohttp error behind it decides.
-    """
-    cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
-    match cause:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return TlsRefused(_sentence(cause))
-        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-            return EndpointUnavailable(_sentence(cause), request_sent=False)
-        case aiohttp.InvalidURL() | ValueError():
-            return Misconfigured("the endpoint's address is not a URL")
-        case _:
-            return EndpointUnavailable(f"no response, {_sentence(cause)}")
-
-
-def _sentence(error: BaseException) -> str:
-    """Say what happened without the text of the bytes that came."""
-    if isinstance(error, httpx.HTTPError) and error.__cause__ is not None:
-        error = error.__cause__
-    match error:
-        case aiohttp.ClientConnectorError():
-            reason = error.os_error.strerror or type(error.os_error).__name__
-            return f"cannot connect to {error.host}:{error.port} ({reason})"
-        case aiohttp.ConnectionTimeoutError():
-            return "no connection in time"
-        case aiohttp.ServerDisconnectedError():
-            return "the connection was closed before the response"
-        case aiohttp.ClientPayloadError():
-            return "the connection was closed within the answer"
-        case OSError():
-            return "the connection was reset"
-        case _:
-            return type(error).__name__
 
 
 def _host_of(response: httpx.Response) -> str:
