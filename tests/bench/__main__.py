@@ -154,6 +154,7 @@ async def _worker(
         "BASE_URL": base_url,
         "PREFIX": prefix,
         "CONCURRENCY": str(slots),
+        "HEALTH_PORT": "0",
     }
     environment = {f"AIMICROMIND_{name}": value for name, value in settings.items()}
     async with _process(

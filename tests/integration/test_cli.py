@@ -269,6 +269,7 @@ async def test_refusing_broker_and_misspelt_setting_are_told(broker: PrivateBrok
         "amqp_url": broker.url.replace("guest:guest", "guest:h1dden"),
         "base_url": "http://127.0.0.1:1",
         "concurency": "misspelt",
+        "health_port": "0",
     }
 
     worker, submit = await asyncio.gather(

@@ -9,7 +9,7 @@ from aimicromind_schemas import Names
 from aimicromind_worker.testing import PrivateBroker
 from tests.process.stage import Stage
 from tests.support.consumer import declare_classic_queue
-from tests.support.processes import WorkerProcess, Workers
+from tests.support.processes import Workers
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -49,7 +49,7 @@ async def test_wrong_password_is_one_sentence(stage: Stage) -> None:
     worker = await stage.workers.start(AMQP_URL=f"amqp://guest:wr0ng@127.0.0.1:{port}/")
 
     assert await worker.exits(15) == 4
-    sentence = only_sentence(worker)
+    sentence = worker.only_sentence()
     assert f"127.0.0.1:{port} refuses" in sentence
     assert "AIMICROMIND_AMQP_URL" in sentence
     assert "wr0ng" not in worker.stderr
@@ -60,7 +60,7 @@ async def test_queue_with_other_arguments_is_named(stage: Stage) -> None:
     worker = await stage.workers.start()
 
     assert await worker.exits(15) == 4
-    assert only_sentence(worker).startswith(f"{stage.names.jobs} exists otherwise")
+    assert worker.only_sentence().startswith(f"{stage.names.jobs} exists otherwise")
 
 
 async def test_missing_settings_are_named(stage: Stage) -> None:
@@ -68,7 +68,7 @@ async def test_missing_settings_are_named(stage: Stage) -> None:
 
     assert await worker.exits(15) == 2
     assert (
-        only_sentence(worker) == "AIMICROMIND_AMQP_URL is not set; AIMICROMIND_BASE_URL is not set"
+        worker.only_sentence() == "AIMICROMIND_AMQP_URL is not set; AIMICROMIND_BASE_URL is not set"
     )
 
 
@@ -76,8 +76,8 @@ async def test_setting_that_makes_no_sense_is_named_without_its_value(stage: Sta
     worker = await stage.workers.start(AMQP_URL="htp://me:s3cret@host", CONCURRENCY="many")
 
     assert await worker.exits(15) == 2
-    assert "AIMICROMIND_AMQP_URL: " in only_sentence(worker)
-    assert "AIMICROMIND_CONCURRENCY: " in only_sentence(worker)
+    assert "AIMICROMIND_AMQP_URL: " in worker.only_sentence()
+    assert "AIMICROMIND_CONCURRENCY: " in worker.only_sentence()
     assert "s3cret" not in worker.stderr
 
 
@@ -88,12 +88,3 @@ async def test_names_that_no_setting_has_are_warned_about(stage: Stage) -> None:
     assert [(line["name"], line["level"]) for line in warned] == [
         ("AIMICROMIND_CONCURENCY", "warning")
     ]
-
-
-def only_sentence(worker: WorkerProcess) -> str:
-    """Give what it said on its last line, which must be all it said in vain."""
-    (line,) = [line for line in worker.stderr.splitlines() if not line.startswith("{")]
-    assert not worker.out_path.read_text()
-    name, sentence = line.split(": ", 1)
-    assert name == "aimicromind-worker"
-    return sentence

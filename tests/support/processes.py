@@ -15,6 +15,7 @@ _COMMAND = Path(sys.executable).with_name("aimicromind-worker")
 _SERVE = (sys.executable, "-m", "aimicromind_worker.testing.serve")
 _LONGEST_LINE = 1024 * 1024
 _END_TIMEOUT_S = 10.0
+_HEALTH = {"HEALTH_HOST": "127.0.0.1", "HEALTH_PORT": 0}
 
 
 class WorkerProcess:
@@ -42,6 +43,14 @@ class WorkerProcess:
     def stderr(self) -> str:
         return "".join(self._lines)
 
+    def only_sentence(self) -> str:
+        """Give what it said on its last line, which must be all it said in vain."""
+        (line,) = [line for line in self._lines if not line.startswith("{")]
+        assert not self.out_path.read_text()
+        name, sentence = line.rstrip("\n").split(": ", 1)
+        assert name == "aimicromind-worker"
+        return sentence
+
     def log(self, event: str | None = None, **facts: object) -> list[dict[str, Any]]:
         """Give the log lines, those of one event and with these facts if any are named."""
         wanted = facts if event is None else {"event": event, **facts}
@@ -67,6 +76,11 @@ class WorkerProcess:
     async def ready(self) -> Self:
         await self.logged("worker.ready")
         return self
+
+    async def health_url(self) -> str:
+        """Wait until it answers probes, and give where, without a slash at the end."""
+        listening = await self.logged("health.listening")
+        return f"http://{listening['host']}:{listening['port']}"
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)
@@ -116,10 +130,13 @@ class Workers:
         self._started: list[WorkerProcess] = []
 
     async def start(self, **settings: object) -> WorkerProcess:
-        """Start one with these settings, too; None takes a setting away."""
+        """Start one with these settings, too; None takes a setting away.
+
+        Its health port is a free one, if the settings name none.
+        """
         number = len(self._started) + 1
         log_path, out_path = self._folder / f"{number}.log", self._folder / f"{number}.out"
-        given = {**self._settings, **settings}
+        given = {**_HEALTH, **self._settings, **settings}
         with out_path.open("wb") as out:
             process = await asyncio.create_subprocess_exec(
                 _COMMAND,

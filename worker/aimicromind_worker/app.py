@@ -21,6 +21,7 @@ from aimicromind_worker.adapters.job_source import JobSource
 from aimicromind_worker.adapters.journal import Journal
 from aimicromind_worker.adapters.prediction_stream import PredictionStream
 from aimicromind_worker.adapters.topology import declare
+from aimicromind_worker.condition import Condition
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.idle_watch import IdleWatch
 from aimicromind_worker.job_run import Means
@@ -42,7 +43,11 @@ _BURIALS = 4
 
 
 class Worker:
-    """One worker process. `run` once; `stop` from a signal handler, at any time."""
+    """One worker process. `run` once; `stop` from a signal handler, at any time.
+
+    Attributes:
+        condition: To be asked whether it works, at any time.
+    """
 
     def __init__(self, settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
         """Prepare; nothing is opened yet.
@@ -51,6 +56,7 @@ class Worker:
             settings: What the operator set.
             on_ready: Called whenever the worker begins to take jobs.
         """
+        self.condition = Condition()
         self._settings = settings
         self._on_ready = on_ready
         self._names = Names(settings.prefix)
@@ -65,6 +71,7 @@ class Worker:
         """
         if self._stopping.is_set():
             self._hurried.set()
+        self.condition.drain()
         self._stopping.set()
 
     async def run(self) -> None:
@@ -80,7 +87,8 @@ class Worker:
         async with PredictionStream.open(endpoint(settings)) as predictions:
             watching = asyncio.create_task(watch.run())
             try:
-                await self._sessions(predictions, watch)
+                with self.condition.supervising():
+                    await self._sessions(predictions, watch)
             finally:
                 watching.cancel()
                 with suppress(asyncio.CancelledError):
@@ -95,6 +103,7 @@ class Worker:
                 await self._session(predictions, watch)
             except* (ConnectionError, AMQPError, TimeoutError) as lost:
                 reason = str(_leaf(lost))
+                self.condition.lost(reason)
                 log.warning("broker.lost", reason=reason)
             except* _GraceOver:
                 log.warning("drain.overran", grace_s=self._settings.drain_seconds)
@@ -136,8 +145,9 @@ class Worker:
             drain = service.create_task(self._drain(source, reaped, relay))
             async with asyncio.TaskGroup() as jobs:
                 jobs.create_task(_bury_all(reaped, relay))
-                async for delivery in source:
-                    jobs.create_task(relay.carry(delivery))
+                with self.condition.consuming():
+                    async for delivery in source:
+                        jobs.create_task(relay.carry(delivery))
             lost.cancel()
             drain.cancel()
 

@@ -42,10 +42,14 @@ def main() -> None:
 
 @main.command()
 def run() -> None:
-    """Run a worker until SIGTERM; then finish what fits in the grace period."""
+    """Run a worker until SIGTERM; then finish what fits in the grace period.
+
+    Whether it lives and works is told over HTTP: /livez and /readyz on the health port.
+    """
     import structlog
 
     from aimicromind_worker import logs
+    from aimicromind_worker.adapters.health import AddressUnusable, answering_probes
     from aimicromind_worker.app import Worker
     from aimicromind_worker.settings import Settings, unknown_names
 
@@ -65,9 +69,16 @@ def run() -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-        await worker.run()
+        told = worker.condition
+        async with answering_probes(
+            settings.health_host, settings.health_port, told.why_not_live, told.why_not_ready
+        ):
+            await worker.run()
 
-    _run(work())
+    try:
+        _run(work())
+    except AddressUnusable as error:
+        _fail(str(error), _WRONG_USE)
 
 
 @main.command()

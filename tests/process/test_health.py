@@ -1,0 +1,174 @@
+"""What a worker answers to probes, in good times and bad."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from aimicromind_schemas import Names
+from aimicromind_worker.testing import PrivateBroker, answer
+from tests.process.jobs import a_job
+from tests.process.stage import Stage
+from tests.support.probes import OK, probe, turns
+from tests.support.processes import WorkerProcess, Workers
+
+pytestmark = pytest.mark.timeout(60)
+
+_BACK_AT_WORK_WITHIN_S = 10.0
+_A_FEW_SECONDS = 5.0
+# A stream that was declared just before RabbitMQ 3.10 is killed stays down after its return.
+_DECLARED_FOR_GOOD_AFTER_S = 3.0
+
+
+async def test_worker_that_takes_jobs_lives_and_is_ready(stage: Stage) -> None:
+    worker = await stage.ready_worker()
+
+    url = await worker.health_url()
+
+    assert await probe(f"{url}/livez") == OK
+    assert await probe(f"{url}/readyz") == OK
+
+
+async def test_worker_without_a_broker_lives_and_is_not_ready(names: Names, tmp_path: Path) -> None:
+    async with PrivateBroker() as late:
+        await late.kill()
+        async with one_worker(late, names, tmp_path) as worker:
+            url = await worker.health_url()
+            at_first = await probe(f"{url}/readyz")
+            await worker.logged("broker.lost")
+
+            status, body = await probe(f"{url}/readyz")
+
+            assert at_first[0] == status == 503
+            assert body["status"] == "failing"
+            assert f"no broker answers at 127.0.0.1:{late.port}" in body["reasons"][0]
+            assert await probe(f"{url}/livez") == OK
+            await late.start()
+            await turns(f"{url}/readyz", 200, _BACK_AT_WORK_WITHIN_S)
+
+
+async def test_readiness_follows_the_broker_and_liveness_does_not(
+    names: Names, tmp_path: Path
+) -> None:
+    async with PrivateBroker() as broker, one_worker(broker, names, tmp_path) as worker:
+        url = await (await worker.ready()).health_url()
+        assert await probe(f"{url}/readyz") == OK
+        await asyncio.sleep(_DECLARED_FOR_GOOD_AFTER_S)
+
+        await broker.kill()
+
+        body = await turns(f"{url}/readyz", 503, _A_FEW_SECONDS)
+        assert (body["status"], len(body["reasons"])) == ("failing", 1)
+        assert await probe(f"{url}/livez") == OK
+        await broker.start()
+        assert await turns(f"{url}/readyz", 200, _BACK_AT_WORK_WITHIN_S) == OK[1]
+        assert await probe(f"{url}/livez") == OK
+
+
+async def test_draining_worker_lives_and_is_not_ready(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answer(60, rate=30))
+    worker = await stage.ready_worker()
+    url = await worker.health_url()
+    job = a_job()
+    with stage.listen() as consumer:
+        stage.submit(job)
+        await consumer.saw(job.job_id, "token")
+
+        worker.signal(signal.SIGTERM)
+        await worker.logged("worker.draining")
+
+        not_ready = {"status": "failing", "reasons": ["the worker is draining"]}
+        assert await probe(f"{url}/readyz") == (503, not_ready)
+        assert await probe(f"{url}/livez") == OK
+        assert not consumer.count(job.job_id, "end")
+        (seen,) = await stage.ended(consumer, job)
+        assert await worker.exits() == 0
+
+    assert (seen.end["status"], seen.end["attempts"]) == ("completed", 1)
+
+
+async def test_worker_that_stands_still_gives_no_answer(stage: Stage) -> None:
+    worker = await stage.ready_worker()
+    url = await worker.health_url()
+
+    worker.signal(signal.SIGSTOP)
+    with pytest.raises(TimeoutError):
+        await probe(f"{url}/livez")
+    worker.signal(signal.SIGCONT)
+
+    assert await probe(f"{url}/livez") == OK
+
+
+async def test_there_are_no_other_paths_and_no_log_of_probes(stage: Stage) -> None:
+    worker = await stage.ready_worker(LOG_LEVEL="debug")
+    url = await worker.health_url()
+    before = worker.stderr
+
+    gave = [await probe(url + path) for path in ("/", "/livez/", "/readyz/x", "/metrics")]
+
+    assert [status for status, _ in gave] == [404] * 4
+    assert worker.stderr == before
+
+
+async def test_two_workers_of_one_machine_have_ports_of_their_own(stage: Stage) -> None:
+    workers = await stage.ready_workers(2)
+    urls = [await worker.health_url() for worker in workers]
+
+    assert len(set(urls)) == 2
+    for url in urls:
+        assert await probe(f"{url}/readyz") == OK
+
+
+async def test_port_that_is_taken_is_one_sentence(stage: Stage) -> None:
+    url = await (await stage.ready_worker()).health_url()
+    address = url.removeprefix("http://")
+
+    worker = await stage.workers.start(HEALTH_PORT=address.rpartition(":")[2])
+
+    assert await worker.exits() == 2
+    said = worker.only_sentence()
+    assert said.startswith(f"the health endpoints cannot listen on {address} (Address already in")
+    assert "AIMICROMIND_HEALTH_PORT" in said
+    assert await probe(f"{url}/readyz") == OK
+
+
+@pytest.mark.parametrize("host", ["203.0.113.1", "no..host"])
+async def test_host_that_is_not_ours_is_one_sentence(host: str, stage: Stage) -> None:
+    worker = await stage.workers.start(HEALTH_HOST=host)
+
+    assert await worker.exits() == 2
+    assert f"cannot listen on {host}:0" in worker.only_sentence()
+
+
+async def test_open_probe_does_not_hold_the_end_and_the_port_is_free_after_it(stage: Stage) -> None:
+    worker = await stage.ready_worker()
+    url = await worker.health_url()
+    port = url.rpartition(":")[2]
+    _, idle = await asyncio.open_connection("127.0.0.1", int(port))
+    _, unfinished = await asyncio.open_connection("127.0.0.1", int(port))
+    unfinished.write(b"GET /livez HTTP/1.1\r\nHost:")
+    await unfinished.drain()
+
+    worker.signal(signal.SIGTERM)
+    assert await worker.exits(3) == 0
+
+    await stage.ready_worker(HEALTH_PORT=port)
+    assert await probe(f"{url}/readyz") == OK
+    for connection in (idle, unfinished):
+        connection.close()
+
+
+@asynccontextmanager
+async def one_worker(
+    broker: PrivateBroker, names: Names, folder: Path
+) -> AsyncIterator[WorkerProcess]:
+    """Run a worker that never calls an endpoint; it must end in good order."""
+    settings = {"AMQP_URL": broker.url, "PREFIX": names.prefix, "BASE_URL": "http://127.0.0.1"}
+    async with Workers(folder, settings) as workers:
+        worker = await workers.start()
+        yield worker
+        worker.signal(signal.SIGTERM)
+        assert await worker.exits() == 0

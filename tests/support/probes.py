@@ -1,0 +1,38 @@
+"""Probes as an orchestrator makes them: a new connection each time, a status, and a time limit."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+
+_PROBE_TIMEOUT_S = 1.0
+_PAUSE_S = 0.05
+
+OK = (200, {"status": "ok", "reasons": []})
+
+
+async def probe(url: str) -> tuple[int, Any]:
+    """Ask once, and give status and body, read as JSON where it is that.
+
+    Raises:
+        TimeoutError: No answer came.
+    """
+    timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
+    async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+        if response.content_type == "application/json":
+            return response.status, await response.json()
+        return response.status, await response.text()
+
+
+async def turns(url: str, status: int, within_s: float) -> Any:  # noqa: ANN401 - JSON
+    """Ask until the status is this one, and give the body of that answer."""
+    last: object = None
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                last, body = await probe(url)
+                if last == status:
+                    return body
+                await asyncio.sleep(_PAUSE_S)
+    except TimeoutError as error:
+        raise TimeoutError(f"{url} gave {last} and not {status} for {within_s:g} s") from error
