@@ -55,7 +55,7 @@ broker:
 	@scripts/find-broker.sh server
 
 .PHONY: wheels
-wheels: setup ## Build both wheels and run the unit tests and the demo on them, on each Python here
+wheels: setup ## Build both wheels and try them on each Python here: the demo, and the unit tests on others
 	scripts/test-wheels.sh $(UV)
 
 .PHONY: bench

