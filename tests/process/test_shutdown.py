@@ -108,7 +108,7 @@ async def test_job_without_output_is_handed_back_too(
     silent: Script, sign: str, stage: Stage
 ) -> None:
     stage.endpoint.flow("flow", silent, answer(3))
-    leaving = await stage.ready_worker(DRAIN_SECONDS=0.5)
+    leaving = await stage.ready_worker(DRAIN_SECONDS=2)
     job = a_job()
     with stage.listen() as consumer:
         stage.submit(job)
@@ -128,7 +128,7 @@ async def test_job_without_output_is_handed_back_too(
 async def test_job_that_used_a_tool_is_not_run_again(stage: Stage) -> None:
     used = send("usedTools", [{"tool": "mail", "toolInput": {}, "toolOutput": "sent"}])
     stage.endpoint.flow("flow", Script.of(Head(), send("token", "I send it. "), used, Stall()))
-    leaving = await stage.ready_worker(DRAIN_SECONDS=0.5)
+    leaving = await stage.ready_worker(DRAIN_SECONDS=2)
     job = a_job()
     with stage.listen() as consumer:
         stage.submit(job)
@@ -151,7 +151,7 @@ async def test_job_that_used_a_tool_is_not_run_again(stage: Stage) -> None:
 async def test_job_that_says_it_may_is_run_again_after_a_tool(stage: Stage) -> None:
     used = send("usedTools", [{"tool": "clock", "toolInput": {}, "toolOutput": "noon"}])
     stage.endpoint.flow("flow", Script.of(Head(), used, Stall()), answer(3))
-    leaving = await stage.ready_worker(DRAIN_SECONDS=0.5)
+    leaving = await stage.ready_worker(DRAIN_SECONDS=2)
     job = a_job(idempotent=True)
     with stage.listen() as consumer:
         stage.submit(job)
