@@ -33,12 +33,6 @@ from aimicromind_worker.job_run import Completed, Failed, JobRun, Means, Outcome
 
 log = structlog.get_logger()
 
-_STATUS_OF = {
-    FailureKind.EXPIRED: EndStatus.EXPIRED,
-    FailureKind.CANCELLED: EndStatus.CANCELLED,
-}
-
-
 _GIVEN_UP_OFTEN = (
     FailureKind.DELIVERY_LIMIT,
     "the job was delivered as often as the queue allows, and no worker finished it",
@@ -221,7 +215,8 @@ class Relay:
                 await delivery.ack()
             case Failed(kind, message, http_status):
                 run.attempt.publish(error_event(kind, message, http_status))
-                self._end(run, _STATUS_OF.get(kind, EndStatus.FAILED))
+                expired = kind == FailureKind.EXPIRED
+                self._end(run, EndStatus.EXPIRED if expired else EndStatus.FAILED)
                 await run.confirmed()
                 await delivery.park(kind, message, run.attempt.number)
                 log.warning("job.parked", kind=kind, attempt=run.attempt.number)
