@@ -5,6 +5,7 @@ Worker and consumers take their names from here, so that they cannot disagree.
 
 import re
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -65,6 +66,10 @@ class Names:
     def jobs(self) -> str:
         """Exchange and queue that producers publish jobs to."""
         return f"{self.prefix}.jobs"
+
+    def jobs_delay(self, delay: timedelta) -> str:
+        """Queue in which jobs wait for that long, in whole seconds, before they come again."""
+        return f"{self.prefix}.jobs.delay.{delay // timedelta(seconds=1)}"
 
     @property
     def jobs_reaped(self) -> str:

@@ -1,6 +1,7 @@
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from time import monotonic
 
 import pytest
 from aio_pika import Message
@@ -8,6 +9,7 @@ from aio_pika.abc import AbstractConnection
 
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_worker.adapters.job_source import JobsLost
+from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.testing import PrivateBroker
 from tests.integration.jobs import jobs_at
 from tests.support.amqp import (
@@ -86,6 +88,43 @@ async def test_job_given_back_comes_again_and_is_counted(
             await delivery.give_back()
 
     assert counts == [0, 1, 2]
+
+
+async def test_job_put_on_a_rung_comes_again_when_its_time_is_over(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    await put_job(connection, declared, b"job", message_id="m", expiration=3600)
+
+    async with jobs_at(broker.url, declared) as jobs:
+        first = await jobs.next()
+        rung = RUNGS[0]
+        put = monotonic()
+        await first.put_again({"x-aimicromind-attempt": 2}, rung)
+        assert await in_queue(connection, declared.jobs_delay(rung)) == 1
+        again = await jobs.next()
+        waited_s = monotonic() - put
+        await again.ack()
+
+    assert waited_s >= rung.total_seconds()
+    assert (again.body, again.facts.message_id) == (b"job", "m")
+    assert again.facts.carried_attempt == 2
+    assert (again.facts.redelivered, again.facts.deliveries_before) == (False, 0)
+    # Times of AMQP have whole seconds.
+    assert again.facts.submitted_at is not None
+    assert again.facts.expires_at is None
+    assert await in_queue(connection, declared.jobs_delay(rung)) == 0
+
+
+async def test_job_can_climb_the_ladder_any_number_of_times(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    await put_job(connection, declared, b"job")
+
+    async with jobs_at(broker.url, declared) as jobs:
+        for _ in range(3):
+            await (await jobs.next()).put_again({}, RUNGS[0])
+        await (await jobs.next()).refuse()
+        await until_in_queue(connection, declared.jobs_reaped, 1)
 
 
 async def test_stopped_source_gives_back_what_was_not_started(

@@ -61,6 +61,17 @@ async def test_queues_are_declared_with_the_arguments_of_the_contract(
             "x-dead-letter-strategy": "at-least-once",
         },
         declared.jobs_dead: {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000},
+        **{
+            f"{declared.jobs}.delay.{seconds}": {
+                "x-queue-type": "quorum",
+                "x-delivery-limit": 20,
+                "x-message-ttl": seconds * 1000,
+                "x-overflow": "reject-publish",
+                "x-dead-letter-exchange": declared.jobs,
+                "x-dead-letter-strategy": "at-least-once",
+            }
+            for seconds in (2, 10, 30, 60, 120, 300, 600)
+        },
         declared.journal: {
             "x-queue-type": "stream",
             "x-max-age": "7D",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aimicromind_schemas import Names
+from aimicromind_worker.adapters.topology import EventLog, topology
 from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint
 from tests.process.jobs import Job
 from tests.process.judging import Seen, judge
@@ -73,6 +74,6 @@ async def set_up(broker: PrivateBroker, names: Names, folder: Path) -> AsyncIter
             async with Workers(folder, settings) as workers:
                 yield Stage(broker, names, endpoint, workers)
         finally:
-            both = [names.jobs, names.jobs_reaped, names.jobs_dead]
-            queues = [*both, names.journal, names.events_log]
-            delete(broker.url, queues, [*both, names.events])
+            all_of_it = topology(names, EventLog("24h", 1_000_000))
+            queues = [queue.name for queue in all_of_it.queues]
+            delete(broker.url, queues, all_of_it.exchanges)

@@ -101,7 +101,7 @@ async def test_jobs_that_do_not_fit_go_to_another_worker(
     ("silent", "sign"),
     [
         pytest.param(Script.of(Stall()), "job.started", id="no answer yet"),
-        pytest.param(too_many_requests("60"), "retry.scheduled", id="waiting to call again"),
+        pytest.param(too_many_requests("4"), "retry.scheduled", id="waiting to call again"),
     ],
 )
 async def test_job_without_output_is_handed_back_too(

@@ -65,6 +65,7 @@ def limits(**changed: Any) -> Limits:  # noqa: ANN401 - named in Limits
     usual: dict[str, Any] = {
         "max_calls": 3,
         "attempt_timeout": timedelta(seconds=10),
+        "hold": timedelta(hours=1),
         "max_frame_bytes": 64 * 1024,
         "max_answer_bytes": 64 * 1024,
     }

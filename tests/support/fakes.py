@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from aimicromind_schemas import EndEvent, Event, FailureKind, decode
@@ -201,13 +201,17 @@ class FakeDelivery:
     history: list[str] = field(default_factory=list)
     parked: Parked | None = None
     put_back: Mapping[str, str | int | bool] | None = None
+    delay: timedelta | None = None
     park_fails_with: Exception | None = None
 
     async def ack(self) -> None:
         self.history.append("ack")
 
-    async def put_again(self, headers: Mapping[str, str | int | bool]) -> None:
+    async def put_again(
+        self, headers: Mapping[str, str | int | bool], delay: timedelta = timedelta()
+    ) -> None:
         self.put_back = headers
+        self.delay = delay
         self.history.append("put again")
 
     async def refuse(self) -> None:

@@ -6,10 +6,12 @@ import pytest
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core import errors
 from aimicromind_worker.core.admission import MessageFacts
+from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.core.retry import RetryPolicy
-from aimicromind_worker.job_run import Completed, Unfinished
+from aimicromind_worker.job_run import Completed, Delayed, Unfinished
 from tests.support.builders import tokens
 from tests.support.fakes import (
+    CUT,
     CUT_AFTER,
     CUT_BEFORE,
     HANG,
@@ -78,7 +80,8 @@ async def test_run_can_be_handed_back_while_it_waits_for_the_endpoint() -> None:
 
 
 async def test_run_can_be_handed_back_while_it_waits_to_call_again() -> None:
-    policy = RetryPolicy(timedelta(hours=1), timedelta(hours=1))
+    hour = timedelta(hours=1)
+    policy = RetryPolicy(hour, hour, longest_stay=hour)
     run = Run(CUT_AFTER, policy=policy, limits={"attempt_timeout": timedelta(hours=9)})
     running = asyncio.create_task(run.outcome())
     await run.predictions.began.wait()
@@ -90,6 +93,46 @@ async def test_run_can_be_handed_back_while_it_waits_to_call_again() -> None:
     assert await running == Unfinished()
     assert len(waiting) == 1
     assert run.job.attempt.number == 2
+
+
+async def test_job_that_must_wait_long_leaves_its_slot() -> None:
+    busy = errors.RateLimited("later", retry_after=timedelta(seconds=7))
+    policy = RetryPolicy(timedelta(), timedelta())
+    run = Run([tokens("half"), busy], policy=policy)
+
+    assert await run.outcome() == Delayed(busy.kind, str(busy), timedelta(seconds=10))
+
+    assert run.calls == 1
+
+
+async def test_job_that_was_held_for_long_leaves_its_slot_between_attempts() -> None:
+    attempt = timedelta(seconds=10)
+    limits = {"attempt_timeout": attempt, "hold": attempt}
+    run = Run([tokens("half"), CUT], limits=limits)
+
+    assert await run.outcome() == Delayed(CUT.kind, str(CUT), RUNGS[0])
+
+
+@pytest.mark.parametrize(
+    ("facts", "lives"),
+    [
+        (MessageFacts(deliveries_before=4, failures_before=4), True),
+        (MessageFacts(deliveries_before=5, failures_before=5), False),
+        (MessageFacts(deliveries_before=2, failures_before=2, carried_crashes=3), False),
+        (MessageFacts(deliveries_before=9), True),
+    ],
+)
+async def test_job_that_loses_one_worker_after_the_other_is_given_up(
+    facts: MessageFacts,
+    lives: bool,  # noqa: FBT001 - given by pytest
+) -> None:
+    run = Run(WELL, facts=facts)
+
+    if lives:
+        assert await run.outcome() == Completed()
+    else:
+        assert await run.failure() == FailureKind.DELIVERY_LIMIT
+        assert run.calls == 0
 
 
 async def test_run_that_was_handed_back_before_it_began_makes_no_call() -> None:
@@ -177,7 +220,7 @@ async def test_idempotent_job_goes_on_after_a_carried_side_effect() -> None:
 @pytest.mark.parametrize(
     "facts",
     [
-        MessageFacts(carried_attempt=1, carried_calls=1),
+        MessageFacts(carried_attempt=1, carried_sent=True),
         MessageFacts(redelivered=True, deliveries_before=1),
         MessageFacts(redelivered=True),
     ],

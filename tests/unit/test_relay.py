@@ -88,6 +88,8 @@ def facts_after(delivery: FakeDelivery) -> MessageFacts:
         carried_attempt=int(headers["x-aimicromind-attempt"]),
         carried_calls=int(headers["x-aimicromind-calls"]),
         carried_side_effect=bool(headers["x-aimicromind-side-effect"]),
+        carried_sent=bool(headers["x-aimicromind-sent"]),
+        carried_crashes=int(headers["x-aimicromind-crashes"]),
         carried_deadline=moment(str(headers["x-aimicromind-deadline"])),
     )
 
@@ -106,6 +108,43 @@ async def test_events_of_every_attempt_are_confirmed_before_the_acknowledgement(
     await stage.carry()
 
     assert stage.sink.history[-3:] == ["3 confirmed", "4 confirmed", "ack"]
+
+
+async def test_job_that_must_wait_long_says_so_and_waits_on_the_ladder() -> None:
+    stage = Stage(errors.RateLimited("later", retry_after=timedelta(seconds=60)), WELL)
+
+    delivery = await stage.carry(facts=MessageFacts(carried_crashes=1))
+    again = facts_after(delivery)
+    await stage.carry(facts=again)
+
+    assert stage.sink.history[:3] == ["retry", "1 confirmed", "put again"]
+    assert stage.sink.data("retry") == [
+        {
+            "kind": "rate_limited",
+            "message": "too many requests: later",
+            "nextAttempt": 2,
+            "delaySeconds": 60,
+        }
+    ]
+    assert delivery.delay == timedelta(seconds=60)
+    assert (again.carried_attempt, again.carried_calls, again.carried_crashes) == (1, 1, 1)
+    assert again.carried_sent
+    assert stage.sink.shown()[1:3] == [(2, 0, "start"), (2, 1, "token")]
+    assert (stage.sink.end().data.attempts, stage.sink.end().data.calls) == (2, 2)
+
+
+async def test_job_that_was_never_sent_may_wait_and_be_called_though_it_must_not_run_twice() -> (
+    None
+):
+    unsent = errors.EndpointUnavailable(
+        "busy", request_sent=False, retry_after=timedelta(seconds=60)
+    )
+    stage = Stage(unsent, WELL)
+
+    delivery = await stage.carry(idempotent=False)
+    await stage.carry(facts=facts_after(delivery), idempotent=False)
+
+    assert stage.sink.end().data.status == EndStatus.COMPLETED
 
 
 async def test_failed_job_says_why_ends_and_is_parked() -> None:

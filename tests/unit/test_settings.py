@@ -1,3 +1,4 @@
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ DEFAULTS = {
     "job_lifetime_seconds": 3600,
     "first_byte_timeout_seconds": 30,
     "idle_timeout_seconds": 180,
+    "consumer_timeout_seconds": 1800,
     "drain_seconds": 25,
     "heartbeat_seconds": 12,
     "health_host": "0.0.0.0",
@@ -51,6 +53,19 @@ DEFAULTS = {
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_default_is_the_published_one(name: str) -> None:
     assert getattr(Settings.read(), name) == DEFAULTS[name]
+
+
+def test_attempt_that_the_broker_would_not_wait_for_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AIMICROMIND_ATTEMPT_TIMEOUT_SECONDS", "60")
+    monkeypatch.setenv("AIMICROMIND_CONSUMER_TIMEOUT_SECONDS", "75")
+    assert Settings.read().hold == timedelta(seconds=60)
+
+    said = refusal(monkeypatch, ATTEMPT_TIMEOUT_SECONDS="60.1")
+
+    assert said.startswith("AIMICROMIND_CONSUMER_TIMEOUT_SECONDS: must be at least 75.125, ")
+    assert "AIMICROMIND_ATTEMPT_TIMEOUT_SECONDS" in said
 
 
 @pytest.mark.parametrize("name", ["AMQP_URL", "BASE_URL"])

@@ -54,6 +54,7 @@ class Limits:
     Attributes:
         max_calls: Calls begun.
         attempt_timeout: One attempt, its silent calls included.
+        hold: How long a worker keeps a job before it lets others go on with it.
         max_frame_bytes: One frame of the endpoint.
         max_answer_bytes: The text of one answer.
         shares_chat_id: Whether calls use the conversation's chatId instead of one of their own.
@@ -61,6 +62,7 @@ class Limits:
 
     max_calls: int
     attempt_timeout: timedelta
+    hold: timedelta
     max_frame_bytes: int
     max_answer_bytes: int
     shares_chat_id: bool = False
@@ -72,6 +74,7 @@ class Attempt:
     Attributes:
         number: Counting from 1; 0 for the ending of a job that was never run.
         calls: Calls begun within it.
+        timeout: Its longest time, its silent calls included.
         answer: What it has shown.
     """
 
@@ -87,7 +90,7 @@ class Attempt:
             max_answer_bytes=limits.max_answer_bytes,
         )
         longest_s = limits.attempt_timeout.total_seconds()
-        self._timeout = timedelta(seconds=min(job.timeout_seconds or longest_s, longest_s))
+        self.timeout = timedelta(seconds=min(job.timeout_seconds or longest_s, longest_s))
         self._ends_at: float | None = None
         self._max_frame_bytes = limits.max_frame_bytes
         self._numbering = Numbering(ticket.job_id, ticket.chat_id, job.chatflow_id, number)
@@ -123,7 +126,7 @@ class Attempt:
             AttemptOverdue: Nothing is left.
         """
         if self._ends_at is None:
-            self._ends_at = time.monotonic() + self._timeout.total_seconds()
+            self._ends_at = time.monotonic() + self.timeout.total_seconds()
         scope = asyncio.timeout(self._ends_at - time.monotonic())
         try:
             async with scope:
@@ -131,7 +134,7 @@ class Attempt:
         except TimeoutError as error:
             if not scope.expired():
                 raise
-            raise AttemptOverdue(self._timeout) from error
+            raise AttemptOverdue(self.timeout) from error
 
     async def show(self, response: Response, idle_watch: IdleWatch) -> None:
         """Publish what a response brings, as it comes, up to the endpoint's own ending.

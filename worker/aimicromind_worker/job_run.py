@@ -1,6 +1,6 @@
 """One job while a worker has it: attempts and calls, one after the other, up to an outcome.
 
-What the outcome means for the queue is decided in `relay`.
+What the outcome means for the queue is decided in `settling`.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from aimicromind_worker.core.retry import (
     CallAgain,
     Decision,
     GiveUp,
+    Leave,
     NewAttempt,
     RetryPolicy,
     Situation,
@@ -32,6 +33,9 @@ from aimicromind_worker.core.worker_events import Tally, retry_event
 from aimicromind_worker.idle_watch import IdleWatch
 
 log = structlog.get_logger()
+
+# A worker can be lost before it has told of a call; what is given back counts, too, up to 4.2.
+_MOST_CRASHES = 5
 
 
 class Predictions(Protocol):
@@ -82,7 +86,16 @@ class Unfinished:
     """The job was interrupted; another worker goes on with it."""
 
 
-Outcome = Completed | Failed | Unfinished
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """The job waits on the broker, on that rung of the ladder, and holds no slot."""
+
+    kind: FailureKind
+    message: str
+    delay: timedelta
+
+
+Outcome = Completed | Failed | Unfinished | Delayed
 
 
 class JobRun:
@@ -93,12 +106,14 @@ class JobRun:
         attempt: The attempt that is published now.
         calls: Calls begun, those of earlier workers as far as is known.
         given_up: How many of them were broken off because their worker left.
+        sent: Whether the endpoint may have had a request.
     """
 
     def __init__(self, ticket: Ticket, means: Means) -> None:
         self.ticket = ticket
         self.calls = ticket.calls_before
         self.given_up = ticket.given_up_before
+        self.sent = ticket.sent_before
         before = ticket.attempts_before
         # Whoever ends a job that was never run has attempt 0; a run has the next one.
         self.attempt = Attempt(ticket, before + 1 if before else 0, means.sink, means.limits)
@@ -172,17 +187,19 @@ class JobRun:
             return Failed(FailureKind.EXPIRED, "the job's time ran out before it was run")
         idempotent = self.ticket.job.idempotent
         risky = self._side_effect if idempotent is None else not idempotent
-        if risky and self.ticket.was_called:
+        if risky and (self.ticket.sent_before or self._side_effect):
             message = "not called again, it could repeat an action"
             return Failed(FailureKind.REPEAT_UNSAFE, message)
         if self._counted_calls() >= self._max_calls():
             message = f"{self.calls} calls were begun, and no worker lived to finish one"
             return Failed(FailureKind.DELIVERY_LIMIT, message)
+        if self.ticket.crashes >= max(_MOST_CRASHES, self._max_calls()):
+            message = f"{self.ticket.crashes} workers were lost that had this job"
+            return Failed(FailureKind.DELIVERY_LIMIT, message)
         return None
 
     def _max_calls(self) -> int:
-        own, limit = self.ticket.job.max_attempts, self._means.limits.max_calls
-        return limit if own is None else min(own, limit)
+        return max_calls_of(self.ticket, self._means.limits)
 
     def _counted_calls(self) -> int:
         """Count the calls held against the job: not those that a leaving worker broke off."""
@@ -224,6 +241,10 @@ class JobRun:
                     await attempt.show(response, self._means.idle_watch)
             except asyncio.CancelledError:
                 self.given_up += self._handed_back
+                self.sent = True
+                raise
+            except CallFailed as failure:
+                self.sent |= failure.request_sent
                 raise
 
     def _decide(self, state: RetryCallState) -> bool:
@@ -239,10 +260,12 @@ class JobRun:
             side_effect=self.side_effect,
             idempotent=self.ticket.job.idempotent,
             left=self._left(),
+            attempt_time=self.attempt.timeout,
+            hold_left=self._means.limits.hold - timedelta(seconds=time.monotonic() - self._started),
         )
         jitter = random.random()  # noqa: S311 - spreads retries, hides nothing
         self._decision = self._means.policy.decide(failure, situation, jitter)
-        return not isinstance(self._decision, GiveUp)
+        return isinstance(self._decision, CallAgain | NewAttempt)
 
     def _announce(self, state: RetryCallState) -> None:
         failure = _failure_of(state)
@@ -263,12 +286,20 @@ class JobRun:
             self.attempt.publish(retry_event(failure.kind, str(failure), following, wait))
             self._begin(following)
 
-    def _given_up(self, failure: CallFailed) -> Failed:
+    def _given_up(self, failure: CallFailed) -> Failed | Delayed:
         match self._decision:
             case GiveUp(kind, message):
                 return Failed(kind, message, failure.http_status)
+            case Leave(delay):
+                return Delayed(failure.kind, str(failure), delay)
             case CallAgain() | NewAttempt():
                 return Failed(failure.kind, str(failure), failure.http_status)
+
+
+def max_calls_of(ticket: Ticket, limits: Limits) -> int:
+    """Say how many calls of a job may be begun; a job can only lower the worker's own limit."""
+    own = ticket.job.max_attempts
+    return limits.max_calls if own is None else min(own, limits.max_calls)
 
 
 def _failure_of(state: RetryCallState) -> CallFailed | None:
@@ -277,4 +308,4 @@ def _failure_of(state: RetryCallState) -> CallFailed | None:
 
 
 def _wait_of(decision: Decision) -> timedelta:
-    return timedelta() if isinstance(decision, GiveUp) else decision.after
+    return decision.after if isinstance(decision, CallAgain | NewAttempt) else timedelta()

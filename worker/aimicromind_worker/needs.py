@@ -34,6 +34,7 @@ def limits(settings: Settings) -> Limits:
     return Limits(
         max_calls=settings.max_attempts,
         attempt_timeout=timedelta(seconds=settings.attempt_timeout_seconds),
+        hold=settings.hold,
         max_frame_bytes=settings.max_frame_bytes,
         max_answer_bytes=settings.max_answer_bytes,
         shares_chat_id=settings.endpoint_chat_id == "conversation",

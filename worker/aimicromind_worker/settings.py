@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "AIMICROMIND_"
 _SECRETS_DIR = "AIMICROMIND_SECRETS_DIR"
+_HELD_PART = 0.8
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[ByteSize, Field(ge=1024, le=8 * 1024 * 1024)]
@@ -150,6 +151,10 @@ class Settings(BrokerSettings):
     idle_timeout_seconds: Seconds = 180
     """Longest silence within a stream; heartbeats count as silence."""
 
+    consumer_timeout_seconds: Seconds = Field(1800, validate_default=True)
+    """How long the broker lets a consumer keep a message: its `consumer_timeout`, which cannot be
+    read over AMQP. A job that would be kept longer waits on the broker between its attempts."""
+
     drain_seconds: Seconds = 25
     """Time from SIGTERM to the end of the process."""
 
@@ -177,6 +182,22 @@ class Settings(BrokerSettings):
 
     client_certificate: Path | None = None
     """PEM file with certificate and key that the server asks for."""
+
+    @property
+    def hold(self) -> timedelta:
+        """How long a worker keeps a job; the rest is for waits before it and confirms after it."""
+        return timedelta(seconds=self.consumer_timeout_seconds * _HELD_PART)
+
+    @field_validator("consumer_timeout_seconds")
+    @classmethod
+    def _has_room_for_an_attempt(cls, seconds: float, info: ValidationInfo) -> float:
+        attempt_s = info.data.get("attempt_timeout_seconds", 0.0)
+        if attempt_s > seconds * _HELD_PART:
+            raise ValueError(
+                f"must be at least {attempt_s / _HELD_PART:g}, to have room for one attempt: "
+                f"lower {ENV_PREFIX}ATTEMPT_TIMEOUT_SECONDS, or raise the broker's consumer_timeout"
+            )
+        return seconds
 
     @field_validator("base_url")
     @classmethod

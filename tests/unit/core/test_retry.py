@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core import errors
+from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.core.retry import (
     CallAgain,
     Decision,
     GiveUp,
+    Leave,
     NewAttempt,
     RetryPolicy,
     Situation,
@@ -19,7 +21,12 @@ from aimicromind_worker.core.retry import (
 from tests.support.builders import MODERATE
 
 SECOND = timedelta(seconds=1)
-POLICY = RetryPolicy(first_wait=SECOND, longest_wait=30 * SECOND, longest_retry_after=60 * SECOND)
+POLICY = RetryPolicy(
+    first_wait=SECOND,
+    longest_wait=30 * SECOND,
+    longest_retry_after=60 * SECOND,
+    longest_stay=5 * SECOND,
+)
 NOTHING_YET = Situation(
     calls=1,
     max_calls=3,
@@ -28,6 +35,8 @@ NOTHING_YET = Situation(
     side_effect=False,
     idempotent=None,
     left=timedelta(hours=1),
+    attempt_time=10 * SECOND,
+    hold_left=timedelta(hours=1),
 )
 CUT = errors.StreamCut("x")
 UNSENT = errors.EndpointUnavailable("x", request_sent=False)
@@ -67,6 +76,8 @@ situations = st.builds(
     side_effect=st.booleans(),
     idempotent=st.sampled_from([None, True, False]),
     left=st.timedeltas(timedelta(seconds=-10), timedelta(hours=1)),
+    attempt_time=st.timedeltas(timedelta(seconds=1), timedelta(minutes=10)),
+    hold_left=st.timedeltas(timedelta(seconds=-10), timedelta(hours=1)),
 )
 waits_asked = st.none() | st.timedeltas(timedelta(), timedelta(days=1))
 failures = st.sampled_from([*PASSING, DOUBTFUL, *LASTING]) | st.builds(
@@ -115,7 +126,7 @@ def test_unknown_error_is_tried_once_more_and_only_before_output() -> None:
 
 
 def test_unknown_error_between_others_counts_only_itself() -> None:
-    assert decide(CUT, doubtful=2, calls=2) == CallAgain(SECOND)
+    assert decide(CUT, doubtful=2, calls=2) == CallAgain(2 * SECOND)
 
 
 def test_calls_are_limited() -> None:
@@ -152,21 +163,49 @@ def test_wait_that_does_not_fit_in_the_jobs_time_ends_it() -> None:
     assert isinstance(decide(CUT, left=SECOND), CallAgain)
 
 
-def test_waits_double_up_to_the_longest() -> None:
+def test_waits_grow_up_to_the_longest_and_long_ones_leave_the_worker() -> None:
     waits = [
         POLICY.decide(CUT, replace(NOTHING_YET, calls=calls, max_calls=99), 1)
-        for calls in (1, 2, 3, 4, 5, 6, 7, 50)
+        for calls in (1, 2, 3, 4, 50)
     ]
 
-    assert waits == [CallAgain(seconds * SECOND) for seconds in (1, 2, 4, 8, 16, 30, 30, 30)]
+    assert waits == [
+        CallAgain(SECOND),
+        CallAgain(4 * SECOND),
+        Leave(30 * SECOND),
+        Leave(30 * SECOND),
+        Leave(30 * SECOND),
+    ]
 
 
-@pytest.mark.parametrize(("asked", "least"), [(0, 0), (7, 7), (60, 60), (61, 60), (86_400, 60)])
-def test_wait_that_the_endpoint_asks_for_is_the_least_and_is_capped(asked: int, least: int) -> None:
+@pytest.mark.parametrize(
+    ("asked", "following"),
+    [
+        (0, CallAgain(timedelta())),
+        (5, CallAgain(5 * SECOND)),
+        (6, Leave(10 * SECOND)),
+        (10, Leave(10 * SECOND)),
+        (11, Leave(30 * SECOND)),
+        (60, Leave(60 * SECOND)),
+        (61, Leave(60 * SECOND)),
+        (86_400, Leave(60 * SECOND)),
+    ],
+)
+def test_wait_that_the_endpoint_asks_for_picks_the_rung_and_is_capped(
+    asked: int, following: Decision
+) -> None:
     busy = errors.RateLimited("x", retry_after=asked * SECOND)
 
-    assert POLICY.decide(busy, NOTHING_YET, 0) == CallAgain(least * SECOND)
-    assert POLICY.decide(busy, NOTHING_YET, 1) == CallAgain((least + 1) * SECOND)
+    assert POLICY.decide(busy, NOTHING_YET, 0) == following
+
+
+def test_attempt_that_would_be_held_too_long_is_made_elsewhere() -> None:
+    assert decide(CUT, output=True, hold_left=11 * SECOND) == NewAttempt(SECOND / 2)
+    assert decide(CUT, output=True, hold_left=10 * SECOND) == Leave(2 * SECOND)
+
+
+def test_silent_call_of_the_same_attempt_needs_no_more_time_than_that_has() -> None:
+    assert decide(CUT, hold_left=SECOND) == CallAgain(SECOND / 2)
 
 
 @MODERATE
@@ -196,9 +235,13 @@ def test_waits_are_within_bounds(failure: errors.CallFailed, now: Situation, jit
 
     if isinstance(decision, GiveUp):
         return
+    assert decision.after < now.left
+    if isinstance(decision, Leave):
+        assert decision.after in RUNGS
+        return
+    assert decision.after <= POLICY.longest_stay
     asked = min(failure.retry_after or timedelta(), POLICY.longest_retry_after)
     assert asked <= decision.after <= asked + POLICY.longest_wait
-    assert decision.after < now.left
 
 
 @MODERATE

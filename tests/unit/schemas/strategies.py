@@ -6,7 +6,14 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from aimicromind_schemas import EVENT_NAMES, EndStatus, Event, FailureKind, event_from
+from aimicromind_schemas import (
+    EVENT_NAMES,
+    EndStatus,
+    Event,
+    FailureKind,
+    PredictionJob,
+    event_from,
+)
 
 Strategy = st.SearchStrategy[Any]
 
@@ -118,11 +125,14 @@ def events(name: str) -> st.SearchStrategy[Event]:
     return st.fixed_dictionaries(members).map(build)
 
 
+_FIELDS: Final = {field.alias for field in PredictionJob.model_fields.values()}
+
+
 def jobs() -> Strategy:
     """Bodies of valid jobs, as objects."""
     return st.builds(
         lambda unknown, known: unknown | known,
-        st.dictionaries(texts, json_values, max_size=2),
+        st.dictionaries(texts.filter(lambda name: name not in _FIELDS), json_values, max_size=2),
         st.fixed_dictionaries(
             {"chatflowId": st.text("aZ09_-", min_size=1, max_size=128), "question": st.just("?")},
             optional={

@@ -8,7 +8,7 @@ import asyncio
 import struct
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import aio_pika
@@ -51,6 +51,7 @@ class Delivery:
         self._names = names
         self.body = message.body
         self.facts = facts_of(message)
+        self._came_at = datetime.now(UTC)
 
     async def ack(self) -> None:
         """Tell the broker that the job is done with."""
@@ -60,19 +61,23 @@ class Delivery:
         """Put the job back where it was; the broker counts that as a delivery."""
         await _told(self._message.nack(requeue=True))
 
-    async def put_again(self, headers: Mapping[str, Header]) -> None:
+    async def put_again(
+        self, headers: Mapping[str, Header], delay: timedelta = timedelta()
+    ) -> None:
         """Publish the job once more, at the end of the queue, then acknowledge this copy.
 
-        A job without a message_id gets one.
+        A job without a message_id gets one, and one without a timestamp that of its coming.
 
         Where the queue is full, the job goes back as it is: better without what is known
         of it than not at all.
 
         Args:
             headers: What the next worker must know; added to the job's own.
+            delay: How long it waits before it comes again: none, or a rung of the ladder.
         """
+        queue = self._names.jobs_delay(delay) if delay else self._names.jobs
         try:
-            await self._publish("", self._names.jobs, headers)
+            await self._publish("", queue, headers)
         except _Refused:
             await self.give_back()
         else:
@@ -118,7 +123,7 @@ class Delivery:
             correlation_id=source.correlation_id,
             reply_to=source.reply_to,
             message_id=source.message_id or str(uuid4()),
-            timestamp=source.timestamp,
+            timestamp=source.timestamp or self._came_at,
             type=source.type,
             app_id=source.app_id,
         )

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Literal
 
@@ -11,6 +12,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, 
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from aimicromind_schemas import JOURNAL_BINDINGS, Names
+from aimicromind_worker.core.ladder import RUNGS
 
 Argument = str | int
 State = Literal["as expected", "missing", "different"]
@@ -100,6 +102,7 @@ def topology(names: Names, event_log: EventLog | None) -> Topology:
         ),
         Queue(names.jobs_reaped, _quorum(_LOOKS, names.jobs_dead), ((names.jobs_reaped, "#"),)),
         Queue(names.jobs, _quorum(_DELIVERIES, names.jobs_reaped), ((names.jobs, "#"),)),
+        *(_rung(names, delay) for delay in RUNGS),
         Queue(
             names.journal,
             _stream(_JOURNAL_MAX_AGE, _JOURNAL_MAX_BYTES),
@@ -121,6 +124,13 @@ def _quorum(deliveries: int, dead_letters_to: str) -> Mapping[str, Argument]:
         "x-dead-letter-exchange": dead_letters_to,
         "x-dead-letter-strategy": "at-least-once",
     }
+
+
+def _rung(names: Names, delay: timedelta) -> Queue:
+    # Nothing is consumed from a rung, so that its delivery limit is never counted towards.
+    arguments = _quorum(_DELIVERIES, names.jobs)
+    ttl_ms = delay // timedelta(milliseconds=1)
+    return Queue(names.jobs_delay(delay), {**arguments, "x-message-ttl": ttl_ms})
 
 
 def _stream(max_age: str, max_bytes: int) -> Mapping[str, Argument]:

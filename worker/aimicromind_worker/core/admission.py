@@ -30,6 +30,8 @@ ATTEMPT_HEADER = "x-aimicromind-attempt"
 CALLS_HEADER = "x-aimicromind-calls"
 GIVEN_UP_HEADER = "x-aimicromind-given-up"
 SIDE_EFFECT_HEADER = "x-aimicromind-side-effect"
+SENT_HEADER = "x-aimicromind-sent"
+CRASHES_HEADER = "x-aimicromind-crashes"
 DEADLINE_HEADER = "x-aimicromind-deadline"
 
 
@@ -43,12 +45,15 @@ class MessageFacts:
         reply_to: AMQP property.
         redelivered: Whether the broker delivered this message before.
         deliveries_before: How often, as far as the broker counts.
+        failures_before: How many of these ended with the loss of the worker, or were given back.
         submitted_at: When the producer sent it, by its own clock.
         expires_at: End of the message's own expiration.
         carried_attempt: Highest attempt of workers that put the job on the queue again.
         carried_calls: Calls that those workers began.
         carried_given_up: How many of them a leaving worker broke off.
         carried_side_effect: Whether a tool or action ran at one of them.
+        carried_sent: Whether one of them reached the endpoint.
+        carried_crashes: How many workers were lost that had the job.
         carried_deadline: The deadline that the first of them set.
         trace: W3C trace context, see `trace_context`.
         given_up_for: Why the broker gave the job up last, in its words.
@@ -59,12 +64,15 @@ class MessageFacts:
     reply_to: str | None = None
     redelivered: bool = False
     deliveries_before: int = 0
+    failures_before: int = 0
     submitted_at: datetime | None = None
     expires_at: datetime | None = None
     carried_attempt: int = 0
     carried_calls: int = 0
     carried_given_up: int = 0
     carried_side_effect: bool = False
+    carried_sent: bool = False
+    carried_crashes: int = 0
     carried_deadline: datetime | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
     given_up_for: str | None = None
@@ -84,6 +92,7 @@ class Ticket:
         calls_before: Calls that earlier workers began, as far as is known.
         given_up_before: How many of them a leaving worker broke off.
         side_effect_before: Whether a tool or action ran at one of them.
+        sent_before: Whether the endpoint may have had a request for this job.
     """
 
     job: PredictionJob
@@ -95,18 +104,17 @@ class Ticket:
     calls_before: int
     given_up_before: int
     side_effect_before: bool
+    sent_before: bool
 
     @property
     def came_before(self) -> bool:
         """Whether a worker may have had this job before, so that it must be looked up."""
-        return self.attempts_before > 0
+        return self.attempts_before > 0 or self.facts.carried_deadline is not None
 
     @property
-    def was_called(self) -> bool:
-        """Whether the endpoint may already have had a request for this job."""
-        # A worker that handed the job on has told what it did; one that died has not.
-        died = self.facts.deliveries_before > 0 or self.facts.redelivered
-        return died or self.calls_before > 0 or self.side_effect_before
+    def crashes(self) -> int:
+        """How often a worker was lost that had this job, whatever brought it down."""
+        return self.facts.carried_crashes + self.facts.failures_before
 
     def knowing(self, history: History) -> "Ticket":
         """Add what the pool remembers of the job."""
@@ -115,6 +123,7 @@ class Ticket:
             attempts_before=max(self.attempts_before, history.last_attempt),
             calls_before=max(self.calls_before, history.calls),
             side_effect_before=self.side_effect_before or history.side_effect,
+            sent_before=self.sent_before or history.calls > 0,
         )
 
 
@@ -197,6 +206,8 @@ def admit(
         calls_before=facts.carried_calls,
         given_up_before=facts.carried_given_up,
         side_effect_before=facts.carried_side_effect,
+        # A worker that handed the job on has told what it did; one that died has not.
+        sent_before=facts.carried_sent or facts.deliveries_before > 0 or facts.redelivered,
     )
 
 

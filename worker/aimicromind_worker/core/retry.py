@@ -1,10 +1,11 @@
-"""Decide what follows a failed call: another one, silently or as a new attempt, or the end."""
+"""Decide what follows a failed call: another one, here or later elsewhere, or the end."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.errors import AttemptOverdue, CallFailed, Doubtful, Lasting
+from aimicromind_worker.core.ladder import rung_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class Situation:
         side_effect: Whether a tool or action event was published, in any attempt.
         idempotent: What the job says about being called twice, None if nothing.
         left: Time until the job's deadline.
+        attempt_time: Longest time of another attempt.
+        hold_left: Time until this worker must have let go of the job.
     """
 
     calls: int
@@ -28,6 +31,8 @@ class Situation:
     side_effect: bool
     idempotent: bool | None
     left: timedelta
+    attempt_time: timedelta
+    hold_left: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,13 @@ class NewAttempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """Let the job wait on that rung of the ladder; whoever gets it next makes a new attempt."""
+
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class GiveUp:
     """Fail the job."""
 
@@ -52,7 +64,7 @@ class GiveUp:
     message: str
 
 
-Decision = CallAgain | NewAttempt | GiveUp
+Decision = CallAgain | NewAttempt | Leave | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +72,17 @@ class RetryPolicy:
     """How long to wait between calls.
 
     Attributes:
-        first_wait: Upper end of the wait after the first failure; doubles with each further one.
+        first_wait: Upper end of the wait after the first failure; each further one has four times
+            as much.
         longest_wait: Upper end of any wait that we choose.
         longest_retry_after: Upper end of a wait that the endpoint asks for.
+        longest_stay: Longest wait for which the job keeps its slot.
     """
 
     first_wait: timedelta = timedelta(seconds=1)
-    longest_wait: timedelta = timedelta(seconds=30)
-    longest_retry_after: timedelta = timedelta(seconds=60)
+    longest_wait: timedelta = timedelta(seconds=60)
+    longest_retry_after: timedelta = timedelta(seconds=600)
+    longest_stay: timedelta = timedelta(seconds=5)
 
     def decide(self, failure: CallFailed, now: Situation, jitter: float) -> Decision:
         """Say what follows a failed call.
@@ -83,9 +98,14 @@ class RetryPolicy:
             message = f"not called again, it could repeat an action: {failure}"
             return GiveUp(FailureKind.REPEAT_UNSAFE, message)
         wait = self._wait(failure, now.calls, jitter)
+        over = now.output or isinstance(failure, AttemptOverdue)
+        leaves = wait > self.longest_stay or (over and wait + now.attempt_time > now.hold_left)
+        if leaves:
+            wait = rung_for(wait)
         if wait >= now.left:
             return GiveUp(failure.kind, str(failure))
-        over = now.output or isinstance(failure, AttemptOverdue)
+        if leaves:
+            return Leave(wait)
         return NewAttempt(wait) if over else CallAgain(wait)
 
     def _worth_it(self, failure: CallFailed, now: Situation) -> bool:
@@ -100,7 +120,7 @@ class RetryPolicy:
 
     def _wait(self, failure: CallFailed, calls: int, jitter: float) -> timedelta:
         """Back off exponentially with full jitter; what the endpoint asks for is the least."""
-        doubled: int = 2 ** min(calls, 16) // 2
-        widest = min(self.first_wait * doubled, self.longest_wait)
+        times: int = 4 ** max(0, min(calls, 8) - 1)
+        widest = min(self.first_wait * times, self.longest_wait)
         asked = min(failure.retry_after or timedelta(), self.longest_retry_after)
         return asked + widest * jitter

@@ -1,0 +1,12 @@
+"""The rungs of the delay ladder: how long a job can wait on the broker, holding no slot."""
+
+from datetime import timedelta
+from typing import Final
+
+RUNGS: Final = tuple(timedelta(seconds=each) for each in (2, 10, 30, 60, 120, 300, 600))
+"""Each is a queue of its own; 3.10 takes the delay from the queue, in order, not the message."""
+
+
+def rung_for(wait: timedelta) -> timedelta:
+    """Give the shortest delay that is no shorter than the wait, else the longest there is."""
+    return next((rung for rung in RUNGS if rung >= wait), RUNGS[-1])

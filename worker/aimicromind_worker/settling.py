@@ -1,0 +1,172 @@
+"""Settle a job once its outcome is known: publish what its chat must know, then tell the queue.
+
+A job is acknowledged only after its `end` is confirmed by the broker.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from aimicromind_schemas import EndStatus, FailureKind
+from aimicromind_worker.attempt import EventSink
+from aimicromind_worker.core.admission import (
+    ATTEMPT_HEADER,
+    CALLS_HEADER,
+    CRASHES_HEADER,
+    DEADLINE_HEADER,
+    GIVEN_UP_HEADER,
+    SENT_HEADER,
+    SIDE_EFFECT_HEADER,
+    MessageFacts,
+    Rejected,
+    Ticket,
+)
+from aimicromind_worker.core.exchange import Address
+from aimicromind_worker.core.history import History
+from aimicromind_worker.core.numbering import Numbering
+from aimicromind_worker.core.worker_events import Tally, end_event, error_event, retry_event
+from aimicromind_worker.job_run import Completed, Delayed, Failed, JobRun, Outcome, Unfinished
+
+log = structlog.get_logger()
+
+State = Mapping[str, str | int | bool]
+
+
+class Delivery(Protocol):
+    """One message of the jobs queue. It is settled once, by one of the coroutines."""
+
+    @property
+    def body(self) -> bytes:
+        """The message body."""
+
+    @property
+    def facts(self) -> MessageFacts:
+        """What the message says beside its body."""
+
+    async def ack(self) -> None:
+        """Tell the broker that the job is done with."""
+
+    async def put_again(self, headers: State, delay: timedelta = timedelta()) -> None:
+        """Put the job on the queue again, with these headers, at once or on a rung."""
+
+    async def park(self, kind: FailureKind, message: str, attempts: int) -> None:
+        """Put the job among the dead ones."""
+
+    async def refuse(self) -> None:
+        """Have the broker give the job up."""
+
+
+async def settle(run: JobRun, outcome: Outcome, delivery: Delivery) -> None:
+    """Settle a delivery by what came of running its job."""
+    match outcome:
+        case Completed():
+            _end(run, EndStatus.COMPLETED)
+            await run.confirmed()
+            await delivery.ack()
+        case Failed(kind, message, http_status):
+            run.attempt.publish(error_event(kind, message, http_status))
+            expired = kind == FailureKind.EXPIRED
+            _end(run, EndStatus.EXPIRED if expired else EndStatus.FAILED)
+            await run.confirmed()
+            await delivery.park(kind, message, run.attempt.number)
+            log.warning("job.parked", kind=kind, attempt=run.attempt.number)
+        case Delayed(kind, message, delay):
+            await _pass_on(run, kind, message, delay, delivery)
+            log.info(
+                "job.delayed", kind=kind, attempt=run.attempt.number, delay_s=delay.total_seconds()
+            )
+        case Unfinished():
+            leaving = "the worker is leaving; another one goes on"
+            await _pass_on(run, FailureKind.SHUTDOWN, leaving, timedelta(), delivery)
+            log.info("job.handed_back", attempt=run.attempt.number, calls=run.calls)
+
+
+async def settle_again(known: History, delivery: Delivery) -> None:
+    """Settle a delivery whose job has ended already; nothing is published."""
+    log.info("job.ended_before", status=known.status)
+    if known.kind is None:
+        await delivery.ack()
+    else:
+        await delivery.park(known.kind, known.message, known.last_attempt)
+
+
+async def reject(rejected: Rejected, delivery: Delivery, sink: EventSink) -> None:
+    """Tell the chat, where it could be read, that its job cannot be run; then park the job."""
+    if rejected.chat_id is not None:
+        facts = delivery.facts
+        lane = sink.lane(
+            Address(
+                chat_id=rejected.chat_id,
+                chatflow_id="",
+                attempt=0,
+                correlation_id=facts.correlation_id or rejected.job_id,
+                reply_to=rejected.reply_to,
+                traceparent=facts.trace.get("traceparent"),
+            )
+        )
+        numbering = Numbering(rejected.job_id, rejected.chat_id, "", attempt=0)
+        tally = Tally(attempts=0, calls=0, events=2, duration=timedelta())
+        now = datetime.now(UTC).timestamp()
+        for event in (
+            error_event(rejected.kind, rejected.message),
+            end_event(EndStatus.REJECTED, tally, b'""', {}),
+        ):
+            lane.publish(numbering.stamp(event, now))
+        await lane.confirmed()
+    await delivery.park(rejected.kind, rejected.message, attempts=0)
+    log.warning("job.rejected", kind=rejected.kind)
+
+
+def state_unnamed(facts: MessageFacts) -> State:
+    """Say when a job expires that goes back to the queue before it was admitted."""
+    return {DEADLINE_HEADER: facts.expires_at.isoformat()} if facts.expires_at else {}
+
+
+def state_unrun(ticket: Ticket) -> State:
+    """Say what the next worker must know of a job that this one has not run."""
+    return {
+        ATTEMPT_HEADER: ticket.attempts_before,
+        CALLS_HEADER: ticket.calls_before,
+        GIVEN_UP_HEADER: ticket.given_up_before,
+        SIDE_EFFECT_HEADER: ticket.side_effect_before,
+        SENT_HEADER: ticket.sent_before,
+        CRASHES_HEADER: ticket.crashes,
+        DEADLINE_HEADER: ticket.deadline.isoformat(),
+    }
+
+
+def _state_of(run: JobRun) -> State:
+    return {
+        **state_unrun(run.ticket),
+        ATTEMPT_HEADER: run.attempt.number,
+        CALLS_HEADER: run.calls,
+        GIVEN_UP_HEADER: run.given_up,
+        SIDE_EFFECT_HEADER: run.side_effect,
+        SENT_HEADER: run.sent,
+    }
+
+
+async def _pass_on(
+    run: JobRun, kind: FailureKind, message: str, delay: timedelta, delivery: Delivery
+) -> None:
+    """Close the attempt, and let the job come again with all that is known of it."""
+    run.attempt.publish(retry_event(kind, message, run.attempt.number + 1, delay))
+    await run.confirmed()
+    await delivery.put_again(_state_of(run), delay)
+
+
+def _end(run: JobRun, status: EndStatus) -> None:
+    tally = run.tally()
+    run.attempt.publish(
+        end_event(status, tally, run.attempt.answer.text, run.ticket.job.tags or {})
+    )
+    log.info(
+        "job.ended",
+        status=status,
+        attempt=run.attempt.number,
+        calls=tally.calls,
+        events=tally.events,
+        duration_s=round(tally.duration.total_seconds(), 3),
+    )
