@@ -30,8 +30,8 @@ NAMES: Final = Names("aimicromind")
 LIFETIME: Final = timedelta(hours=1)
 MAX_JOB_BYTES: Final = 64 * 1024
 
-IMPATIENT: Final = RetryPolicy(timedelta(), timedelta(), timedelta())
-"""Retries at once."""
+IMPATIENT: Final = RetryPolicy(timedelta(), timedelta())
+"""Retries at once, unless the endpoint asks for a wait."""
 
 END: Final = frame("end", "[DONE]")
 METADATA: Final = frame("metadata", {"chatId": "c", "question": QUESTION})

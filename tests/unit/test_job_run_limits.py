@@ -82,7 +82,7 @@ async def test_run_can_be_handed_back_while_it_waits_for_the_endpoint() -> None:
 async def test_run_can_be_handed_back_while_it_waits_to_call_again() -> None:
     hour = timedelta(hours=1)
     policy = RetryPolicy(hour, hour, longest_stay=hour)
-    run = Run(CUT_AFTER, policy=policy, limits={"attempt_timeout": timedelta(hours=9)})
+    run = Run(CUT_AFTER, policy=policy, limits={"attempt_timeout": 9 * hour, "hold": 99 * hour})
     running = asyncio.create_task(run.outcome())
     await run.predictions.began.wait()
     await asyncio.sleep(0.01)
