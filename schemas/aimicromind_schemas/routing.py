@@ -6,6 +6,7 @@ Worker and consumers take their names from here, so that they cannot disagree.
 import re
 from dataclasses import dataclass
 from datetime import timedelta
+from hashlib import sha256
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -80,6 +81,10 @@ class Names:
     def jobs_dead(self) -> str:
         """Exchange and queue of the jobs that failed for good."""
         return f"{self.prefix}.jobs.dead"
+
+    def chat_lease(self, chat_id: str) -> str:
+        """Exclusive queue of the worker that runs a job of this chat."""
+        return f"{self.prefix}.chat.{sha256(chat_id.encode()).hexdigest()[:32]}"
 
     @property
     def events(self) -> str:

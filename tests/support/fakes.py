@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -190,6 +190,33 @@ class FakeJournal:
     async def look_up(self, job_id: str, since: datetime | None) -> History:
         self.asked.append(job_id)
         return self.remembers.get(job_id, History())
+
+
+class FakeLease:
+    """A lease that can be taken away."""
+
+    def __init__(self) -> None:
+        self.on_loss: Callable[[], None] = lambda: None
+
+
+@dataclass
+class FakeLeases:
+    """Leases of a pool in which other workers hold some chats."""
+
+    held_elsewhere: set[str] = field(default_factory=set)
+    held: dict[str, FakeLease] = field(default_factory=dict)
+
+    @asynccontextmanager
+    async def hold(self, chat_id: str, patience: timedelta) -> AsyncIterator[FakeLease | None]:
+        if chat_id in self.held_elsewhere:
+            yield None
+            return
+        assert chat_id not in self.held
+        self.held[chat_id] = FakeLease()
+        try:
+            yield self.held[chat_id]
+        finally:
+            del self.held[chat_id]
 
 
 @dataclass

@@ -33,6 +33,7 @@ from tests.support.fakes import (
     WELL,
     FakeDelivery,
     FakeJournal,
+    FakeLeases,
     Parked,
     RecordingSink,
     Script,
@@ -47,8 +48,9 @@ class Stage:
         self.predictions = ScriptedPredictions(*scripts)
         self.sink = RecordingSink()
         self.journal = FakeJournal()
+        self.leases = FakeLeases()
         run_means = means(self.predictions, self.sink)
-        self.relay = Relay(run_means, self.journal, NAMES, LIFETIME, MAX_JOB_BYTES)
+        self.relay = Relay(run_means, self.journal, self.leases, NAMES, LIFETIME, MAX_JOB_BYTES)
 
     def delivery(
         self,

@@ -31,6 +31,7 @@ from tests.support.fakes import (
     UNSENT,
     FakeDelivery,
     FakeJournal,
+    FakeLeases,
     RecordingSink,
     ScriptedPredictions,
 )
@@ -73,6 +74,7 @@ class Carried:
         relay = Relay(
             means(self.predictions, self.sink, max_calls=MOST_CALLS),
             FakeJournal(),
+            FakeLeases(),
             NAMES,
             LIFETIME,
             MAX_JOB_BYTES,

@@ -15,6 +15,7 @@ import structlog
 from aiormq.exceptions import AMQPError
 
 from aimicromind_schemas import Names
+from aimicromind_worker.adapters.chat_lease import ChatLeases
 from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.event_sink import EventSink, Window
 from aimicromind_worker.adapters.job_source import JobSource
@@ -132,7 +133,8 @@ class Worker:
                 means = Means(predictions, sink, watch, limits(settings), self._policy)
                 lifetime = timedelta(seconds=settings.job_lifetime_seconds)
                 journal = Journal(consuming, names.journal)
-                relay = Relay(means, journal, names, lifetime, settings.max_job_bytes)
+                leases = await ChatLeases.open(consuming, names)
+                relay = Relay(means, journal, leases, names, lifetime, settings.max_job_bytes)
                 log.info("worker.ready", concurrency=settings.concurrency)
                 self._on_ready()
                 await self._serve(source, reaped, sink, relay)

@@ -1,6 +1,8 @@
 """Carry one job from the queue to its chat: admit it, look it up, run it, have it settled."""
 
-from collections.abc import Coroutine
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from traceback import extract_tb
 from typing import Protocol
@@ -11,11 +13,26 @@ from structlog.contextvars import bound_contextvars
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_worker.core.admission import Admission, Rejected, Ticket, Unnamed, admit
 from aimicromind_worker.core.history import History
+from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.job_run import Failed, JobRun, Means, Outcome
-from aimicromind_worker.settling import Delivery, reject, settle, settle_again, state_unnamed
+from aimicromind_worker.settling import (
+    Delivery,
+    reject,
+    settle,
+    settle_again,
+    state_unnamed,
+    state_unrun,
+)
+from aimicromind_worker.suspects import Suspects
+from aimicromind_worker.turns import Turns
 
 log = structlog.get_logger()
 
+# How long a job waits for its chat where it is; then it waits on the broker.
+_PATIENCE = timedelta(seconds=5)
+# A lost worker's lease ends a little after its jobs have gone to others.
+_PATIENCE_FOR_THE_DEAD = timedelta(seconds=1)
+_ENDS_REMEMBERED = 10_000
 _GIVEN_UP_OFTEN = (
     FailureKind.DELIVERY_LIMIT,
     "the job was delivered as often as the queue allows, and no worker finished it",
@@ -30,6 +47,19 @@ class Journal(Protocol):
         """Say what is known of a job that was put on the queue at that time."""
 
 
+class Lease(Protocol):
+    """A lease while it is held."""
+
+    on_loss: Callable[[], None]
+
+
+class Leases(Protocol):
+    """The pool's rule of one job per chat at a time."""
+
+    def hold(self, chat_id: str, patience: timedelta) -> AbstractAsyncContextManager[Lease | None]:
+        """Hold a chat's lease for the body; None where another worker has it."""
+
+
 class Relay:
     """Carries jobs, any number at a time."""
 
@@ -37,6 +67,7 @@ class Relay:
         self,
         means: Means,
         journal: Journal,
+        leases: Leases,
         names: Names,
         lifetime: timedelta,
         max_job_bytes: int,
@@ -46,12 +77,17 @@ class Relay:
         Args:
             means: What every run needs.
             journal: The pool's memory.
+            leases: What makes sure that no other worker runs a job of the same chat.
             names: The topology's names.
             lifetime: Longest life of a job, from when a worker first has it.
             max_job_bytes: Largest job.
         """
         self._means = means
         self._journal = journal
+        self._leases = leases
+        self._turns = Turns()
+        self._suspects = Suspects(means.limits)
+        self._ended: OrderedDict[str, None] = OrderedDict()
         self._names = names
         self._lifetime = lifetime
         self._max_job_bytes = max_job_bytes
@@ -61,6 +97,7 @@ class Relay:
     def hand_back_all(self) -> None:
         """Interrupt the running jobs, so that other workers go on with them."""
         self._handing_back = True
+        self._turns.send_away()
         for run in self._runs:
             run.hand_back()
 
@@ -82,11 +119,44 @@ class Relay:
                     await reject(rejected, delivery, self._means.sink)
             case Ticket() as ticket:
                 with bound_contextvars(job_id=ticket.job_id, chat_id=ticket.chat_id):
-                    known = await self._known(ticket) if ticket.came_before else History()
-                    if known.status is None:
-                        await self._run(ticket.knowing(known), delivery)
-                    else:
-                        await settle_again(known, delivery)
+                    await self._carry_in_turn(ticket, delivery)
+
+    async def _carry_in_turn(self, ticket: Ticket, delivery: Delivery) -> None:
+        """Run a job once no other of its chat runs, here or elsewhere."""
+        patience = _PATIENCE_FOR_THE_DEAD if ticket.came_before else timedelta()
+        async with self._turns.turn(ticket.chat_id, _PATIENCE) as came:
+            if not came:
+                await self._wait_outside(ticket, delivery)
+                return
+            async with self._leases.hold(ticket.chat_id, patience) as lease:
+                if lease is None:
+                    await self._wait_outside(ticket, delivery)
+                else:
+                    await self._carry_on(ticket, delivery, lease)
+
+    async def _carry_on(self, ticket: Ticket, delivery: Delivery, lease: Lease) -> None:
+        """Run a job unless it has ended before."""
+        if ticket.job_id in self._ended:
+            log.info("job.ended_before")
+            await delivery.ack()
+            return
+        if ticket.came_before:
+            known = await self._known(ticket)
+            if known.status is not None:
+                await settle_again(known, delivery)
+                return
+            ticket = ticket.knowing(known)
+        with self._suspects.admitted(ticket) as admitted:
+            if admitted and not self._handing_back:
+                await self._run(ticket, delivery, lease)
+            else:
+                await self._wait_outside(ticket, delivery)
+
+    async def _wait_outside(self, ticket: Ticket, delivery: Delivery) -> None:
+        """Let a job wait where it holds no slot; it has not been run, and that costs nothing."""
+        log.debug("job.waits")
+        delay = timedelta() if self._handing_back else RUNGS[0]
+        await delivery.put_again(state_unrun(ticket), delay)
 
     async def bury(self, delivery: Delivery) -> None:
         """End a job that the broker gave up, if nobody has, and park it.
@@ -136,15 +206,15 @@ class Relay:
     async def _known(self, ticket: Ticket) -> History:
         return await self._journal.look_up(ticket.job_id, ticket.facts.submitted_at)
 
-    async def _run(self, ticket: Ticket, delivery: Delivery) -> None:
+    async def _run(self, ticket: Ticket, delivery: Delivery, lease: Lease) -> None:
         run = JobRun(ticket, self._means)
         self._runs.add(run)
-        if self._handing_back:
-            run.hand_back()
+        lease.on_loss = run.hand_back
         log.info("job.started", attempts_before=ticket.attempts_before)
         try:
             outcome = await self._outcome(run)
-            await settle(run, outcome, delivery)
+            if await settle(run, outcome, delivery):
+                self._remember(ticket.job_id)
         finally:
             self._runs.discard(run)
 
@@ -157,6 +227,11 @@ class Relay:
         except Exception as error:  # noqa: BLE001 - one job's fault must not reach its neighbours
             _note(error)
             return Failed(FailureKind.INTERNAL, "a fault in the worker; its log says where")
+
+    def _remember(self, job_id: str) -> None:
+        self._ended[job_id] = None
+        if len(self._ended) > _ENDS_REMEMBERED:
+            self._ended.popitem(last=False)
 
 
 def _note(error: Exception) -> None:

@@ -58,8 +58,12 @@ class Delivery(Protocol):
         """Have the broker give the job up."""
 
 
-async def settle(run: JobRun, outcome: Outcome, delivery: Delivery) -> None:
-    """Settle a delivery by what came of running its job."""
+async def settle(run: JobRun, outcome: Outcome, delivery: Delivery) -> bool:
+    """Settle a delivery by what came of running its job.
+
+    Returns:
+        Whether the job has ended; else it comes again.
+    """
     match outcome:
         case Completed():
             _end(run, EndStatus.COMPLETED)
@@ -81,6 +85,7 @@ async def settle(run: JobRun, outcome: Outcome, delivery: Delivery) -> None:
             leaving = "the worker is leaving; another one goes on"
             await _pass_on(run, FailureKind.SHUTDOWN, leaving, timedelta(), delivery)
             log.info("job.handed_back", attempt=run.attempt.number, calls=run.calls)
+    return isinstance(outcome, Completed | Failed)
 
 
 async def settle_again(known: History, delivery: Delivery) -> None:

@@ -160,11 +160,13 @@ def test_whatever_is_not_unnamed_can_be_told_of(body: bytes, message_id: str | N
         ({"redelivered": True}, 1),
         ({"redelivered": True, "deliveries_before": 3}, 3),
         ({"carried_attempt": 2}, 2),
-        ({"carried_attempt": 2, "deliveries_before": 1}, 2),
-        ({"carried_attempt": 2, "deliveries_before": 5}, 5),
+        ({"carried_attempt": 2, "deliveries_before": 1}, 3),
+        ({"carried_attempt": 2, "redelivered": True}, 3),
     ],
 )
-def test_attempts_before_are_the_most_that_anyone_knows(facts: dict[str, int], before: int) -> None:
+def test_attempts_before_are_those_carried_and_the_deliveries_since(
+    facts: dict[str, int], before: int
+) -> None:
     assert ticket(a_job(), **facts).attempts_before == before
 
 

@@ -202,7 +202,9 @@ def admit(
         chat_id=chat_id,
         deadline=_deadline(job, facts, now + lifetime),
         facts=facts,
-        attempts_before=max(facts.carried_attempt, facts.deliveries_before, int(facts.redelivered)),
+        # Each copy of the message is counted from its own beginning.
+        attempts_before=facts.carried_attempt
+        + max(facts.deliveries_before, int(facts.redelivered)),
         calls_before=facts.carried_calls,
         given_up_before=facts.carried_given_up,
         side_effect_before=facts.carried_side_effect,

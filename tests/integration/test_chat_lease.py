@@ -1,0 +1,102 @@
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import pytest
+from aio_pika.abc import AbstractConnection
+
+from aimicromind_schemas import Names
+from aimicromind_worker.adapters.chat_lease import ChatLeases, LeasesLost
+from aimicromind_worker.adapters.connection import connect
+from aimicromind_worker.testing import PrivateBroker
+from tests.support.amqp import BEAT, delete_queue, exists
+
+AT_ONCE = timedelta()
+PATIENT = timedelta(seconds=10)
+
+
+async def test_one_worker_at_a_time_holds_a_chat(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    async with connect([broker.url], "other", BEAT) as other:
+        mine = await ChatLeases.open(connection, declared)
+        theirs = await ChatLeases.open(other, declared)
+
+        async with mine.hold("chat", AT_ONCE) as held:
+            assert held is not None
+            for _ in range(3):
+                async with theirs.hold("chat", AT_ONCE) as refused:
+                    assert refused is None
+            async with theirs.hold("another chat", AT_ONCE) as another:
+                assert another is not None
+        async with theirs.hold("chat", AT_ONCE) as free_again:
+            assert free_again is not None
+
+
+async def test_lease_ends_with_its_connection(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    mine = await ChatLeases.open(connection, declared)
+    async with connect([broker.url], "other", BEAT) as other:
+        theirs = await ChatLeases.open(other, declared)
+        holding = AsyncExitStack()
+        await holding.enter_async_context(theirs.hold("chat", AT_ONCE))
+        asking = asyncio.create_task(_held(mine))
+
+        await other.close()
+
+        assert await asking
+        with pytest.raises(LeasesLost):
+            await holding.aclose()
+
+
+async def test_holder_is_told_when_its_lease_is_taken_away(
+    broker: PrivateBroker, declared: Names
+) -> None:
+    async with connect([broker.url], "holder", BEAT) as holder:
+        leases = await ChatLeases.open(holder, declared)
+        async with leases.hold("chat", AT_ONCE) as lease:
+            assert lease is not None
+            told = asyncio.Event()
+            lease.on_loss = told.set
+
+            await delete_queue(holder, declared.chat_lease("chat"))
+
+            async with asyncio.timeout(10):
+                await told.wait()
+        async with leases.hold("chat", AT_ONCE) as again:
+            assert again is not None
+
+
+async def test_lease_leaves_nothing_and_its_end_is_no_loss(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    leases = await ChatLeases.open(connection, declared)
+    lost: list[str] = []
+    for number in range(50):
+        chat = f"chat {number}"
+        async with leases.hold(chat, AT_ONCE) as lease:
+            assert lease is not None
+            lease.on_loss = lambda: lost.append("lost")
+        assert not await exists(connection, declared.chat_lease(chat))
+
+    assert not lost
+
+
+async def test_fault_of_the_holder_gives_the_lease_back(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    leases = await ChatLeases.open(connection, declared)
+    with pytest.raises(ZeroDivisionError):
+        async with leases.hold("chat", AT_ONCE):
+            raise ZeroDivisionError
+
+    async with connect([broker.url], "other", BEAT) as other:
+        theirs = await ChatLeases.open(other, declared)
+        async with theirs.hold("chat", AT_ONCE) as lease:
+            assert lease is not None
+
+
+async def _held(leases: ChatLeases) -> bool:
+    async with leases.hold("chat", PATIENT) as lease:
+        return lease is not None

@@ -1,0 +1,91 @@
+"""Jobs of which more than one copy comes: each runs once, and no copy is left."""
+
+import asyncio
+import signal
+
+from aimicromind_worker.testing import Head, Script, Stall, answer, send
+from tests.process.jobs import Job, a_job
+from tests.process.stage import Stage
+
+_ENDLESS = Script.of(Head(), *(send("token", "half ") for _ in range(3)), Stall())
+
+
+def _copy_with_state(job: Job, attempt: int) -> Job:
+    """Write a job as a worker puts it on the queue again, with what the next one must know."""
+    headers = {
+        "x-aimicromind-attempt": attempt,
+        "x-aimicromind-calls": attempt,
+        "x-aimicromind-deadline": "2099-01-01T00:00:00+00:00",
+    }
+    return Job(job.fields, {**job.properties, "headers": headers})
+
+
+async def _copy_was_seen(stage: Stage) -> None:
+    """Wait until one of the workers has found that a job has ended before."""
+    seen = [
+        asyncio.ensure_future(worker.logged("job.ended_before")) for worker in stage.workers.running
+    ]
+    _, waiting = await asyncio.wait(seen, timeout=15, return_when=asyncio.FIRST_COMPLETED)
+    assert len(waiting) < len(seen), "no worker has seen the copy"
+    for each in waiting:
+        each.cancel()
+
+
+async def test_job_that_comes_twice_at_once_runs_once(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answer(30, rate=60), answer(30, rate=60))
+    worker = await stage.ready_worker()
+    job = a_job()
+    with stage.listen() as consumer:
+        stage.submit(job, job)
+        (seen,) = await stage.ended(consumer, job)
+        await worker.logged("job.ended_before")
+        stage.submit(job)
+        await worker.logged("job.ended_before", count=2)
+        await stage.stop_workers()
+        (seen,) = await stage.ended(consumer, job)
+
+    assert (seen.end["status"], seen.end["calls"]) == ("completed", 1)
+    assert len(stage.endpoint.calls) == 1
+    assert stage.jobs_left() == stage.dead_jobs() == 0
+
+
+async def test_two_copies_on_two_workers_resolve_to_one_run(stage: Stage) -> None:
+    """As after a crash between the publishing of a delayed job and its acknowledgement."""
+    stage.endpoint.flow("flow", answer(30, rate=60), answer(30, rate=60))
+    await stage.ready_workers(2, CONCURRENCY=1)
+    job = a_job()
+    copy = _copy_with_state(job, attempt=1)
+    with stage.listen() as consumer:
+        stage.submit(copy, copy)
+        (seen,) = await stage.ended(consumer, job)
+        await _copy_was_seen(stage)
+        await stage.stop_workers()
+        (seen,) = await stage.ended(consumer, job)
+
+    assert list(seen.attempts) == [2]
+    assert (seen.end["status"], seen.end["calls"]) == ("completed", 2)
+    assert len(stage.endpoint.calls) == 1
+    assert stage.jobs_left() == stage.dead_jobs() == 0
+
+
+async def test_job_of_a_killed_worker_and_its_copy_resolve_to_one_run_at_a_time(
+    stage: Stage,
+) -> None:
+    stage.endpoint.flow("flow", _ENDLESS, answer(30, rate=60), answer(30, rate=60))
+    job = a_job()
+    killed = await stage.ready_worker()
+    with stage.listen() as consumer:
+        stage.submit(job)
+        await consumer.saw(job.job_id, "token")
+        await stage.ready_workers(2)
+        stage.submit(_copy_with_state(job, attempt=1))
+        killed.signal(signal.SIGKILL)
+        (seen,) = await stage.ended(consumer, job)
+        await _copy_was_seen(stage)
+        await stage.stop_workers()
+        (seen,) = await stage.ended(consumer, job)
+
+    assert list(seen.attempts) == [1, 2]
+    assert seen.end["status"] == "completed"
+    assert len(stage.endpoint.calls) == 2
+    assert stage.jobs_left() == stage.dead_jobs() == 0

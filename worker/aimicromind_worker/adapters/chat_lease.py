@@ -1,0 +1,152 @@
+"""The lease of a chat: an exclusive queue, which the broker grants to one connection at a time.
+
+It ends with its connection, so that a lost worker keeps no chat. The same connection is granted
+it twice: within the process, turns are taken before (see `turns`).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import timedelta
+from time import monotonic
+
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import AbstractChannel as InnerChannel
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError, ChannelLockedResource
+from pamqp import commands
+
+from aimicromind_schemas import Names
+
+log = structlog.get_logger()
+
+_TIMEOUT_S = 30.0
+_ASK_EVERY_S = 0.05
+_LOST = (AMQPError, ChannelInvalidStateError, TimeoutError)
+
+
+class LeasesLost(ConnectionError):
+    """The broker no longer answers for the leases; they end with the connection."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the leases of chats are lost: {reason}")
+
+
+class Lease:
+    """A lease while it is held.
+
+    Attributes:
+        on_loss: Called if the lease is taken away while the connection lives.
+    """
+
+    def __init__(self) -> None:
+        self.on_loss: Callable[[], None] = lambda: None
+
+
+class ChatLeases:
+    """The leases of one connection. Open it in the event loop, and use it there."""
+
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        names: Names,
+        holding: AbstractChannel,
+        inner: InnerChannel,
+    ) -> None:
+        self._connection = connection
+        self._names = names
+        self._holding = holding
+        self._inner = inner
+        self._to_ask_on: list[AbstractChannel] = []
+        self._held: dict[str, Lease] = {}
+        inner.on_consumer_cancel_callbacks.add(self._taken_away)
+
+    @classmethod
+    async def open(cls, connection: AbstractConnection, names: Names) -> "ChatLeases":
+        """Prepare to hold leases; they close with the connection."""
+        holding = await connection.channel()
+        return cls(connection, names, holding, await holding.get_underlay_channel())
+
+    @contextlib.asynccontextmanager
+    async def hold(self, chat_id: str, patience: timedelta) -> AsyncIterator[Lease | None]:
+        """Hold the lease of a chat for the body; None where another worker has it.
+
+        Args:
+            chat_id: The chat; no other task of this process may be holding it.
+            patience: How long to go on asking.
+
+        Raises:
+            LeasesLost: The broker does not answer, or its channel closed.
+        """
+        queue = self._names.chat_lease(chat_id)
+        if not await self._granted(queue, patience):
+            yield None
+            return
+        lease = self._held[queue] = Lease()
+        try:
+            with _lost_means_lost():
+                # Without a consumer, a policy may let the queue expire; and nobody would tell.
+                await self._inner.basic_consume(
+                    queue, _ignore, no_ack=True, consumer_tag=queue, timeout=_TIMEOUT_S
+                )
+            yield lease
+        except (ConnectionError, asyncio.CancelledError):
+            # The connection ends, and the lease with it.
+            raise
+        except BaseException:
+            await self._release(queue)
+            raise
+        else:
+            await self._release(queue)
+        finally:
+            self._held.pop(queue, None)
+
+    async def _granted(self, queue: str, patience: timedelta) -> bool:
+        ends = monotonic() + patience.total_seconds()
+        while not await self._ask(queue):
+            if monotonic() >= ends:
+                return False
+            await asyncio.sleep(_ASK_EVERY_S)
+        return True
+
+    async def _ask(self, queue: str) -> bool:
+        # A refusal closes the channel that asked: each question has one of its own.
+        with _lost_means_lost():
+            idle = self._to_ask_on
+            channel = idle.pop() if idle else await self._connection.channel()
+            try:
+                await channel.declare_queue(
+                    queue,
+                    exclusive=True,
+                    arguments={"x-queue-type": "classic"},
+                    timeout=_TIMEOUT_S,
+                )
+            except ChannelLockedResource:
+                return False
+        idle.append(channel)
+        return True
+
+    async def _release(self, queue: str) -> None:
+        # No longer held: the end of its consumer is no loss.
+        self._held.pop(queue, None)
+        with _lost_means_lost():
+            await self._inner.basic_cancel(queue, nowait=True)
+            await self._inner.queue_delete(queue, timeout=_TIMEOUT_S)
+
+    def _taken_away(self, cancelled: commands.Basic.Cancel) -> None:
+        lease = self._held.get(cancelled.consumer_tag or "")
+        if lease is not None:
+            log.warning("lease.taken_away")
+            lease.on_loss()
+
+
+@contextlib.contextmanager
+def _lost_means_lost() -> Iterator[None]:
+    try:
+        yield
+    except _LOST as error:
+        raise LeasesLost(str(error) or type(error).__name__) from error
+
+
+async def _ignore(_: object) -> None:
+    """Take what nobody should send here."""
