@@ -1,5 +1,12 @@
 """Contract of AiMicromind prediction jobs: message types, routing keys, codec."""
 
+from aimicromind_schemas.cancel import (
+    CancelRequest,
+    ChatCancel,
+    InvalidCancel,
+    JobCancel,
+    decode_cancel,
+)
 from aimicromind_schemas.codec import Message, MessageProperties, decode, encode
 from aimicromind_schemas.endpoint_events import (
     AbortEvent,
@@ -87,6 +94,8 @@ __all__ = [
     "AgentTraceEvent",
     "ArtifactsEvent",
     "CalledToolsEvent",
+    "CancelRequest",
+    "ChatCancel",
     "ChatEvent",
     "EndData",
     "EndEvent",
@@ -98,7 +107,9 @@ __all__ = [
     "FailureKind",
     "FileAnnotationsEvent",
     "GenericEvent",
+    "InvalidCancel",
     "InvalidJob",
+    "JobCancel",
     "KnownEvent",
     "Message",
     "MessageProperties",
@@ -134,6 +145,7 @@ __all__ = [
     "chat_binding",
     "chat_fits",
     "decode",
+    "decode_cancel",
     "encode",
     "event_from",
     "is_job_id",
