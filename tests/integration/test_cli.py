@@ -114,7 +114,8 @@ async def test_topology_is_shown_without_a_broker(names: Names) -> None:
 
     shown = json.loads(ran.out)
     assert names.jobs in {queue["name"] for queue in shown["queues"]}
-    assert names.events in shown["exchanges"]
+    assert {"name": names.events, "type": "topic"} in shown["exchanges"]
+    assert {"name": names.control, "type": "fanout"} in shown["exchanges"]
     assert names.events_log in {queue["name"] for queue in shown["queues"]}
     assert names.journal in plain.out
     assert names.events_log not in plain.out

@@ -10,7 +10,7 @@ from aiormq.abc import FieldTable
 
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters.event_sink import BrokerSilent
-from aimicromind_worker.adapters.topology import Queue, Topology, declare
+from aimicromind_worker.adapters.topology import Exchange, Queue, Topology, declare
 from aimicromind_worker.testing import PrivateBroker
 from tests.integration.speaker import Speaker, sink_at
 from tests.support.amqp import (
@@ -145,7 +145,7 @@ async def test_end_that_no_queue_takes_goes_straight_to_the_journal(
     broker: PrivateBroker, names: Names, connection: AbstractConnection
 ) -> None:
     unbound = Queue(names.journal, {"x-queue-type": "stream"})
-    await declare(connection, Topology((names.events,), (unbound,)))
+    await declare(connection, Topology((Exchange(names.events),), (unbound,)))
     async with (
         sink_at(broker.url, names, resend_for=SOON) as sink,
         reading(connection, names.journal) as journal,
@@ -165,7 +165,7 @@ async def test_end_that_no_queue_takes_goes_straight_to_the_journal(
 async def test_end_is_not_confirmed_while_no_queue_at_all_takes_it(
     broker: PrivateBroker, names: Names, connection: AbstractConnection
 ) -> None:
-    await declare(connection, Topology((names.events,), ()))
+    await declare(connection, Topology((Exchange(names.events),), ()))
     window: dict[str, Any] = {"resend_for": SOON, "confirm_timeout": timedelta(seconds=1.5)}
     async with sink_at(broker.url, names, **window) as sink:
         speaker = Speaker(sink)

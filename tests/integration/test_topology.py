@@ -78,6 +78,12 @@ async def test_queues_are_declared_with_the_arguments_of_the_contract(
             "x-max-length-bytes": 2_000_000_000,
             "x-stream-max-segment-size-bytes": 50_000_000,
         },
+        declared.control_log: {
+            "x-queue-type": "stream",
+            "x-max-age": "7D",
+            "x-max-length-bytes": 100_000_000,
+            "x-stream-max-segment-size-bytes": 5_000_000,
+        },
         declared.events_log: {
             "x-queue-type": "stream",
             "x-max-age": "1h",
@@ -116,7 +122,9 @@ async def test_event_log_can_be_switched_off(names: Names, connection: AbstractC
     assert {finding.state for finding in await compare(connection, wanted)} == {"as expected"}
 
 
-@pytest.mark.parametrize("queue", ["jobs", "jobs_reaped", "jobs_dead", "journal", "events_log"])
+@pytest.mark.parametrize(
+    "queue", ["jobs", "jobs_reaped", "jobs_dead", "journal", "control_log", "events_log"]
+)
 async def test_queue_with_other_arguments_is_named(
     names: Names, connection: AbstractConnection, queue: str
 ) -> None:
@@ -128,13 +136,18 @@ async def test_queue_with_other_arguments_is_named(
         await declare(connection, topology(names, LOG))
 
 
+@pytest.mark.parametrize(
+    ("exchange", "other"),
+    [("events", ExchangeType.FANOUT), ("control", ExchangeType.TOPIC)],
+)
 async def test_exchange_of_another_type_is_named(
-    names: Names, connection: AbstractConnection
+    names: Names, connection: AbstractConnection, exchange: str, other: ExchangeType
 ) -> None:
+    name = getattr(names, exchange)
     async with connection.channel() as channel:
-        await channel.declare_exchange(names.events, ExchangeType.FANOUT, durable=True)
+        await channel.declare_exchange(name, other, durable=True)
 
-    with pytest.raises(TopologyDiffers, match=f"{names.events} exists otherwise.*'type'"):
+    with pytest.raises(TopologyDiffers, match=f"{name} exists otherwise.*'type'"):
         await declare(connection, topology(names, LOG))
 
 
@@ -165,7 +178,7 @@ async def test_comparison_finds_everything_as_expected(
         queue.name for queue in wanted.queues
     ]
     assert [finding.name for finding in findings if finding.kind == "exchange"] == [
-        *wanted.exchanges
+        exchange.name for exchange in wanted.exchanges
     ]
 
 
@@ -226,6 +239,18 @@ async def test_journal_keeps_what_it_is_for_and_the_log_keeps_all(
     kept = {binding.rpartition(".")[2] for binding in JOURNAL_BINDINGS}
     assert [message.type for message in journal.messages] == [it for it in said if it in kept]
     assert kept == {"start", "retry", "error", "end", "usedTools", "calledTools", "action"}
+
+
+async def test_control_log_keeps_requests_whatever_their_routing_key(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    async with connection.channel() as channel:
+        exchange = await channel.get_exchange(declared.control)
+        for key in ("", "any.key"):
+            await exchange.publish(Message(b"request"), key)
+
+    async with reading(connection, declared.control_log) as log:
+        assert [message.body for message in await log.received(2)] == [b"request"] * 2
 
 
 async def test_rejected_job_is_reaped_and_a_rejected_reaped_job_is_dead(

@@ -76,4 +76,4 @@ async def set_up(broker: PrivateBroker, names: Names, folder: Path) -> AsyncIter
         finally:
             all_of_it = topology(names, EventLog("24h", 1_000_000))
             queues = [queue.name for queue in all_of_it.queues]
-            delete(broker.url, queues, all_of_it.exchanges)
+            delete(broker.url, queues, [exchange.name for exchange in all_of_it.exchanges])

@@ -36,12 +36,12 @@ def show_all(settings: BrokerSettings, *, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.encode(asdict(wanted)).decode())
         return
-    for name in wanted.exchanges:
-        click.echo(f"exchange {name} (topic)")
+    for exchange in wanted.exchanges:
+        click.echo(f"exchange {exchange.name} ({exchange.type})")
     for queue in wanted.queues:
         click.echo(f"queue {queue.name}")
-        for exchange, key in queue.bindings:
-            click.echo(f"  bound to {exchange} with {key}")
+        for source, key in queue.bindings:
+            click.echo(f"  bound to {source} with {key}" if key else f"  bound to {source}")
         for argument, value in queue.arguments.items():
             click.echo(f"  {argument} = {value}")
 

@@ -7,7 +7,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Literal
 
-from aio_pika import ExchangeType
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
@@ -15,6 +14,7 @@ from aimicromind_schemas import JOURNAL_BINDINGS, Names
 from aimicromind_worker.core.ladder import RUNGS
 
 Argument = str | int
+ExchangeType = Literal["topic", "fanout"]
 State = Literal["as expected", "missing", "different"]
 _TIMEOUT_S = 20.0
 # Each look at a parked job counts as a delivery; the broker knows no "unlimited" on 3.10.
@@ -23,8 +23,20 @@ _LOOKS = 1_000_000
 _DELIVERIES = 20
 _JOURNAL_MAX_AGE = "7D"
 _JOURNAL_MAX_BYTES = 2_000_000_000
+# A cancel request is kept longer than any job lives.
+_CONTROL_LOG_MAX_AGE = "7D"
+_CONTROL_LOG_MAX_BYTES = 100_000_000
 # Retention works on whole segments, so a segment must be small beside the limits.
 _SEGMENT_BYTES = 50_000_000
+_CONTROL_SEGMENT_BYTES = 5_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A durable exchange."""
+
+    name: str
+    type: ExchangeType = "topic"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +50,9 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All that the worker needs on the broker. Exchanges are durable topic exchanges."""
+    """All that the worker needs on the broker."""
 
-    exchanges: Sequence[str]
+    exchanges: Sequence[Exchange]
     queues: Sequence[Queue]
 
 
@@ -108,11 +120,17 @@ def topology(names: Names, event_log: EventLog | None) -> Topology:
             _stream(_JOURNAL_MAX_AGE, _JOURNAL_MAX_BYTES),
             tuple((names.events, key) for key in JOURNAL_BINDINGS),
         ),
+        Queue(
+            names.control_log,
+            _stream(_CONTROL_LOG_MAX_AGE, _CONTROL_LOG_MAX_BYTES, _CONTROL_SEGMENT_BYTES),
+            ((names.control, ""),),
+        ),
     ]
     if event_log is not None:
         arguments = _stream(event_log.max_age, event_log.max_bytes)
         queues.append(Queue(names.events_log, arguments, ((names.events, "#"),)))
-    exchanges = (names.events, names.jobs, names.jobs_reaped, names.jobs_dead)
+    topics = (names.events, names.jobs, names.jobs_reaped, names.jobs_dead)
+    exchanges = (*map(Exchange, topics), Exchange(names.control, "fanout"))
     return Topology(exchanges, tuple(queues))
 
 
@@ -133,12 +151,14 @@ def _rung(names: Names, delay: timedelta) -> Queue:
     return Queue(names.jobs_delay(delay), {**arguments, "x-message-ttl": ttl_ms})
 
 
-def _stream(max_age: str, max_bytes: int) -> Mapping[str, Argument]:
+def _stream(
+    max_age: str, max_bytes: int, segment_bytes: int = _SEGMENT_BYTES
+) -> Mapping[str, Argument]:
     return {
         "x-queue-type": "stream",
         "x-max-age": max_age,
         "x-max-length-bytes": max_bytes,
-        "x-stream-max-segment-size-bytes": min(_SEGMENT_BYTES, max_bytes),
+        "x-stream-max-segment-size-bytes": min(segment_bytes, max_bytes),
     }
 
 
@@ -150,14 +170,14 @@ async def declare(connection: AbstractConnection, wanted: Topology) -> None:
         DeclarationRefused: The user lacks a permission.
     """
     async with connection.channel() as channel:
-        for name in wanted.exchanges:
-            with _named(name):
-                await _declare_exchange(channel, name)
+        for exchange in wanted.exchanges:
+            with _named(exchange.name):
+                await _declare_exchange(channel, exchange)
         for queue in wanted.queues:
             with _named(queue.name):
                 declared = await _declare_queue(channel, queue)
-                for exchange, key in queue.bindings:
-                    await declared.bind(exchange, key, timeout=_TIMEOUT_S)
+                for source, key in queue.bindings:
+                    await declared.bind(source, key, timeout=_TIMEOUT_S)
 
 
 async def compare(connection: AbstractConnection, wanted: Topology) -> list[Finding]:
@@ -166,9 +186,9 @@ async def compare(connection: AbstractConnection, wanted: Topology) -> list[Find
     Bindings cannot be read over AMQP and are not compared.
     """
     findings = []
-    for name in wanted.exchanges:
-        state, detail = await _state(connection, partial(_declare_exchange, name=name))
-        findings.append(Finding(name, "exchange", state, detail))
+    for exchange in wanted.exchanges:
+        state, detail = await _state(connection, partial(_declare_exchange, exchange=exchange))
+        findings.append(Finding(exchange.name, "exchange", state, detail))
     for queue in wanted.queues:
         state, detail = await _state(connection, partial(_declare_queue, queue=queue))
         findings.append(Finding(queue.name, "queue", state, detail))
@@ -192,10 +212,10 @@ async def _state(
 
 
 async def _declare_exchange(
-    channel: AbstractChannel, name: str, *, passive: bool = False
+    channel: AbstractChannel, exchange: Exchange, *, passive: bool = False
 ) -> AbstractExchange:
     return await channel.declare_exchange(
-        name, ExchangeType.TOPIC, durable=True, passive=passive, timeout=_TIMEOUT_S
+        exchange.name, exchange.type, durable=True, passive=passive, timeout=_TIMEOUT_S
     )
 
 
@@ -231,5 +251,5 @@ async def remove(connection: AbstractConnection, unwanted: Topology) -> None:
     async with connection.channel() as channel:
         for queue in unwanted.queues:
             await channel.queue_delete(queue.name, timeout=_TIMEOUT_S)
-        for name in unwanted.exchanges:
-            await channel.exchange_delete(name, timeout=_TIMEOUT_S)
+        for exchange in unwanted.exchanges:
+            await channel.exchange_delete(exchange.name, timeout=_TIMEOUT_S)
