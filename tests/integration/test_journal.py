@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aimicromind_schemas import EndStatus, FailureKind
-from aimicromind_worker.adapters.journal import Journal, JournalUnreadable
+from aimicromind_worker.adapters.journal import Journal
+from aimicromind_worker.adapters.stream_reading import StreamUnreadable
 from aimicromind_worker.core.history import History
 from aimicromind_worker.testing import Head, Script, answer, send
 from tests.integration.stage import Stage
@@ -47,5 +48,5 @@ async def test_ended_jobs_are_remembered_whoever_asks_at_once(
 async def test_journal_that_is_not_there_is_unreadable(stage: Stage) -> None:
     journal = Journal(stage.connection, "no-such-stream")
 
-    with pytest.raises(JournalUnreadable):
+    with pytest.raises(StreamUnreadable, match="no-such-stream"):
         await journal.look_up("job", None)

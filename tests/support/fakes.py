@@ -58,18 +58,22 @@ class ScriptedPredictions:
 
     Attributes:
         calls: The calls that were made.
+        aborted: Those that the endpoint was asked to stop.
         open_calls: How many of them are not closed.
         began: Set once there was a call.
         thinks_for_s: How long it takes to say whether a flow streams.
         fault: Raised instead of saying so.
+        fails_when_cut: Raised where a call is broken off.
     """
 
     def __init__(self, *scripts: Script, streams: bool | None = True) -> None:
         self.calls: list[PredictionCall] = []
+        self.aborted: list[PredictionCall] = []
         self.open_calls = 0
         self.began = asyncio.Event()
         self.thinks_for_s = 0.0
         self.fault: BaseException | None = None
+        self.fails_when_cut: Exception | None = None
         self._scripts = list(scripts)
         self._streams = streams
 
@@ -93,8 +97,15 @@ class ScriptedPredictions:
                     yield script
                 case _:
                     yield EventStream(_chunks(script))
+        except asyncio.CancelledError:
+            if self.fails_when_cut is not None:
+                raise self.fails_when_cut from None
+            raise
         finally:
             self.open_calls -= 1
+
+    def abort(self, call: PredictionCall) -> None:
+        self.aborted.append(call)
 
 
 class RecordingSink:
@@ -182,13 +193,22 @@ class Parked:
 
 @dataclass
 class FakeJournal:
-    """A memory that is told what it remembers, and notes what it was asked."""
+    """A memory that is told what it remembers, and notes what it was asked.
+
+    Attributes:
+        answers: Cleared, it thinks.
+    """
 
     remembers: Mapping[str, History] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    answers: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.answers.set()
 
     async def look_up(self, job_id: str, since: datetime | None) -> History:
         self.asked.append(job_id)
+        await self.answers.wait()
         return self.remembers.get(job_id, History())
 
 

@@ -11,6 +11,7 @@ from aimicromind_worker.core import errors
 from aimicromind_worker.core.admission import MessageFacts, moment
 from aimicromind_worker.core.exchange import Address
 from aimicromind_worker.core.history import History
+from aimicromind_worker.held_jobs import HeldJobs
 from aimicromind_worker.relay import Relay
 from aimicromind_worker.testing import frame
 from tests.support.builders import (
@@ -50,7 +51,9 @@ class Stage:
         self.journal = FakeJournal()
         self.leases = FakeLeases()
         run_means = means(self.predictions, self.sink)
-        self.relay = Relay(run_means, self.journal, self.leases, NAMES, LIFETIME, MAX_JOB_BYTES)
+        self.relay = Relay(
+            run_means, self.journal, self.leases, HeldJobs(), NAMES, LIFETIME, MAX_JOB_BYTES
+        )
 
     def delivery(
         self,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from aimicromind_schemas import SIDE_EFFECT_EVENTS
 from aimicromind_worker.core import errors
 from aimicromind_worker.core.admission import MessageFacts
+from aimicromind_worker.held_jobs import HeldJobs
 from aimicromind_worker.relay import Relay
 from aimicromind_worker.testing import frame
 from tests.support.builders import (
@@ -75,6 +76,7 @@ class Carried:
             means(self.predictions, self.sink, max_calls=MOST_CALLS),
             FakeJournal(),
             FakeLeases(),
+            HeldJobs(),
             NAMES,
             LIFETIME,
             MAX_JOB_BYTES,

@@ -15,12 +15,13 @@ class Users:
         self.turns = Turns()
         self.had: list[object] = []
         self.leave = asyncio.Event()
+        self.called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def begin(self, name: str, patience: timedelta = LONG, key: str = "chat") -> asyncio.Task[None]:
         return asyncio.create_task(self._use(name, patience, key))
 
     async def _use(self, name: str, patience: timedelta, key: str) -> None:
-        async with self.turns.turn(key, patience) as came:
+        async with self.turns.turn(key, patience, self.called_off) as came:
             self.had.append(name if came else f"not {name}")
             if came:
                 await self.leave.wait()
@@ -105,3 +106,17 @@ async def test_those_who_wait_can_be_sent_away() -> None:
     await tasks[0]
 
     assert users.had == ["a", "not b", "not c"]
+
+
+async def test_those_who_have_nothing_to_wait_for_leave_at_once() -> None:
+    users = Users()
+    tasks = [users.begin(name) for name in "abc"]
+    await _settle()
+
+    users.called_off.set_result(None)
+    await asyncio.gather(*tasks[1:])
+    free = users.begin("d", key="other")
+    users.leave.set()
+    await asyncio.gather(tasks[0], free)
+
+    assert users.had == ["a", "not b", "not c", "d"]

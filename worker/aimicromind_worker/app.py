@@ -6,9 +6,9 @@ whoever has a connection. The next session begins when a broker answers again.
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 import structlog
@@ -17,13 +17,16 @@ from aiormq.exceptions import AMQPError
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters.chat_lease import ChatLeases
 from aimicromind_worker.adapters.connection import connect
+from aimicromind_worker.adapters.control import Control
 from aimicromind_worker.adapters.event_sink import EventSink, Window
 from aimicromind_worker.adapters.job_source import JobSource
 from aimicromind_worker.adapters.journal import Journal
 from aimicromind_worker.adapters.prediction_stream import PredictionStream
 from aimicromind_worker.adapters.topology import declare
 from aimicromind_worker.condition import Condition
+from aimicromind_worker.core.cancels import KEPT_FOR
 from aimicromind_worker.core.retry import RetryPolicy
+from aimicromind_worker.held_jobs import HeldJobs
 from aimicromind_worker.idle_watch import IdleWatch
 from aimicromind_worker.job_run import Means
 from aimicromind_worker.needs import endpoint, limits, needed_topology
@@ -62,6 +65,8 @@ class Worker:
         self._on_ready = on_ready
         self._names = Names(settings.prefix)
         self._policy = RetryPolicy()
+        self._held = HeldJobs()
+        self._cancels_known_until = datetime.now(UTC) - KEPT_FOR
         self._stopping = asyncio.Event()
         self._hurried = asyncio.Event()
 
@@ -126,31 +131,47 @@ class Worker:
             EventSink.open(publishing, names, Window()) as sink,
         ):
             await declare(publishing, needed_topology(settings))
+            since = self._cancels_known_until
             async with (
+                Control.open(consuming, names, self._held.cancel, since) as control,
                 JobSource.open(consuming, publishing, names, settings.concurrency) as source,
                 JobSource.open(consuming, publishing, names, _BURIALS, names.jobs_reaped) as reaped,
             ):
+                self._cancels_known_until = control.known_until
                 means = Means(predictions, sink, watch, limits(settings), self._policy)
                 lifetime = timedelta(seconds=settings.job_lifetime_seconds)
                 journal = Journal(consuming, names.journal)
                 leases = await ChatLeases.open(consuming, names)
-                relay = Relay(means, journal, leases, names, lifetime, settings.max_job_bytes)
+                relay = Relay(
+                    means,
+                    journal,
+                    leases,
+                    self._held,
+                    names,
+                    lifetime,
+                    settings.max_job_bytes,
+                )
                 log.info("worker.ready", concurrency=settings.concurrency)
                 self._on_ready()
-                await self._serve(source, reaped, sink, relay)
+                await self._serve(source, reaped, (sink.lost(), control.lost()), relay)
 
     async def _serve(
-        self, source: JobSource, reaped: JobSource, sink: EventSink, relay: Relay
+        self,
+        source: JobSource,
+        reaped: JobSource,
+        losses: Iterable[Coroutine[None, None, None]],
+        relay: Relay,
     ) -> None:
         async with asyncio.TaskGroup() as service:
-            lost = service.create_task(sink.lost())
+            watching = [service.create_task(loss) for loss in losses]
             drain = service.create_task(self._drain(source, reaped, relay))
             async with asyncio.TaskGroup() as jobs:
                 jobs.create_task(_bury_all(reaped, relay))
                 with self.condition.consuming():
                     async for delivery in source:
                         jobs.create_task(relay.carry(delivery))
-            lost.cancel()
+            for watch in watching:
+                watch.cancel()
             drain.cancel()
 
     async def _drain(self, source: JobSource, reaped: JobSource, relay: Relay) -> None:

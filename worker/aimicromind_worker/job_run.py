@@ -47,6 +47,9 @@ class Predictions(Protocol):
     def call(self, call: PredictionCall) -> AbstractAsyncContextManager[Response]:
         """Make one call."""
 
+    def abort(self, call: PredictionCall) -> None:
+        """Ask the endpoint to stop what a call began, and wait for nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Means:
@@ -95,11 +98,16 @@ class Delayed:
     delay: timedelta
 
 
-Outcome = Completed | Failed | Unfinished | Delayed
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Somebody asked for the job to be stopped."""
+
+
+Outcome = Completed | Failed | Unfinished | Delayed | Cancelled
 
 
 class JobRun:
-    """Runs one job, once. Use it from one task; only `hand_back` may come from another.
+    """Runs one job, once. Only `hand_back` and `cancel` may come from another task.
 
     Attributes:
         ticket: The job.
@@ -126,6 +134,8 @@ class JobRun:
         self._decision: Decision = CallAgain(timedelta())
         self._scope: asyncio.Timeout | None = None
         self._handed_back = False
+        self._cancelled = False
+        self._last_call: PredictionCall | None = None
 
     @property
     def side_effect(self) -> bool:
@@ -144,6 +154,14 @@ class JobRun:
     def hand_back(self) -> None:
         """Interrupt the run; its outcome is `Unfinished`, unless it is already known."""
         self._handed_back = True
+        self._interrupt()
+
+    def cancel(self) -> None:
+        """Interrupt the run; its outcome is `Cancelled`, unless it is already known."""
+        self._cancelled = True
+        self._interrupt()
+
+    def _interrupt(self) -> None:
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(0)
 
@@ -154,9 +172,16 @@ class JobRun:
 
     async def run(self) -> Outcome:
         """Run attempts until one answers, or none may follow."""
-        refusal = self._refusal()
-        if refusal is not None:
-            return refusal
+        if self._cancelled:
+            return Cancelled()
+        outcome = self._refusal() or await self._run()
+        if isinstance(outcome, Completed) or not self._cancelled:
+            return outcome
+        if self._last_call is not None:
+            self._means.predictions.abort(self._last_call)
+        return Cancelled()
+
+    async def _run(self) -> Outcome:
         self._ran = True
         if self.attempt.number == 0:
             self._begin(1)
@@ -236,6 +261,7 @@ class JobRun:
                 chat_id = ticket.chat_id
             body = prediction_body(ticket.job, ticket.chat_id, chat_id)
             call = PredictionCall(flow, chat_id, body, streams is not False, ticket.facts.trace)
+            self._last_call = call
             try:
                 async with predictions.call(call) as response:
                     await attempt.show(response, self._means.idle_watch)
@@ -249,7 +275,7 @@ class JobRun:
 
     def _decide(self, state: RetryCallState) -> bool:
         failure = _failure_of(state)
-        if failure is None:
+        if failure is None or self._cancelled:
             return False
         self._doubtful += failure.kind == FailureKind.ENDPOINT_ERROR
         situation = Situation(

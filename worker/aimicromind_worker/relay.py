@@ -14,7 +14,8 @@ from aimicromind_schemas import FailureKind, Names
 from aimicromind_worker.core.admission import Admission, Rejected, Ticket, Unnamed, admit
 from aimicromind_worker.core.history import History
 from aimicromind_worker.core.ladder import RUNGS
-from aimicromind_worker.job_run import Failed, JobRun, Means, Outcome
+from aimicromind_worker.held_jobs import HeldJob, HeldJobs
+from aimicromind_worker.job_run import Cancelled, Failed, JobRun, Means, Outcome
 from aimicromind_worker.settling import (
     Delivery,
     reject,
@@ -63,11 +64,12 @@ class Leases(Protocol):
 class Relay:
     """Carries jobs, any number at a time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - one for each part of the worker
         self,
         means: Means,
         journal: Journal,
         leases: Leases,
+        held: HeldJobs,
         names: Names,
         lifetime: timedelta,
         max_job_bytes: int,
@@ -78,6 +80,7 @@ class Relay:
             means: What every run needs.
             journal: The pool's memory.
             leases: What makes sure that no other worker runs a job of the same chat.
+            held: Where cancel requests find the jobs that are carried.
             names: The topology's names.
             lifetime: Longest life of a job, from when a worker first has it.
             max_job_bytes: Largest job.
@@ -85,6 +88,7 @@ class Relay:
         self._means = means
         self._journal = journal
         self._leases = leases
+        self._held = held
         self._turns = Turns()
         self._suspects = Suspects(means.limits)
         self._ended: OrderedDict[str, None] = OrderedDict()
@@ -118,45 +122,66 @@ class Relay:
                 with bound_contextvars(job_id=rejected.job_id, chat_id=rejected.chat_id):
                     await reject(rejected, delivery, self._means.sink)
             case Ticket() as ticket:
-                with bound_contextvars(job_id=ticket.job_id, chat_id=ticket.chat_id):
-                    await self._carry_in_turn(ticket, delivery)
+                with (
+                    bound_contextvars(job_id=ticket.job_id, chat_id=ticket.chat_id),
+                    self._held.holding(ticket) as job,
+                ):
+                    await self._carry_in_turn(job, delivery)
 
-    async def _carry_in_turn(self, ticket: Ticket, delivery: Delivery) -> None:
+    async def _carry_in_turn(self, job: HeldJob, delivery: Delivery) -> None:
         """Run a job once no other of its chat runs, here or elsewhere."""
+        ticket = job.ticket
         patience = _PATIENCE_FOR_THE_DEAD if ticket.came_before else timedelta()
-        async with self._turns.turn(ticket.chat_id, _PATIENCE) as came:
+        async with self._turns.turn(ticket.chat_id, _PATIENCE, job.called_off) as came:
             if not came:
-                await self._wait_outside(ticket, delivery)
+                await self._wait_outside(job, delivery)
                 return
             async with self._leases.hold(ticket.chat_id, patience) as lease:
                 if lease is None:
-                    await self._wait_outside(ticket, delivery)
+                    await self._wait_outside(job, delivery)
                 else:
-                    await self._carry_on(ticket, delivery, lease)
+                    await self._carry_on(job, delivery, lease)
 
-    async def _carry_on(self, ticket: Ticket, delivery: Delivery, lease: Lease) -> None:
+    async def _carry_on(self, job: HeldJob, delivery: Delivery, lease: Lease) -> None:
         """Run a job unless it has ended before."""
+        if not await self._is_open(job, delivery):
+            return
+        with self._suspects.admitted(job.ticket) as admitted:
+            if admitted and not self._handing_back:
+                await self._run(job, delivery, lease)
+            else:
+                await self._wait_outside(job, delivery)
+
+    async def _is_open(self, job: HeldJob, delivery: Delivery) -> bool:
+        """Find out what is known of a job that may have been run; if it has ended, settle it."""
+        ticket = job.ticket
         if ticket.job_id in self._ended:
             log.info("job.ended_before")
             await delivery.ack()
-            return
+            return False
         if ticket.came_before:
             known = await self._known(ticket)
             if known.status is not None:
                 await settle_again(known, delivery)
-                return
-            ticket = ticket.knowing(known)
-        with self._suspects.admitted(ticket) as admitted:
-            if admitted and not self._handing_back:
-                await self._run(ticket, delivery, lease)
-            else:
-                await self._wait_outside(ticket, delivery)
+                return False
+            job.ticket = ticket.knowing(known)
+        return True
 
-    async def _wait_outside(self, ticket: Ticket, delivery: Delivery) -> None:
+    async def _wait_outside(self, job: HeldJob, delivery: Delivery) -> None:
         """Let a job wait where it holds no slot; it has not been run, and that costs nothing."""
+        if job.called_off.done():
+            await self._call_off(job, delivery)
+            return
         log.debug("job.waits")
         delay = timedelta() if self._handing_back else RUNGS[0]
-        await delivery.put_again(state_unrun(ticket), delay)
+        await delivery.put_again(state_unrun(job.ticket), delay)
+
+    async def _call_off(self, job: HeldJob, delivery: Delivery) -> None:
+        """End a cancelled job that waits: its chat may be another job's for long."""
+        if await self._is_open(job, delivery):
+            run = JobRun(job.ticket, self._means)
+            await settle(run, Cancelled(), delivery)
+            self._remember(job.ticket.job_id)
 
     async def bury(self, delivery: Delivery) -> None:
         """End a job that the broker gave up, if nobody has, and park it.
@@ -206,8 +231,10 @@ class Relay:
     async def _known(self, ticket: Ticket) -> History:
         return await self._journal.look_up(ticket.job_id, ticket.facts.submitted_at)
 
-    async def _run(self, ticket: Ticket, delivery: Delivery, lease: Lease) -> None:
+    async def _run(self, job: HeldJob, delivery: Delivery, lease: Lease) -> None:
+        ticket = job.ticket
         run = JobRun(ticket, self._means)
+        job.runs(run)
         self._runs.add(run)
         lease.on_loss = run.hand_back
         log.info("job.started", attempts_before=ticket.attempts_before)

@@ -27,7 +27,15 @@ from aimicromind_worker.core.exchange import Address
 from aimicromind_worker.core.history import History
 from aimicromind_worker.core.numbering import Numbering
 from aimicromind_worker.core.worker_events import Tally, end_event, error_event, retry_event
-from aimicromind_worker.job_run import Completed, Delayed, Failed, JobRun, Outcome, Unfinished
+from aimicromind_worker.job_run import (
+    Cancelled,
+    Completed,
+    Delayed,
+    Failed,
+    JobRun,
+    Outcome,
+    Unfinished,
+)
 
 log = structlog.get_logger()
 
@@ -65,8 +73,9 @@ async def settle(run: JobRun, outcome: Outcome, delivery: Delivery) -> bool:
         Whether the job has ended; else it comes again.
     """
     match outcome:
-        case Completed():
-            _end(run, EndStatus.COMPLETED)
+        case Completed() | Cancelled():
+            completed = isinstance(outcome, Completed)
+            _end(run, EndStatus.COMPLETED if completed else EndStatus.CANCELLED)
             await run.confirmed()
             await delivery.ack()
         case Failed(kind, message, http_status):
@@ -85,13 +94,14 @@ async def settle(run: JobRun, outcome: Outcome, delivery: Delivery) -> bool:
             leaving = "the worker is leaving; another one goes on"
             await _pass_on(run, FailureKind.SHUTDOWN, leaving, timedelta(), delivery)
             log.info("job.handed_back", attempt=run.attempt.number, calls=run.calls)
-    return isinstance(outcome, Completed | Failed)
+    return isinstance(outcome, Completed | Failed | Cancelled)
 
 
 async def settle_again(known: History, delivery: Delivery) -> None:
     """Settle a delivery whose job has ended already; nothing is published."""
     log.info("job.ended_before", status=known.status)
-    if known.kind is None:
+    # The error of a worker that died before the end was not the last word.
+    if known.kind is None or known.status in {EndStatus.COMPLETED, EndStatus.CANCELLED}:
         await delivery.ack()
     else:
         await delivery.park(known.kind, known.message, known.last_attempt)

@@ -14,9 +14,17 @@ class Turns:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @asynccontextmanager
-    async def turn(self, key: str, patience: timedelta) -> AsyncIterator[bool]:
-        """Hold the key's turn for the body; False where it did not come within the patience."""
-        if not await self._came(key, patience):
+    async def turn(
+        self, key: str, patience: timedelta, called_off: asyncio.Future[None]
+    ) -> AsyncIterator[bool]:
+        """Hold the key's turn for the body; False where it did not come.
+
+        Args:
+            key: Whose turn.
+            patience: How long to wait for it.
+            called_off: Done once there is nothing to wait for any more.
+        """
+        if not await self._came(key, patience, called_off):
             yield False
             return
         try:
@@ -24,7 +32,7 @@ class Turns:
         finally:
             self._pass_on(key)
 
-    async def _came(self, key: str, patience: timedelta) -> bool:
+    async def _came(self, key: str, patience: timedelta, called_off: asyncio.Future[None]) -> bool:
         waiting = self._waiting.get(key)
         if waiting is None:
             self._waiting[key] = deque()
@@ -32,7 +40,11 @@ class Turns:
         mine = asyncio.get_running_loop().create_future()
         waiting.append(mine)
         try:
-            await asyncio.wait((mine,), timeout=patience.total_seconds())
+            await asyncio.wait(
+                (mine, called_off),
+                timeout=patience.total_seconds(),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
         except asyncio.CancelledError:
             if _came(mine):
                 self._pass_on(key)

@@ -11,6 +11,7 @@ from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
 
 from aimicromind_schemas import Event, Names, NotAnEvent, PredictionJob, decode
+from aimicromind_worker.core.admission import SUBMITTED_HEADER
 from aimicromind_worker.reasons import NotAchieved
 
 _TIMEOUT_S = 10.0
@@ -36,12 +37,14 @@ async def submit(channel: AbstractChannel, names: Names, job: PredictionJob) -> 
     Raises:
         JobNotTaken: There is no queue, or it is full.
     """
+    now = datetime.now(UTC)
     message = aio_pika.Message(
         job.encode(),
+        headers={SUBMITTED_HEADER: now.isoformat(timespec="microseconds")},
         content_type="application/json",
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         message_id=job.job_id,
-        timestamp=datetime.now(UTC),
+        timestamp=now,
     )
     exchange = channel.default_exchange
     try:

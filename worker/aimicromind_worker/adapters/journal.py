@@ -1,31 +1,17 @@
-"""The journal stream → what the pool remembers of a job; one reading serves all who ask meanwhile.
-
-A stream has no end that AMQP would tell, so each reading writes a marker and reads up to it.
-"""
+"""The journal stream → what the pool knows of a job; one reading serves all who ask meanwhile."""
 
 import asyncio
-from datetime import datetime, timedelta
-from uuid import uuid4
+from datetime import UTC, datetime, timedelta
 
-import aio_pika
-from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
-from aiormq.exceptions import AMQPError
+from aio_pika.abc import AbstractConnection
+from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import NotAnEvent, decode
+from aimicromind_worker.adapters.stream_reading import read_up_to_now
 from aimicromind_worker.core.history import History
 
-_DEADLINE_S = 30.0
-_PREFETCH = 500
-_MARKER = "x-aimicromind-marker"
 # Producers' and workers' clocks may differ by that much.
 _CLOCK_SLACK = timedelta(minutes=15)
-
-
-class JournalUnreadable(ConnectionError):
-    """The journal could not be read to its end in time."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the journal could not be read: {reason}")
 
 
 class Journal:
@@ -46,7 +32,7 @@ class Journal:
             since: When it was put on the queue, None where nobody knows.
 
         Raises:
-            JournalUnreadable: The broker did not show the journal in time.
+            StreamUnreadable: The broker did not show the journal.
         """
         self._asked[job_id] = since
         if self._answers is None:
@@ -57,42 +43,26 @@ class Journal:
         async with self._turn:
             # Whoever asks from now on needs a reading that begins later.
             asked, self._asked, self._answers = self._asked, {}, None
-            try:
-                async with asyncio.timeout(_DEADLINE_S):
-                    return await self._read(asked)
-            except (AMQPError, TimeoutError) as error:
-                raise JournalUnreadable(str(error) or type(error).__name__) from error
+            histories = dict.fromkeys(asked, History())
 
-    async def _read(self, asked: dict[str, datetime | None]) -> dict[str, History]:
-        histories = dict.fromkeys(asked, History())
-        arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-        marker = str(uuid4())
-        async with self._connection.channel() as channel:
-            await channel.set_qos(prefetch_count=_PREFETCH)
-            await channel.default_exchange.publish(
-                aio_pika.Message(b"", message_id=marker, headers={_MARKER: True}), self._stream
-            )
-            queue = await channel.get_queue(self._stream, ensure=False)
-            await queue.consume(arrived.put, arguments={"x-stream-offset": _offset(asked)})
-            read = 0
-            while True:
-                message = await arrived.get()
-                read += 1
-                if read % (_PREFETCH // 2) == 0:
-                    await message.ack(multiple=True)
-                if message.message_id == marker:
-                    return histories
+            def take(message: DeliveredMessage) -> None:
                 _take(histories, message)
 
+            await read_up_to_now(self._connection, self._stream, _begin(asked), take)
+            return histories
 
-def _offset(asked: dict[str, datetime | None]) -> datetime | str:
+
+def _begin(asked: dict[str, datetime | None]) -> datetime | None:
     since = [moment for moment in asked.values() if moment is not None]
-    return min(since) - _CLOCK_SLACK if len(since) == len(asked) else "first"
+    if len(since) < len(asked):
+        return None
+    # A clock that is ahead of ours is taken back to now.
+    return min(*since, datetime.now(UTC)) - _CLOCK_SLACK
 
 
-def _take(histories: dict[str, History], message: AbstractIncomingMessage) -> None:
+def _take(histories: dict[str, History], message: DeliveredMessage) -> None:
     # The id begins with the job's: most messages need not be decoded.
-    job_id = (message.message_id or "").partition(":")[0]
+    job_id = (message.header.properties.message_id or "").partition(":")[0]
     if job_id not in histories:
         return
     try:

@@ -12,6 +12,7 @@ from aimicromind_worker.core.admission import (
     GIVEN_UP_HEADER,
     SENT_HEADER,
     SIDE_EFFECT_HEADER,
+    SUBMITTED_HEADER,
     MessageFacts,
     moment,
     trace_context,
@@ -19,6 +20,7 @@ from aimicromind_worker.core.admission import (
 
 # Beyond any count of ours; what a producer makes up must still fit where it is written again.
 _MOST = 1_000_000
+_FIRST_YEAR = 1970
 
 
 def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
@@ -41,7 +43,7 @@ def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
         # them, and all of them under another name (docs/compatibility.md).
         deliveries_before=max(number("x-delivery-count"), number("x-acquired-count")),
         failures_before=number("x-delivery-count"),
-        submitted_at=_submitted_at(message),
+        submitted_at=_exact_time(text(SUBMITTED_HEADER)) or _timestamp(message),
         expires_at=_expires_at(message),
         carried_attempt=number(ATTEMPT_HEADER),
         carried_calls=number(CALLS_HEADER),
@@ -69,12 +71,17 @@ def _expires_at(message: AbstractIncomingMessage) -> datetime | None:
     expiration = message.expiration
     if not isinstance(expiration, int | float):
         return None
-    return (_submitted_at(message) or datetime.now(UTC)) + timedelta(seconds=expiration)
+    now = datetime.now(UTC)
+    # A clock that is ahead of ours gives no more time.
+    return min(_timestamp(message) or now, now) + timedelta(seconds=expiration)
 
 
-def _submitted_at(message: AbstractIncomingMessage) -> datetime | None:
-    """Read the message's timestamp; a clock that is ahead of ours is taken back to now."""
+def _exact_time(text: str | None) -> datetime | None:
+    """Read when the job was submitted; nobody did so before AMQP's first second."""
+    told = moment(text)
+    return told if told is not None and told.year >= _FIRST_YEAR else None
+
+
+def _timestamp(message: AbstractIncomingMessage) -> datetime | None:
     sent = message.timestamp
-    if sent is None:
-        return None
-    return min(sent if sent.tzinfo else sent.replace(tzinfo=UTC), datetime.now(UTC))
+    return sent if sent is None or sent.tzinfo else sent.replace(tzinfo=UTC)

@@ -12,10 +12,12 @@ from datetime import UTC, datetime, timedelta
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from time import monotonic
+from urllib.parse import quote
 
 import aiohttp
 import httpx
 import msgspec
+import structlog
 from httpx_aiohttp import AiohttpTransport
 from typing_extensions import override
 
@@ -34,9 +36,12 @@ from aimicromind_worker.core.errors import (
 from aimicromind_worker.core.exchange import EventStream, PredictionCall, Response, WholeAnswer
 from aimicromind_worker.core.failures import failure_of_status, read_retry_after, unknown_flow
 
+log = structlog.get_logger()
+
 _FLOW_FACTS_LAST = timedelta(minutes=5)
 _FLOWS_REMEMBERED = 1000
 _PREFLIGHT_TIMEOUT_S = 5.0
+_ABORT_TIMEOUT_S = 5.0
 # What an address or a body raises that makes no sense.
 _ODD = (OSError, ValueError, RecursionError)
 
@@ -77,6 +82,7 @@ class PredictionStream:
         self._client = client
         self._endpoint = endpoint
         self._flows: dict[str, tuple[bool, float]] = {}
+        self._aborting: set[asyncio.Task[None]] = set()
 
     @classmethod
     @asynccontextmanager
@@ -101,7 +107,12 @@ class PredictionStream:
                 trust_env=False,
             ) as client,
         ):
-            yield cls(client, endpoint)
+            predictions = cls(client, endpoint)
+            try:
+                yield predictions
+            finally:
+                for aborting in predictions._aborting:
+                    aborting.cancel()
 
     async def can_stream(self, chatflow_id: str) -> bool | None:
         """Ask whether the flow streams; the answer is kept for a few minutes.
@@ -163,6 +174,27 @@ class PredictionStream:
             yield await self._read(response)
         finally:
             await close(response)
+
+    def abort(self, call: PredictionCall) -> None:
+        """Ask the endpoint to stop what a call began, and wait for nothing.
+
+        Some flows stop at that, others run on to their end (docs/endpoint.md).
+        """
+        aborting = asyncio.create_task(self._abort(call))
+        self._aborting.add(aborting)
+        aborting.add_done_callback(self._aborting.discard)
+
+    async def _abort(self, call: PredictionCall) -> None:
+        flow, chat_id = quote(call.chatflow_id, safe=""), quote(call.endpoint_chat_id, safe="")
+        url = f"{self._endpoint.base_url}/api/v1/chatmessage/abort/{flow}/{chat_id}"
+        try:
+            async with (
+                asyncio.timeout(_ABORT_TIMEOUT_S),
+                self._client.stream("PUT", url) as response,
+            ):
+                log.debug("abort.answered", http_status=response.status_code)
+        except (TimeoutError, httpx.HTTPError, aiohttp.ClientError, *_ODD) as error:
+            log.info("abort.failed", error=type(error).__name__)
 
     async def _send(self, request: httpx.Request, *, streams: bool) -> httpx.Response:
         limit = self._endpoint.first_byte_timeout

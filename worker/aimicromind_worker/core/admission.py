@@ -33,6 +33,7 @@ SIDE_EFFECT_HEADER = "x-aimicromind-side-effect"
 SENT_HEADER = "x-aimicromind-sent"
 CRASHES_HEADER = "x-aimicromind-crashes"
 DEADLINE_HEADER = "x-aimicromind-deadline"
+SUBMITTED_HEADER = "x-aimicromind-submitted-at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class MessageFacts:
         redelivered: Whether the broker delivered this message before.
         deliveries_before: How often, as far as the broker counts.
         failures_before: How many of these ended with the loss of the worker, or were given back.
-        submitted_at: When the producer sent it, by its own clock.
+        submitted_at: When the producer sent it, by its own clock, which may be ahead of ours. By
+            the header, else by the AMQP timestamp: then it is the beginning of a second.
         expires_at: End of the message's own expiration.
         carried_attempt: Highest attempt of workers that put the job on the queue again.
         carried_calls: Calls that those workers began.
@@ -223,7 +225,7 @@ def trace_context(traceparent: str | None, tracestate: str | None) -> dict[str, 
 
 
 def moment(text: str | None) -> datetime | None:
-    """Read a time that a worker wrote into a header; None for anything else."""
+    """Read a time with its offset from a header; None for anything else."""
     try:
         read = datetime.fromisoformat(text or "")
     except ValueError:

@@ -1,0 +1,109 @@
+"""RabbitMQ → cancel requests: those that come, and those that came before there was a worker."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import structlog
+from aio_pika.abc import AbstractConnection
+from aiormq.abc import DeliveredMessage
+
+from aimicromind_schemas import CancelRequest, InvalidCancel, Names, decode_cancel
+from aimicromind_worker.adapters.stream_reading import read_up_to_now
+
+log = structlog.get_logger()
+
+_TIMEOUT_S = 30.0
+# The broker's clock and ours may differ by that much.
+_CLOCK_SLACK = timedelta(minutes=15)
+
+
+class ControlLost(ConnectionError):
+    """Cancel requests come no more."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the control channel closed: {reason}")
+
+
+class Control:
+    """The requests of one session.
+
+    Attributes:
+        known_until: What came before, by our clock, is known from the log.
+    """
+
+    def __init__(self, take: Callable[[CancelRequest], None]) -> None:
+        self.known_until = datetime.now(UTC)
+        self._take_request = take
+        self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        connection: AbstractConnection,
+        names: Names,
+        take: Callable[[CancelRequest], None],
+        since: datetime,
+    ) -> AsyncIterator["Control"]:
+        """Give all requests since a time; once the body begins, those that came before are given.
+
+        What comes goes to a queue of our own before the log is read, so that nothing falls
+        between the two; a request may come twice.
+
+        Args:
+            connection: That by which jobs come: who has no jobs needs no requests.
+            names: Where the requests are.
+            take: Gets each request.
+            since: Aware.
+
+        Raises:
+            StreamUnreadable: The log could not be read.
+        """
+        control = cls(take)
+        # It closes with its connection: to close it first would wait for a silent broker.
+        channel = await connection.channel()
+        channel.close_callbacks.add(control._closed)
+        inner = await channel.get_underlay_channel()
+        inner.on_consumer_cancel_callbacks.add(control._cancelled)
+        queue = await channel.declare_queue(
+            f"{names.control}.{uuid4()}",
+            exclusive=True,
+            arguments={"x-queue-type": "classic"},
+            timeout=_TIMEOUT_S,
+        )
+        await queue.bind(names.control, "", timeout=_TIMEOUT_S)
+        await inner.basic_consume(queue.name, control._come, no_ack=True, timeout=_TIMEOUT_S)
+        await read_up_to_now(connection, names.control_log, since - _CLOCK_SLACK, control._take)
+        yield control
+
+    async def lost(self) -> None:
+        """Wait until requests come no more.
+
+        Raises:
+            ControlLost: They do not.
+        """
+        raise ControlLost(await asyncio.shield(self._lost))
+
+    async def _come(self, message: DeliveredMessage) -> None:
+        self._take(message)
+
+    def _take(self, message: DeliveredMessage) -> None:
+        try:
+            request = decode_cancel(message.body)
+        except InvalidCancel as error:
+            log.warning("cancel.malformed", reason=str(error))
+        else:
+            self._take_request(request)
+
+    def _cancelled(self, _: object) -> None:
+        self._end("the broker cancelled the consumer")
+
+    def _closed(self, _: object, error: BaseException | None) -> None:
+        self._end(str(error) or type(error).__name__)
+
+    def _end(self, reason: str) -> None:
+        if not self._lost.done():
+            self._lost.set_result(reason)

@@ -1,0 +1,87 @@
+"""A stream → what it holds up to now.
+
+A stream has no end that AMQP would tell, so each reading writes a marker and reads up to it.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError
+
+_SILENCE_S = 30.0
+_PREFETCH = 500
+_MARKER = "x-aimicromind-marker"
+_EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
+
+
+class StreamUnreadable(ConnectionError):
+    """A stream could not be read up to now."""
+
+    def __init__(self, stream: str, reason: str) -> None:
+        super().__init__(f"{stream} could not be read: {reason}")
+
+
+async def read_up_to_now(
+    connection: AbstractConnection,
+    stream: str,
+    since: datetime | None,
+    take: Callable[[DeliveredMessage], None],
+) -> None:
+    """Give each message of a stream that was there when the reading began, in their order.
+
+    Args:
+        connection: It gets a channel for the reading.
+        stream: The queue's name.
+        since: Aware; earlier messages may come, too. None: the beginning.
+        take: Gets the messages.
+
+    Raises:
+        StreamUnreadable: There is no such stream, or the broker fell silent for 30 s.
+    """
+    try:
+        async with connection.channel() as channel:
+            await _read(channel, stream, since, take)
+    except (AMQPError, ChannelInvalidStateError, TimeoutError) as error:
+        raise StreamUnreadable(stream, str(error) or type(error).__name__) from error
+
+
+async def _read(
+    channel: AbstractChannel,
+    stream: str,
+    since: datetime | None,
+    take: Callable[[DeliveredMessage], None],
+) -> None:
+    arrived: asyncio.Queue[DeliveredMessage | None] = asyncio.Queue()
+    channel.close_callbacks.add(lambda *_: arrived.put_nowait(None))
+    marker = str(uuid4())
+    await channel.set_qos(prefetch_count=_PREFETCH, timeout=_SILENCE_S)
+    await channel.default_exchange.publish(
+        aio_pika.Message(b"", message_id=marker, headers={_MARKER: True}),
+        stream,
+        timeout=_SILENCE_S,
+    )
+    # aio_pika's own consumer takes twice the time for each message.
+    inner = await channel.get_underlay_channel()
+    offset = "first" if since is None or since < _EARLIEST else since
+    await inner.basic_consume(
+        stream, arrived.put, arguments={"x-stream-offset": offset}, timeout=_SILENCE_S
+    )
+    read = 0
+    while True:
+        async with asyncio.timeout(_SILENCE_S):
+            message = await arrived.get()
+        if message is None:
+            raise ChannelInvalidStateError("the channel closed")
+        read += 1
+        if read % (_PREFETCH // 2) == 0:
+            await inner.basic_ack(message.delivery_tag or 0, multiple=True)
+        properties = message.header.properties
+        if properties.message_id == marker:
+            return
+        if _MARKER not in (properties.headers or {}):
+            take(message)

@@ -1,0 +1,65 @@
+"""The jobs that this worker has, and the cancel requests that reach them or those still to come."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from aimicromind_schemas import CancelRequest
+from aimicromind_worker.core.admission import Ticket
+from aimicromind_worker.core.cancels import Cancels, covers
+from aimicromind_worker.job_run import JobRun
+
+
+class HeldJob:
+    """A job from when it comes until it is settled. Make it in the event loop.
+
+    Attributes:
+        ticket: The job, with what has become known of it.
+        called_off: Done once the job is cancelled.
+    """
+
+    def __init__(self, ticket: Ticket) -> None:
+        self.ticket = ticket
+        self.called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._run: JobRun | None = None
+
+    def runs(self, run: JobRun) -> None:
+        """Note the job's run, which a cancel interrupts, also one that has come already."""
+        self._run = run
+        if self.called_off.done():
+            run.cancel()
+
+    def cancel(self) -> None:
+        """Stop the job, unless its outcome is known."""
+        if not self.called_off.done():
+            self.called_off.set_result(None)
+        if self._run is not None:
+            self._run.cancel()
+
+
+class HeldJobs:
+    """One for the process: what was cancelled stays known when the broker was lost."""
+
+    def __init__(self) -> None:
+        self._cancels = Cancels()
+        self._held: set[HeldJob] = set()
+
+    def cancel(self, request: CancelRequest) -> None:
+        """Stop the jobs that a request covers, now or when they come."""
+        self._cancels.keep(request, datetime.now(UTC))
+        for job in self._held:
+            if covers(request, job.ticket, taken_before=True):
+                job.cancel()
+
+    @contextmanager
+    def holding(self, ticket: Ticket) -> Iterator[HeldJob]:
+        """Let requests reach a job while the body has it."""
+        job = HeldJob(ticket)
+        if self._cancels.cover(ticket):
+            job.cancel()
+        self._held.add(job)
+        try:
+            yield job
+        finally:
+            self._held.discard(job)
