@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -140,6 +141,9 @@ async def test_submitted_job_is_on_the_queue(
         "chatId": "chat",
         "jobId": said["jobId"],
     }
+    assert job.timestamp is not None
+    submitted_at = datetime.fromisoformat(str(job.headers["x-aimicromind-submitted-at"]))
+    assert submitted_at.replace(microsecond=0) == job.timestamp
 
 
 async def test_followed_job_is_shown_to_its_end(stage: Stage) -> None:

@@ -235,6 +235,40 @@ async def test_expiration_counts_from_now_where_no_usable_time_is_known(
     assert before + minute <= expires_at <= datetime.now(UTC) + minute
 
 
+SECOND = datetime(2026, 11, 22, 13, 20, 0, tzinfo=UTC)
+EXACT = SECOND + timedelta(microseconds=123_456)
+
+
+@pytest.mark.parametrize(
+    ("header", "known"),
+    [
+        (EXACT.isoformat(), EXACT),
+        ("2026-11-22T14:20:00.123456+01:00", EXACT),
+        (None, SECOND),
+        ("2026-11-22T13:20:00", SECOND),
+        ("0001-01-01T00:00:00Z", SECOND),
+        ("yesterday", SECOND),
+        (7, SECOND),
+    ],
+)
+async def test_time_of_submission_is_exact_where_a_header_tells_it(
+    broker: PrivateBroker,
+    declared: Names,
+    connection: AbstractConnection,
+    header: str | int | None,
+    known: datetime,
+) -> None:
+    headers = {} if header is None else {"x-aimicromind-submitted-at": header}
+    await put_job(connection, declared, b"job", timestamp=SECOND, headers=headers)
+
+    async with jobs_at(broker.url, declared) as jobs:
+        first = await jobs.next()
+        await first.put_again({})
+        second = await jobs.next()
+
+    assert first.facts.submitted_at == second.facts.submitted_at == known
+
+
 async def test_deleted_queue_ends_the_jobs(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection
 ) -> None:
