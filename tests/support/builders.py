@@ -16,6 +16,7 @@ from aimicromind_worker.core.numbering import NumberedEvent, Numbering
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.idle_watch import IdleWatch
 from aimicromind_worker.job_run import Means, Predictions
+from aimicromind_worker.recovery import Recovery
 from aimicromind_worker.testing import frame
 
 MODERATE: Final = settings(max_examples=200, deadline=None)
@@ -76,10 +77,20 @@ def means(
     predictions: Predictions,
     sink: EventSink,
     policy: RetryPolicy = IMPATIENT,
+    recovery: Recovery | None = None,
     **changed: Any,  # noqa: ANN401 - named in Limits
 ) -> Means:
-    """Give a run what it needs; silence is never too long."""
-    return Means(predictions, sink, IdleWatch(timedelta(hours=1)), limits(**changed), policy)
+    """Give a run what it needs; silence is never too long, and nothing is saved."""
+    recovery = recovery or Recovery(Forgetful(), timedelta(seconds=5))
+    watch = IdleWatch(timedelta(hours=1))
+    return Means(predictions, sink, watch, limits(**changed), policy, recovery)
+
+
+class Forgetful:
+    """A memory that may not be read."""
+
+    async def messages(self, chatflow_id: str, endpoint_chat_id: str) -> bytes | None:
+        return None
 
 
 def an_answer(**changed: Any) -> Answer:  # noqa: ANN401 - named in Answer

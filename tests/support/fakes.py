@@ -21,13 +21,16 @@ from aimicromind_worker.core.exchange import (
 from aimicromind_worker.core.history import History
 from aimicromind_worker.core.numbering import NumberedEvent
 from aimicromind_worker.core.retry import RetryPolicy
-from aimicromind_worker.job_run import Failed, JobRun, Outcome
+from aimicromind_worker.job_run import JobRun
+from aimicromind_worker.outcome import Failed, Outcome
+from aimicromind_worker.recovery import Memory, Recovery
 from aimicromind_worker.testing import frame
 from tests.support.builders import (
     END,
     ENDED_WELL,
     IMPATIENT,
     USED_TOOLS,
+    Forgetful,
     a_ticket,
     means,
     tokens,
@@ -285,20 +288,29 @@ async def _chunks(steps: Iterable[Step]) -> AsyncIterator[bytes]:
 class Run:
     """One run against an endpoint that answers by scripts."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each has a default
         self,
         *scripts: Script,
         facts: MessageFacts | None = None,
         streams: bool | None = True,
         policy: RetryPolicy = IMPATIENT,
         limits: dict[str, Any] | None = None,
+        history: History | None = None,
+        memory: Memory | None = None,
+        recovery_s: float = 5,
         **fields: Any,  # noqa: ANN401 - see a_job
     ) -> None:
         self.predictions = ScriptedPredictions(*scripts, streams=streams)
         self.sink = RecordingSink()
         self.job = JobRun(
-            a_ticket(facts, **fields),
-            means(self.predictions, self.sink, policy, **(limits or {})),
+            a_ticket(facts, **fields).knowing(history or History()),
+            means(
+                self.predictions,
+                self.sink,
+                policy,
+                Recovery(memory or Forgetful(), timedelta(seconds=recovery_s)),
+                **(limits or {}),
+            ),
         )
 
     async def outcome(self) -> Outcome:

@@ -8,7 +8,7 @@ from aimicromind_schemas import FailureKind
 from aimicromind_worker.core import errors
 from aimicromind_worker.core.admission import MessageFacts
 from aimicromind_worker.core.exchange import WholeAnswer
-from aimicromind_worker.job_run import Completed, Failed
+from aimicromind_worker.outcome import Completed, Failed
 from aimicromind_worker.testing import frame
 from tests.support.builders import END, METADATA, USED_TOOLS, tokens
 from tests.support.fakes import (

@@ -8,7 +8,7 @@ from aimicromind_worker.core import errors
 from aimicromind_worker.core.admission import MessageFacts
 from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.core.retry import RetryPolicy
-from aimicromind_worker.job_run import Completed, Delayed, Unfinished
+from aimicromind_worker.outcome import Completed, Delayed, Unfinished
 from tests.support.builders import tokens
 from tests.support.fakes import (
     CUT,

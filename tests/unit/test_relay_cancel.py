@@ -48,7 +48,7 @@ HOUR = timedelta(hours=1)
 CANCEL = JobCancel("job")
 AGAIN = MessageFacts(redelivered=True, deliveries_before=1)
 NEVER_SOON = RetryPolicy(HOUR, HOUR, longest_stay=HOUR)
-LONG = {"attempt_timeout": 9 * HOUR, "hold": 99 * HOUR}
+LONG: dict[str, Any] = {"attempt_timeout": 9 * HOUR, "hold": 99 * HOUR}
 
 
 class Stage:

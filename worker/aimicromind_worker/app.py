@@ -29,7 +29,7 @@ from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.held_jobs import HeldJobs
 from aimicromind_worker.idle_watch import IdleWatch
 from aimicromind_worker.job_run import Means
-from aimicromind_worker.needs import endpoint, limits, needed_topology
+from aimicromind_worker.needs import endpoint, limits, needed_topology, recovery
 from aimicromind_worker.relay import Relay
 from aimicromind_worker.settings import Settings
 
@@ -138,7 +138,8 @@ class Worker:
                 JobSource.open(consuming, publishing, names, _BURIALS, names.jobs_reaped) as reaped,
             ):
                 self._cancels_known_until = control.known_until
-                means = Means(predictions, sink, watch, limits(settings), self._policy)
+                found = recovery(settings, predictions.client)
+                means = Means(predictions, sink, watch, limits(settings), self._policy, found)
                 lifetime = timedelta(seconds=settings.job_lifetime_seconds)
                 journal = Journal(consuming, names.journal)
                 leases = await ChatLeases.open(consuming, names)

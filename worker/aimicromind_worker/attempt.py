@@ -16,6 +16,7 @@ from aimicromind_worker.core.frames import EndpointEvent, read_frame
 from aimicromind_worker.core.json_answer import events_of
 from aimicromind_worker.core.numbering import NumberedEvent, Numbering
 from aimicromind_worker.core.request import expected_question
+from aimicromind_worker.core.saved_answer import SavedAnswer, missing
 from aimicromind_worker.core.sse import SseDecoder
 from aimicromind_worker.idle_watch import IdleWatch, Watched
 
@@ -165,6 +166,15 @@ class Attempt:
                 await self._lane.room()
                 watched.progressed()
         raise StreamCut("it ended before the endpoint ended it")
+
+    def show_saved(self, saved: SavedAnswer, endpoint_chat_id: str) -> None:
+        """Publish what the attempt has not shown of a saved answer that continues it.
+
+        Raises:
+            CallFailed: The answer is longer than the limit.
+        """
+        for event in missing(saved, self.answer.text, self.answer.parts, endpoint_chat_id):
+            self._show(event)
 
     def _show(self, event: EndpointEvent) -> None:
         for published in self.answer.follow(event):

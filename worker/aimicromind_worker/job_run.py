@@ -17,7 +17,13 @@ from tenacity import AsyncRetrying, RetryCallState
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.attempt import Attempt, EventSink, Limits
 from aimicromind_worker.core.admission import Ticket
-from aimicromind_worker.core.errors import CallFailed
+from aimicromind_worker.core.errors import (
+    CallFailed,
+    NoAnswer,
+    StreamCut,
+    StreamMixed,
+    StreamStalled,
+)
 from aimicromind_worker.core.exchange import PredictionCall, Response
 from aimicromind_worker.core.request import call_chat_id, prediction_body
 from aimicromind_worker.core.retry import (
@@ -29,11 +35,25 @@ from aimicromind_worker.core.retry import (
     RetryPolicy,
     Situation,
 )
+from aimicromind_worker.core.saved_answer import continues
 from aimicromind_worker.core.worker_events import Tally, retry_event
 from aimicromind_worker.idle_watch import IdleWatch
+from aimicromind_worker.outcome import (
+    Cancelled,
+    Completed,
+    Delayed,
+    Failed,
+    Outcome,
+    Unfinished,
+)
+from aimicromind_worker.recovery import Found, Recovery
 
 log = structlog.get_logger()
 
+# The endpoint may go on and save the answer after these; after an error it saves none.
+_RUN_GOES_ON = (StreamCut, StreamStalled, NoAnswer, StreamMixed)
+# The answer is saved before the stream ends, so that one that is not there yet will not come.
+_PATIENCE_AFTER_END = timedelta(seconds=2)
 # A worker can be lost before it has told of a call; what is given back counts, too, up to 4.2.
 _MOST_CRASHES = 5
 
@@ -61,6 +81,7 @@ class Means:
         idle_watch: Breaks off silent streams.
         limits: What one job may take.
         policy: What follows a failed call.
+        recovery: Where answers are that nobody read.
     """
 
     predictions: Predictions
@@ -68,42 +89,7 @@ class Means:
     idle_watch: IdleWatch
     limits: Limits
     policy: RetryPolicy
-
-
-@dataclass(frozen=True, slots=True)
-class Completed:
-    """The endpoint ended the stream after a success."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The job will not be run again."""
-
-    kind: FailureKind
-    message: str
-    http_status: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Unfinished:
-    """The job was interrupted; another worker goes on with it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Delayed:
-    """The job waits on the broker, on that rung of the ladder, and holds no slot."""
-
-    kind: FailureKind
-    message: str
-    delay: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class Cancelled:
-    """Somebody asked for the job to be stopped."""
-
-
-Outcome = Completed | Failed | Unfinished | Delayed | Cancelled
+    recovery: Recovery
 
 
 class JobRun:
@@ -115,6 +101,8 @@ class JobRun:
         calls: Calls begun, those of earlier workers as far as is known.
         given_up: How many of them were broken off because their worker left.
         sent: Whether the endpoint may have had a request.
+        open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
+        recovered: Whether the answer was read from the endpoint's memory.
     """
 
     def __init__(self, ticket: Ticket, means: Means) -> None:
@@ -122,6 +110,8 @@ class JobRun:
         self.calls = ticket.calls_before
         self.given_up = ticket.given_up_before
         self.sent = ticket.sent_before
+        self.open_attempt = ticket.open_attempt
+        self.recovered = False
         before = ticket.attempts_before
         # Whoever ends a job that was never run has attempt 0; a run has the next one.
         self.attempt = Attempt(ticket, before + 1 if before else 0, means.sink, means.limits)
@@ -149,6 +139,7 @@ class JobRun:
             calls=self.calls,
             events=self.attempt.next_seq + 1,
             duration=timedelta(seconds=time.monotonic() - self._started),
+            recovered=self.recovered,
         )
 
     def hand_back(self) -> None:
@@ -174,7 +165,9 @@ class JobRun:
         """Run attempts until one answers, or none may follow."""
         if self._cancelled:
             return Cancelled()
-        outcome = self._refusal() or await self._run()
+        if self._left() <= timedelta():
+            return Failed(FailureKind.EXPIRED, "the job's time ran out before it was run")
+        outcome = await self._run()
         if isinstance(outcome, Completed) or not self._cancelled:
             return outcome
         if self._last_call is not None:
@@ -182,16 +175,10 @@ class JobRun:
         return Cancelled()
 
     async def _run(self) -> Outcome:
-        self._ran = True
-        if self.attempt.number == 0:
-            self._begin(1)
         try:
             async with asyncio.timeout(self._left().total_seconds()) as self._scope:
                 if not self._handed_back:
-                    async for call in self._calls():
-                        with call:
-                            await self._call()
-                    return Completed()
+                    return await self._recover_lost() or self._refusal() or await self._call_all()
         except CallFailed as failure:
             return self._given_up(failure)
         except TimeoutError:
@@ -203,13 +190,25 @@ class JobRun:
             return Unfinished()
         return Failed(FailureKind.EXPIRED, "the job's time ran out")
 
+    async def _call_all(self) -> Completed:
+        """Make calls until one answers.
+
+        Raises:
+            CallFailed: The last one failed; `_decision` says what follows.
+        """
+        self._ran = True
+        if self.attempt.number == 0:
+            self._begin(1)
+        async for call in self._calls():
+            with call:
+                await self._call()
+        return Completed()
+
     def _left(self) -> timedelta:
         return self.ticket.deadline - datetime.now(UTC)
 
     def _refusal(self) -> Failed | None:
         """Say why the job must not be run at all, if so."""
-        if self._left() <= timedelta():
-            return Failed(FailureKind.EXPIRED, "the job's time ran out before it was run")
         idempotent = self.ticket.job.idempotent
         risky = self._side_effect if idempotent is None else not idempotent
         if risky and (self.ticket.sent_before or self._side_effect):
@@ -222,6 +221,9 @@ class JobRun:
             message = f"{self.ticket.crashes} workers were lost that had this job"
             return Failed(FailureKind.DELIVERY_LIMIT, message)
         return None
+
+    def _hold_left(self) -> timedelta:
+        return self._means.limits.hold - timedelta(seconds=time.monotonic() - self._started)
 
     def _max_calls(self) -> int:
         return max_calls_of(self.ticket, self._means.limits)
@@ -248,30 +250,96 @@ class JobRun:
         Raises:
             CallFailed: It did not answer.
         """
-        ticket, attempt, predictions = self.ticket, self.attempt, self._means.predictions
-        flow = ticket.job.chatflow_id
+        attempt, call = self.attempt, None
         # Outside the attempt's time: an attempt in which no call is begun would never count.
-        streams = await predictions.can_stream(flow)
-        async with attempt.deadline():
-            self.calls += 1
-            attempt.calls += 1
-            attempt.answer.begin_call()
-            chat_id = call_chat_id(ticket.job_id, attempt.number, attempt.calls)
-            if self._means.limits.shares_chat_id:
-                chat_id = ticket.chat_id
-            body = prediction_body(ticket.job, ticket.chat_id, chat_id)
-            call = PredictionCall(flow, chat_id, body, streams is not False, ticket.facts.trace)
-            self._last_call = call
-            try:
-                async with predictions.call(call) as response:
+        streams = await self._means.predictions.can_stream(self.ticket.job.chatflow_id)
+        try:
+            async with attempt.deadline():
+                self.calls += 1
+                attempt.calls += 1
+                attempt.answer.begin_call()
+                call = self._last_call = self._next_call(streams=streams is not False)
+                async with self._means.predictions.call(call) as response:
                     await attempt.show(response, self._means.idle_watch)
-            except asyncio.CancelledError:
-                self.given_up += self._handed_back
-                self.sent = True
+        except asyncio.CancelledError:
+            self.given_up += self._handed_back
+            self.sent = True
+            self.open_attempt = attempt.number
+            raise
+        except CallFailed as failure:
+            self.sent |= failure.request_sent
+            may_go_on = attempt.answer.output and isinstance(failure, _RUN_GOES_ON)
+            if call is None or not may_go_on or not await self._recover(call, failure):
                 raise
-            except CallFailed as failure:
-                self.sent |= failure.request_sent
-                raise
+        else:
+            await self._complete_if_empty(call)
+
+    def _next_call(self, *, streams: bool) -> PredictionCall:
+        ticket, attempt = self.ticket, self.attempt
+        chat_id = call_chat_id(ticket.job_id, attempt.number, attempt.calls)
+        if self._means.limits.shares_chat_id:
+            chat_id = ticket.chat_id
+        return PredictionCall(
+            ticket.job.chatflow_id,
+            chat_id,
+            prediction_body(ticket.job, ticket.chat_id, chat_id),
+            streams,
+            ticket.facts.trace,
+        )
+
+    async def _recover(self, call: PredictionCall, failure: CallFailed) -> bool:
+        """Publish what the endpoint saved of a call whose stream failed; say whether it did."""
+        if self._means.limits.shares_chat_id:
+            # The chat's other turns are in the same place, and nothing tells them apart.
+            return False
+        self.open_attempt = self.attempt.number
+        found = await self._look([call.endpoint_chat_id], self._hold_left())
+        self.open_attempt = 0
+        if found is None:
+            return False
+        if not continues(found.answer, self.attempt.answer.text):
+            self._follow_with(failure, timedelta())
+        self._show_found(found)
+        return True
+
+    async def _complete_if_empty(self, call: PredictionCall) -> None:
+        """Show what was saved where the stream ended well and held no text."""
+        answer = self.attempt.answer
+        if answer.has_text or not (message_id := answer.message_id):
+            return
+        found = await self._look([call.endpoint_chat_id], _PATIENCE_AFTER_END, message_id)
+        if found is not None and found.answer.text:
+            self._show_found(found)
+
+    async def _recover_lost(self) -> Completed | None:
+        """Look for the answer to a call that another worker left open; show it whole."""
+        ticket, attempt = self.ticket, self.open_attempt
+        if not attempt or self._means.limits.shares_chat_id:
+            return None
+        chat_ids = [
+            call_chat_id(ticket.job_id, attempt, call + 1) for call in range(self._max_calls())
+        ]
+        # A call that showed nothing may never have been made: one look has to do.
+        patience = self._hold_left() if ticket.open_shown else timedelta()
+        found = await self._look(chat_ids, patience)
+        self.open_attempt = 0
+        if found is None:
+            return None
+        self._ran = True
+        self.calls = max(self.calls, found.place + 1)
+        self._show_found(found)
+        return Completed()
+
+    async def _look(
+        self, chat_ids: list[str], patience: timedelta, message_id: str | None = None
+    ) -> Found | None:
+        flow = self.ticket.job.chatflow_id
+        return await self._means.recovery.look(flow, chat_ids, patience, message_id)
+
+    def _show_found(self, found: Found) -> None:
+        self.recovered = True
+        self.attempt.show_saved(found.answer, found.endpoint_chat_id)
+        log.info("answer.recovered", attempt=self.attempt.number, calls=self.calls)
 
     def _decide(self, state: RetryCallState) -> bool:
         failure = _failure_of(state)
@@ -287,7 +355,7 @@ class JobRun:
             idempotent=self.ticket.job.idempotent,
             left=self._left(),
             attempt_time=self.attempt.timeout,
-            hold_left=self._means.limits.hold - timedelta(seconds=time.monotonic() - self._started),
+            hold_left=self._hold_left(),
         )
         jitter = random.random()  # noqa: S311 - spreads retries, hides nothing
         self._decision = self._means.policy.decide(failure, situation, jitter)
@@ -308,9 +376,13 @@ class JobRun:
             new_attempt=new_attempt,
         )
         if new_attempt:
-            following = self.attempt.number + 1
-            self.attempt.publish(retry_event(failure.kind, str(failure), following, wait))
-            self._begin(following)
+            self._follow_with(failure, wait)
+
+    def _follow_with(self, failure: CallFailed, wait: timedelta) -> None:
+        """Close the attempt, and begin the next one."""
+        following = self.attempt.number + 1
+        self.attempt.publish(retry_event(failure.kind, str(failure), following, wait))
+        self._begin(following)
 
     def _given_up(self, failure: CallFailed) -> Failed | Delayed:
         match self._decision:

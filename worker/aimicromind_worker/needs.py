@@ -2,10 +2,14 @@
 
 from datetime import timedelta
 
+import httpx
+
 from aimicromind_schemas import Names
+from aimicromind_worker.adapters.endpoint_memory import EndpointMemory
 from aimicromind_worker.adapters.prediction_stream import Endpoint
 from aimicromind_worker.adapters.topology import EventLog, Topology, topology
 from aimicromind_worker.attempt import Limits
+from aimicromind_worker.recovery import Recovery
 from aimicromind_worker.settings import BrokerSettings, Settings
 
 
@@ -27,6 +31,17 @@ def endpoint(settings: Settings) -> Endpoint:
         ca_file=settings.ca_file,
         client_certificate=settings.client_certificate,
     )
+
+
+def recovery(settings: Settings, client: httpx.AsyncClient) -> Recovery:
+    """Say where answers are that nobody read, and how long to wait for one."""
+    memory = EndpointMemory(
+        client,
+        settings.base_url,
+        settings.max_answer_bytes,
+        has_key=settings.api_key is not None,
+    )
+    return Recovery(memory, timedelta(seconds=settings.recovery_seconds))
 
 
 def limits(settings: Settings) -> Limits:

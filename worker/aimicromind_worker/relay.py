@@ -15,7 +15,8 @@ from aimicromind_worker.core.admission import Admission, Rejected, Ticket, Unnam
 from aimicromind_worker.core.history import History
 from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.held_jobs import HeldJob, HeldJobs
-from aimicromind_worker.job_run import Cancelled, Failed, JobRun, Means, Outcome
+from aimicromind_worker.job_run import JobRun, Means
+from aimicromind_worker.outcome import Cancelled, Failed, Outcome
 from aimicromind_worker.settling import (
     Delivery,
     reject,

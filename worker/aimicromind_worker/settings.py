@@ -155,6 +155,10 @@ class Settings(BrokerSettings):
     """How long the broker lets a consumer keep a message: its `consumer_timeout`, which cannot be
     read over AMQP. A job that would be kept longer waits on the broker between its attempts."""
 
+    recovery_seconds: float = Field(60, ge=0, le=3600)
+    """Longest wait for an answer that the server still finishes and saves after its stream broke;
+    it needs an API key that may read messages. 0 switches that off."""
+
     drain_seconds: Seconds = 25
     """Time from SIGTERM to the end of the process."""
 

@@ -17,6 +17,7 @@ from aimicromind_worker.core.admission import (
     CRASHES_HEADER,
     DEADLINE_HEADER,
     GIVEN_UP_HEADER,
+    OPEN_HEADER,
     SENT_HEADER,
     SIDE_EFFECT_HEADER,
     MessageFacts,
@@ -27,12 +28,12 @@ from aimicromind_worker.core.exchange import Address
 from aimicromind_worker.core.history import History
 from aimicromind_worker.core.numbering import Numbering
 from aimicromind_worker.core.worker_events import Tally, end_event, error_event, retry_event
-from aimicromind_worker.job_run import (
+from aimicromind_worker.job_run import JobRun
+from aimicromind_worker.outcome import (
     Cancelled,
     Completed,
     Delayed,
     Failed,
-    JobRun,
     Outcome,
     Unfinished,
 )
@@ -147,6 +148,7 @@ def state_unrun(ticket: Ticket) -> State:
         GIVEN_UP_HEADER: ticket.given_up_before,
         SIDE_EFFECT_HEADER: ticket.side_effect_before,
         SENT_HEADER: ticket.sent_before,
+        OPEN_HEADER: ticket.open_attempt,
         CRASHES_HEADER: ticket.crashes,
         DEADLINE_HEADER: ticket.deadline.isoformat(),
     }
@@ -160,6 +162,7 @@ def _state_of(run: JobRun) -> State:
         GIVEN_UP_HEADER: run.given_up,
         SIDE_EFFECT_HEADER: run.side_effect,
         SENT_HEADER: run.sent,
+        OPEN_HEADER: run.open_attempt,
     }
 
 

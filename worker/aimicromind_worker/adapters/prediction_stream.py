@@ -76,10 +76,14 @@ class Endpoint:
 
 
 class PredictionStream:
-    """Calls the endpoint. One for the process; any number of calls at once."""
+    """Calls the endpoint. One for the process; any number of calls at once.
+
+    Attributes:
+        client: What all requests go by; it adds the key.
+    """
 
     def __init__(self, client: httpx.AsyncClient, endpoint: Endpoint) -> None:
-        self._client = client
+        self.client = client
         self._endpoint = endpoint
         self._flows: dict[str, tuple[bool, float]] = {}
         self._aborting: set[asyncio.Task[None]] = set()
@@ -132,7 +136,7 @@ class PredictionStream:
         try:
             async with (
                 asyncio.timeout(_PREFLIGHT_TIMEOUT_S),
-                self._client.stream("GET", url) as response,
+                self.client.stream("GET", url) as response,
             ):
                 body = await beginning(response)
         except (TimeoutError, CallFailed, httpx.HTTPError, aiohttp.ClientError, *_ODD):
@@ -159,7 +163,7 @@ class PredictionStream:
             CallFailed: No answer came, or the stream broke off; also from within the context.
         """
         path = self._endpoint.prediction_path.replace("{chatflowId}", call.chatflow_id)
-        request = self._client.build_request(
+        request = self.client.build_request(
             "POST",
             self._endpoint.base_url + path,
             content=call.body,
@@ -190,7 +194,7 @@ class PredictionStream:
         try:
             async with (
                 asyncio.timeout(_ABORT_TIMEOUT_S),
-                self._client.stream("PUT", url) as response,
+                self.client.stream("PUT", url) as response,
             ):
                 log.debug("abort.answered", http_status=response.status_code)
         except (TimeoutError, httpx.HTTPError, aiohttp.ClientError, *_ODD) as error:
@@ -200,7 +204,7 @@ class PredictionStream:
         limit = self._endpoint.first_byte_timeout
         try:
             async with asyncio.timeout(limit.total_seconds() if streams else None):
-                return await self._client.send(request, stream=True)
+                return await self.client.send(request, stream=True)
         except TimeoutError as error:
             raise HeadersOverdue(limit) from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:

@@ -31,6 +31,7 @@ CALLS_HEADER = "x-aimicromind-calls"
 GIVEN_UP_HEADER = "x-aimicromind-given-up"
 SIDE_EFFECT_HEADER = "x-aimicromind-side-effect"
 SENT_HEADER = "x-aimicromind-sent"
+OPEN_HEADER = "x-aimicromind-open"
 CRASHES_HEADER = "x-aimicromind-crashes"
 DEADLINE_HEADER = "x-aimicromind-deadline"
 SUBMITTED_HEADER = "x-aimicromind-submitted-at"
@@ -55,6 +56,7 @@ class MessageFacts:
         carried_given_up: How many of them a leaving worker broke off.
         carried_side_effect: Whether a tool or action ran at one of them.
         carried_sent: Whether one of them reached the endpoint.
+        carried_open: The attempt whose call a worker left open, 0 if none.
         carried_crashes: How many workers were lost that had the job.
         carried_deadline: The deadline that the first of them set.
         trace: W3C trace context, see `trace_context`.
@@ -74,6 +76,7 @@ class MessageFacts:
     carried_given_up: int = 0
     carried_side_effect: bool = False
     carried_sent: bool = False
+    carried_open: int = 0
     carried_crashes: int = 0
     carried_deadline: datetime | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
@@ -95,6 +98,8 @@ class Ticket:
         given_up_before: How many of them a leaving worker broke off.
         side_effect_before: Whether a tool or action ran at one of them.
         sent_before: Whether the endpoint may have had a request for this job.
+        open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
+        open_shown: Whether anything was published of that attempt.
     """
 
     job: PredictionJob
@@ -107,11 +112,17 @@ class Ticket:
     given_up_before: int
     side_effect_before: bool
     sent_before: bool
+    open_attempt: int
+    open_shown: bool = False
 
     @property
     def came_before(self) -> bool:
         """Whether a worker may have had this job before, so that it must be looked up."""
         return self.attempts_before > 0 or self.facts.carried_deadline is not None
+
+    @property
+    def _died(self) -> bool:
+        return self.facts.deliveries_before > 0 or self.facts.redelivered
 
     @property
     def crashes(self) -> int:
@@ -120,9 +131,13 @@ class Ticket:
 
     def knowing(self, history: History) -> "Ticket":
         """Add what the pool remembers of the job."""
+        attempts = max(self.attempts_before, history.last_attempt)
+        opened = attempts if self._died else self.open_attempt
         return replace(
             self,
-            attempts_before=max(self.attempts_before, history.last_attempt),
+            attempts_before=attempts,
+            open_attempt=opened,
+            open_shown=0 < opened <= history.last_attempt,
             calls_before=max(self.calls_before, history.calls),
             side_effect_before=self.side_effect_before or history.side_effect,
             sent_before=self.sent_before or history.calls > 0,
@@ -198,6 +213,9 @@ def admit(
     if replies_to_us:
         message = "reply_to names a queue of the worker itself: use a queue of your own"
         return _rejected(FailureKind.INVALID_JOB, message, body, facts)
+    # Each copy of the message is counted from its own beginning.
+    deliveries = max(facts.deliveries_before, int(facts.redelivered))
+    attempts_before = facts.carried_attempt + deliveries
     return Ticket(
         job=job,
         job_id=job_id,
@@ -205,13 +223,13 @@ def admit(
         deadline=_deadline(job, facts, now + lifetime),
         facts=facts,
         # Each copy of the message is counted from its own beginning.
-        attempts_before=facts.carried_attempt
-        + max(facts.deliveries_before, int(facts.redelivered)),
+        attempts_before=attempts_before,
         calls_before=facts.carried_calls,
         given_up_before=facts.carried_given_up,
         side_effect_before=facts.carried_side_effect,
         # A worker that handed the job on has told what it did; one that died has not.
-        sent_before=facts.carried_sent or facts.deliveries_before > 0 or facts.redelivered,
+        sent_before=facts.carried_sent or deliveries > 0,
+        open_attempt=attempts_before if deliveries else facts.carried_open,
     )
 
 

@@ -9,6 +9,7 @@ from aimicromind_schemas.routing import routing_key
 from aimicromind_worker.core.errors import AnswerTooLarge, NoAnswer, StreamMixed
 from aimicromind_worker.core.failures import failure_of_text
 from aimicromind_worker.core.frames import EndpointEvent, wrapped
+from aimicromind_worker.core.saved_answer import ANSWER_PARTS
 
 _WORKER_EVENTS = frozenset({"retry", "other"})
 _NOTHING = (b"null", b"[]", b"{}", b'""')
@@ -16,6 +17,7 @@ _NOTHING = (b"null", b"[]", b"{}", b'""')
 
 class _Metadata(msgspec.Struct):
     question: str | None = None
+    chatMessageId: str | None = None  # noqa: N815 - the endpoint's name
 
 
 class _Trace(msgspec.Struct):
@@ -34,6 +36,8 @@ class Answer:
         output: True once the attempt showed what a second call would repeat to the reader.
         side_effect: True once a tool or action ran, which a second call could run again.
         complete: True once the endpoint ended the stream after a success.
+        parts: Names of the events shown that an answer has at most once.
+        message_id: The endpoint's id of its answer, once `metadata` has told.
     """
 
     def __init__(
@@ -58,6 +62,8 @@ class Answer:
         self.output = False
         self.side_effect = False
         self.complete = False
+        self.parts: set[str] = set()
+        self.message_id: str | None = None
         self._chat_id = chat_id
         self._question = question.strip() if question else None
         self._start = {"tags": tags, "redelivered": redelivered}
@@ -69,6 +75,11 @@ class Answer:
     def text(self) -> bytes:
         """The tokens so far, joined, as a JSON string."""
         return b'"%b"' % bytes(self._text)
+
+    @property
+    def has_text(self) -> bool:
+        """Whether any token held text."""
+        return bool(self._text)
 
     def begin_call(self) -> None:
         """Expect a new call's stream within the same attempt."""
@@ -102,14 +113,17 @@ class Answer:
         if name == "token":
             self._take_token(event.data)
         elif name == "metadata":
-            self._check_question(event.data)
+            self._read_metadata(event.data)
             self._succeeded = True
+            self.parts.add(name)
         elif not event.renamed and (name in _WORKER_EVENTS or not self._fits(name)):
             return (wrapped(name, event.data),)
         elif event.data not in _NOTHING:
             self.output = self.output or name in OUTPUT_EVENTS
             acted = name in SIDE_EFFECT_EVENTS or (name == "agent_trace" and _acts(event.data))
             self.side_effect = self.side_effect or acted
+            if name in ANSWER_PARTS:
+                self.parts.add(name)
         return (event,)
 
     def _started(self, first: EndpointEvent) -> EndpointEvent:
@@ -129,13 +143,15 @@ class Answer:
         self.complete = True
         return ()
 
-    def _check_question(self, data: bytes) -> None:
+    def _read_metadata(self, data: bytes) -> None:
         try:
-            question = _metadata(data).question
+            told = _metadata(data)
         except (msgspec.DecodeError, RecursionError):
             return
+        question = told.question
         if self._question and question is not None and question.strip() != self._question:
             raise StreamMixed
+        self.message_id = told.chatMessageId
 
     def _fits(self, name: str) -> bool:
         if name in EVENT_NAMES:

@@ -1,0 +1,93 @@
+"""The endpoint's saved messages over HTTP, where the key may read them."""
+
+import asyncio
+from datetime import timedelta
+from time import monotonic
+
+import aiohttp
+import httpx
+import structlog
+
+from aimicromind_worker.adapters.http_answer import chunks, failure_before_answer
+from aimicromind_worker.core.errors import CallFailed, EndpointUnavailable
+
+log = structlog.get_logger()
+
+_TIMEOUT_S = 10.0
+_CLOSED_FOR = timedelta(minutes=5)
+# What the messages of one call may take beside its answer: documents and tools.
+_ROOM = 4
+
+
+class EndpointMemory:
+    """Reads messages with the client of the predictions. One for the process."""
+
+    def __init__(
+        self, client: httpx.AsyncClient, base_url: str, max_answer_bytes: int, *, has_key: bool
+    ) -> None:
+        """Prepare; nothing is read yet.
+
+        Args:
+            client: What the predictions go by; it adds the key.
+            base_url: The server's address.
+            max_answer_bytes: Largest answer.
+            has_key: Whether there is a key; the endpoint shows messages to nobody else.
+        """
+        self._client = client
+        self._base_url = base_url
+        self._max_bytes = max_answer_bytes * _ROOM
+        self._closed_until = 0.0 if has_key else float("inf")
+
+    async def messages(self, chatflow_id: str, endpoint_chat_id: str) -> bytes | None:
+        """Give the messages of a chat, oldest first; None where they may not be read.
+
+        Raises:
+            EndpointUnavailable: The endpoint does not answer, or not with these.
+        """
+        if monotonic() < self._closed_until:
+            return None
+        url = f"{self._base_url}/api/v1/chatmessage/{chatflow_id}"
+        asked = {"chatId": endpoint_chat_id, "order": "ASC"}
+        try:
+            async with (
+                asyncio.timeout(_TIMEOUT_S),
+                self._client.stream("GET", url, params=asked) as response,
+            ):
+                if _is_closed(response):
+                    self._close(response.status_code)
+                    return None
+                if response.status_code != httpx.codes.OK:
+                    raise EndpointUnavailable(
+                        "its messages cannot be read now", http_status=response.status_code
+                    )
+                return await self._whole(response)
+        except CallFailed as error:
+            raise EndpointUnavailable(str(error)) from error
+        except (TimeoutError, httpx.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:
+            raise EndpointUnavailable(str(failure_before_answer(error))) from error
+
+    async def _whole(self, response: httpx.Response) -> bytes | None:
+        body = bytearray()
+        async for chunk in chunks(response):
+            body += chunk
+            if len(body) > self._max_bytes:
+                return None
+        return bytes(body)
+
+    def _close(self, http_status: int) -> None:
+        """Ask no more for a while: the key may not read, or there is no such path."""
+        self._closed_until = monotonic() + _CLOSED_FOR.total_seconds()
+        log.warning("recovery.off", http_status=http_status)
+
+
+def _is_closed(response: httpx.Response) -> bool:
+    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    refused = response.status_code in {
+        httpx.codes.UNAUTHORIZED,
+        httpx.codes.FORBIDDEN,
+        httpx.codes.NOT_FOUND,
+        httpx.codes.METHOD_NOT_ALLOWED,
+    }
+    return refused or (
+        response.status_code == httpx.codes.OK and content_type != "application/json"
+    )

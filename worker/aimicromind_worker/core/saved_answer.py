@@ -1,0 +1,117 @@
+"""The endpoint's memory of one call → its answer, and what of it an attempt has not shown yet."""
+
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from aimicromind_worker.core.frames import EndpointEvent
+
+ANSWER_PARTS: Final = ("sourceDocuments", "usedTools", "artifacts", "fileAnnotations", "action")
+"""Events that the endpoint keeps with an answer."""
+
+_NOTHING = (b"", b"null", b"[]", b"{}", b'""')
+
+
+@dataclass(frozen=True, slots=True)
+class SavedAnswer:
+    """An answer as the endpoint keeps it.
+
+    Attributes:
+        message_id: The endpoint's id of it.
+        session_id: The conversation it belongs to.
+        text: The whole text.
+        parts: What came with the text, by the name of its event, as JSON.
+    """
+
+    message_id: str
+    session_id: str | None
+    text: str = field(repr=False)
+    parts: Mapping[str, bytes] = field(repr=False)
+
+
+class _Message(msgspec.Struct):
+    role: str = ""
+    id: str = ""
+    content: str | None = None
+    sessionId: str | None = None  # noqa: N815 - the endpoint's name
+    sourceDocuments: msgspec.Raw = msgspec.Raw()  # noqa: N815 - the endpoint's name
+    usedTools: msgspec.Raw = msgspec.Raw()  # noqa: N815 - the endpoint's name
+    artifacts: msgspec.Raw = msgspec.Raw()
+    fileAnnotations: msgspec.Raw = msgspec.Raw()  # noqa: N815 - the endpoint's name
+    action: msgspec.Raw = msgspec.Raw()
+
+
+class NotMessages(ValueError):
+    """What came is no list of messages."""
+
+
+def read_saved_answer(body: bytes, message_id: str | None = None) -> SavedAnswer | None:
+    """Find a call's answer among the messages of its own chat.
+
+    Args:
+        body: The messages as the endpoint lists them, oldest first. All are of one call, or
+            `message_id` says which one is meant.
+        message_id: The endpoint's id of the answer, where the stream has named it.
+
+    Returns:
+        The answer; None as long as there is none.
+
+    Raises:
+        NotMessages: The body is anything else.
+    """
+    try:
+        messages = msgspec.json.decode(body, type=list[_Message])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotMessages from error
+    answers = [
+        message
+        for message in messages
+        if message.role == "apiMessage" and message_id in {None, message.id}
+    ]
+    if not answers:
+        return None
+    found = answers[-1]
+    parts = {name: bytes(getattr(found, name)) for name in ANSWER_PARTS}
+    shown = {name: data for name, data in parts.items() if data not in _NOTHING}
+    return SavedAnswer(found.id, found.sessionId, found.content or "", shown)
+
+
+def continues(saved: SavedAnswer, text: bytes) -> bool:
+    """Say whether an attempt that showed this text, a JSON string, can go on to the answer."""
+    return _rest(saved.text, text) is not None
+
+
+def missing(
+    saved: SavedAnswer, text: bytes, shown: Container[str], endpoint_chat_id: str
+) -> Iterator[EndpointEvent]:
+    """Give what the attempt has not shown of a saved answer that continues its text.
+
+    Args:
+        saved: The answer.
+        text: What the attempt showed, joined, as a JSON string.
+        shown: Names of the events that it showed.
+        endpoint_chat_id: The call's chatId, for `metadata`.
+    """
+    rest = _rest(saved.text, text)
+    if rest:
+        yield EndpointEvent("token", msgspec.json.encode(rest))
+    for name, data in saved.parts.items():
+        if name not in shown:
+            yield EndpointEvent(name, data)
+    if "metadata" not in shown:
+        metadata = {"chatId": endpoint_chat_id, "chatMessageId": saved.message_id}
+        if saved.session_id is not None:
+            metadata["sessionId"] = saved.session_id
+        yield EndpointEvent("metadata", msgspec.json.encode(metadata))
+
+
+def _rest(saved: str, shown: bytes) -> str | None:
+    """Give what follows what was shown; None where the saved text does not begin with it."""
+    begun = msgspec.json.decode(shown, type=str)
+    if saved.startswith(begun):
+        return saved[len(begun) :]
+    # The endpoint may save an answer without the space around it.
+    over = begun.removeprefix(saved)
+    return "" if begun.startswith(saved) and saved and not over.strip() else None

@@ -1,0 +1,42 @@
+"""What came of running a job. What that means for its chat and the queue is for `settling`."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from aimicromind_schemas import FailureKind
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The endpoint ended the stream after a success, or its saved answer was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The job will not be run again."""
+
+    kind: FailureKind
+    message: str
+    http_status: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """The job was interrupted; another worker goes on with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delayed:
+    """The job waits on the broker, on that rung of the ladder, and holds no slot."""
+
+    kind: FailureKind
+    message: str
+    delay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Somebody asked for the job to be stopped."""
+
+
+Outcome = Completed | Failed | Unfinished | Delayed | Cancelled
