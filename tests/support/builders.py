@@ -9,13 +9,13 @@ from hypothesis import settings
 from aimicromind_schemas import Event, Names, PredictionJob, ThinkingEvent
 from aimicromind_schemas.wire import dump_json
 from aimicromind_worker.attempt import EventSink, Limits
+from aimicromind_worker.calls import Means, Predictions
 from aimicromind_worker.core.admission import MessageFacts, Ticket, admit
 from aimicromind_worker.core.answer import Answer
 from aimicromind_worker.core.frames import EndpointEvent
 from aimicromind_worker.core.numbering import NumberedEvent, Numbering
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.idle_watch import IdleWatch
-from aimicromind_worker.job_run import Means, Predictions
 from aimicromind_worker.recovery import Recovery
 from aimicromind_worker.testing import frame
 

@@ -328,4 +328,4 @@ class Run:
         return len(self.predictions.calls)
 
     def text(self) -> object:
-        return json.loads(self.job.attempt.answer.text)
+        return json.loads(self.job.progress.attempt.answer.text)

@@ -74,7 +74,7 @@ async def test_failure_before_output_is_tried_again_within_the_attempt(first: Sc
     assert {attempt for attempt, _, _ in run.sink.shown()} == {1}
     assert [name for _, _, name in run.sink.shown()].count("start") == 1
     assert [seq for _, seq, _ in run.sink.shown()] == list(range(len(run.sink.shown())))
-    assert (run.calls, run.job.calls) == (2, 2)
+    assert (run.calls, run.job.progress.calls) == (2, 2)
 
 
 async def test_success_of_a_call_that_was_cut_is_not_that_of_the_next() -> None:
@@ -136,7 +136,7 @@ async def test_what_may_have_acted_is_not_run_again(acting: bytes) -> None:
     assert await run.failure() == FailureKind.REPEAT_UNSAFE
 
     assert run.calls == 1
-    assert run.job.side_effect
+    assert run.job.progress.side_effect
 
 
 async def test_idempotent_job_is_run_again_after_a_tool() -> None:
@@ -145,7 +145,7 @@ async def test_idempotent_job_is_run_again_after_a_tool() -> None:
     assert await run.outcome() == Completed()
 
     assert run.calls == 2
-    assert run.job.side_effect
+    assert run.job.progress.side_effect
 
 
 @pytest.mark.parametrize("first", [CUT, CUT_BEFORE, CUT_AFTER])
@@ -188,7 +188,7 @@ async def test_unknown_flow_is_not_called_at_all() -> None:
 
     assert await run.failure() == FailureKind.CHATFLOW_NOT_FOUND
 
-    assert (run.calls, run.job.tally().calls) == (0, 0)
+    assert (run.calls, run.job.progress.tally().calls) == (0, 0)
 
 
 async def test_unknown_error_is_tried_once_more_before_output() -> None:
@@ -213,7 +213,7 @@ async def test_job_can_only_lower_the_number_of_calls(own: int | None, calls: in
 
     assert await run.failure() == FailureKind.STREAM_CUT
 
-    assert (run.calls, run.job.tally().calls) == (calls, calls)
+    assert (run.calls, run.job.progress.tally().calls) == (calls, calls)
 
 
 async def test_fault_of_our_own_comes_out_as_it_is() -> None:

@@ -25,7 +25,11 @@ async def test_job_whose_time_is_over_is_not_run() -> None:
 
     assert await run.failure() == FailureKind.EXPIRED
 
-    assert (run.calls, run.job.attempt.number, run.job.tally().attempts) == (0, 0, 0)
+    assert (run.calls, run.job.progress.attempt.number, run.job.progress.tally().attempts) == (
+        0,
+        0,
+        0,
+    )
 
 
 async def test_job_whose_time_ends_is_broken_off() -> None:
@@ -92,7 +96,7 @@ async def test_run_can_be_handed_back_while_it_waits_to_call_again() -> None:
 
     assert await running == Unfinished()
     assert len(waiting) == 1
-    assert run.job.attempt.number == 2
+    assert run.job.progress.attempt.number == 2
 
 
 async def test_job_that_must_wait_long_leaves_its_slot() -> None:
@@ -160,8 +164,8 @@ async def test_job_from_another_worker_goes_on_with_the_next_attempt() -> None:
     assert await run.outcome() == Completed()
 
     assert {attempt for attempt, _, _ in run.sink.shown()} == {5, 6}
-    assert run.job.tally().calls == 3
-    assert run.job.tally().attempts == 6
+    assert run.job.progress.tally().calls == 3
+    assert run.job.progress.tally().attempts == 6
 
 
 async def test_calls_of_earlier_workers_count() -> None:
@@ -170,7 +174,7 @@ async def test_calls_of_earlier_workers_count() -> None:
 
     assert await run.failure() == FailureKind.STREAM_CUT
 
-    assert (run.calls, run.job.tally().calls) == (1, 3)
+    assert (run.calls, run.job.progress.tally().calls) == (1, 3)
 
 
 async def test_job_whose_calls_were_all_begun_by_workers_that_died_is_not_called_again() -> None:
@@ -178,7 +182,7 @@ async def test_job_whose_calls_were_all_begun_by_workers_that_died_is_not_called
 
     assert await run.failure() == FailureKind.DELIVERY_LIMIT
 
-    assert (run.calls, run.job.tally().calls) == (0, 3)
+    assert (run.calls, run.job.progress.tally().calls) == (0, 3)
 
 
 async def test_call_that_a_leaving_worker_broke_off_is_not_held_against_the_job() -> None:
@@ -187,7 +191,7 @@ async def test_call_that_a_leaving_worker_broke_off_is_not_held_against_the_job(
 
     assert await run.failure() == FailureKind.STREAM_CUT
 
-    assert (run.calls, run.job.tally().calls) == (1, 4)
+    assert (run.calls, run.job.progress.tally().calls) == (1, 4)
 
 
 CALLED = [
@@ -206,7 +210,7 @@ async def test_nothing_is_called_again_after_a_carried_side_effect(
 
     assert await run.failure() == FailureKind.REPEAT_UNSAFE
 
-    assert (run.calls, run.job.attempt.number) == (0, 2 + facts.redelivered)
+    assert (run.calls, run.job.progress.attempt.number) == (0, 2 + facts.redelivered)
 
 
 async def test_idempotent_job_goes_on_after_a_carried_side_effect() -> None:
@@ -214,7 +218,7 @@ async def test_idempotent_job_goes_on_after_a_carried_side_effect() -> None:
 
     assert await run.outcome() == Completed()
 
-    assert run.job.side_effect
+    assert run.job.progress.side_effect
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ async def test_missing_part_of_a_cut_answer_is_published_in_the_same_attempt(
     ]
     assert run.sink.data("token") == ["half", " and half"]
     assert (run.calls, run.text()) == (1, "half and half")
-    assert (run.job.tally().recovered, run.job.tally().calls) == (True, 1)
+    assert (run.job.progress.tally().recovered, run.job.progress.tally().calls) == (True, 1)
     assert set(saved.asked) == {FIRST_CALL}
 
 
@@ -104,8 +104,8 @@ async def test_answer_that_is_nowhere_is_asked_for_again(memory: Saved | Gone) -
 
     assert await run.outcome() == Completed()
 
-    assert (run.calls, run.job.tally().recovered) == (2, False)
-    assert run.job.attempt.number == 2
+    assert (run.calls, run.job.progress.tally().recovered) == (2, False)
+    assert run.job.progress.attempt.number == 2
 
 
 async def test_endpoint_that_is_gone_is_not_waited_for() -> None:
@@ -153,7 +153,7 @@ async def test_empty_success_is_checked_against_the_saved_message(
     assert await run.outcome() == Completed()
 
     assert run.sink.shown() == [(1, 0, "start"), (1, 1, "metadata"), (1, 2, "token")]
-    assert (run.text(), run.job.tally().recovered) == ("all of it", True)
+    assert (run.text(), run.job.progress.tally().recovered) == ("all of it", True)
 
 
 async def test_answer_that_is_really_empty_is_good() -> None:
@@ -162,7 +162,7 @@ async def test_answer_that_is_really_empty_is_good() -> None:
 
     assert await run.outcome() == Completed()
 
-    assert (run.text(), run.job.tally().recovered) == ("", False)
+    assert (run.text(), run.job.progress.tally().recovered) == ("", False)
 
 
 async def test_answer_with_text_is_not_looked_up() -> None:
@@ -197,7 +197,7 @@ async def test_answer_to_a_lost_call_is_shown_whole_in_a_new_attempt(
         (2, 2, "usedTools"),
         (2, 3, "metadata"),
     ]
-    tally = run.job.tally()
+    tally = run.job.progress.tally()
     assert (run.calls, tally.recovered, tally.attempts) == (0, True, 2)
     assert tally.calls == max(call, facts.carried_calls, 1)
 
@@ -228,7 +228,7 @@ async def test_job_whose_tool_ran_and_whose_answer_is_nowhere_fails() -> None:
 
     assert await run.failure() == FailureKind.REPEAT_UNSAFE
 
-    assert run.job.tally().attempts == 1
+    assert run.job.progress.tally().attempts == 1
 
 
 async def test_job_that_left_no_call_open_is_not_looked_for() -> None:
@@ -252,7 +252,7 @@ async def test_wait_for_a_saved_answer_can_be_interrupted(interrupt: str) -> Non
 
     outcome = await running
     assert not isinstance(outcome, Completed | Failed)
-    assert run.job.open_attempt == 1
+    assert run.job.progress.open_attempt == 1
 
 
 async def test_call_that_a_leaving_worker_breaks_off_is_left_open() -> None:
@@ -264,7 +264,7 @@ async def test_call_that_a_leaving_worker_breaks_off_is_left_open() -> None:
     run.job.hand_back()
     await running
 
-    assert run.job.open_attempt == 1
+    assert run.job.progress.open_attempt == 1
 
 
 async def test_wait_for_a_lost_calls_answer_can_be_interrupted_and_gone_on_with() -> None:
@@ -277,4 +277,4 @@ async def test_wait_for_a_lost_calls_answer_can_be_interrupted_and_gone_on_with(
     run.job.hand_back()
     await running
 
-    assert (run.job.attempt.number, run.job.open_attempt) == (2, 1)
+    assert (run.job.progress.attempt.number, run.job.progress.open_attempt) == (2, 1)

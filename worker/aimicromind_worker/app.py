@@ -23,12 +23,12 @@ from aimicromind_worker.adapters.job_source import JobSource
 from aimicromind_worker.adapters.journal import Journal
 from aimicromind_worker.adapters.prediction_stream import PredictionStream
 from aimicromind_worker.adapters.topology import declare
+from aimicromind_worker.calls import Means
 from aimicromind_worker.condition import Condition
 from aimicromind_worker.core.cancels import KEPT_FOR
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.held_jobs import HeldJobs
 from aimicromind_worker.idle_watch import IdleWatch
-from aimicromind_worker.job_run import Means
 from aimicromind_worker.needs import endpoint, limits, needed_topology, recovery
 from aimicromind_worker.relay import Relay
 from aimicromind_worker.settings import Settings

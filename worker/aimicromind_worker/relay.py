@@ -11,11 +11,12 @@ import structlog
 from structlog.contextvars import bound_contextvars
 
 from aimicromind_schemas import FailureKind, Names
+from aimicromind_worker.calls import Means
 from aimicromind_worker.core.admission import Admission, Rejected, Ticket, Unnamed, admit
 from aimicromind_worker.core.history import History
 from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.held_jobs import HeldJob, HeldJobs
-from aimicromind_worker.job_run import JobRun, Means
+from aimicromind_worker.job_run import JobRun
 from aimicromind_worker.outcome import Cancelled, Failed, Outcome
 from aimicromind_worker.settling import (
     Delivery,
@@ -181,7 +182,7 @@ class Relay:
         """End a cancelled job that waits: its chat may be another job's for long."""
         if await self._is_open(job, delivery):
             run = JobRun(job.ticket, self._means)
-            await settle(run, Cancelled(), delivery)
+            await settle(run.progress, Cancelled(), delivery)
             self._remember(job.ticket.job_id)
 
     async def bury(self, delivery: Delivery) -> None:
@@ -215,7 +216,7 @@ class Relay:
                     known = await self._known(ticket)
                     if known.status is None:
                         run = JobRun(ticket.knowing(known), self._means)
-                        await settle(run, Failed(kind, message), delivery)
+                        await settle(run.progress, Failed(kind, message), delivery)
                     else:
                         await settle_again(known, delivery)
 
@@ -241,7 +242,7 @@ class Relay:
         log.info("job.started", attempts_before=ticket.attempts_before)
         try:
             outcome = await self._outcome(run)
-            if await settle(run, outcome, delivery):
+            if await settle(run.progress, outcome, delivery):
                 self._remember(ticket.job_id)
         finally:
             self._runs.discard(run)

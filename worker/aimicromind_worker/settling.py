@@ -28,7 +28,6 @@ from aimicromind_worker.core.exchange import Address
 from aimicromind_worker.core.history import History
 from aimicromind_worker.core.numbering import Numbering
 from aimicromind_worker.core.worker_events import Tally, end_event, error_event, retry_event
-from aimicromind_worker.job_run import JobRun
 from aimicromind_worker.outcome import (
     Cancelled,
     Completed,
@@ -37,6 +36,7 @@ from aimicromind_worker.outcome import (
     Outcome,
     Unfinished,
 )
+from aimicromind_worker.progress import Progress
 
 log = structlog.get_logger()
 
@@ -67,7 +67,7 @@ class Delivery(Protocol):
         """Have the broker give the job up."""
 
 
-async def settle(run: JobRun, outcome: Outcome, delivery: Delivery) -> bool:
+async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
     """Settle a delivery by what came of running its job.
 
     Returns:
@@ -76,25 +76,25 @@ async def settle(run: JobRun, outcome: Outcome, delivery: Delivery) -> bool:
     match outcome:
         case Completed() | Cancelled():
             completed = isinstance(outcome, Completed)
-            _end(run, EndStatus.COMPLETED if completed else EndStatus.CANCELLED)
-            await run.confirmed()
+            _end(job, EndStatus.COMPLETED if completed else EndStatus.CANCELLED)
+            await job.confirmed()
             await delivery.ack()
         case Failed(kind, message, http_status):
-            run.attempt.publish(error_event(kind, message, http_status))
+            job.attempt.publish(error_event(kind, message, http_status))
             expired = kind == FailureKind.EXPIRED
-            _end(run, EndStatus.EXPIRED if expired else EndStatus.FAILED)
-            await run.confirmed()
-            await delivery.park(kind, message, run.attempt.number)
-            log.warning("job.parked", kind=kind, attempt=run.attempt.number)
+            _end(job, EndStatus.EXPIRED if expired else EndStatus.FAILED)
+            await job.confirmed()
+            await delivery.park(kind, message, job.attempt.number)
+            log.warning("job.parked", kind=kind, attempt=job.attempt.number)
         case Delayed(kind, message, delay):
-            await _pass_on(run, kind, message, delay, delivery)
+            await _pass_on(job, kind, message, delay, delivery)
             log.info(
-                "job.delayed", kind=kind, attempt=run.attempt.number, delay_s=delay.total_seconds()
+                "job.delayed", kind=kind, attempt=job.attempt.number, delay_s=delay.total_seconds()
             )
         case Unfinished():
             leaving = "the worker is leaving; another one goes on"
-            await _pass_on(run, FailureKind.SHUTDOWN, leaving, timedelta(), delivery)
-            log.info("job.handed_back", attempt=run.attempt.number, calls=run.calls)
+            await _pass_on(job, FailureKind.SHUTDOWN, leaving, timedelta(), delivery)
+            log.info("job.handed_back", attempt=job.attempt.number, calls=job.calls)
     return isinstance(outcome, Completed | Failed | Cancelled)
 
 
@@ -154,36 +154,36 @@ def state_unrun(ticket: Ticket) -> State:
     }
 
 
-def _state_of(run: JobRun) -> State:
+def _state_of(job: Progress) -> State:
     return {
-        **state_unrun(run.ticket),
-        ATTEMPT_HEADER: run.attempt.number,
-        CALLS_HEADER: run.calls,
-        GIVEN_UP_HEADER: run.given_up,
-        SIDE_EFFECT_HEADER: run.side_effect,
-        SENT_HEADER: run.sent,
-        OPEN_HEADER: run.open_attempt,
+        **state_unrun(job.ticket),
+        ATTEMPT_HEADER: job.attempt.number,
+        CALLS_HEADER: job.calls,
+        GIVEN_UP_HEADER: job.given_up,
+        SIDE_EFFECT_HEADER: job.side_effect,
+        SENT_HEADER: job.sent,
+        OPEN_HEADER: job.open_attempt,
     }
 
 
 async def _pass_on(
-    run: JobRun, kind: FailureKind, message: str, delay: timedelta, delivery: Delivery
+    job: Progress, kind: FailureKind, message: str, delay: timedelta, delivery: Delivery
 ) -> None:
     """Close the attempt, and let the job come again with all that is known of it."""
-    run.attempt.publish(retry_event(kind, message, run.attempt.number + 1, delay))
-    await run.confirmed()
-    await delivery.put_again(_state_of(run), delay)
+    job.attempt.publish(retry_event(kind, message, job.attempt.number + 1, delay))
+    await job.confirmed()
+    await delivery.put_again(_state_of(job), delay)
 
 
-def _end(run: JobRun, status: EndStatus) -> None:
-    tally = run.tally()
-    run.attempt.publish(
-        end_event(status, tally, run.attempt.answer.text, run.ticket.job.tags or {})
+def _end(job: Progress, status: EndStatus) -> None:
+    tally = job.tally()
+    job.attempt.publish(
+        end_event(status, tally, job.attempt.answer.text, job.ticket.job.tags or {})
     )
     log.info(
         "job.ended",
         status=status,
-        attempt=run.attempt.number,
+        attempt=job.attempt.number,
         calls=tally.calls,
         events=tally.events,
         duration_s=round(tally.duration.total_seconds(), 3),

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 from aimicromind_worker.attempt import Limits
 from aimicromind_worker.core.admission import Ticket
-from aimicromind_worker.job_run import max_calls_of
 
 _SECOND_CRASH = 2
 
@@ -41,5 +40,5 @@ class Suspects:
             self._apart = False
 
     def _is_last_chance(self, ticket: Ticket) -> bool:
-        calls_left = max_calls_of(ticket, self._limits) - ticket.calls_before
+        calls_left = ticket.max_calls(self._limits.max_calls) - ticket.calls_before
         return ticket.crashes >= _SECOND_CRASH or calls_left <= 1

@@ -129,6 +129,11 @@ class Ticket:
         """How often a worker was lost that had this job, whatever brought it down."""
         return self.facts.carried_crashes + self.facts.failures_before
 
+    def max_calls(self, limit: int) -> int:
+        """Say how many calls may be begun; a job can only lower the worker's own limit."""
+        own = self.job.max_attempts
+        return limit if own is None else min(own, limit)
+
     def knowing(self, history: History) -> "Ticket":
         """Add what the pool remembers of the job."""
         attempts = max(self.attempts_before, history.last_attempt)

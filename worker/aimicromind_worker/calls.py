@@ -1,0 +1,180 @@
+"""The calls of a job, one at a time: made, or not made since the endpoint has saved the answer."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+import structlog
+
+from aimicromind_worker.attempt import EventSink, Limits
+from aimicromind_worker.core.errors import (
+    CallFailed,
+    NoAnswer,
+    StreamCut,
+    StreamMixed,
+    StreamStalled,
+)
+from aimicromind_worker.core.exchange import PredictionCall, Response
+from aimicromind_worker.core.request import call_chat_id, prediction_body
+from aimicromind_worker.core.retry import RetryPolicy
+from aimicromind_worker.core.saved_answer import continues
+from aimicromind_worker.idle_watch import IdleWatch
+from aimicromind_worker.progress import Progress
+from aimicromind_worker.recovery import Found, Recovery
+
+log = structlog.get_logger()
+
+# The endpoint may go on and save the answer after these; after an error it saves none.
+_RUN_GOES_ON = (StreamCut, StreamStalled, NoAnswer, StreamMixed)
+# The answer is saved before the stream ends, so that one that is not there yet will not come.
+_PATIENCE_AFTER_END = timedelta(seconds=2)
+
+
+class Predictions(Protocol):
+    """The endpoint, as a job needs it."""
+
+    async def can_stream(self, chatflow_id: str) -> bool | None:
+        """Ask whether the flow streams, None where nobody knows."""
+
+    def call(self, call: PredictionCall) -> AbstractAsyncContextManager[Response]:
+        """Make one call."""
+
+    def abort(self, call: PredictionCall) -> None:
+        """Ask the endpoint to stop what a call began, and wait for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every run of this worker shares.
+
+    Attributes:
+        predictions: The endpoint.
+        sink: Where events go.
+        idle_watch: Breaks off silent streams.
+        limits: What one job may take.
+        policy: What follows a failed call.
+        recovery: Where answers are that nobody read.
+    """
+
+    predictions: Predictions
+    sink: EventSink
+    idle_watch: IdleWatch
+    limits: Limits
+    policy: RetryPolicy
+    recovery: Recovery
+
+
+class Calls:
+    """Makes the calls of one job and publishes their answers. Use it from the job's task."""
+
+    def __init__(self, progress: Progress, means: Means) -> None:
+        self._progress = progress
+        self._means = means
+        self._last: PredictionCall | None = None
+
+    async def call(self) -> None:
+        """Make one call and publish what it answers, or what the endpoint saved of it.
+
+        Raises:
+            CallFailed: It did not answer.
+        """
+        progress, attempt, call = self._progress, self._progress.attempt, None
+        # Outside the attempt's time: an attempt in which no call is begun would never count.
+        flow = progress.ticket.job.chatflow_id
+        streams = await self._means.predictions.can_stream(flow)
+        try:
+            async with attempt.deadline():
+                progress.calls += 1
+                attempt.calls += 1
+                attempt.answer.begin_call()
+                call = self._last = self._next(streams=streams is not False)
+                async with self._means.predictions.call(call) as response:
+                    await attempt.show(response, self._means.idle_watch)
+        except asyncio.CancelledError:
+            progress.given_up += 1
+            progress.sent = True
+            progress.open_attempt = attempt.number
+            raise
+        except CallFailed as failure:
+            progress.sent |= failure.request_sent
+            may_go_on = attempt.answer.output and isinstance(failure, _RUN_GOES_ON)
+            if call is None or not may_go_on or not await self._recover(call, failure):
+                raise
+        else:
+            await self._complete_if_empty(call)
+
+    def abort(self) -> None:
+        """Ask the endpoint to stop what the last call began, if there was one."""
+        if self._last is not None:
+            self._means.predictions.abort(self._last)
+
+    async def recover_lost(self) -> bool:
+        """Show the saved answer to a call that another worker left open, if there is one."""
+        progress, attempt = self._progress, self._progress.open_attempt
+        if not attempt or self._means.limits.shares_chat_id:
+            return False
+        job_id = progress.ticket.job_id
+        chat_ids = [call_chat_id(job_id, attempt, call + 1) for call in range(progress.max_calls)]
+        # A call that showed nothing may never have been made: one look has to do.
+        patience = progress.hold_left if progress.ticket.open_shown else timedelta()
+        found = await self._look(chat_ids, patience)
+        progress.open_attempt = 0
+        if found is None:
+            return False
+        progress.ran = True
+        progress.calls = max(progress.calls, found.place + 1)
+        self._show(found)
+        return True
+
+    async def _recover(self, call: PredictionCall, failure: CallFailed) -> bool:
+        """Publish what the endpoint saved of a call whose stream failed; say whether it did."""
+        if self._means.limits.shares_chat_id:
+            # The chat's other turns are in the same place, and nothing tells them apart.
+            return False
+        progress = self._progress
+        progress.open_attempt = progress.attempt.number
+        found = await self._look([call.endpoint_chat_id], progress.hold_left)
+        progress.open_attempt = 0
+        if found is None:
+            return False
+        if not continues(found.answer, progress.attempt.answer.text):
+            progress.follow_with(failure.kind, str(failure), timedelta())
+        self._show(found)
+        return True
+
+    async def _complete_if_empty(self, call: PredictionCall) -> None:
+        """Show what was saved where the stream ended well and held no text."""
+        answer = self._progress.attempt.answer
+        if answer.has_text or not (message_id := answer.message_id):
+            return
+        found = await self._look([call.endpoint_chat_id], _PATIENCE_AFTER_END, message_id)
+        if found is not None and found.answer.text:
+            self._show(found)
+
+    async def _look(
+        self, chat_ids: Sequence[str], patience: timedelta, message_id: str | None = None
+    ) -> Found | None:
+        flow = self._progress.ticket.job.chatflow_id
+        return await self._means.recovery.look(flow, chat_ids, patience, message_id)
+
+    def _show(self, found: Found) -> None:
+        self._progress.recovered = True
+        attempt = self._progress.attempt
+        attempt.show_saved(found.answer, found.endpoint_chat_id)
+        log.info("answer.recovered", attempt=attempt.number, calls=self._progress.calls)
+
+    def _next(self, *, streams: bool) -> PredictionCall:
+        ticket, attempt = self._progress.ticket, self._progress.attempt
+        chat_id = call_chat_id(ticket.job_id, attempt.number, attempt.calls)
+        if self._means.limits.shares_chat_id:
+            chat_id = ticket.chat_id
+        return PredictionCall(
+            ticket.job.chatflow_id,
+            chat_id,
+            prediction_body(ticket.job, ticket.chat_id, chat_id),
+            streams,
+            ticket.facts.trace,
+        )

@@ -1,0 +1,98 @@
+"""How far a job has come: its attempts, and what was done for it, by earlier workers too."""
+
+import time
+from datetime import timedelta
+
+from aimicromind_schemas import FailureKind
+from aimicromind_worker.attempt import Attempt, EventSink, Limits
+from aimicromind_worker.core.admission import Ticket
+from aimicromind_worker.core.worker_events import Tally, retry_event
+
+
+class Progress:
+    """One for each time that a worker has the job. Use it from the job's task.
+
+    Attributes:
+        ticket: The job.
+        attempt: The attempt that is published now; 0 if the job was never run.
+        calls: Calls begun, those of earlier workers as far as is known.
+        given_up: How many of them were broken off while they ran.
+        sent: Whether the endpoint may have had a request.
+        open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
+        recovered: Whether the answer was read from the endpoint's memory.
+        ran: Whether this worker has run the job.
+    """
+
+    def __init__(self, ticket: Ticket, sink: EventSink, limits: Limits) -> None:
+        self.ticket = ticket
+        self.calls = ticket.calls_before
+        self.given_up = ticket.given_up_before
+        self.sent = ticket.sent_before
+        self.open_attempt = ticket.open_attempt
+        self.recovered = False
+        self.ran = False
+        self._sink = sink
+        self._limits = limits
+        self._side_effect = ticket.side_effect_before
+        self._began = time.monotonic()
+        before = ticket.attempts_before
+        # Whoever ends a job that was never run has attempt 0; a run has the next one.
+        self.attempt = Attempt(ticket, before + 1 if before else 0, sink, limits)
+        self._attempts = [self.attempt]
+
+    @property
+    def side_effect(self) -> bool:
+        """Whether a tool or action event was published in any attempt, as far as we know."""
+        return self._side_effect or self.attempt.answer.side_effect
+
+    @property
+    def max_calls(self) -> int:
+        """How many calls may be begun."""
+        return self.ticket.max_calls(self._limits.max_calls)
+
+    @property
+    def counted_calls(self) -> int:
+        """The calls held against the job: not those that a leaving worker broke off."""
+        return self.calls - self.given_up
+
+    @property
+    def duration(self) -> timedelta:
+        """Time since this worker has the job."""
+        return timedelta(seconds=time.monotonic() - self._began)
+
+    @property
+    def hold_left(self) -> timedelta:
+        """Time until this worker must have let go of the job."""
+        return self._limits.hold - self.duration
+
+    def run(self) -> None:
+        """Note that this worker runs the job, which so has an attempt."""
+        self.ran = True
+        if self.attempt.number == 0:
+            self._begin(1)
+
+    def follow_with(self, kind: FailureKind, message: str, wait: timedelta) -> None:
+        """Close the attempt, and begin the next one."""
+        following = self.attempt.number + 1
+        self.attempt.publish(retry_event(kind, message, following, wait))
+        self._begin(following)
+
+    def tally(self) -> Tally:
+        """Count what an `end` that is published next says."""
+        return Tally(
+            attempts=self.attempt.number if self.ran else max(0, self.attempt.number - 1),
+            calls=self.calls,
+            events=self.attempt.next_seq + 1,
+            duration=self.duration,
+            recovered=self.recovered,
+        )
+
+    async def confirmed(self) -> None:
+        """Wait until the broker has answered for every event of the job."""
+        for attempt in self._attempts:
+            await attempt.confirmed()
+
+    def _begin(self, number: int) -> None:
+        self._side_effect = self.side_effect
+        self.attempt = Attempt(self.ticket, number, self._sink, self._limits)
+        self._attempts.append(self.attempt)
