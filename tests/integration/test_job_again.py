@@ -85,6 +85,7 @@ async def test_what_the_broker_acts_on_is_not_carried_over(
             "x-death": [{"queue": declared.jobs, "reason": "expired", "count": 1}],
             "x-first-death-queue": declared.jobs,
             "x-last-death-reason": "expired",
+            "x-acquired-count": 7,
             "kept": 1,
         }
         await put_job(connection, declared, BODY, headers=headers, user_id="guest", expiration=600)
@@ -97,6 +98,7 @@ async def test_what_the_broker_acts_on_is_not_carried_over(
         again = await first_in(connection, declared.jobs)
         assert await in_queue(connection, copies.name) == 1
     assert _own_headers(again) == {"kept": 1}
+    assert again.headers.get("x-acquired-count", 0) != 7
     assert again.user_id is None
     assert again.expiration is None
 
@@ -186,8 +188,9 @@ async def test_full_queue_refuses_the_producer_and_loses_no_job_put_again(
 
 
 def _own_headers(message: AbstractIncomingMessage) -> dict[str, object]:
-    """Give the headers without the broker's count of this copy's deliveries."""
-    return {name: it for name, it in message.headers.items() if name != "x-delivery-count"}
+    """Give the headers without the broker's counts of this copy's deliveries."""
+    counts = ("x-delivery-count", "x-acquired-count")
+    return {name: it for name, it in message.headers.items() if name not in counts}
 
 
 async def _fill(connection: AbstractConnection, names: Names) -> int:

@@ -130,7 +130,7 @@ async def test_job_that_was_delivered_too_often_gets_its_end(stage: Stage) -> No
         jobs = await (await stage.connection.channel()).get_queue(stage.names.jobs)
         async with asyncio.timeout(WITHIN_S):
             while (message := await jobs.get(fail=False)) is not None:
-                await message.nack(requeue=True)
+                await message.reject(requeue=True)
 
         async with stage.working():
             end = await chats.end_of("deadly")

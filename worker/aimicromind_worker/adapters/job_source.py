@@ -23,7 +23,15 @@ from aimicromind_worker.adapters.message_facts import facts_of
 Header = str | int | bool
 _TIMEOUT_S = 30.0
 # What the broker itself writes, refuses, copies by, or takes for a cycle (CONTRIBUTING.md).
-_NOT_CARRIED_OVER = ("CC", "BCC", "x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
+_NOT_CARRIED_OVER = (
+    "CC",
+    "BCC",
+    "x-death",
+    "x-first-death-",
+    "x-last-death-",
+    "x-delivery-count",
+    "x-acquired-count",
+)
 _LONGEST_HEADER = 1000
 # What a call on a channel raises that does not answer, or has closed meanwhile.
 _LOST = (AMQPError, ChannelInvalidStateError, TimeoutError)
@@ -59,7 +67,8 @@ class Delivery:
 
     async def give_back(self) -> None:
         """Put the job back where it was; the broker counts that as a delivery."""
-        await _told(self._message.nack(requeue=True))
+        # RabbitMQ 4.3 counts a reject and not a nack: with that, it could come back for ever.
+        await _told(self._message.reject(requeue=True))
 
     async def put_again(
         self, headers: Mapping[str, Header], delay: timedelta = timedelta()
