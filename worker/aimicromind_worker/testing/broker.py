@@ -161,7 +161,7 @@ class PrivateBroker:
     def suspend(self) -> None:
         """Freeze the node: its connections stay open and silent."""
         if self._node is not None:
-            self._node.signal(signal.SIGSTOP)
+            self._node.suspend()
 
     def resume(self) -> None:
         """Let a frozen node go on."""

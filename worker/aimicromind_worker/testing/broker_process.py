@@ -50,6 +50,13 @@ class OwnedProcess:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
+    def suspend(self) -> None:
+        """Stop the whole session and return when the child stands still; SIGCONT lets it go on."""
+        self.signal(signal.SIGSTOP)
+        if self._process.returncode is None and sys.platform == "linux":
+            # A busy machine is in no hurry to stop all threads.
+            os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+
     async def ends_within(self, deadline: timedelta) -> bool:
         """Wait for its end; say whether it came in time."""
         try:
