@@ -4,11 +4,12 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
+SUITE := trixie
 RUN := $(UV) run --frozen --all-packages
 
 .PHONY: help
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 16
 
 .PHONY: setup
 setup: .venv/.synced ## Create the environment: uv from PyPI, everything else from the lock file
@@ -53,6 +54,13 @@ test: check broker wheels ## Run everything: check, then all on a real broker, t
 .PHONY: broker
 broker:
 	@scripts/find-broker.sh server
+
+.PHONY: test-rabbitmq4
+test-rabbitmq4: setup ## Run what needs a broker on RabbitMQ 4, installed aside: as root; SUITE=sid for a later one
+	export PRIVATE_BROKER_SERVER; \
+		PRIVATE_BROKER_SERVER=$$(scripts/rabbitmq4.sh .tools/rabbitmq-$(SUITE) $(SUITE)); \
+		$(RUN) pytest -q -n 2 tests/integration tests/process; \
+		$(RUN) pytest -q tests/faults
 
 .PHONY: wheels
 wheels: setup ## Build both wheels and try them on each Python here: the demo, and the unit tests on others

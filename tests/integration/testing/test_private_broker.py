@@ -122,6 +122,14 @@ async def test_missing_server_is_said() -> None:
             pass
 
 
+async def test_server_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PRIVATE_BROKER_SERVER", "/nowhere/rabbitmq-server")
+
+    with pytest.raises(BrokerDidNotStart, match="/nowhere"):
+        async with PrivateBroker():
+            pass
+
+
 async def publish_to_quorum_queue(url: str, queue: str) -> None:
     async with asyncio.timeout(20), await aio_pika.connect(url) as connection:
         channel = await connection.channel()

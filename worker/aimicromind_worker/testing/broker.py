@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from aimicromind_worker.testing.broker_home import BrokerHome
+from aimicromind_worker.testing.broker_home import BrokerHome, Identity
 from aimicromind_worker.testing.broker_probe import speaks_amqp
 from aimicromind_worker.testing.broker_process import OwnedProcess
 
@@ -40,10 +40,12 @@ class CommandFailed(Exception):
 
 
 def find_rabbitmq_server() -> Path | None:
-    """Find the start script of RabbitMQ on this machine.
+    """Find the start script of RabbitMQ: the one that PRIVATE_BROKER_SERVER names, else by search.
 
     Debian's `/usr/sbin/rabbitmq-server` is passed over: it changes to another user.
     """
+    if named := os.environ.get("PRIVATE_BROKER_SERVER"):
+        return Path(named)
     folders = [
         Path("/usr/lib/rabbitmq/bin"),
         *sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin"), reverse=True),
@@ -68,16 +70,22 @@ class PrivateBroker:
     """
 
     def __init__(
-        self, *, server: Path | None = None, settings: Mapping[str, str] | None = None
+        self,
+        *,
+        server: Path | None = None,
+        settings: Mapping[str, str] | None = None,
+        identity: Identity | None = None,
     ) -> None:
         """Prepare; nothing is started or written yet.
 
         Args:
             server: The start script; found by `find_rabbitmq_server` if not given.
             settings: Further lines of `rabbitmq.conf`, by name.
+            identity: Who it is to other nodes; one of its own if not given.
         """
         self._server = server
         self._settings = settings or {}
+        self._identity = identity or Identity.new()
         self._entered: BrokerHome | None = None
         self._epmd: OwnedProcess | None = None
         self._node: OwnedProcess | None = None
@@ -95,14 +103,14 @@ class PrivateBroker:
     @property
     def node_name(self) -> str:
         """The Erlang name of the node, unique on this machine."""
-        return self._home.node_name
+        return self._identity.node_name
 
     async def __aenter__(self) -> Self:
         self._server = self._server or find_rabbitmq_server()
         if self._server is None:
             reason = "rabbitmq-server was not found; install RabbitMQ or name its start script"
             raise BrokerDidNotStart(reason)
-        self._entered = BrokerHome(self._settings)
+        self._entered = BrokerHome(self._settings, self._identity)
         try:
             await self.start()
         except BaseException:
@@ -128,7 +136,7 @@ class PrivateBroker:
             BrokerDidNotStart: It ended, or was silent for a minute.
         """
         if self._epmd is None:
-            self._epmd = await self._run(_epmd())
+            self._epmd = await self._run(_epmd(self._server))
         if self._node is None:
             self._node = await self._run(str(self._server))
         try:
@@ -224,9 +232,10 @@ class PrivateBroker:
         self._home.remove()
 
 
-def _epmd() -> str:
+def _epmd(server: Path | None) -> str:
     """Find Erlang's port mapper, to run it as a child: one started by the node outlives it."""
-    program = shutil.which("epmd")
+    beside = [str(server.parent)] if server is not None else []
+    program = shutil.which("epmd", path=os.pathsep.join([*beside, *os.get_exec_path()]))
     if program is None:
         reason = "Erlang's epmd was not found on the PATH"
         raise BrokerDidNotStart(reason)

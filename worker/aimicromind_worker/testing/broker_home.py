@@ -10,7 +10,9 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 _LOOPBACK = "127.0.0.1"
 
@@ -25,17 +27,41 @@ _CONFIGURATION = {
 
 _LOOPBACK_DISTRIBUTION = "-kernel inet_dist_use_interface {127,0,0,1}"
 
+_picked: set[int] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a node is among other nodes.
+
+    Those of one cluster share the port of Erlang's port mapper and the cookie.
+    """
+
+    node_name: str
+    epmd_port: int
+    cookie: str
+
+    @classmethod
+    def new(cls) -> Self:
+        """Make one that no other node of this machine has."""
+        (epmd_port,) = _free_ports(1)
+        return cls(_new_node_name(), epmd_port, secrets.token_hex(16))
+
+    def neighbour(self) -> Self:
+        """Make one that may be in a cluster with this."""
+        return replace(self, node_name=_new_node_name())
+
 
 class BrokerHome:
     """A temporary folder with all that one RabbitMQ node reads and writes.
 
-    It keeps its ports and its node name until `remove`, so that the node can come back as itself.
+    It keeps its ports until `remove`, so that the node can come back as itself.
     """
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
+    def __init__(self, settings: Mapping[str, str], identity: Identity) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="private-broker-"))
-        self.amqp_port, self.epmd_port, self._distribution_port = _free_ports(3)
-        self.node_name = f"private-{self.amqp_port}-{secrets.token_hex(4)}@localhost"
+        self.amqp_port, self._distribution_port = _free_ports(2)
+        self._identity = identity
         self._write_files({**_CONFIGURATION, **settings})
 
     @property
@@ -57,7 +83,7 @@ class BrokerHome:
             "HOME": str(self.folder),
             "LANG": "C.UTF-8",
             "ERL_EPMD_ADDRESS": _LOOPBACK,
-            "ERL_EPMD_PORT": str(self.epmd_port),
+            "ERL_EPMD_PORT": str(self._identity.epmd_port),
             "ERL_CRASH_DUMP": os.devnull,
             "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
@@ -68,7 +94,7 @@ class BrokerHome:
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
             "RABBITMQ_LOG_BASE": str(self.folder / "log"),
             "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
-            "RABBITMQ_NODENAME": self.node_name,
+            "RABBITMQ_NODENAME": self._identity.node_name,
             "RABBITMQ_PID_FILE": str(self.folder / "pid"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _LOOPBACK_DISTRIBUTION,
             # Makes the start script become the node instead of waiting for it: one process.
@@ -99,20 +125,26 @@ class BrokerHome:
         (self.folder / "conf.d").mkdir()
         (self.folder / "log").mkdir()
         cookie = self.folder / ".erlang.cookie"
-        cookie.write_text(secrets.token_hex(16))
+        cookie.write_text(self._identity.cookie)
         cookie.chmod(0o400)
+
+
+def _new_node_name() -> str:
+    return f"private-{secrets.token_hex(6)}@localhost"
 
 
 def _free_ports(count: int) -> list[int]:
     """Pick free loopback ports below the range from which outgoing connections take theirs.
 
-    So a node that was stopped finds its ports free when it starts again.
+    So a node that was stopped finds its ports free when it starts again. No port is picked
+    twice: it may be free only because its node has not begun to listen.
     """
     ports: list[int] = []
     while len(ports) < count:
         port = random.randint(20_000, 32_000)  # noqa: S311 - a port is no secret
-        if port not in ports and _is_free(port):
+        if port not in _picked and _is_free(port):
             ports.append(port)
+            _picked.add(port)
     return ports
 
 
