@@ -4,11 +4,13 @@ import asyncio
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
+import pika
 import pytest
 import pytest_asyncio
 
@@ -64,12 +66,10 @@ async def test_jobs_go_on_when_the_node_that_leads_their_queue_is_killed(
     running, late = jobs(_JOBS), jobs(2 * _JOBS)
     with stage.listen() as consumer:
         await in_mid_stream(stage, consumer, running)
-        confirmed = asyncio.create_task(asyncio.to_thread(stage.submit, *late))
-        await consumer.saw(late[0].job_id, "start")
 
         await leading.kill()
         killed = time.monotonic()
-        await confirmed
+        await asyncio.to_thread(submit_until_confirmed, stage, late)
         confirmed_s = time.monotonic() - killed
         every = await stage.ended(consumer, *running, *late, within_s=60)
         await stage.stop_workers()
@@ -116,6 +116,8 @@ async def test_worker_whose_node_is_killed_goes_on_at_the_next_address(
     cluster: Cluster, stage: Stage, record_testsuite_property: Record
 ) -> None:
     ours = cluster.nodes[0]
+    if (await ours.rabbitmqctl("version")).startswith("4.3."):
+        pytest.xfail("RabbitMQ 4.3 keeps the exclusive queues of a killed node, and so the leases")
     worker = await stage.ready_worker(AMQP_URL=",".join(cluster.urls))
     assert await cluster.leader_of(stage.names.jobs) is ours
     running = jobs(_JOBS)
@@ -140,6 +142,7 @@ async def test_worker_whose_node_is_killed_goes_on_at_the_next_address(
 async def test_jobs_outlive_the_loss_of_the_majority(
     killed: int, cluster: Cluster, stage: Stage, record_testsuite_property: Record
 ) -> None:
+    version = await cluster.nodes[0].rabbitmqctl("version")
     worker = await stage.ready_worker(AMQP_URL=",".join(cluster.urls))
     ready_url = f"{await worker.health_url()}/readyz"
     await asyncio.sleep(_DECLARED_FOR_GOOD_AFTER_S)
@@ -148,7 +151,10 @@ async def test_jobs_outlive_the_loss_of_the_majority(
         await in_mid_stream(stage, consumer, running)
 
     await asyncio.gather(*(node.kill() for node in cluster.nodes[-killed:]))
-    await turns(ready_url, 503, _BACK_AT_WORK_WITHIN_S)
+    # RabbitMQ 4.3 knows no pause: a node that is left alone keeps its clients.
+    left_alone = killed == 2 and version.startswith("4.3.")
+    if not left_alone:
+        await turns(ready_url, 503, _BACK_AT_WORK_WITHIN_S)
     restoring = asyncio.create_task(cluster.restore())
     back = await majority_answers(cluster)
     await turns(ready_url, 200, _BACK_AT_WORK_WITHIN_S)
@@ -158,7 +164,7 @@ async def test_jobs_outlive_the_loss_of_the_majority(
         await worker.logged("job.ended", job_id=job.job_id, within_s=60)
     await stage.stop_workers()
 
-    check_completed(in_the_log(stage, *running), attempts=2)
+    check_completed(in_the_log(stage, *running), attempts=1 if left_alone else 2)
     record_testsuite_property(f"{killed} of 3 nodes killed, ready after, s", round(ready_s, 3))
     assert stage.jobs_left() == stage.dead_jobs() == 0
 
@@ -211,6 +217,16 @@ async def declare_all_at(node: PrivateBroker, stage: Stage) -> None:
     worker = await stage.ready_worker(AMQP_URL=node.url)
     worker.signal(signal.SIGTERM)
     assert await worker.exits() == 0
+
+
+def submit_until_confirmed(stage: Stage, new: Sequence[Job]) -> None:
+    """Submit as a careful producer does: a job that the broker refuses is put in again."""
+    for job in new:
+        confirmed = False
+        while not confirmed:
+            with suppress(pika.exceptions.NackError):
+                stage.submit(job)
+                confirmed = True
 
 
 async def in_mid_stream(stage: Stage, consumer: Consumer, running: Sequence[Job]) -> None:

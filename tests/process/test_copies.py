@@ -85,7 +85,8 @@ async def test_job_of_a_killed_worker_and_its_copy_resolve_to_one_run_at_a_time(
         await stage.stop_workers()
         (seen,) = await stage.ended(consumer, job)
 
-    assert list(seen.attempts) == [1, 2]
+    # The broker may have given the copy to the killed worker too, and counted that.
+    assert list(seen.attempts) in ([1, 2], [1, 3])
     assert seen.end["status"] == "completed"
     assert len(stage.endpoint.calls) == 2
     assert stage.jobs_left() == stage.dead_jobs() == 0
