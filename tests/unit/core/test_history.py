@@ -46,6 +46,14 @@ def test_last_attempt_is_the_highest_and_each_start_is_a_call() -> None:
     assert (history.last_attempt, history.calls, history.status) == (2, 2, None)
 
 
+def test_milestones_that_come_again_count_once() -> None:
+    first, second = a_milestone("start", START), a_milestone("start", START, attempt=2)
+
+    history = remembered(first, first, second, first, second)
+
+    assert (history.last_attempt, history.calls) == (2, 2)
+
+
 def test_end_says_how_it_ended_and_error_says_why() -> None:
     history = remembered(
         a_milestone("start", START),

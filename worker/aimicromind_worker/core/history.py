@@ -40,7 +40,8 @@ class History:
         seen = replace(self, last_attempt=max(self.last_attempt, event.attempt))
         match event:
             case StartEvent():
-                return replace(seen, calls=seen.calls + 1)
+                # A milestone comes again where the confirm of the first one was lost.
+                return replace(seen, calls=seen.calls + (event.attempt > self.last_attempt))
             case ErrorEvent():
                 return replace(seen, kind=event.data.kind, message=event.data.message)
             case EndEvent():
