@@ -2,27 +2,12 @@
 
 import json
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
-from aimicromind_schemas import Names
-from aimicromind_worker.adapters.connection import connect
-from aimicromind_worker.adapters.event_sink import EventSink, Window
+from aimicromind_worker.adapters.event_sink import EventSink
 from aimicromind_worker.core.exchange import Address
 from aimicromind_worker.core.frames import EndpointEvent
 from aimicromind_worker.core.numbering import NumberedEvent, Numbering
-from tests.support.amqp import BEAT
-
-
-@asynccontextmanager
-async def sink_at(url: str, names: Names, **window: Any) -> AsyncIterator[EventSink]:  # noqa: ANN401 - named in Window
-    """Open a sink on a connection of its own."""
-    async with (
-        connect([url], "test events", BEAT) as connection,
-        EventSink.open(connection, names, Window(**window)) as sink,
-    ):
-        yield sink
 
 
 class Speaker:

@@ -16,6 +16,7 @@ from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.control import Control, ControlLost
 from aimicromind_worker.adapters.stream_reading import StreamUnreadable
 from aimicromind_worker.testing import PrivateBroker
+from tests.integration.outgoing import publishing_at
 from tests.support.amqp import BEAT, WITHIN_S, close_connections, delete_queue
 from tests.support.builders import SECRET
 
@@ -49,7 +50,10 @@ async def control_at(
 ) -> AsyncIterator[Control]:
     async with (
         connect([url], f"jobs of {names.prefix}", BEAT) as connection,
-        Control.open(connection, names, requests.take, datetime.now(UTC) - since) as control,
+        publishing_at(url, names) as way,
+        Control.open(
+            connection, way.publishing, names, requests.take, datetime.now(UTC) - since
+        ) as control,
     ):
         yield control
 

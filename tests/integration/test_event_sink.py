@@ -7,10 +7,11 @@ from aio_pika.abc import AbstractConnection
 from aiormq.channel import Channel
 
 from aimicromind_schemas import Names, decode
-from aimicromind_worker.adapters.confirm_channel import PartsChanged, check_parts
+from aimicromind_worker.adapters.confirm_channel import PartsChanged
 from aimicromind_worker.core.numbering import NumberedEvent
 from aimicromind_worker.testing import PrivateBroker
-from tests.integration.speaker import Speaker, sink_at
+from tests.integration.outgoing import sink_at
+from tests.integration.speaker import Speaker
 from tests.support.amqp import WITHIN_S, Inbox, listening
 from tests.support.proxy import Proxy
 
@@ -265,10 +266,6 @@ async def test_reply_queue_that_is_not_there_hurts_nothing(
 
         assert sink.passed_over == 0
     assert [message.type for message in box.messages] == ["token", "end"]
-
-
-async def test_installed_aiormq_has_the_parts_that_are_used() -> None:
-    check_parts()
 
 
 @pytest.mark.parametrize("part", ["_on_confirm_frame", "_on_return_frame", "_get_frame"])

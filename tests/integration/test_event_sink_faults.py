@@ -9,15 +9,14 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import FieldTable
 
 from aimicromind_schemas import Names
-from aimicromind_worker.adapters.event_sink import BrokerSilent
+from aimicromind_worker.adapters.event_lane import BrokerSilent
 from aimicromind_worker.adapters.topology import Exchange, Queue, Topology, declare
 from aimicromind_worker.testing import PrivateBroker
-from tests.integration.speaker import Speaker, sink_at
+from tests.integration.outgoing import sink_at
+from tests.integration.speaker import Speaker
 from tests.support.amqp import (
     WITHIN_S,
     Inbox,
-    close_connections,
-    delete_exchange,
     listening,
     reading,
 )
@@ -187,54 +186,3 @@ async def test_silent_broker_is_reported_after_the_time_for_confirms(
             await speaker.lane.confirmed()
 
         proxy.release()
-
-
-async def test_missing_exchange_closes_the_channel_and_is_reported(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with sink_at(broker.url, declared) as sink:
-        lost = asyncio.create_task(sink.lost())
-        await delete_exchange(connection, declared.events)
-
-        Speaker(sink).say("token", "Once")
-
-        with pytest.raises(ConnectionError, match=rf"NOT_FOUND.*{declared.events}"):
-            await asyncio.wait_for(lost, WITHIN_S)
-
-
-async def test_broken_connection_is_reported(declared: Names, proxy: Proxy) -> None:
-    async with sink_at(proxy.url, declared) as sink:
-        lost = asyncio.create_task(sink.lost())
-        speaker = Speaker(sink)
-        speaker.say("token", "Once")
-        await speaker.lane.confirmed()
-
-        proxy.reset()
-
-        with pytest.raises(ConnectionError, match="the publishing channel closed"):
-            await asyncio.wait_for(lost, WITHIN_S)
-
-
-async def test_connection_that_the_broker_closes_is_reported(
-    broker: PrivateBroker, declared: Names
-) -> None:
-    async with sink_at(broker.url, declared) as sink:
-        lost = asyncio.create_task(sink.lost())
-
-        await close_connections(broker, "test events")
-
-        with pytest.raises(ConnectionError, match=r"CONNECTION_FORCED - closed by a test"):
-            await asyncio.wait_for(lost, WITHIN_S)
-
-
-async def test_events_said_after_the_loss_are_dropped_without_an_error(
-    declared: Names, proxy: Proxy
-) -> None:
-    async with sink_at(proxy.url, declared) as sink:
-        speaker = Speaker(sink)
-        proxy.reset()
-        with pytest.raises(ConnectionError):
-            await asyncio.wait_for(sink.lost(), WITHIN_S)
-
-        speaker.say("token", "Once")
-        await asyncio.sleep(0)

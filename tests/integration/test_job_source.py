@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -8,11 +9,14 @@ from aio_pika import Message
 from aio_pika.abc import AbstractConnection
 
 from aimicromind_schemas import FailureKind, Names
-from aimicromind_worker.adapters.job_source import JobsLost
+from aimicromind_worker.adapters.job_source import NotSettled
+from aimicromind_worker.adapters.publishing import CannotBePublished
 from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.testing import PrivateBroker
 from tests.integration.jobs import jobs_at
 from tests.support.amqp import (
+    WITHIN_S,
+    delete_exchange,
     delete_queue,
     first_in,
     in_queue,
@@ -275,53 +279,77 @@ async def test_deleted_queue_ends_the_jobs(
     async with jobs_at(broker.url, declared) as jobs:
         await delete_queue(connection, declared.jobs)
 
-        with pytest.raises(JobsLost, match="the broker cancelled the consumer"):
-            await jobs.next()
+        assert await jobs.lost() == f"the broker cancelled the consumer of {declared.jobs}"
 
 
 async def test_broken_connection_ends_the_jobs(declared: Names, proxy: Proxy) -> None:
     async with jobs_at(proxy.url, declared) as jobs:
-        proxy.reset()
+        proxy.reset("test jobs")
 
-        with pytest.raises(JobsLost):
-            await jobs.next()
+        assert await jobs.lost()
 
 
-@pytest.mark.parametrize("settle", ["ack", "give_back", "put_again", "park", "stop"])
+@pytest.mark.parametrize("settle", ["ack", "give_back", "stop"])
 async def test_settling_a_job_of_a_broken_connection_says_that_it_is_lost(
     declared: Names, connection: AbstractConnection, proxy: Proxy, settle: str
 ) -> None:
     await put_job(connection, declared, b"job")
     async with jobs_at(proxy.url, declared) as jobs:
         delivery = await jobs.next()
-        proxy.reset()
-        with pytest.raises(JobsLost):
-            await jobs.next()
+        proxy.reset("test jobs")
+        await jobs.lost()
 
         settlings: dict[str, Callable[[], Awaitable[None]]] = {
             "ack": delivery.ack,
             "give_back": delivery.give_back,
-            "put_again": partial(delivery.put_again, {}),
-            "park": partial(delivery.park, FailureKind.TIMEOUT, "late", 1),
             "stop": jobs.source.stop,
         }
-        with pytest.raises(JobsLost):
+        with pytest.raises(NotSettled):
             await settlings[settle]()
 
     assert (await first_in(connection, declared.jobs)).body == b"job"
-    assert await in_queue(connection, declared.jobs_dead) == 0
 
 
-async def test_lost_publishing_connection_leaves_the_job_unsettled(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection, proxy: Proxy
+@pytest.mark.parametrize("settle", ["put_again", "park"])
+async def test_job_goes_out_again_on_the_next_publishing_connection(
+    broker: PrivateBroker,
+    declared: Names,
+    connection: AbstractConnection,
+    proxy: Proxy,
+    settle: str,
 ) -> None:
     await put_job(connection, declared, b"job")
     async with jobs_at(broker.url, declared, publishing_url=proxy.url) as jobs:
         delivery = await jobs.next()
+        await jobs.source.stop()
+        settlings: dict[str, Callable[[], Awaitable[None]]] = {
+            "put_again": partial(delivery.put_again, {}),
+            "park": partial(delivery.park, FailureKind.TIMEOUT, "late", 1),
+        }
+        proxy.to_port = 1
         proxy.reset()
+        settling = asyncio.ensure_future(settlings[settle]())
+        await jobs.way.lost()
+        proxy.to_port = broker.port
 
-        with pytest.raises(JobsLost):
-            await delivery.put_again({})
+        await asyncio.wait_for(settling, WITHIN_S)
 
-        assert await in_queue(connection, declared.jobs) == 0
-    await until_in_queue(connection, declared.jobs, 1)
+    queue = declared.jobs if settle == "put_again" else declared.jobs_dead
+    assert (await first_in(connection, queue)).body == b"job"
+    assert await in_queue(connection, declared.jobs) == 0
+
+
+async def test_job_that_cannot_be_published_costs_no_other(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    await put_job(connection, declared, b"job")
+    async with jobs_at(broker.url, declared) as jobs:
+        delivery = await jobs.next()
+        await delete_exchange(connection, declared.jobs_dead)
+
+        with pytest.raises(CannotBePublished, match="NOT_FOUND"):
+            await delivery.park(FailureKind.TIMEOUT, "late", 1)
+
+        await jobs.way.usable()
+        await delivery.ack()
+    await until_in_queue(connection, declared.jobs, 0)

@@ -10,6 +10,7 @@ from aimicromind_worker.adapters.journal import Journal
 from aimicromind_worker.adapters.stream_reading import StreamUnreadable
 from aimicromind_worker.core.history import History
 from aimicromind_worker.testing import Head, Script, answer, send
+from tests.integration.outgoing import publishing_at
 from tests.integration.stage import Stage
 from tests.support.builders import a_job
 
@@ -17,8 +18,8 @@ JUST_NOW = timedelta(seconds=5)
 
 
 async def test_nothing_is_remembered_of_an_unknown_job(stage: Stage) -> None:
-    async with stage.listening():
-        journal = Journal(stage.connection, stage.names.journal)
+    async with stage.listening(), publishing_at(stage.broker.url, stage.names) as way:
+        journal = Journal(stage.connection, way.publishing, stage.names.journal)
 
         assert await journal.look_up("unknown", None) == History()
 
@@ -36,9 +37,12 @@ async def test_ended_jobs_are_remembered_whoever_asks_at_once(
         await chats.end_of("well")
         await chats.end_of("cut")
 
-        journal = Journal(stage.connection, stage.names.journal)
         put_at = None if since is None else datetime.now(UTC) - since
-        well, cut = await asyncio.gather(*(journal.look_up(job, put_at) for job in ("well", "cut")))
+        async with publishing_at(stage.broker.url, stage.names) as way:
+            journal = Journal(stage.connection, way.publishing, stage.names.journal)
+            well, cut = await asyncio.gather(
+                *(journal.look_up(job, put_at) for job in ("well", "cut"))
+            )
 
     assert (well.last_attempt, well.calls, well.status) == (1, 1, EndStatus.COMPLETED)
     assert (cut.status, cut.kind) == (EndStatus.FAILED, FailureKind.REPEAT_UNSAFE)
@@ -46,7 +50,8 @@ async def test_ended_jobs_are_remembered_whoever_asks_at_once(
 
 
 async def test_journal_that_is_not_there_is_unreadable(stage: Stage) -> None:
-    journal = Journal(stage.connection, "no-such-stream")
+    async with publishing_at(stage.broker.url, stage.names) as way:
+        journal = Journal(stage.connection, way.publishing, "no-such-stream")
 
-    with pytest.raises(StreamUnreadable, match="no-such-stream"):
-        await journal.look_up("job", None)
+        with pytest.raises(StreamUnreadable, match="no-such-stream"):
+            await journal.look_up("job", None)

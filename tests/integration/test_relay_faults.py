@@ -1,11 +1,12 @@
 """The worker leaves, the broker goes, a queue disappears: jobs end all the same, once."""
 
 from typing import Final
+from uuid import uuid4
 
 import pytest
 
-from aimicromind_worker.adapters.connection import BrokerRefused
-from aimicromind_worker.adapters.topology import TopologyDiffers
+from aimicromind_worker.adapters.connection import BrokerRefused, PermissionMissing
+from aimicromind_worker.adapters.topology import DeclarationRefused, TopologyDiffers
 from aimicromind_worker.testing import Wait, answer, send
 from tests.integration.stage import Stage
 from tests.integration.workers import Running, chats_of, working
@@ -14,6 +15,7 @@ from tests.support.amqp import (
     delete_exchange,
     delete_queue,
     in_queue,
+    reading,
     until_in_queue,
 )
 from tests.support.builders import a_job
@@ -115,20 +117,37 @@ async def test_deadline_and_calls_are_carried_to_the_next_worker(stage: Stage) -
     assert (end["status"], end["attempts"], end["calls"]) == ("expired", 2, 2)
 
 
-@pytest.mark.parametrize("which", ["jobs", "events"])
-async def test_job_survives_the_forced_close_of_a_connection(stage: Stage, which: str) -> None:
+async def test_job_runs_again_after_the_forced_close_of_the_connection_it_came_by(
+    stage: Stage,
+) -> None:
     stage.endpoint.flow("flow", ENDLESS, answer(3))
     async with stage.listening() as chats, working(stage.settings()) as running:
         await stage.put(a_job())
         await chats.shows("token")
 
-        await close_connections(stage.broker, f"aimicromind-worker {which}")
+        await close_connections(stage.broker, "aimicromind-worker jobs")
         await running.ready(times=2)
         end = await chats.end_of("job")
         await until_in_queue(stage.connection, stage.names.jobs, 0)
 
     assert (end["status"], end["attempts"]) == ("completed", 2)
     assert [event["event"] for event in chats.of("job")].count("end") == 1
+
+
+async def test_job_goes_on_after_the_forced_close_of_the_connection_of_events(
+    stage: Stage,
+) -> None:
+    stage.endpoint.flow("flow", answer(150, rate=100))
+    async with stage.listening() as chats, working(stage.settings()) as running:
+        await stage.put(a_job())
+        await chats.shows("token")
+
+        await close_connections(stage.broker, "aimicromind-worker events")
+        end = await chats.end_of("job")
+        await until_in_queue(stage.connection, stage.names.jobs, 0)
+
+    assert (end["status"], end["attempts"], end["calls"]) == ("completed", 1, 1)
+    assert running.times_ready == 1
 
 
 async def test_job_survives_broken_connections(stage: Stage, proxy: Proxy) -> None:
@@ -163,15 +182,10 @@ async def test_nothing_is_lost_while_the_broker_confirms_nothing(
     assert end["events"] == more_than_the_window + 3
 
 
-@pytest.mark.parametrize("deleted", ["jobs queue", "events exchange"])
-async def test_deleted_parts_are_declared_again(stage: Stage, deleted: str) -> None:
+async def test_deleted_jobs_queue_is_declared_again(stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(3))
     async with working(stage.settings()) as running:
-        if deleted == "jobs queue":
-            await delete_queue(stage.connection, stage.names.jobs)
-        else:
-            await delete_exchange(stage.connection, stage.names.events)
-            await stage.put(a_job(jobId="unheard"))
+        await delete_queue(stage.connection, stage.names.jobs)
         await running.ready(times=2)
 
         async with chats_of(stage.connection, stage.names) as chats:
@@ -179,6 +193,45 @@ async def test_deleted_parts_are_declared_again(stage: Stage, deleted: str) -> N
             end = await chats.end_of("job")
 
     assert end["status"] == "completed"
+
+
+async def test_running_job_goes_on_after_its_exchange_was_deleted(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answer(150, rate=100))
+    async with (
+        working(stage.settings()) as running,
+        reading(stage.connection, stage.names.events_log) as log,
+    ):
+        await stage.put(a_job())
+        await log.received(10)
+
+        await delete_exchange(stage.connection, stage.names.events)
+        await log.until(lambda: "job:end" in log.ids)
+
+    numbers = [f"job:1:{seq}" for seq in range(152)]
+    assert list(log.ids) == [*numbers, "job:end"]
+    assert running.times_ready == 1
+
+
+@pytest.mark.parametrize("denied", ["jobs", "events"])
+async def test_worker_ends_when_a_permission_is_taken_away(stage: Stage, denied: str) -> None:
+    stage.endpoint.flow("flow", answer(3))
+    user = f"user-{uuid4().hex[:8]}"
+    settings = stage.settings(amqp_url=stage.broker.url.replace("guest:guest", f"{user}:secret"))
+    prefix = stage.names.prefix
+    allowed = {"jobs": ("", f"{prefix}.*|amq.default"), "events": ("amq.default", f"{prefix}.*")}
+    write, read = allowed[denied]
+    await stage.broker.rabbitmqctl("add_user", user, "secret")
+    await stage.broker.rabbitmqctl("set_permissions", user, ".*", ".*", ".*")
+    async with stage.listening():
+        running = Running(settings)
+        await running.ready()
+
+        await stage.broker.rabbitmqctl("set_permissions", user, ".*", write, read)
+        await stage.put(a_job())
+
+        with pytest.raises((PermissionMissing, DeclarationRefused), match=r"\(ACCESS_REFUSED"):
+            await running.ended()
+    await stage.broker.rabbitmqctl("delete_user", user)
 
 
 async def test_worker_that_starts_before_its_broker_works_when_it_comes(

@@ -9,7 +9,7 @@ import pytest
 from aimicromind_worker.testing import END, Head, Script, answer, frame, send
 from aimicromind_worker.testing.script import Send
 from tests.integration.stage import Stage
-from tests.support.amqp import WITHIN_S
+from tests.support.amqp import WITHIN_S, until_in_queue
 from tests.support.builders import a_job
 
 _MESSAGE_ID, _TIMESTAMP, _HEADERS = 1 << 7, 1 << 6, 1 << 13
@@ -150,3 +150,26 @@ async def test_job_whose_reply_to_ends_the_connection_gets_its_end_without_copie
         end = await chats.end_of("poison", within_s=25)
 
     assert end["status"] == "completed"
+
+
+async def test_event_that_is_too_large_for_the_broker_fails_its_job_alone(stage: Stage) -> None:
+    stage.endpoint.flow("large", answer(5, token=("{}" + "x" * 20_000).format))
+    stage.endpoint.flow("flow", answer(100, rate=50))
+    limit = "application:set_env(rabbit, max_message_size, {})."
+    previous = await stage.broker.rabbitmqctl(
+        "eval", "{ok, Bytes} = application:get_env(rabbit, max_message_size), Bytes."
+    )
+    await stage.broker.rabbitmqctl("eval", limit.format(10_000))
+    try:
+        async with stage.working() as chats:
+            await stage.put(a_job(jobId="neighbour"))
+            await chats.shows("token")
+            await stage.put(a_job(jobId="large", chatflowId="large"))
+            large = await chats.end_of("large")
+            neighbour = await chats.end_of("neighbour")
+    finally:
+        await stage.broker.rabbitmqctl("eval", limit.format(previous.strip()))
+
+    assert large["status"] == "failed"
+    assert (neighbour["status"], neighbour["attempts"]) == ("completed", 1)
+    await until_in_queue(stage.connection, stage.names.jobs_dead, 1)

@@ -1,6 +1,7 @@
 """A TCP connection's middleman, for faults on the way to a server that others use as well."""
 
 import asyncio
+import re
 import socket
 import struct
 from types import TracebackType
@@ -11,6 +12,9 @@ from typing_extensions import override
 from tests.support.amqp import WITHIN_S
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+# A field of the client's properties: a long string, its length before it.
+_NAME: Final = re.compile(rb"connection_nameS(.{4})(.*)", re.DOTALL)
+_HANDSHAKE_BYTES: Final = 2000
 
 
 class Proxy:
@@ -43,20 +47,29 @@ class Proxy:
                 self._news.clear()
                 await self._news.wait()
 
-    def hold(self) -> None:
-        """Keep back what the server says, on the connections that are open now."""
-        for way in self._ways:
+    def hold(self, name: str = "") -> None:
+        """Keep back what the server says, on the open connections with this in their name."""
+        for way in self._named(name):
             way.hold()
 
-    def release(self) -> None:
+    def silence(self, name: str = "") -> None:
+        """Pass nothing on any more, either way, not even an end; as if a cable were cut."""
+        for way in self._named(name):
+            way.hold()
+            way.hold_client()
+
+    def release(self, name: str = "") -> None:
         """Let through what was kept back."""
-        for way in self._ways:
+        for way in self._named(name):
             way.release()
 
-    def reset(self) -> None:
-        """Break all connections with RST, on both sides."""
-        for way in list(self._ways):
+    def reset(self, name: str = "") -> None:
+        """Break connections with RST, on both sides."""
+        for way in self._named(name):
             way.reset()
+
+    def _named(self, name: str) -> "list[_Way]":
+        return [way for way in self._ways if name in way.name]
 
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
@@ -83,7 +96,11 @@ class Proxy:
 
 
 class _Way:
-    """One client's connection and the one to the server for it."""
+    """One client's connection and the one to the server for it.
+
+    Attributes:
+        name: What an AMQP client calls its connection.
+    """
 
     def __init__(self, port: int, ways: "set[_Way]") -> None:
         self._port = port
@@ -91,15 +108,22 @@ class _Way:
         self._client: asyncio.Transport | None = None
         self._server: asyncio.Transport | None = None
         self._early = bytearray()
+        self._first = bytearray()
+        self.name = ""
         self._dialling: asyncio.Task[None] | None = None
 
     def hold(self) -> None:
         if self._server is not None:
             self._server.pause_reading()
 
+    def hold_client(self) -> None:
+        if self._client is not None:
+            self._client.pause_reading()
+
     def release(self) -> None:
-        if self._server is not None:
-            self._server.resume_reading()
+        for transport in (self._client, self._server):
+            if transport is not None:
+                transport.resume_reading()
 
     def reset(self) -> None:
         for transport in (self._client, self._server):
@@ -121,6 +145,10 @@ class _Way:
         self._dialling = asyncio.get_running_loop().create_task(self._dial())
 
     def to_server(self, data: bytes) -> None:
+        if len(self._first) < _HANDSHAKE_BYTES:
+            self._first += data
+            if named := _NAME.search(self._first):
+                self.name = named[2][: int.from_bytes(named[1], "big")].decode()
         if self._server is None:
             self._early += data
         else:

@@ -10,16 +10,27 @@ def test_worker_is_not_ready_before_its_first_session() -> None:
 def test_worker_is_ready_while_it_takes_jobs() -> None:
     condition = Condition()
 
-    with condition.consuming():
+    with condition.consuming(lambda: None):
         assert not condition.why_not_ready()
 
     assert condition.why_not_ready()
 
 
+def test_worker_that_takes_jobs_is_not_ready_while_something_holds_them_up() -> None:
+    condition, obstacles = Condition(), [None, "the broker has an alarm", None]
+
+    with condition.consuming(lambda: obstacles.pop(0)):
+        assert [condition.why_not_ready() for _ in range(3)] == [
+            [],
+            ["the broker has an alarm"],
+            [],
+        ]
+
+
 def test_session_that_fails_is_over() -> None:
     condition = Condition()
 
-    with pytest.raises(ConnectionError), condition.consuming():
+    with pytest.raises(ConnectionError), condition.consuming(lambda: None):
         raise ConnectionError
 
     assert condition.why_not_ready() == ["the session with the broker is ending"]
@@ -39,14 +50,14 @@ def test_next_session_makes_good_for_a_loss() -> None:
     condition = Condition()
     condition.lost("no broker answers")
 
-    with condition.consuming():
+    with condition.consuming(lambda: None):
         assert not condition.why_not_ready()
 
 
 def test_draining_worker_is_live_and_not_ready_whatever_else_holds() -> None:
     condition = Condition()
 
-    with condition.consuming():
+    with condition.consuming(lambda: None):
         condition.drain()
         assert condition.why_not_ready() == ["the worker is draining"]
     condition.lost("no broker answers")

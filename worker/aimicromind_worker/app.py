@@ -1,28 +1,33 @@
 """Put the parts together: open them in order, carry jobs until told to stop, drain, close.
 
-A lost broker ends a session: its attempts end at once and the broker gives their jobs to
-whoever has a connection. The next session begins when a broker answers again.
+Losing the connection that jobs come by ends a session: its attempts end at once, unheard, and
+the broker gives their jobs to whoever has a connection. The next session begins when a broker
+answers again. The connection that events go out by is opened again within the session.
 """
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
 
 import structlog
-from aiormq.exceptions import AMQPError
+from aiormq.exceptions import AMQPError, ChannelAccessRefused
 
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters.chat_lease import ChatLeases
-from aimicromind_worker.adapters.connection import connect
+from aimicromind_worker.adapters.connection import BrokerRefused, PermissionMissing, connect
 from aimicromind_worker.adapters.control import Control
-from aimicromind_worker.adapters.event_sink import EventSink, Window
-from aimicromind_worker.adapters.job_source import JobSource
+from aimicromind_worker.adapters.event_lane import Window
+from aimicromind_worker.adapters.event_sink import EventSink
+from aimicromind_worker.adapters.fence import Fence
+from aimicromind_worker.adapters.job_source import Delivery, JobSource
 from aimicromind_worker.adapters.journal import Journal
 from aimicromind_worker.adapters.prediction_stream import PredictionStream
-from aimicromind_worker.adapters.topology import declare
+from aimicromind_worker.adapters.publishing import Publishing
+from aimicromind_worker.adapters.topology import DeclarationRefused, TopologyDiffers
 from aimicromind_worker.calls import Means
 from aimicromind_worker.condition import Condition
 from aimicromind_worker.core.cancels import KEPT_FOR
@@ -44,6 +49,8 @@ _HAND_BACK_AT_MOST_S = 5.0
 _CLOSING_PART = 0.06
 # Jobs that the broker gave up and that this worker holds, to bury one after the other.
 _BURIALS = 4
+# Nothing would be gained by trying again.
+_FINAL = (BrokerRefused, PermissionMissing, DeclarationRefused, TopologyDiffers)
 
 
 class Worker:
@@ -85,8 +92,9 @@ class Worker:
 
         Raises:
             BrokerRefused: The broker does not let us in.
+            PermissionMissing: It does not let us publish or consume.
             TopologyDiffers: A queue or exchange exists with other arguments.
-            DeclarationRefused: A permission is missing.
+            DeclarationRefused: It does not let us declare.
         """
         settings = self._settings
         watch = IdleWatch(timedelta(seconds=settings.idle_timeout_seconds))
@@ -105,14 +113,19 @@ class Worker:
         failures = 0
         while not self._stopping.is_set():
             began = monotonic()
+            final: BaseException | None = None
             try:
                 await self._session(predictions, watch)
+            except* _FINAL as refused:
+                final = _leaf(refused)
             except* (ConnectionError, AMQPError, TimeoutError) as lost:
-                reason = str(_leaf(lost))
-                self.condition.lost(reason)
-                log.warning("broker.lost", reason=reason)
+                final = final or _missing_permission(_leaf(lost))
+                if final is None:
+                    self._note_loss(str(_leaf(lost)))
             except* _GraceOver:
                 log.warning("drain.overran", grace_s=self._settings.drain_seconds)
+            if final is not None:
+                raise final
             if self._stopping.is_set():
                 return
             failures = 0 if monotonic() - began > _STEADY_SESSION_S else failures + 1
@@ -121,58 +134,65 @@ class Worker:
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
 
+    def _note_loss(self, reason: str) -> None:
+        self.condition.lost(reason)
+        log.warning("broker.lost", reason=reason)
+
     async def _session(self, predictions: PredictionStream, watch: IdleWatch) -> None:
-        """Work over one pair of connections until told to stop."""
+        """Work over one connection that jobs come by until told to stop, or until it is lost."""
         settings, names = self._settings, self._names
         urls, beat = settings.broker_urls, settings.heartbeat
-        async with (
-            connect(urls, "aimicromind-worker jobs", beat) as consuming,
-            connect(urls, "aimicromind-worker events", beat) as publishing,
-            EventSink.open(publishing, names, Window()) as sink,
-        ):
-            await declare(publishing, needed_topology(settings))
-            since = self._cancels_known_until
-            async with (
-                Control.open(consuming, names, self._held.cancel, since) as control,
-                JobSource.open(consuming, publishing, names, settings.concurrency) as source,
-                JobSource.open(consuming, publishing, names, _BURIALS, names.jobs_reaped) as reaped,
-            ):
-                self._cancels_known_until = control.known_until
-                found = recovery(settings, predictions.client)
-                means = Means(predictions, sink, watch, limits(settings), self._policy, found)
-                lifetime = timedelta(seconds=settings.job_lifetime_seconds)
-                journal = Journal(consuming, names.journal)
-                leases = await ChatLeases.open(consuming, names)
-                relay = Relay(
-                    means,
-                    journal,
-                    leases,
-                    self._held,
-                    names,
-                    lifetime,
-                    settings.max_job_bytes,
-                )
-                log.info("worker.ready", concurrency=settings.concurrency)
-                self._on_ready()
-                await self._serve(source, reaped, (sink.lost(), control.lost()), relay)
+        async with connect(urls, "aimicromind-worker jobs", beat) as consuming:
+            fence = Fence(beat)
+            fence.when_shut(consuming.wire.abort)
+            sink = EventSink(names, Window(), fence.is_open)
+            publishing = Publishing(urls, beat, needed_topology(settings), sink, fence)
+            async with asyncio.TaskGroup() as links:
+                kept = [
+                    links.create_task(fence.watch(consuming)),
+                    links.create_task(fence.until_shut()),
+                    links.create_task(publishing.run()),
+                ]
+                await publishing.usable()
+                take = partial(JobSource.open, consuming, publishing, names, fence.shut)
+                since = self._cancels_known_until
+                async with (
+                    Control.open(consuming, publishing, names, self._held.cancel, since) as control,
+                    take(settings.concurrency) as source,
+                    take(_BURIALS, names.jobs_reaped) as reaped,
+                ):
+                    self._cancels_known_until = control.known_until
+                    kept.append(links.create_task(control.lost()))
+                    found = recovery(settings, predictions.client)
+                    means = Means(predictions, sink, watch, limits(settings), self._policy, found)
+                    lifetime = timedelta(seconds=settings.job_lifetime_seconds)
+                    journal = Journal(consuming, publishing, names.journal)
+                    leases = await ChatLeases.open(consuming, names)
+                    relay = Relay(
+                        means,
+                        journal,
+                        leases,
+                        self._held,
+                        names,
+                        lifetime,
+                        settings.max_job_bytes,
+                    )
+                    log.info("worker.ready", concurrency=settings.concurrency)
+                    self._on_ready()
+                    await self._serve(source, reaped, relay, publishing)
+                for task in kept:
+                    task.cancel()
 
     async def _serve(
-        self,
-        source: JobSource,
-        reaped: JobSource,
-        losses: Iterable[Coroutine[None, None, None]],
-        relay: Relay,
+        self, source: JobSource, reaped: JobSource, relay: Relay, publishing: Publishing
     ) -> None:
         async with asyncio.TaskGroup() as service:
-            watching = [service.create_task(loss) for loss in losses]
             drain = service.create_task(self._drain(source, reaped, relay))
             async with asyncio.TaskGroup() as jobs:
-                jobs.create_task(_bury_all(reaped, relay))
-                with self.condition.consuming():
+                jobs.create_task(_bury_all(reaped, relay, publishing))
+                with self.condition.consuming(publishing.obstacle):
                     async for delivery in source:
-                        jobs.create_task(relay.carry(delivery))
-            for watch in watching:
-                watch.cancel()
+                        jobs.create_task(_carry(delivery, relay, publishing))
             drain.cancel()
 
     async def _drain(self, source: JobSource, reaped: JobSource, relay: Relay) -> None:
@@ -190,8 +210,15 @@ class Worker:
         raise _GraceOver
 
 
-async def _bury_all(reaped: JobSource, relay: Relay) -> None:
+async def _carry(delivery: Delivery, relay: Relay, publishing: Publishing) -> None:
+    # A call whose answer cannot be published would cost its price for nothing.
+    await publishing.usable()
+    await relay.carry(delivery)
+
+
+async def _bury_all(reaped: JobSource, relay: Relay, publishing: Publishing) -> None:
     async for delivery in reaped:
+        await publishing.usable()
         await relay.bury(delivery)
 
 
@@ -204,3 +231,12 @@ def _leaf(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _missing_permission(error: BaseException | None) -> PermissionMissing | None:
+    """Find out whether a loss was the broker's answer to something that we may not do."""
+    while error is not None:
+        if isinstance(error, ChannelAccessRefused):
+            return PermissionMissing(str(error))
+        error = error.__cause__
+    return None

@@ -205,7 +205,7 @@ def _read(kind: type[Any]) -> Any:  # noqa: ANN401 - the kind that was asked for
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run to the end; what can go wrong in the open becomes one sentence and an exit code."""
-    from aimicromind_worker.adapters.connection import BrokerRefused
+    from aimicromind_worker.adapters.connection import BrokerRefused, PermissionMissing
     from aimicromind_worker.adapters.topology import DeclarationRefused, TopologyDiffers
     from aimicromind_worker.reasons import NotAchieved
     from aimicromind_worker.settings import SettingsInvalid
@@ -217,7 +217,7 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
         _fail(str(error), _WRONG_USE)
     except ConnectionError as error:
         _fail(str(error), _NO_BROKER)
-    except (BrokerRefused, DeclarationRefused, TopologyDiffers) as error:
+    except (BrokerRefused, PermissionMissing, DeclarationRefused, TopologyDiffers) as error:
         _fail(str(error), _REFUSED)
     except NotAchieved as error:
         _fail(str(error), _FAILED)

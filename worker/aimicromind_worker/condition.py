@@ -1,6 +1,6 @@
 """What the worker knows of its own condition: whether it works, and whether it still can."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -8,7 +8,7 @@ class Condition:
     """One for the worker, which alone writes it. Anyone may ask, on the same event loop."""
 
     def __init__(self) -> None:
-        self._obstacle: str | None = "no session with the broker yet"
+        self._obstacle: Callable[[], str | None] = lambda: "no session with the broker yet"
         self._draining = False
         self._death: str | None = None
 
@@ -16,20 +16,25 @@ class Condition:
         """Say why no jobs are taken; nothing if they are."""
         if self._draining:
             return ["the worker is draining"]
-        return [self._obstacle] if self._obstacle else []
+        obstacle = self._obstacle()
+        return [obstacle] if obstacle else []
 
     def why_not_live(self) -> Sequence[str]:
         """Say why only a restart would help; nothing if that is not so."""
         return [self._death] if self._death else []
 
     @contextmanager
-    def consuming(self) -> Iterator[None]:
-        """Count as ready while the body takes jobs."""
-        self._obstacle = None
+    def consuming(self, obstacle: Callable[[], str | None]) -> Iterator[None]:
+        """Count as ready while the body takes jobs.
+
+        Args:
+            obstacle: Says what holds them up all the same, each time that somebody asks.
+        """
+        self._obstacle = obstacle
         try:
             yield
         finally:
-            self._obstacle = "the session with the broker is ending"
+            self._obstacle = lambda: "the session with the broker is ending"
 
     @contextmanager
     def supervising(self) -> Iterator[None]:
@@ -42,7 +47,7 @@ class Condition:
 
     def lost(self, reason: str) -> None:
         """Note why there is no session."""
-        self._obstacle = reason
+        self._obstacle = lambda: reason
 
     def drain(self) -> None:
         """Note that no more jobs are to be taken."""

@@ -5,11 +5,10 @@ file that knows them, and `check_parts` says at start when they are not as expec
 """
 
 import asyncio
-from collections.abc import Callable
 from importlib.metadata import version
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
-from aiormq.abc import ChannelFrame, ConfirmationFrameType
+from aiormq.abc import ConfirmationFrameType
 from aiormq.channel import Channel
 from aiormq.connection import Connection
 from pamqp import commands
@@ -17,11 +16,18 @@ from pamqp.body import ContentBody
 from pamqp.header import ContentHeader
 from typing_extensions import override
 
-Item = TypeVar("Item")
+from aimicromind_worker.adapters.wire import Wire
 
-# The only channel that publishes events, and the first of its connection.
+Item = TypeVar("Item")
+Sent_contra = TypeVar("Sent_contra", contravariant=True)
+
+# The same on every connection, so that frames can be sent again on another one.
 CHANNEL_NUMBER = 1
-_QUEUE_FULL_PAUSE_S = 0.001
+# Used where the broker sets no limit; the one that RabbitMQ ships with.
+_FRAME_MAX = 131_072
+_UNBLOCKED = "_Connection__connection_unblocked"
+# Between tries to write while that cannot be done; it grows from the first to the second.
+_SHORT_PAUSE_S, _LONG_PAUSE_S = 0.001, 0.032
 
 
 class PartsChanged(RuntimeError):
@@ -33,48 +39,63 @@ class PartsChanged(RuntimeError):
         )
 
 
+class Sender(Protocol[Sent_contra]):
+    """Whose messages a channel sends."""
+
+    def may_write(self) -> bool:
+        """Tell whether anything may be written now."""
+
+    def confirmed(self, sent: Sent_contra) -> None:
+        """Note that the broker has taken a message."""
+
+    def refused(self, sent: Sent_contra) -> None:
+        """Note that the broker has not taken a message."""
+
+    def returned(self, message_id: str) -> None:
+        """Note that no queue took a message; its confirm follows."""
+
+
 class ConfirmChannel(Channel, Generic[Item]):
     """Sends ready frames and reports the broker's answer to each, by the item sent with it.
 
-    Call `send` from the event loop's thread only. `on_confirm(item)` and
-    `on_refuse(item)` are called once for each item, unless the channel closes first.
+    Call `send` and `take_back` from the event loop's thread only. The sender hears of each
+    item once, unless the channel closes first.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        on_confirm: Callable[[Item], None],
-        on_refuse: Callable[[Item], None],
-        on_return: Callable[[str], None],
-    ) -> None:
+    def __init__(self, connection: Connection, wire: Wire, sender: Sender[Item]) -> None:
         super().__init__(connection, CHANNEL_NUMBER, frame_buffer=connection.FRAME_BUFFER_SIZE)
-        self._on_confirm = on_confirm
-        self._on_refuse = on_refuse
-        self._on_return = on_return
+        self._wire = wire
+        self._sender = sender
+        self._unblocked: asyncio.Event = getattr(connection, _UNBLOCKED)
         self._unconfirmed: dict[int, Item] = {}
         self._oldest_tag = 1
         self._last_tag = 0
         self._batch: list[bytes] = []
         self._flush_is_due = False
+        self._pause_s = _SHORT_PAUSE_S
 
     @classmethod
     async def open_on(
-        cls,
-        connection: Connection,
-        on_confirm: Callable[[Item], None],
-        on_refuse: Callable[[Item], None],
-        on_return: Callable[[str], None],
-        timeout_s: float,
+        cls, connection: Connection, wire: Wire, sender: Sender[Item]
     ) -> "ConfirmChannel[Item]":
-        """Open the channel, in confirm mode, as the first of its connection."""
-        check_parts()
-        channel = cls(connection, on_confirm, on_refuse, on_return)
+        """Open the channel, in confirm mode; its number must be free."""
+        channel = cls(connection, wire, sender)
         connection.channels[CHANNEL_NUMBER] = channel
-        await channel.open(timeout=timeout_s)
+        await channel.open()
         return channel
 
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker takes nothing from this connection: it has an alarm."""
+        return not self._unblocked.is_set() and not self.is_closed
+
+    @property
+    def frame_max(self) -> int:
+        """Most bytes of one frame."""
+        return self.connection.connection_tune.frame_max or _FRAME_MAX
+
     def send(self, frames: bytes, item: Item) -> None:
-        """Send one message's frames with the next turn of the event loop."""
+        """Send one message's frames with the next turn of the event loop, or when it may be."""
         self._last_tag += 1
         self._unconfirmed[self._last_tag] = item
         self._batch.append(frames)
@@ -82,19 +103,30 @@ class ConfirmChannel(Channel, Generic[Item]):
             self._flush_is_due = True
             self.loop.call_soon(self._flush)
 
-    def _flush(self) -> None:
-        if self.is_closed:
-            return
-        if self.write_queue.full():
-            self.loop.call_later(_QUEUE_FULL_PAUSE_S, self._flush)
-            return
-        self._flush_is_due = False
-        self.write_queue.put_nowait(ChannelFrame(b"".join(self._batch), should_close=False))
+    def take_back(self) -> list[Item]:
+        """Give what was sent and is not answered, in order; this channel is done with it."""
+        items = list(self._unconfirmed.values())
+        self._unconfirmed.clear()
         self._batch.clear()
+        return items
+
+    def _flush(self) -> None:
+        if self.is_closed or not self._batch:
+            return
+        # Whole frames: what aiormq writes itself, which are whole frames too, may come between.
+        if self._wire.is_free() and self._unblocked.is_set() and self._sender.may_write():
+            self._wire.write(b"".join(self._batch))
+            self._batch.clear()
+            self._flush_is_due = False
+            self._pause_s = _SHORT_PAUSE_S
+            return
+        self.loop.call_later(self._pause_s, self._flush)
+        self._pause_s = min(self._pause_s * 2, _LONG_PAUSE_S)
 
     @override
     async def _on_confirm_frame(self, frame: ConfirmationFrameType) -> None:
-        settle = self._on_confirm if isinstance(frame, commands.Basic.Ack) else self._on_refuse
+        taken = isinstance(frame, commands.Basic.Ack)
+        settle = self._sender.confirmed if taken else self._sender.refused
         last = frame.delivery_tag or self._last_tag
         if not getattr(frame, "multiple", False):
             if last in self._unconfirmed:
@@ -117,10 +149,10 @@ class ConfirmChannel(Channel, Generic[Item]):
             if not isinstance(part, ContentBody):
                 raise PartsChanged("content body after Basic.Return")
             left -= len(part.value)
-        self._on_return(header.properties.message_id or "")
+        self._sender.returned(header.properties.message_id or "")
 
 
-def check_parts() -> None:
+def check_parts(connection: Connection) -> None:
     """Say clearly, before the first message, when aiormq is not as this file expects.
 
     Raises:
@@ -129,5 +161,5 @@ def check_parts() -> None:
     for name in ("_on_confirm_frame", "_on_return_frame", "_get_frame"):
         if not asyncio.iscoroutinefunction(getattr(Channel, name, None)):
             raise PartsChanged(f"Channel.{name}")
-    if list(ChannelFrame.__dataclass_fields__) != ["payload", "should_close", "drain_future"]:
-        raise PartsChanged("ChannelFrame(payload, should_close, drain_future)")
+    if not isinstance(getattr(connection, _UNBLOCKED, None), asyncio.Event):
+        raise PartsChanged(f"Connection.{_UNBLOCKED}")

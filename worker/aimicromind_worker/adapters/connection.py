@@ -6,8 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import aio_pika
-from aio_pika.abc import AbstractConnection
-from aiormq.connection import DEFAULT_PORTS
+from aiormq.connection import DEFAULT_PORTS, Connection
 from aiormq.exceptions import (
     AMQPConnectionError,
     AuthenticationError,
@@ -19,6 +18,7 @@ from aiormq.exceptions import (
 from yarl import URL
 
 from aimicromind_worker.adapters import lenient_amqp
+from aimicromind_worker.adapters.wire import Wire
 
 _CLOSE_TIMEOUT_S = 5.0
 # For each address: TCP, TLS and the AMQP handshake.
@@ -58,10 +58,45 @@ class BrokerRefused(Exception):
         )
 
 
+class PermissionMissing(Exception):
+    """The broker lets us in and refuses what we do; waiting would not help."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the broker's user lacks a permission ({' '.join(reason.split())}): grant it "
+            "configure, write and read on all names that begin with the prefix, and write on "
+            "amq.default"
+        )
+
+
+class BrokerConnection(aio_pika.Connection):
+    """A connection of aio_pika, with a hand on its socket.
+
+    Attributes:
+        wire: The socket.
+    """
+
+    def __init__(self, url: URL, name: str) -> None:
+        super().__init__(url, client_properties={"connection_name": name})
+        self.wire = Wire()
+        self.kwargs["transport_factory"] = self.wire
+
+    @property
+    def inner(self) -> Connection:
+        """The connection of aiormq.
+
+        Raises:
+            BrokerGone: It is closed.
+        """
+        if self.transport is None or not isinstance(self.transport.connection, Connection):
+            raise BrokerGone
+        return self.transport.connection
+
+
 @asynccontextmanager
 async def connect(
     urls: Sequence[str], name: str, heartbeat: timedelta
-) -> AsyncIterator[AbstractConnection]:
+) -> AsyncIterator[BrokerConnection]:
     """Open a connection and close it at the end.
 
     Args:
@@ -88,17 +123,19 @@ async def connect(
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):
                 await connection.close()
         except (TimeoutError, ConnectionError, AMQPConnectionError):
-            pass
+            connection.wire.abort()
 
 
-async def _first_of(urls: Sequence[str], name: str, heartbeat: timedelta) -> AbstractConnection:
+async def _first_of(urls: Sequence[str], name: str, heartbeat: timedelta) -> BrokerConnection:
     failures = []
     for text in urls:
         url = URL(text).update_query(heartbeat=int(heartbeat.total_seconds()))
         where = f"{url.host}:{url.port or DEFAULT_PORTS[url.scheme]}"
         try:
+            connection = BrokerConnection(url, name)
             async with asyncio.timeout(_PATIENCE_S):
-                return await aio_pika.connect(url, client_properties={"connection_name": name})
+                await connection.connect()
+            return connection  # noqa: TRY300 - an address that fails is not the last word
         except _REFUSALS as error:
             raise BrokerRefused(where) from error
         except TimeoutError:

@@ -11,6 +11,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import CancelRequest, InvalidCancel, Names, decode_cancel
+from aimicromind_worker.adapters.outgoing import Outgoing
 from aimicromind_worker.adapters.stream_reading import read_up_to_now
 
 log = structlog.get_logger()
@@ -44,6 +45,7 @@ class Control:
     async def open(
         cls,
         connection: AbstractConnection,
+        outgoing: Outgoing,
         names: Names,
         take: Callable[[CancelRequest], None],
         since: datetime,
@@ -55,6 +57,7 @@ class Control:
 
         Args:
             connection: That by which jobs come: who has no jobs needs no requests.
+            outgoing: The way of the log's marker.
             names: Where the requests are.
             take: Gets each request.
             since: Aware.
@@ -76,7 +79,9 @@ class Control:
         )
         await queue.bind(names.control, "", timeout=_TIMEOUT_S)
         await inner.basic_consume(queue.name, control._come, no_ack=True, timeout=_TIMEOUT_S)
-        await read_up_to_now(connection, names.control_log, since - _CLOCK_SLACK, control._take)
+        await read_up_to_now(
+            connection, outgoing, names.control_log, since - _CLOCK_SLACK, control._take
+        )
         yield control
 
     async def lost(self) -> None:

@@ -5,129 +5,100 @@ a bounded time, then counted and passed over, so that one bad queue holds up nob
 """
 
 import asyncio
+import sys
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable
 
 import structlog
-from aio_pika.abc import AbstractConnection
-from aiormq.connection import Connection
 
 from aimicromind_schemas import Names
-from aimicromind_worker.adapters.confirm_channel import ConfirmChannel
+from aimicromind_worker.adapters.confirm_channel import CHANNEL_NUMBER, ConfirmChannel
 from aimicromind_worker.adapters.event_frames import EventFrames
+from aimicromind_worker.adapters.event_lane import EventLane, EventTooLarge, Sent, Window
 from aimicromind_worker.core.exchange import Address
-from aimicromind_worker.core.numbering import NumberedEvent
 
 log = structlog.get_logger()
 
-_OPEN_TIMEOUT_S = 10.0
-# Used where the broker sets no limit; the one that RabbitMQ ships with.
-_FRAME_MAX = 131_072
 _RESEND_EVERY_S = 0.25
 # A full window opens again when this part of it is left, so that streams do not take turns.
 _REOPENS_AT = 0.75
 
 
-class BrokerSilent(ConnectionError):
-    """The broker took events and did not confirm them in time."""
+class FramesTooLarge(ConnectionError):
+    """Frames that were written for one broker are too large for the one that answers now."""
 
-    def __init__(self, waited: timedelta) -> None:
-        super().__init__(f"the broker confirmed nothing for {waited.total_seconds():g} s")
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """What may be on its way to the broker, unconfirmed, over all jobs.
-
-    Attributes:
-        messages: Most messages.
-        size_bytes: Most bytes; a message larger than this goes alone.
-        confirm_timeout: Longest wait for the confirms of one job's events.
-        resend_for: How long a refused event is sent again.
-    """
-
-    messages: int = 2048
-    size_bytes: int = 32 * 1024 * 1024
-    confirm_timeout: timedelta = timedelta(minutes=5)
-    resend_for: timedelta = timedelta(seconds=10)
-
-
-class _Sent:
-    """One message on its way. Belongs to the sink."""
-
-    __slots__ = ("event", "frames", "is_end", "lane", "passes_over_at", "returned", "to_journal")
-
-    def __init__(
-        self, lane: "EventLane", event: NumberedEvent, frames: bytes, *, is_end: bool
-    ) -> None:
-        self.lane = lane
-        self.event = event
-        self.frames = frames
-        self.is_end = is_end
-        self.passes_over_at: float | None = None
-        self.returned = False
-        self.to_journal = False
+    def __init__(self, frame_max: int, now: int) -> None:
+        super().__init__(
+            f"the broker takes frames of {now} bytes, and those of the running jobs were "
+            f"written for one that takes {frame_max}"
+        )
 
 
 class EventSink:
     """Publishes the events of all jobs over one channel. Use it from the event loop only.
 
+    A channel that closes is followed by another one, on which `resume` sends again what was not
+    confirmed: in order, as it was, before anything new.
+
     Attributes:
+        may_write: Asked before anything is written.
         passed_over: Events that the broker went on refusing; the refusing queue has a gap.
     """
 
-    def __init__(self, names: Names, window: Window) -> None:
+    def __init__(
+        self, names: Names, window: Window, may_write: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Prepare; nothing can be published before the first `resume`."""
         self.names = names
         self.window = window
+        self.may_write = may_write
         self.passed_over = 0
         self._loop = asyncio.get_running_loop()
         self._in_flight = 0
         self._in_flight_bytes = 0
         self._room = asyncio.Event()
         self._room.set()
-        self._refused: deque[_Sent] = deque()
-        self._ends: dict[str, _Sent] = {}
-        self._channel: ConfirmChannel[_Sent]
+        self._refused: deque[Sent] = deque()
+        self._ends: dict[str, Sent] = {}
+        self._channel: ConfirmChannel[Sent] | None = None
         self._frame_max = 0
+        self._most_bytes = sys.maxsize
 
-    @classmethod
-    @asynccontextmanager
-    async def open(
-        cls, connection: AbstractConnection, names: Names, window: Window
-    ) -> AsyncIterator["EventSink"]:
-        """Open the sink on a connection of its own."""
-        sink = cls(names, window)
-        transport = connection.transport
-        if transport is None or not isinstance(transport.connection, Connection):
-            raise ConnectionError("the publishing connection is closed")
-        sink._frame_max = transport.connection.connection_tune.frame_max or _FRAME_MAX
-        sink._channel = await ConfirmChannel.open_on(
-            transport.connection,
-            sink._confirmed,
-            sink._refuse,
-            sink._return,
-            _OPEN_TIMEOUT_S,
-        )
-        yield sink
+    def limit_size(self, most_bytes: int) -> None:
+        """Send no event, not even again, whose body is larger: the broker closes the channel."""
+        self._most_bytes = most_bytes
 
-    async def lost(self) -> None:
-        """Wait until the channel closes, then say why.
+    def resume(self, channel: ConfirmChannel[Sent]) -> int:
+        """Go on with a channel on which nothing was sent yet.
+
+        Returns:
+            How many events were sent again.
 
         Raises:
-            ConnectionError: Always, once the channel is closed.
+            FramesTooLarge: It takes smaller frames than the one before.
         """
-        try:
-            await self._channel.closing
-        except Exception as error:
-            raise ConnectionError(f"the publishing channel closed: {error}") from error
-        raise ConnectionError("the publishing channel closed")
+        again = []
+        if self._channel is None:
+            self._frame_max = channel.frame_max
+        elif channel.frame_max < self._frame_max:
+            raise FramesTooLarge(self._frame_max, channel.frame_max)
+        else:
+            again = self._channel.take_back()
+        self._channel = channel
+        for sent in again:
+            sent.returned = False
+            self._landed(sent)
+            self.send(sent)
+        return len(again)
 
-    def lane(self, address: Address) -> "EventLane":
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker has an alarm and takes no events."""
+        return self._channel is not None and self._channel.blocked
+
+    def lane(self, address: Address) -> EventLane:
         """Open a lane for the events of one attempt."""
-        frames = EventFrames(address, self.names.events, self._channel.number, self._frame_max)
+        frames = EventFrames(address, self.names.events, CHANNEL_NUMBER, self._frame_max)
         return EventLane(self, frames, address.reply_to)
 
     @property
@@ -140,7 +111,16 @@ class EventSink:
         while not self._room.is_set():
             await self._room.wait()
 
-    def _send(self, sent: _Sent) -> None:
+    def send(self, sent: Sent) -> None:
+        """Send one message. For the lanes."""
+        lane = sent.lane
+        if lane.fault is None and len(sent.event.body) > self._most_bytes:
+            log.error("event.too_large", event_name=sent.event.name, seq=sent.event.seq)
+            lane.fault = EventTooLarge(self._most_bytes)
+        if lane.fault is not None:
+            self._ends.pop(sent.event.message_id.decode(), None)
+            lane.settled()
+            return
         self._in_flight += 1
         self._in_flight_bytes += len(sent.frames)
         window = self.window
@@ -148,9 +128,11 @@ class EventSink:
             self._room.clear()
         if sent.is_end:
             self._ends[sent.event.message_id.decode()] = sent
+        if self._channel is None:
+            raise RuntimeError("an event was published before `resume`")
         self._channel.send(sent.frames, sent)
 
-    def _landed(self, sent: _Sent) -> None:
+    def _landed(self, sent: Sent) -> None:
         self._in_flight -= 1
         self._in_flight_bytes -= len(sent.frames)
         if (
@@ -160,21 +142,23 @@ class EventSink:
         ):
             self._room.set()
 
-    def _confirmed(self, sent: _Sent) -> None:
+    def confirmed(self, sent: Sent) -> None:
+        """Take a confirm. For the channel."""
         if sent.returned:
-            self._refuse(sent)
+            self.refused(sent)
             return
         self._landed(sent)
         if sent.is_end:
             self._ends.pop(sent.event.message_id.decode(), None)
         sent.lane.settled()
 
-    def _return(self, message_id: str) -> None:
+    def returned(self, message_id: str) -> None:
         """Note that no queue took an `end`; its confirm, which follows, counts as a refusal."""
         if message_id in self._ends:
             self._ends[message_id].returned = True
 
-    def _refuse(self, sent: _Sent) -> None:
+    def refused(self, sent: Sent) -> None:
+        """Take a refusal. For the channel."""
         self._landed(sent)
         sent.returned = False
         now = self._loop.time()
@@ -187,7 +171,7 @@ class EventSink:
             self._loop.call_later(_RESEND_EVERY_S, self._resend)
         self._refused.append(sent)
 
-    def _pass_over(self, sent: _Sent) -> bool:
+    def _pass_over(self, sent: Sent) -> bool:
         """Give up on a refused event; an `end` goes straight to the journal instead.
 
         Returns:
@@ -206,67 +190,4 @@ class EventSink:
     def _resend(self) -> None:
         again, self._refused = self._refused, deque()
         for sent in again:
-            self._send(sent)
-
-
-class EventLane:
-    """The events of one attempt, in order. Use it from the attempt's task only.
-
-    Attributes:
-        refused: Events of this lane that the broker refused at least once.
-    """
-
-    def __init__(self, sink: EventSink, frames: EventFrames, reply_to: str | None) -> None:
-        self.refused = 0
-        self._sink = sink
-        self._frames = frames
-        self._reply_to = frames.to_queue(reply_to) if reply_to else None
-        self._unsettled = 0
-        self._idle: asyncio.Event = asyncio.Event()
-
-    @property
-    def full(self) -> bool:
-        """Whether to wait for `room` before the next event."""
-        return self._sink.full
-
-    async def room(self) -> None:
-        """Wait until another event may be published."""
-        await self._sink.room()
-
-    def publish(self, event: NumberedEvent) -> None:
-        """Send one event to its chat, and a copy to the job's reply_to."""
-        content = self._frames.content(event)
-        to_chat = self._frames.to_chat(event.name) + content
-        self._send(_Sent(self, event, to_chat, is_end=event.name == "end"))
-        if self._reply_to is not None:
-            self._send(_Sent(self, event, self._reply_to + content, is_end=False))
-
-    async def confirmed(self) -> None:
-        """Wait until the broker has answered for every event published so far.
-
-        Raises:
-            BrokerSilent: It did not within the window's time.
-        """
-        limit = self._sink.window.confirm_timeout
-        self._idle.clear()
-        try:
-            async with asyncio.timeout(limit.total_seconds()):
-                while self._unsettled:
-                    self._idle.clear()
-                    await self._idle.wait()
-        except TimeoutError as error:
-            raise BrokerSilent(limit) from error
-
-    def settled(self) -> None:
-        """Note that one event needs no more sending. For the sink."""
-        self._unsettled -= 1
-        if not self._unsettled:
-            self._idle.set()
-
-    def frames_to_queue(self, queue: str, event: NumberedEvent) -> bytes:
-        """Write an event's frames for one queue, which must be there. For the sink."""
-        return self._frames.to_queue(queue, mandatory=True) + self._frames.content(event)
-
-    def _send(self, sent: _Sent) -> None:
-        self._unsettled += 1
-        self._sink._send(sent)  # noqa: SLF001 - a lane is a part of its sink
+            self.send(sent)

@@ -6,7 +6,7 @@ to do which is decided in `relay`.
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -19,6 +19,7 @@ from pamqp.encode import field_table
 
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_worker.adapters.message_facts import facts_of
+from aimicromind_worker.adapters.outgoing import Outgoing
 
 Header = str | int | bool
 _TIMEOUT_S = 30.0
@@ -37,11 +38,11 @@ _LONGEST_HEADER = 1000
 _LOST = (AMQPError, ChannelInvalidStateError, TimeoutError)
 
 
-class JobsLost(ConnectionError):
-    """The channel that brings the jobs has closed; the broker gives them to another worker."""
+class NotSettled(ConnectionError):
+    """The broker could not be told about a job: it gives the job to another worker."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the jobs channel closed: {reason}")
+        super().__init__(f"the broker could not be told about a job: {reason}")
 
 
 class _Refused(Exception):
@@ -51,9 +52,7 @@ class _Refused(Exception):
 class Delivery:
     """One job as the broker delivered it. Settle it once, from one task."""
 
-    def __init__(
-        self, message: AbstractIncomingMessage, outgoing: AbstractChannel, names: Names
-    ) -> None:
+    def __init__(self, message: AbstractIncomingMessage, outgoing: Outgoing, names: Names) -> None:
         self._message = message
         self._outgoing = outgoing
         self._names = names
@@ -136,26 +135,29 @@ class Delivery:
             type=source.type,
             app_id=source.app_id,
         )
-        target = await self._outgoing.get_exchange(exchange, ensure=False)
         try:
-            await target.publish(copy, key, mandatory=True, timeout=_TIMEOUT_S)
+            await self._outgoing.publish(copy, exchange, key)
         except DeliveryError as error:
             raise _Refused from error
-        except _LOST as error:
-            raise JobsLost(f"a job could not be published again: {error}") from error
 
 
 class JobSource:
     """The jobs as they come. Iterate it from one task."""
 
     def __init__(
-        self, channel: AbstractChannel, outgoing: AbstractChannel, names: Names, queue: str
+        self,
+        channel: AbstractChannel,
+        outgoing: Outgoing,
+        names: Names,
+        queue: str,
+        on_lost: Callable[[str], None],
     ) -> None:
         self._channel = channel
         self._outgoing = outgoing
         self._names = names
         self._queue = queue
-        self._arrived: asyncio.Queue[Delivery | JobsLost | None] = asyncio.Queue()
+        self._on_lost = on_lost
+        self._arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self._stopped = False
         self._consumer_tag: str | None = None
 
@@ -164,44 +166,38 @@ class JobSource:
     async def open(
         cls,
         consuming: AbstractConnection,
-        publishing: AbstractConnection,
+        outgoing: Outgoing,
         names: Names,
+        on_lost: Callable[[str], None],
         slots: int,
         queue: str | None = None,
     ) -> AsyncIterator["JobSource"]:
         """Take at most `slots` jobs at a time.
 
         Args:
-            consuming: The connection that the jobs come by, and are acknowledged by.
-            publishing: The connection that jobs go out by again.
+            consuming: The connection that the jobs come by, and are acknowledged by. It must
+                never publish: what publishes is not heard by a broker that has an alarm.
+            outgoing: The way that jobs go out by again.
             names: Where the jobs are.
+            on_lost: Called with the reason when the broker takes all jobs back.
             slots: Jobs that may be taken and not yet settled.
             queue: Where to take them from, if not from the jobs.
         """
-        # They close with their connections: to close them first would wait for a silent broker.
-        channel = await consuming.channel()
-        outgoing = await publishing.channel(on_return_raises=True)
-        source = cls(channel, outgoing, names, queue or names.jobs)
-        channel.close_callbacks.add(source._closed)
-        inner = await channel.get_underlay_channel()
-        inner.on_consumer_cancel_callbacks.add(source._cancelled)
-        await channel.set_qos(prefetch_count=slots, timeout=_TIMEOUT_S)
-        jobs = await channel.get_queue(source._queue, ensure=False)
-        source._consumer_tag = await jobs.consume(source._take, timeout=_TIMEOUT_S)
+        async with asyncio.timeout(_TIMEOUT_S):
+            # It closes with its connection: to close it first would wait for a silent broker.
+            channel = await consuming.channel(publisher_confirms=False)
+            source = cls(channel, outgoing, names, queue or names.jobs, on_lost)
+            channel.close_callbacks.add(source._closed)
+            inner = await channel.get_underlay_channel()
+            inner.on_consumer_cancel_callbacks.add(source._cancelled)
+            await channel.set_qos(prefetch_count=slots)
+            jobs = await channel.get_queue(source._queue, ensure=False)
+            source._consumer_tag = await jobs.consume(source._take)
         yield source
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
-        """Give the jobs in the order in which they come, until `stop`.
-
-        Raises:
-            JobsLost: The channel closed.
-        """
-        while True:
-            arrived = await self._arrived.get()
-            if isinstance(arrived, JobsLost):
-                raise arrived
-            if arrived is None:
-                return
+        """Give the jobs in the order in which they come, until `stop`."""
+        while (arrived := await self._arrived.get()) is not None:
             yield arrived
 
     async def stop(self) -> None:
@@ -213,7 +209,7 @@ class JobSource:
         await _told(queue.cancel(self._consumer_tag))
         while not self._arrived.empty():
             arrived = self._arrived.get_nowait()
-            if isinstance(arrived, Delivery):
+            if arrived is not None:
                 await arrived.give_back()
         self._arrived.put_nowait(None)
 
@@ -225,10 +221,10 @@ class JobSource:
             self._arrived.put_nowait(delivery)
 
     def _cancelled(self, _: object) -> None:
-        self._arrived.put_nowait(JobsLost("the broker cancelled the consumer"))
+        self._on_lost(f"the broker cancelled the consumer of {self._queue}")
 
     def _closed(self, _: object, error: BaseException | None) -> None:
-        self._arrived.put_nowait(JobsLost(str(error) or type(error).__name__))
+        self._on_lost(" ".join(str(error or "").split()) or f"the channel of {self._queue} closed")
 
 
 def _can_be_written(header: FieldTable) -> bool:
@@ -246,4 +242,4 @@ async def _told(telling: Awaitable[object]) -> None:
         async with asyncio.timeout(_TIMEOUT_S):
             await telling
     except _LOST as error:
-        raise JobsLost(type(error).__name__) from error
+        raise NotSettled(type(error).__name__) from error

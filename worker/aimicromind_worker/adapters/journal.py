@@ -7,6 +7,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import NotAnEvent, decode
+from aimicromind_worker.adapters.outgoing import Outgoing
 from aimicromind_worker.adapters.stream_reading import read_up_to_now
 from aimicromind_worker.core.history import History
 
@@ -17,8 +18,16 @@ _CLOCK_SLACK = timedelta(minutes=15)
 class Journal:
     """Looks jobs up. One for a session; any number of questions at once."""
 
-    def __init__(self, connection: AbstractConnection, stream: str) -> None:
+    def __init__(self, connection: AbstractConnection, outgoing: Outgoing, stream: str) -> None:
+        """Prepare.
+
+        Args:
+            connection: Where to read; it never publishes.
+            outgoing: Where the markers go out.
+            stream: The journal's name.
+        """
         self._connection = connection
+        self._outgoing = outgoing
         self._stream = stream
         self._asked: dict[str, datetime | None] = {}
         self._answers: asyncio.Future[dict[str, History]] | None = None
@@ -37,6 +46,8 @@ class Journal:
         self._asked[job_id] = since
         if self._answers is None:
             self._answers = asyncio.ensure_future(self._read_for_all())
+            # Whoever asked may be gone when it fails.
+            self._answers.add_done_callback(lambda done: done.cancelled() or done.exception())
         return (await asyncio.shield(self._answers)).get(job_id, History())
 
     async def _read_for_all(self) -> dict[str, History]:
@@ -48,7 +59,9 @@ class Journal:
             def take(message: DeliveredMessage) -> None:
                 _take(histories, message)
 
-            await read_up_to_now(self._connection, self._stream, _begin(asked), take)
+            await read_up_to_now(
+                self._connection, self._outgoing, self._stream, _begin(asked), take
+            )
             return histories
 
 

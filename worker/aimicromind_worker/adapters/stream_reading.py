@@ -13,6 +13,8 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
+from aimicromind_worker.adapters.outgoing import Outgoing
+
 _SILENCE_S = 30.0
 _PREFETCH = 500
 _MARKER = "x-aimicromind-marker"
@@ -28,6 +30,7 @@ class StreamUnreadable(ConnectionError):
 
 async def read_up_to_now(
     connection: AbstractConnection,
+    outgoing: Outgoing,
     stream: str,
     since: datetime | None,
     take: Callable[[DeliveredMessage], None],
@@ -35,7 +38,8 @@ async def read_up_to_now(
     """Give each message of a stream that was there when the reading began, in their order.
 
     Args:
-        connection: It gets a channel for the reading.
+        connection: It gets a channel for the reading, and never publishes.
+        outgoing: The way of the marker. While the broker has an alarm, the reading waits for it.
         stream: The queue's name.
         since: Aware; earlier messages may come, too. None: the beginning.
         take: Gets the messages.
@@ -43,9 +47,11 @@ async def read_up_to_now(
     Raises:
         StreamUnreadable: There is no such stream, or the broker fell silent for 30 s.
     """
+    marker = aio_pika.Message(b"", message_id=str(uuid4()), headers={_MARKER: True})
     try:
-        async with connection.channel() as channel:
-            await _read(channel, stream, since, take)
+        await outgoing.publish(marker, "", stream)
+        async with connection.channel(publisher_confirms=False) as channel:
+            await _read(channel, stream, since, marker.message_id, take)
     except (AMQPError, ChannelInvalidStateError, TimeoutError) as error:
         raise StreamUnreadable(stream, str(error) or type(error).__name__) from error
 
@@ -54,17 +60,12 @@ async def _read(
     channel: AbstractChannel,
     stream: str,
     since: datetime | None,
+    marker: str | None,
     take: Callable[[DeliveredMessage], None],
 ) -> None:
     arrived: asyncio.Queue[DeliveredMessage | None] = asyncio.Queue()
     channel.close_callbacks.add(lambda *_: arrived.put_nowait(None))
-    marker = str(uuid4())
     await channel.set_qos(prefetch_count=_PREFETCH, timeout=_SILENCE_S)
-    await channel.default_exchange.publish(
-        aio_pika.Message(b"", message_id=marker, headers={_MARKER: True}),
-        stream,
-        timeout=_SILENCE_S,
-    )
     # aio_pika's own consumer takes twice the time for each message.
     inner = await channel.get_underlay_channel()
     offset = "first" if since is None or since < _EARLIEST else since

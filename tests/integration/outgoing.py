@@ -1,0 +1,76 @@
+"""A publishing connection that is kept open, with a sink on it, as a session has them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+from aimicromind_schemas import Names
+from aimicromind_worker.adapters.event_lane import Window
+from aimicromind_worker.adapters.event_sink import EventSink
+from aimicromind_worker.adapters.fence import Fence
+from aimicromind_worker.adapters.publishing import Publishing
+from aimicromind_worker.adapters.topology import Topology
+from tests.support.amqp import BEAT, WITHIN_S
+
+NOTHING = Topology((), ())
+
+
+class Way:
+    """What a session publishes on."""
+
+    def __init__(self, sink: EventSink, publishing: Publishing, fence: Fence) -> None:
+        self.sink = sink
+        self.publishing = publishing
+        self.fence = fence
+        self._kept = asyncio.create_task(publishing.run())
+
+    async def ended(self) -> None:
+        """Wait until it is given up, and raise why."""
+        await asyncio.wait_for(asyncio.shield(self._kept), WITHIN_S)
+
+    async def usable(self) -> None:
+        """Wait until something can be published; what ended it for good is raised."""
+        try:
+            await asyncio.wait_for(self.publishing.usable(), WITHIN_S)
+        except ConnectionError:
+            await self.ended()
+            raise
+
+    async def lost(self) -> str:
+        """Wait until nothing can be published, and give the reason."""
+        async with asyncio.timeout(WITHIN_S):
+            while (reason := self.publishing.obstacle()) is None:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.005)
+        return reason
+
+    async def close(self) -> None:
+        self._kept.cancel()
+        await asyncio.gather(self._kept, return_exceptions=True)
+
+
+@asynccontextmanager
+async def publishing_at(
+    url: str,
+    names: Names,
+    wanted: Topology = NOTHING,
+    beat: timedelta = BEAT,
+    **window: Any,  # noqa: ANN401 - named in Window
+) -> AsyncIterator[Way]:
+    """Keep a connection open; nobody shuts the fence, which stands open for the test's time."""
+    fence = Fence(BEAT)
+    sink = EventSink(names, Window(**window), fence.is_open)
+    way = Way(sink, Publishing([url], beat, wanted, sink, fence), fence)
+    try:
+        await way.usable()
+        yield way
+    finally:
+        await way.close()
+
+
+@asynccontextmanager
+async def sink_at(url: str, names: Names, **window: Any) -> AsyncIterator[EventSink]:  # noqa: ANN401 - named in Window
+    """Open a sink on a connection of its own."""
+    async with publishing_at(url, names, **window) as way:
+        yield way.sink

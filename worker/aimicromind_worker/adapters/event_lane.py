@@ -1,0 +1,153 @@
+"""The events of one attempt on their way: in order, counted until the broker has answered for all.
+
+How they get there, together with those of all other attempts, is the business of `event_sink`.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from aimicromind_worker.adapters.event_frames import EventFrames
+from aimicromind_worker.adapters.patience import within
+from aimicromind_worker.core.numbering import NumberedEvent
+
+
+class BrokerSilent(ConnectionError):
+    """The broker took events and did not confirm them in time."""
+
+    def __init__(self, waited: timedelta) -> None:
+        super().__init__(f"the broker confirmed nothing for {waited.total_seconds():g} s")
+
+
+class EventTooLarge(Exception):
+    """The broker takes no message as large as an event of the job."""
+
+    def __init__(self, most_bytes: int) -> None:
+        super().__init__(f"the broker takes no message of more than {most_bytes} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What may be on its way to the broker, unconfirmed, over all jobs.
+
+    Attributes:
+        messages: Most messages.
+        size_bytes: Most bytes; a message larger than this goes alone.
+        confirm_timeout: Longest wait for the confirms of one job's events, not counted while
+            the broker has an alarm.
+        resend_for: How long a refused event is sent again.
+    """
+
+    messages: int = 2048
+    size_bytes: int = 32 * 1024 * 1024
+    confirm_timeout: timedelta = timedelta(minutes=5)
+    resend_for: timedelta = timedelta(seconds=10)
+
+
+class Sent:
+    """One message on its way. Belongs to the sink."""
+
+    __slots__ = ("event", "frames", "is_end", "lane", "passes_over_at", "returned", "to_journal")
+
+    def __init__(
+        self, lane: "EventLane", event: NumberedEvent, frames: bytes, *, is_end: bool
+    ) -> None:
+        self.lane = lane
+        self.event = event
+        self.frames = frames
+        self.is_end = is_end
+        self.passes_over_at: float | None = None
+        self.returned = False
+        self.to_journal = False
+
+
+class Sink(Protocol):
+    """What a lane leads to."""
+
+    @property
+    def window(self) -> Window:
+        """What may be on its way."""
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be published now."""
+
+    @property
+    def blocked(self) -> bool:
+        """Whether the broker has an alarm and takes no events."""
+
+    async def room(self) -> None:
+        """Wait until the window has emptied far enough."""
+
+    def send(self, sent: Sent) -> None:
+        """Send one message."""
+
+
+class EventLane:
+    """The events of one attempt, in order. Use it from the attempt's task only.
+
+    Attributes:
+        refused: Events of this lane that the broker refused at least once.
+        fault: Why nothing more of it is sent: it would have a gap.
+    """
+
+    def __init__(self, sink: Sink, frames: EventFrames, reply_to: str | None) -> None:
+        self.refused = 0
+        self.fault: EventTooLarge | None = None
+        self._sink = sink
+        self._frames = frames
+        self._reply_to = frames.to_queue(reply_to) if reply_to else None
+        self._unsettled = 0
+        self._idle: asyncio.Event = asyncio.Event()
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait for `room` before the next event."""
+        return self._sink.full
+
+    async def room(self) -> None:
+        """Wait until another event may be published."""
+        await self._sink.room()
+
+    def publish(self, event: NumberedEvent) -> None:
+        """Send one event to its chat, and a copy to the job's reply_to."""
+        content = self._frames.content(event)
+        to_chat = self._frames.to_chat(event.name) + content
+        self._send(Sent(self, event, to_chat, is_end=event.name == "end"))
+        if self._reply_to is not None:
+            self._send(Sent(self, event, self._reply_to + content, is_end=False))
+
+    async def confirmed(self) -> None:
+        """Wait until the broker has answered for every event published so far.
+
+        Raises:
+            BrokerSilent: It did not within the window's time.
+            EventTooLarge: It never will.
+        """
+        limit = self._sink.window.confirm_timeout
+        try:
+            await within(limit, self._all_settled(), not_counting=lambda: self._sink.blocked)
+        except TimeoutError as error:
+            raise BrokerSilent(limit) from error
+        if self.fault is not None:
+            raise self.fault
+
+    async def _all_settled(self) -> None:
+        while self._unsettled:
+            self._idle.clear()
+            await self._idle.wait()
+
+    def settled(self) -> None:
+        """Note that one event needs no more sending. For the sink."""
+        self._unsettled -= 1
+        if not self._unsettled:
+            self._idle.set()
+
+    def frames_to_queue(self, queue: str, event: NumberedEvent) -> bytes:
+        """Write an event's frames for one queue, which must be there. For the sink."""
+        return self._frames.to_queue(queue, mandatory=True) + self._frames.content(event)
+
+    def _send(self, sent: Sent) -> None:
+        self._unsettled += 1
+        self._sink.send(sent)

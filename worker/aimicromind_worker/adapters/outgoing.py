@@ -1,0 +1,17 @@
+"""What adapters that publish now and then need of the connection that others keep open."""
+
+from typing import Protocol
+
+from aio_pika import Message
+
+
+class Outgoing(Protocol):
+    """The way out."""
+
+    async def publish(self, message: Message, exchange: str, key: str) -> None:
+        """Publish a message and have that confirmed; wait while that cannot be done.
+
+        Raises:
+            DeliveryError: No queue took it, or one refused it.
+            ConnectionError: There is no way.
+        """
