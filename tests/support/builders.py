@@ -30,6 +30,7 @@ QUESTION: Final = "Why?"
 NAMES: Final = Names("aimicromind")
 LIFETIME: Final = timedelta(hours=1)
 MAX_JOB_BYTES: Final = 64 * 1024
+SLOTS: Final = 8
 
 IMPATIENT: Final = RetryPolicy(timedelta(), timedelta())
 """Retries at once, unless the endpoint asks for a wait."""

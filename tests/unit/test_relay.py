@@ -20,6 +20,7 @@ from tests.support.builders import (
     MAX_JOB_BYTES,
     NAMES,
     SECRET,
+    SLOTS,
     USED_TOOLS,
     a_job,
     means,
@@ -52,7 +53,7 @@ class Stage:
         self.leases = FakeLeases()
         run_means = means(self.predictions, self.sink)
         self.relay = Relay(
-            run_means, self.journal, self.leases, HeldJobs(), NAMES, LIFETIME, MAX_JOB_BYTES
+            run_means, self.journal, self.leases, HeldJobs(), NAMES, LIFETIME, MAX_JOB_BYTES, SLOTS
         )
 
     def delivery(
@@ -95,6 +96,7 @@ def facts_after(delivery: FakeDelivery) -> MessageFacts:
         carried_side_effect=bool(headers["x-aimicromind-side-effect"]),
         carried_sent=bool(headers["x-aimicromind-sent"]),
         carried_crashes=int(headers["x-aimicromind-crashes"]),
+        carried_waits=int(headers["x-aimicromind-waits"]),
         carried_deadline=moment(str(headers["x-aimicromind-deadline"])),
     )
 

@@ -25,6 +25,7 @@ from tests.support.builders import (
     LIFETIME,
     MAX_JOB_BYTES,
     NAMES,
+    SLOTS,
     a_job,
     means,
     tokens,
@@ -62,7 +63,7 @@ class Stage:
         self.held = HeldJobs()
         run_means = means(self.predictions, self.sink, policy, **LONG)
         self.relay = Relay(
-            run_means, self.journal, self.leases, self.held, NAMES, LIFETIME, MAX_JOB_BYTES
+            run_means, self.journal, self.leases, self.held, NAMES, LIFETIME, MAX_JOB_BYTES, SLOTS
         )
 
     def delivery(self, facts: MessageFacts | None = None, **fields: Any) -> FakeDelivery:  # noqa: ANN401 - see a_job

@@ -22,6 +22,7 @@ from tests.support.builders import (
     MAX_JOB_BYTES,
     METADATA,
     NAMES,
+    SLOTS,
     USED_TOOLS,
     a_job,
     means,
@@ -80,6 +81,7 @@ class Carried:
             NAMES,
             LIFETIME,
             MAX_JOB_BYTES,
+            SLOTS,
         )
         asyncio.run(relay.carry(self.delivery))
         self.events = [json.loads(event.body) for event in self.sink.published]

@@ -7,7 +7,7 @@ from aimicromind_schemas import EndStatus
 from aimicromind_worker.core.admission import MessageFacts
 from aimicromind_worker.core.history import History
 from aimicromind_worker.core.ladder import RUNGS
-from tests.support.builders import tokens
+from tests.support.builders import SLOTS, tokens
 from tests.support.fakes import HANG, WELL, FakeDelivery
 from tests.unit.test_relay import Stage, facts_after
 
@@ -25,6 +25,35 @@ async def test_job_of_a_chat_that_another_worker_has_waits_outside_and_says_noth
     assert stage.sink.history[0] == "put again"
     assert (again.carried_attempt, again.carried_calls) == (1, 1)
     assert stage.sink.end().data.attempts == 2
+
+
+async def test_job_that_waits_again_and_again_waits_longer() -> None:
+    stage = Stage(WELL)
+    stage.leases.held_elsewhere.add("chat")
+    facts, delays = MessageFacts(), []
+
+    for _ in range(5):
+        delivery = await stage.carry(facts=facts)
+        delays.append(delivery.delay)
+        facts = facts_after(delivery)
+
+    assert delays == [*[RUNGS[0]] * 3, *[RUNGS[1]] * 2]
+
+
+async def test_line_of_one_chat_leaves_slots_for_others() -> None:
+    stage = Stage([tokens("half"), HANG])
+    running = asyncio.create_task(stage.relay.carry(stage.delivery(jobId="first")))
+    await stage.predictions.began.wait()
+    line = [stage.delivery(jobId=f"job-{number}") for number in range(SLOTS)]
+    carrying = [asyncio.create_task(stage.relay.carry(each)) for each in line]
+    await asyncio.sleep(0.01)
+
+    waiting = [task for task in carrying if not task.done()]
+    assert len(waiting) == SLOTS // 4
+    assert all(each.delay == RUNGS[0] for each in line[len(waiting) :])
+    for task in [running, *waiting]:
+        task.cancel()
+    await asyncio.gather(running, *waiting, return_exceptions=True)
 
 
 async def test_job_that_waited_before_its_first_run_has_attempt_1_and_is_looked_up() -> None:

@@ -12,7 +12,7 @@ class Users:
     """Tasks that take turns of one key, and note when they have it."""
 
     def __init__(self) -> None:
-        self.turns = Turns()
+        self.turns = Turns(room=2)
         self.had: list[object] = []
         self.leave = asyncio.Event()
         self.called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -120,3 +120,19 @@ async def test_those_who_have_nothing_to_wait_for_leave_at_once() -> None:
     await asyncio.gather(tasks[0], free)
 
     assert users.had == ["a", "not b", "not c", "d"]
+
+
+async def test_who_finds_no_room_to_wait_is_told_at_once() -> None:
+    users = Users()
+    tasks = [users.begin(name) for name in "abc"]
+    await _settle()
+
+    await users.begin("d")
+    await users.begin("e")
+    other = users.begin("f", key="other")
+    await _settle()
+    users.leave.set()
+    await asyncio.gather(other, *tasks)
+    await users.begin("g")
+
+    assert users.had == ["a", "not d", "not e", "f", "b", "c", "g"]

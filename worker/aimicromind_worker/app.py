@@ -176,6 +176,7 @@ class Worker:
                         names,
                         lifetime,
                         settings.max_job_bytes,
+                        settings.concurrency,
                     )
                     log.info("worker.ready", concurrency=settings.concurrency)
                     self._on_ready()

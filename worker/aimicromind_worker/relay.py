@@ -36,6 +36,10 @@ _PATIENCE = timedelta(seconds=5)
 # A lost worker's lease ends a little after its jobs have gone to others.
 _PATIENCE_FOR_THE_DEAD = timedelta(seconds=1)
 _ENDS_REMEMBERED = 10_000
+# A job that has waited outside so often waits longer, lest a long line keeps the broker busy.
+_OFTEN = 3
+# Part of the slots in which jobs may wait for their chats; the others stay for other chats.
+_WAITING_PART = 4
 _GIVEN_UP_OFTEN = (
     FailureKind.DELIVERY_LIMIT,
     "the job was delivered as often as the queue allows, and no worker finished it",
@@ -75,6 +79,7 @@ class Relay:
         names: Names,
         lifetime: timedelta,
         max_job_bytes: int,
+        slots: int,
     ) -> None:
         """Prepare to carry jobs.
 
@@ -86,12 +91,13 @@ class Relay:
             names: The topology's names.
             lifetime: Longest life of a job, from when a worker first has it.
             max_job_bytes: Largest job.
+            slots: How many jobs are carried at a time.
         """
         self._means = means
         self._journal = journal
         self._leases = leases
         self._held = held
-        self._turns = Turns()
+        self._turns = Turns(slots // _WAITING_PART)
         self._suspects = Suspects(means.limits)
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._names = names
@@ -175,7 +181,8 @@ class Relay:
             await self._call_off(job, delivery)
             return
         log.debug("job.waits")
-        delay = timedelta() if self._handing_back else RUNGS[0]
+        often = job.ticket.facts.carried_waits >= _OFTEN
+        delay = timedelta() if self._handing_back else RUNGS[1 if often else 0]
         await delivery.put_again(state_unrun(job.ticket), delay)
 
     async def _call_off(self, job: HeldJob, delivery: Delivery) -> None:

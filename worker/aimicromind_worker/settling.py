@@ -20,6 +20,7 @@ from aimicromind_worker.core.admission import (
     OPEN_HEADER,
     SENT_HEADER,
     SIDE_EFFECT_HEADER,
+    WAITS_HEADER,
     MessageFacts,
     Rejected,
     Ticket,
@@ -150,6 +151,7 @@ def state_unrun(ticket: Ticket) -> State:
         SENT_HEADER: ticket.sent_before,
         OPEN_HEADER: ticket.open_attempt,
         CRASHES_HEADER: ticket.crashes,
+        WAITS_HEADER: ticket.facts.carried_waits + 1,
         DEADLINE_HEADER: ticket.deadline.isoformat(),
     }
 
@@ -157,6 +159,7 @@ def state_unrun(ticket: Ticket) -> State:
 def _state_of(job: Progress) -> State:
     return {
         **state_unrun(job.ticket),
+        WAITS_HEADER: 0,
         ATTEMPT_HEADER: job.attempt.number,
         CALLS_HEADER: job.calls,
         GIVEN_UP_HEADER: job.given_up,

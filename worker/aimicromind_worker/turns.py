@@ -10,7 +10,14 @@ from datetime import timedelta
 class Turns:
     """Turns of any number of keys; a key that nobody uses takes no room."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: int) -> None:
+        """Give turns.
+
+        Args:
+            room: How many may wait, over all keys.
+        """
+        self._room = room
+        self._waiters = 0
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     @asynccontextmanager
@@ -37,8 +44,11 @@ class Turns:
         if waiting is None:
             self._waiting[key] = deque()
             return True
+        if self._waiters >= self._room:
+            return False
         mine = asyncio.get_running_loop().create_future()
         waiting.append(mine)
+        self._waiters += 1
         try:
             await asyncio.wait(
                 (mine, called_off),
@@ -49,6 +59,8 @@ class Turns:
             if _came(mine):
                 self._pass_on(key)
             raise
+        finally:
+            self._waiters -= 1
         return _came(mine)
 
     def send_away(self) -> None:

@@ -32,6 +32,7 @@ GIVEN_UP_HEADER = "x-aimicromind-given-up"
 SIDE_EFFECT_HEADER = "x-aimicromind-side-effect"
 SENT_HEADER = "x-aimicromind-sent"
 OPEN_HEADER = "x-aimicromind-open"
+WAITS_HEADER = "x-aimicromind-waits"
 CRASHES_HEADER = "x-aimicromind-crashes"
 DEADLINE_HEADER = "x-aimicromind-deadline"
 SUBMITTED_HEADER = "x-aimicromind-submitted-at"
@@ -58,6 +59,7 @@ class MessageFacts:
         carried_sent: Whether one of them reached the endpoint.
         carried_open: The attempt whose call a worker left open, 0 if none.
         carried_crashes: How many workers were lost that had the job.
+        carried_waits: How often the job has waited on the broker for its chat.
         carried_deadline: The deadline that the first of them set.
         trace: W3C trace context, see `trace_context`.
         given_up_for: Why the broker gave the job up last, in its words.
@@ -78,6 +80,7 @@ class MessageFacts:
     carried_sent: bool = False
     carried_open: int = 0
     carried_crashes: int = 0
+    carried_waits: int = 0
     carried_deadline: datetime | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
     given_up_for: str | None = None

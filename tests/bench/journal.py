@@ -1,0 +1,70 @@
+"""What a look-up in the journal costs, by how much it holds: `python -m tests.bench.journal`."""
+
+import asyncio
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+
+import aio_pika
+
+from aimicromind_schemas import Names
+from aimicromind_worker.adapters.connection import connect
+from aimicromind_worker.adapters.journal import Journal
+from aimicromind_worker.adapters.topology import EventLog, declare, topology
+from aimicromind_worker.testing import PrivateBroker
+from tests.integration.outgoing import publishing_at
+
+_MILESTONES = (0, 1_000, 10_000, 50_000)
+_LOOKS = 5
+_BODY = (
+    b'{"jobId":"job-%d","chatId":"chat","chatflowId":"flow","attempt":1,"seq":0,'
+    b'"time":"2026-11-22T13:20:00.123456Z","event":"start",'
+    b'"data":{"tags":{},"redelivered":false,"upstream":null}}'
+)
+
+
+async def main() -> None:
+    names = Names("bench")
+    async with (
+        PrivateBroker() as broker,
+        connect([broker.url], "bench", timedelta(seconds=30)) as connection,
+        AsyncExitStack() as stack,
+    ):
+        await declare(connection, topology(names, EventLog("1h", 10_000_000)))
+        way = await stack.enter_async_context(publishing_at(broker.url, names))
+        journal = Journal(connection, way.publishing, names.journal)
+        held = 0
+        print("| milestones read | one look-up, ms | ten at once, ms |")
+        print("|---:|---:|---:|")
+        for milestones in _MILESTONES:
+            await _fill(connection, names, held, milestones)
+            held = milestones
+            one = await _time(journal, 1)
+            ten = await _time(journal, 10)
+            print(f"| {milestones:,} | {one * 1000:.0f} | {ten * 1000:.0f} |", flush=True)
+
+
+async def _fill(
+    connection: aio_pika.abc.AbstractConnection, names: Names, first: int, last: int
+) -> None:
+    async with connection.channel(publisher_confirms=False) as channel:
+        for number in range(first, last):
+            message = aio_pika.Message(
+                _BODY % number, message_id=f"job-{number}:1:0", headers={"attempt": 1, "seq": 0}
+            )
+            await channel.default_exchange.publish(message, names.journal)
+
+
+async def _time(journal: Journal, jobs: int) -> float:
+    """Give the median time until so many jobs, asked for at once, are known."""
+    since = datetime.now(UTC)
+    times = []
+    for _ in range(_LOOKS):
+        began = time.perf_counter()
+        await asyncio.gather(*(journal.look_up(f"job-{each}", since) for each in range(jobs)))
+        times.append(time.perf_counter() - began)
+    return sorted(times)[_LOOKS // 2]
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
