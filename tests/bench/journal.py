@@ -14,7 +14,7 @@ from aimicromind_worker.adapters.topology import EventLog, declare, topology
 from aimicromind_worker.testing import PrivateBroker
 from tests.integration.outgoing import publishing_at
 
-_MILESTONES = (0, 1_000, 10_000, 50_000)
+_MILESTONES = (0, 1_000, 10_000, 100_000)
 _LOOKS = 5
 _BODY = (
     b'{"jobId":"job-%d","chatId":"chat","chatflowId":"flow","attempt":1,"seq":0,'
@@ -32,6 +32,7 @@ async def main() -> None:
     ):
         await declare(connection, topology(names, EventLog("1h", 10_000_000)))
         way = await stack.enter_async_context(publishing_at(broker.url, names))
+        watching = asyncio.create_task(way.fence.watch(connection))
         journal = Journal(connection, way.publishing, names.journal)
         held = 0
         print("| milestones read | one look-up, ms | ten at once, ms |")
@@ -42,6 +43,7 @@ async def main() -> None:
             one = await _time(journal, 1)
             ten = await _time(journal, 10)
             print(f"| {milestones:,} | {one * 1000:.0f} | {ten * 1000:.0f} |", flush=True)
+        watching.cancel()
 
 
 async def _fill(
