@@ -10,7 +10,7 @@ from aimicromind_schemas import Names
 from aimicromind_worker.testing import PrivateBroker
 
 # Before they are imported, so that what they find wrong is told in full.
-pytest.register_assert_rewrite("tests.process.judging", "tests.process.stage")
+pytest.register_assert_rewrite("tests.process.stage")
 
 from tests.process.stage import Stage, set_up  # noqa: E402 - see above
 

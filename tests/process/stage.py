@@ -1,6 +1,7 @@
 """What a process test plays on: a broker, an endpoint, workers, a producer and a consumer."""
 
 import signal
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from aimicromind_schemas import Names
 from aimicromind_worker.adapters.topology import EventLog, topology
 from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint
 from tests.process.jobs import Job
-from tests.process.judging import Seen, judge
+from tests.support.checker import Asked, Listener, Run, Seen
 from tests.support.consumer import Consumer, Message, delete, publish, ready_messages
 from tests.support.processes import WorkerProcess, Workers
 
@@ -77,3 +78,26 @@ async def set_up(broker: PrivateBroker, names: Names, folder: Path) -> AsyncIter
             all_of_it = topology(names, EventLog("24h", 1_000_000))
             queues = [queue.name for queue in all_of_it.queues]
             delete(broker.url, queues, [exchange.name for exchange in all_of_it.exchanges])
+
+
+def judge(job: Job, came: Sequence[Message], exchange: str) -> Seen:
+    """Check all that came of a job which has ended, and give it without repeats."""
+    asked = {job.job_id: asked_for(job)}
+    listener = Listener("consumer", exchange, asked)
+    for message in came:
+        listener.take(message)
+    Run(asked=asked, listeners=[listener]).judge()
+    return Seen.of(came)
+
+
+def asked_for(job: Job) -> Asked:
+    """Say what a job that is safe on its queue must come to."""
+    return Asked(
+        job.job_id,
+        job.chat_id,
+        job.flow,
+        confirmed_at=time.monotonic(),
+        tags=job.fields.get("tags", {}),
+        correlation_id=job.properties.get("correlation_id"),
+        traceparent=job.properties.get("headers", {}).get("traceparent"),
+    )
