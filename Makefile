@@ -70,6 +70,10 @@ wheels: setup ## Build both wheels and try them on each Python here: the demo, a
 bench: setup broker ## Measure the worker beside a naive one, on this machine
 	$(RUN) python -m tests.bench
 
+.PHONY: soak
+soak: setup broker ## Run many jobs over several workers with random faults: JOBS=20000 WORKERS=3 SEED= PAUSE=1.5
+	$(RUN) python -m tests.soak
+
 .PHONY: lock
 lock: setup ## Renew the lock file
 	$(UV) lock --upgrade

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,11 +25,15 @@ class WorkerProcess:
     Attributes:
         log_path: Everything it wrote to standard error.
         out_path: Everything it wrote to standard output.
+        counts: How often each event was logged.
+        leaving: Whether it got a signal that may end it.
     """
 
     def __init__(self, process: asyncio.subprocess.Process, log_path: Path, out_path: Path) -> None:
         self.log_path = log_path
         self.out_path = out_path
+        self.counts: Counter[str] = Counter()
+        self.leaving = False
         self._process = process
         self._lines: list[str] = []
         self._all_read = False
@@ -38,6 +43,10 @@ class WorkerProcess:
     @property
     def runs(self) -> bool:
         return self._process.returncode is None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def stderr(self) -> str:
@@ -83,6 +92,7 @@ class WorkerProcess:
         return f"http://{listening['host']}:{listening['port']}"
 
     def signal(self, number: signal.Signals) -> None:
+        self.leaving |= number in {signal.SIGKILL, signal.SIGTERM, signal.SIGINT}
         self._process.send_signal(number)
 
     async def exits(self, within_s: float = _END_TIMEOUT_S) -> int:
@@ -108,6 +118,8 @@ class WorkerProcess:
             async for line in self._process.stderr:
                 log.write(line)
                 self._lines.append(line.decode())
+                if line.startswith(b"{"):
+                    self.counts[json.loads(line)["event"]] += 1
                 async with self._news:
                     self._news.notify_all()
         self._all_read = True
@@ -118,14 +130,18 @@ class WorkerProcess:
 class Workers:
     """Workers of one installation; leaving the context ends those that still run."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
+    def __init__(
+        self, folder: Path, settings: Mapping[str, object], *, quiet: bool = False
+    ) -> None:
         """Prepare; nothing is started.
 
         Args:
             folder: Where they run and their output goes.
             settings: What all of them get, by name without the prefix.
+            quiet: Do not print in the end what they wrote.
         """
         self._folder = folder
+        self._quiet = quiet
         self._settings = settings
         self._started: list[WorkerProcess] = []
 
@@ -184,6 +200,8 @@ class Workers:
         trace: TracebackType | None,
     ) -> None:
         await asyncio.gather(*(worker.end() for worker in self._started))
+        if self._quiet:
+            return
         for number, worker in enumerate(self._started, start=1):
             # A test that failed shows it.
             print(f"--- worker {number}\n{worker.stderr}")  # noqa: T201

@@ -28,6 +28,7 @@ class Proxy:
         self._accepted = 0
         self._news = asyncio.Event()
         self.to_port = port
+        self._parted = False
         self._ways: set[_Way] = set()
 
     @property
@@ -47,6 +48,11 @@ class Proxy:
                 self._news.clear()
                 await self._news.wait()
 
+    @property
+    def open(self) -> int:
+        """How many connections there are."""
+        return len(self._ways)
+
     def hold(self, name: str = "") -> None:
         """Keep back what the server says, on the open connections with this in their name."""
         for way in self._named(name):
@@ -58,8 +64,14 @@ class Proxy:
             way.hold()
             way.hold_client()
 
+    def part(self) -> None:
+        """Be a network that carries nothing: of open connections, and of those to come."""
+        self._parted = True
+        self.silence()
+
     def release(self, name: str = "") -> None:
         """Let through what was kept back."""
+        self._parted = False
         for way in self._named(name):
             way.release()
 
@@ -92,6 +104,7 @@ class Proxy:
         self._news.set()
         way = _Way(self.to_port, self._ways)
         self._ways.add(way)
+        way.silent = self._parted
         return _Client(way)
 
 
@@ -100,6 +113,7 @@ class _Way:
 
     Attributes:
         name: What an AMQP client calls its connection.
+        silent: Whether nothing is to pass from the start.
     """
 
     def __init__(self, port: int, ways: "set[_Way]") -> None:
@@ -110,6 +124,7 @@ class _Way:
         self._early = bytearray()
         self._first = bytearray()
         self.name = ""
+        self.silent = False
         self._dialling: asyncio.Task[None] | None = None
 
     def hold(self) -> None:
@@ -121,6 +136,7 @@ class _Way:
             self._client.pause_reading()
 
     def release(self) -> None:
+        self.silent = False
         for transport in (self._client, self._server):
             if transport is not None:
                 transport.resume_reading()
@@ -142,6 +158,8 @@ class _Way:
 
     def client_came(self, transport: asyncio.Transport) -> None:
         self._client = transport
+        if self.silent:
+            transport.pause_reading()
         self._dialling = asyncio.get_running_loop().create_task(self._dial())
 
     def to_server(self, data: bytes) -> None:
@@ -168,6 +186,8 @@ class _Way:
             self.close()
             return
         self._server = transport
+        if self.silent:
+            transport.pause_reading()
         self._server.write(bytes(self._early))
 
 

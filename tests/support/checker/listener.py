@@ -15,6 +15,7 @@ class Listener:
     Attributes:
         jobs: What came of each.
         events: Messages that came, physical duplicates included.
+        ended: How many jobs have ended.
     """
 
     def __init__(self, name: str, exchange: str, asked: Mapping[str, Asked]) -> None:
@@ -28,6 +29,7 @@ class Listener:
         self.name = name
         self.jobs: dict[str, JobFold] = {}
         self.events = 0
+        self.ended = 0
         self._exchange = exchange
         self._asked = asked
         self._wrong: list[Violation] = []
@@ -45,11 +47,10 @@ class Listener:
             attempt, seq = message.event.get("attempt"), message.event.get("seq")
             self._wrong.append(Violation("form", fault, job_id, attempt, seq))
         if not faults:
-            self.jobs.setdefault(job_id, JobFold(job_id)).take(message)
-
-    @property
-    def ended(self) -> int:
-        return sum(job.end is not None for job in self.jobs.values())
+            job = self.jobs.setdefault(job_id, JobFold(job_id))
+            had_ended = job.end is not None
+            job.take(message)
+            self.ended += job.end is not None and not had_ended
 
     @property
     def copies(self) -> int:
