@@ -9,7 +9,6 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -21,9 +20,9 @@ from tests.soak.leftovers import settled_counters
 from tests.soak.load import Order, Producer
 from tests.soak.plant import a_plant
 from tests.soak.report import report
-from tests.soak.watch import Watch
 from tests.support.checker import Gauge, Listener, Run, Tolerance, Violation
 from tests.support.steady_consumer import SteadyConsumer
+from tests.support.watch import Watch
 
 _CONSUMER_QUEUE = "consumer"
 _STALLED_AFTER_S = 150.0
@@ -41,7 +40,7 @@ async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path)
     async with a_plant(folder, workers, seed) as plant:
         listener = Listener("consumer", plant.names.events, run.asked)
         run.listeners.append(listener)
-        watch = Watch(plant)
+        watch = Watch(plant.running)
         watch.measure()
         faults = Faults(plant, lambda: listener.ended, seed, pause_s)
         with ExitStack() as stack:
@@ -52,7 +51,8 @@ async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path)
             order = Order(plant.names.jobs, jobs, workers * _AHEAD, seed)
             producer = Producer(url, order, run.asked, lambda: listener.ended)
             stack.enter_context(producer)
-            await _beside(watch, _work(producer, listener, faults))
+            async with watch.watching():
+                await _work(producer, listener, faults)
             took_s = time.monotonic() - began
             run.counters += await settled_counters(plant, listener, watch)
             codes = await plant.stop_all()
@@ -94,15 +94,6 @@ async def _work(producer: Producer, listener: Listener, faults: Faults) -> None:
     submitted.set()
     all_ended.set()
     await doing
-
-
-async def _beside(watch: Watch, work: Awaitable[None]) -> None:
-    watching = asyncio.ensure_future(watch.run())
-    try:
-        await work
-    finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
 
 
 def main() -> None:

@@ -4,9 +4,9 @@ import asyncio
 import time
 
 from tests.soak.plant import Plant
-from tests.soak.watch import Watch
 from tests.support.checker import Counter, Listener
 from tests.support.consumer import ready_messages
+from tests.support.watch import Watch
 
 # A quorum queue tells its figures every 5 s, and idle connections to the endpoint live for 15 s.
 _SETTLED_WITHIN_S = 40.0

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from aimicromind_schemas import Names
@@ -15,7 +15,8 @@ from aimicromind_worker.testing import PrivateBroker
 from tests.support.processes import WorkerProcess, Workers
 from tests.support.proxy import Proxy
 
-_ENDPOINT_WITHIN_S = 20.0
+_ENDPOINT_WITHIN_S = 30.0
+_WORKER_WITHIN_S = 30.0
 
 
 class EndpointProcess:
@@ -56,17 +57,12 @@ class EndpointProcess:
 
 @dataclass(slots=True)
 class Place:
-    """Where one worker runs after the other.
-
-    Attributes:
-        settled: Whether nothing is being done to it.
-    """
+    """Where one worker runs after the other."""
 
     number: int
     proxy: Proxy
     lives: int = 0
     worker: WorkerProcess | None = None
-    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def name(self) -> str:
@@ -83,6 +79,10 @@ class Plant:
     workers: Workers
     places: list[Place]
 
+    def running(self) -> dict[str, WorkerProcess]:
+        """Give the workers that there are, by name."""
+        return {it.name: it.worker for it in self.places if it.worker is not None}
+
     async def start(self, place: Place) -> WorkerProcess:
         """Start a worker at a place where none runs, and wait until it takes jobs."""
         worker = await self.workers.start(
@@ -92,7 +92,7 @@ class Plant:
             MAX_ATTEMPTS=100,
             DRAIN_SECONDS=4,
         )
-        await worker.ready()
+        await worker.logged("worker.ready", within_s=_WORKER_WITHIN_S)
         place.lives += 1
         place.worker = worker
         return worker

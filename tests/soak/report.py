@@ -4,8 +4,8 @@ from collections import Counter
 
 from tests.soak.faults import Facts
 from tests.soak.load import Producer
-from tests.soak.watch import Watch, slope
 from tests.support.checker import Run
+from tests.support.watch import Watch, slope
 
 _LONG_LIVED_JOBS = 100
 

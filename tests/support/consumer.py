@@ -64,46 +64,30 @@ class Message:
         return int(self.event["attempt"])
 
 
-class Consumer:
-    """A queue of its own, bound to an exchange, and a thread that reads it.
+class Heard:
+    """All that came to a consumer. It is taken in by one thread and waited for in an event loop.
 
-    Without a binding it gets what is sent to its queue by name.
+    Attributes:
+        messages: In the order in which they came.
     """
 
-    def __init__(self, url: str, exchange: str = "", *bindings: str) -> None:
+    def __init__(self) -> None:
         self.messages: list[Message] = []
-        self.queue = ""
-        self._url = url
-        self._exchange = exchange
-        self._bindings = bindings
         self._by_job: defaultdict[str, list[Message]] = defaultdict(list)
         self._ended: set[str] = set()
         self._lock = threading.Lock()
         self._tell: list[Callable[[], object]] = []
-        self._thread = threading.Thread(target=self._consume)
 
-    def __enter__(self) -> Self:
-        self._connection = pika.BlockingConnection(pika.URLParameters(self._url))
-        self._channel = self._connection.channel()
-        self.queue = self._channel.queue_declare("", exclusive=True).method.queue
-        for key in self._bindings:
-            self._channel.queue_bind(self.queue, self._exchange, key)
-        self._channel.basic_consume(self.queue, self._take, auto_ack=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._thread.is_alive():
-            self._connection.add_callback_threadsafe(self._channel.stop_consuming)
-        self._thread.join(_CLOSE_TIMEOUT_S)
-        assert not self._thread.is_alive()
-        if self._connection.is_open:
-            self._connection.close()
+    def take(self, message: Message) -> None:
+        """Take in the next message."""
+        self.messages.append(message)
+        job_id = message.event["jobId"]
+        self._by_job[job_id].append(message)
+        if message.name == "end":
+            self._ended.add(job_id)
+        with self._lock:
+            for tell in self._tell:
+                tell()
 
     def job(self, job_id: str) -> list[Message]:
         """Give what came of one job so far, in the order in which it came."""
@@ -148,19 +132,49 @@ class Consumer:
             with self._lock:
                 self._tell.remove(tell)
 
+
+class Consumer(Heard):
+    """A queue of its own, bound to an exchange, and a thread that reads it.
+
+    Without a binding it gets what is sent to its queue by name.
+    """
+
+    def __init__(self, url: str, exchange: str = "", *bindings: str) -> None:
+        super().__init__()
+        self.queue = ""
+        self._url = url
+        self._exchange = exchange
+        self._bindings = bindings
+        self._thread = threading.Thread(target=self._consume)
+
+    def __enter__(self) -> Self:
+        self._connection = pika.BlockingConnection(pika.URLParameters(self._url))
+        self._channel = self._connection.channel()
+        self.queue = self._channel.queue_declare("", exclusive=True).method.queue
+        for key in self._bindings:
+            self._channel.queue_bind(self.queue, self._exchange, key)
+        self._channel.basic_consume(self.queue, self._take, auto_ack=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._thread.is_alive():
+            self._connection.add_callback_threadsafe(self._channel.stop_consuming)
+        self._thread.join(_CLOSE_TIMEOUT_S)
+        assert not self._thread.is_alive()
+        if self._connection.is_open:
+            self._connection.close()
+
     def _consume(self) -> None:
         self._channel.start_consuming()
 
     def _take(self, channel: object, method: object, properties: object, body: bytes) -> None:
-        message = Message.of(method, properties, body)
-        self.messages.append(message)
-        job_id = message.event["jobId"]
-        self._by_job[job_id].append(message)
-        if message.name == "end":
-            self._ended.add(job_id)
-        with self._lock:
-            for tell in self._tell:
-                tell()
+        self.take(Message.of(method, properties, body))
 
 
 def publish(url: str, exchange: str, key: str, *jobs: tuple[bytes, Mapping[str, Any]]) -> None:

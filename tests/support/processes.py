@@ -143,6 +143,7 @@ class Workers:
         self._folder = folder
         self._quiet = quiet
         self._settings = settings
+        self._begun = 0
         self._started: list[WorkerProcess] = []
 
     async def start(self, **settings: object) -> WorkerProcess:
@@ -150,7 +151,8 @@ class Workers:
 
         Its health port is a free one, if the settings name none.
         """
-        number = len(self._started) + 1
+        self._begun += 1
+        number = self._begun
         log_path, out_path = self._folder / f"{number}.log", self._folder / f"{number}.out"
         given = {**_HEALTH, **self._settings, **settings}
         with out_path.open("wb") as out:

@@ -3,13 +3,13 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import aiohttp
 import psutil
 
-from tests.soak.plant import Plant
 from tests.support.checker import Probe
 from tests.support.processes import WorkerProcess
 
@@ -40,43 +40,51 @@ class Watch:
         sizes: Of each worker, in order of time.
     """
 
-    def __init__(self, plant: Plant) -> None:
+    def __init__(self, workers: Callable[[], Mapping[str, WorkerProcess]]) -> None:
+        """Prepare.
+
+        Args:
+            workers: Gives the workers that there are, by name.
+        """
         self.probes: list[Probe] = []
         self.sizes: defaultdict[str, list[Size]] = defaultdict(list)
-        self._plant = plant
+        self._workers = workers
 
-    async def run(self) -> None:
-        """Ask until cancelled."""
+    @asynccontextmanager
+    async def watching(self) -> AsyncIterator[None]:
+        """Ask while the body runs."""
+        asking = asyncio.create_task(self._run())
+        try:
+            yield
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+    async def _run(self) -> None:
         timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
         round_ = 0
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        # A new connection each time, as an orchestrator has it.
+        connector = aiohttp.TCPConnector(force_close=True)
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as session:
             while True:
                 round_ += 1
                 due = time.monotonic() + _EVERY_S
-                asked = [
-                    self._ask(session, place.name, place.worker)
-                    for place in self._plant.places
-                    if place.worker is not None and place.worker.runs
-                ]
-                await asyncio.gather(*asked)
-                if any(place.name not in self.sizes for place in self._plant.places):
-                    self.measure()
-                if round_ % _SIZE_EVERY == 0:
+                running = {name: it for name, it in self._workers().items() if it.runs}
+                await asyncio.gather(*(self._ask(session, *it) for it in running.items()))
+                if round_ % _SIZE_EVERY == 0 or running.keys() - self.sizes.keys():
                     self.measure()
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
 
     def measure(self) -> None:
         """Note the size of each worker that runs."""
-        for place in self._plant.places:
-            if place.worker is not None and place.worker.runs:
-                try:
-                    process = psutil.Process(place.worker.pid)
-                    rss, fds = process.memory_info().rss, process.num_fds()
-                except psutil.Error:
-                    continue
-                jobs = place.worker.counts["job.started"]
-                size = Size(time.monotonic(), jobs, rss / 1e6, fds)
-                self.sizes[place.name].append(size)
+        for name, worker in self._workers().items():
+            try:
+                process = psutil.Process(worker.pid)
+                rss, fds = process.memory_info().rss, process.num_fds()
+            except psutil.Error:
+                continue
+            jobs = worker.counts["job.started"]
+            self.sizes[name].append(Size(time.monotonic(), jobs, rss / 1e6, fds))
 
     async def _ask(self, session: aiohttp.ClientSession, name: str, worker: WorkerProcess) -> None:
         url = await worker.health_url()
