@@ -10,18 +10,20 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+
+from typing_extensions import override
 
 from aimicromind_worker.testing import (
     Call,
     Reset,
     Script,
     ScriptedEndpoint,
-    Step,
     status_answer,
     too_many_requests,
 )
+from aimicromind_worker.testing.connection import Connection
 from tests.support.checker import EndpointCall
 from tests.support.marked import job_of, marked, said
 
@@ -36,18 +38,23 @@ _FAULTS = (
 )
 
 
-def noted(log: int, seed: int) -> Script:
-    """Answer as asked, now and then with a fault; note when each call begins and is over."""
+class NotingEndpoint(ScriptedEndpoint):
+    """Answers as asked, now and then with a fault; notes when each call begins and is over."""
 
-    def steps(call: Call) -> Iterator[Step]:
+    def __init__(self, port: int, log: int, seed: int) -> None:
+        super().__init__(port=port)
+        self._log = log
+        self.flow(FLOW, Script(lambda call: _script_for(call, seed).steps(call)))
+
+    @override
+    async def _predict(self, call: Call, connection: Connection) -> None:
         asked = {"chat": call.chat_id, "session": call.session_id, "asked": call.question}
-        _note(log, {**asked, "began": time.monotonic()})
+        _note(self._log, {**asked, "began": call.started})
         try:
-            yield from _script_for(call, seed).steps(call)
+            await super()._predict(call, connection)
         finally:
-            _note(log, {"chat": call.chat_id, "ended": time.monotonic()})
-
-    return Script(steps)
+            ended = call.ended or time.monotonic()
+            _note(self._log, {"chat": call.chat_id, "began": call.started, "ended": ended})
 
 
 def _script_for(call: Call, seed: int) -> Script:
@@ -66,36 +73,31 @@ def _note(log: int, facts: dict[str, object]) -> None:
 
 def noted_calls(log: Path, deaths: list[float]) -> list[EndpointCall]:
     """Read the calls of all its lives; what was live when one ended, ended then."""
-    begun: dict[str, EndpointCall] = {}
-    again: list[EndpointCall] = []
-    ends: dict[str, float] = {}
+    begun: list[EndpointCall] = []
+    ends: dict[tuple[str, float], float] = {}
     for line in log.read_text().splitlines():
         facts = json.loads(line)
-        chat = facts["chat"]
+        chat, began = facts["chat"], facts["began"]
         if "ended" in facts:
-            ends[chat] = facts["ended"]
+            ends[chat, began] = facts["ended"]
             continue
-        asked, session = facts["asked"], facts["session"]
+        asked = facts["asked"]
         says = said(asked, chat)
-        call = EndpointCall(job_of(asked), chat, session, facts["began"], None, says)
-        if chat in begun:
-            again.append(call)
-        else:
-            begun[chat] = call
-    return [_ended(call, ends, deaths) for call in [*begun.values(), *again]]
+        begun.append(EndpointCall(job_of(asked), chat, facts["session"], began, None, says))
+    return [
+        replace(call, ended=ends.get((call.chat_id, call.began), _first_after(call.began, deaths)))
+        for call in begun
+    ]
 
 
-def _ended(call: EndpointCall, ends: dict[str, float], deaths: list[float]) -> EndpointCall:
-    known = ends.get(call.chat_id)
-    ended = known or min((death for death in deaths if death >= call.began), default=None)
-    return EndpointCall(call.job_id, call.chat_id, call.session_id, call.began, ended, call.says)
+def _first_after(began: float, deaths: list[float]) -> float | None:
+    return min((death for death in deaths if death >= began), default=None)
 
 
 async def _serve(port: int, log: int, seed: int) -> None:
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
-    async with ScriptedEndpoint(port=port) as endpoint:
-        endpoint.flow(FLOW, noted(log, seed))
+    async with NotingEndpoint(port, log, seed) as endpoint:
         sys.stdout.write(f"ready {endpoint.url}\n")
         sys.stdout.flush()
         # Its own notes of calls would grow for as long as it runs.
