@@ -395,7 +395,7 @@ async def test_job_that_comes_for_the_first_time_is_not_looked_up() -> None:
 
 async def test_job_that_completed_before_is_acknowledged_and_not_run() -> None:
     stage = Stage(WELL)
-    stage.journal.remembers = {"job": History(1, 1, status=EndStatus.COMPLETED)}
+    stage.journal.remembers = {"job": History(last_attempt=1, calls=1, status=EndStatus.COMPLETED)}
 
     delivery = await stage.carry(facts=AGAIN)
 
@@ -405,7 +405,9 @@ async def test_job_that_completed_before_is_acknowledged_and_not_run() -> None:
 
 async def test_job_that_failed_before_is_parked_and_not_run() -> None:
     stage = Stage(WELL)
-    failed = History(2, 2, status=EndStatus.FAILED, kind=FailureKind.TIMEOUT, message="late")
+    failed = History(
+        last_attempt=2, calls=2, status=EndStatus.FAILED, kind=FailureKind.TIMEOUT, message="late"
+    )
     stage.journal.remembers = {"job": failed}
 
     delivery = await stage.carry(facts=AGAIN)
@@ -421,6 +423,24 @@ async def test_job_goes_on_with_the_attempt_after_the_last_one_remembered() -> N
     await stage.carry(facts=AGAIN)
 
     assert {attempt for attempt, _, _ in stage.sink.shown()} == {5}
+
+
+async def test_attempt_that_a_dead_worker_may_have_begun_is_not_used_again() -> None:
+    stage = Stage(WELL)
+    stage.journal.remembers = {"job": History(last_attempt=1, announced=2, calls=1)}
+
+    await stage.carry(facts=AGAIN)
+
+    assert {attempt for attempt, _, _ in stage.sink.shown()} == {3}
+
+
+async def test_attempt_that_was_left_to_the_next_worker_is_used() -> None:
+    stage = Stage(WELL)
+    stage.journal.remembers = {"job": History(last_attempt=1, announced=2, calls=1)}
+
+    await stage.carry(facts=MessageFacts(carried_attempt=1, carried_calls=1))
+
+    assert {attempt for attempt, _, _ in stage.sink.shown()} == {2}
 
 
 async def test_job_whose_dead_worker_used_a_tool_is_not_called_again() -> None:

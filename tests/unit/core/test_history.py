@@ -33,7 +33,7 @@ def remembered(*milestones: Event) -> History:
 
 
 def test_nothing_is_known_of_a_job_without_milestones() -> None:
-    assert remembered() == History(0, 0, side_effect=False, status=None, kind=None, message="")
+    assert remembered() == History(0, 0, 0, side_effect=False, status=None, kind=None, message="")
 
 
 def test_last_attempt_is_the_highest_and_each_start_is_a_call() -> None:
@@ -52,6 +52,12 @@ def test_milestones_that_come_again_count_once() -> None:
     history = remembered(first, first, second, first, second)
 
     assert (history.last_attempt, history.calls) == (2, 2)
+
+
+def test_attempt_that_a_retry_announced_is_remembered() -> None:
+    history = remembered(a_milestone("start", START), a_milestone("retry", RETRIED))
+
+    assert (history.last_attempt, history.announced) == (1, 2)
 
 
 def test_end_says_how_it_ended_and_error_says_why() -> None:

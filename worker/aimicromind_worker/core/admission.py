@@ -138,8 +138,13 @@ class Ticket:
         return limit if own is None else min(own, limit)
 
     def knowing(self, history: History) -> "Ticket":
-        """Add what the pool remembers of the job."""
-        attempts = max(self.attempts_before, history.last_attempt)
+        """Add what the pool remembers of the job.
+
+        A worker that died had perhaps begun the attempt that its last `retry` announced; one
+        that let go of the job left that attempt to the next worker.
+        """
+        begun = history.announced if self._died else 0
+        attempts = max(self.attempts_before, history.last_attempt, begun)
         opened = attempts if self._died else self.open_attempt
         return replace(
             self,

@@ -9,6 +9,7 @@ from aimicromind_schemas import (
     ErrorEvent,
     Event,
     FailureKind,
+    RetryEvent,
     StartEvent,
 )
 
@@ -19,6 +20,7 @@ class History:
 
     Attributes:
         last_attempt: Highest attempt that published anything, 0 if none.
+        announced: Highest attempt that a `retry` said would follow, 0 if none did.
         calls: Calls that showed something; those that failed silently leave no trace.
         side_effect: Whether a tool or action event was published.
         status: How the job ended, None if it has not.
@@ -27,6 +29,7 @@ class History:
     """
 
     last_attempt: int = 0
+    announced: int = 0
     calls: int = 0
     side_effect: bool = False
     status: EndStatus | None = None
@@ -42,6 +45,8 @@ class History:
             case StartEvent():
                 # A milestone comes again where the confirm of the first one was lost.
                 return replace(seen, calls=seen.calls + (event.attempt > self.last_attempt))
+            case RetryEvent():
+                return replace(seen, announced=max(self.announced, event.data.next_attempt))
             case ErrorEvent():
                 return replace(seen, kind=event.data.kind, message=event.data.message)
             case EndEvent():
