@@ -195,6 +195,20 @@ def give_back_unsettled(url: str, queue: str) -> None:
         assert not method.redelivered
 
 
+def lose_unsettled(url: str, queue: str) -> None:
+    """Take one message, and lose the connection before it is settled."""
+    with _channel(url) as channel:
+        method, _, _ = channel.basic_get(queue)
+        assert method is not None
+
+
+def bind(url: str, queue: str, exchange: str, arguments: Mapping[str, Any] | None = None) -> None:
+    """Declare a durable queue, if it is not there, and bind it to get everything."""
+    with _channel(url) as channel:
+        channel.queue_declare(queue, durable=True, arguments=arguments)
+        channel.queue_bind(queue, exchange, "#")
+
+
 def read_stream(url: str, queue: str) -> list[Message]:
     """Give all that a stream holds, from its first message to now."""
     here = str(uuid4())
