@@ -2,8 +2,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from aiormq.connection import TCPTransportFactory
 
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters import connection as module
@@ -45,6 +47,32 @@ async def test_heartbeat_is_the_one_asked_for(broker: PrivateBroker) -> None:
 async def test_next_address_is_tried_when_nothing_answers(broker: PrivateBroker) -> None:
     async with connect([NOBODY, broker.url], "test", BEAT) as connection:
         assert connection.transport is not None
+
+
+async def test_broker_that_hangs_up_within_the_handshake_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    create = TCPTransportFactory.create
+
+    async def create_slowly(*given: Any, **named: Any) -> Any:  # noqa: ANN401 - as aiormq calls it
+        made = await create(*given, **named)
+        # So that the end has come when the first frame is awaited, which is a matter of luck.
+        while not made[0].at_eof():  # noqa: ASYNC110 - a stream tells it in no other way
+            await asyncio.sleep(0.01)
+        return made
+
+    monkeypatch.setattr(TCPTransportFactory, "create", create_slowly)
+
+    async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write_eof()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(BrokerUnreachable, match="closed the connection"):
+            async with connect([f"amqp://127.0.0.1:{port}/"], "test", BEAT):
+                pass
 
 
 async def test_nothing_that_answers_is_said_with_every_address_and_no_password() -> None:

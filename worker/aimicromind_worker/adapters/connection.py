@@ -140,6 +140,9 @@ async def _first_of(urls: Sequence[str], name: str, heartbeat: timedelta) -> Bro
             raise BrokerRefused(where) from error
         except TimeoutError:
             failures.append(f"{where} within {_PATIENCE_S:g} s")
+        except StopAsyncIteration:
+            # So aiormq tells that the peer hung up within the handshake.
+            failures.append(f"{where} (it closed the connection)")
         except (OSError, AMQPConnectionError, IncompatibleProtocolError) as error:
             failures.append(f"{where} ({error.args[-1] if error.args else type(error).__name__})")
     raise BrokerUnreachable(failures)
