@@ -33,6 +33,25 @@ async def test_one_worker_at_a_time_holds_a_chat(
             assert free_again is not None
 
 
+async def test_many_refusals_at_once_cost_no_connection(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    chats = [f"chat-{number}" for number in range(32)]
+    async with connect([broker.url], "other", BEAT) as other, AsyncExitStack() as holding:
+        theirs = await ChatLeases.open(other, declared)
+        for chat in chats:
+            assert await holding.enter_async_context(theirs.hold(chat, AT_ONCE)) is not None
+        mine = await ChatLeases.open(connection, declared)
+
+        async def asked(chat: str) -> bool:
+            async with mine.hold(chat, timedelta(seconds=2)) as lease:
+                return lease is not None
+
+        assert await asyncio.gather(*map(asked, chats)) == [False] * len(chats)
+        async with mine.hold("free", AT_ONCE) as lease:
+            assert lease is not None
+
+
 async def test_lease_ends_with_its_connection(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection
 ) -> None:

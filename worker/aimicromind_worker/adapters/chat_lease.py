@@ -6,6 +6,7 @@ it twice: within the process, turns are taken before (see `turns`).
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from time import monotonic
@@ -22,6 +23,11 @@ log = structlog.get_logger()
 
 _TIMEOUT_S = 30.0
 _ASK_EVERY_S = 0.05
+# aiormq frees the number of a refused channel before it has told the broker that the channel is
+# closed; whoever opens it too soon has the broker end the connection. So each number rests for
+# long. The lower ones are left to the other channels.
+_LEFT_TO_OTHERS = 10
+_MOST_CHANNELS = 65_535
 _LOST = (AMQPError, ChannelInvalidStateError, TimeoutError)
 
 
@@ -58,6 +64,8 @@ class ChatLeases:
         self._holding = holding
         self._inner = inner
         self._to_ask_on: list[AbstractChannel] = []
+        highest = inner.connection.connection_tune.channel_max or _MOST_CHANNELS
+        self._numbers = itertools.cycle(range(highest // _LEFT_TO_OTHERS, highest + 1))
         self._held: dict[str, Lease] = {}
         inner.on_consumer_cancel_callbacks.add(self._taken_away)
 
@@ -114,7 +122,7 @@ class ChatLeases:
         # A refusal closes the channel that asked: each question has one of its own.
         with _lost_means_lost():
             idle = self._to_ask_on
-            channel = idle.pop() if idle else await self._connection.channel()
+            channel = idle.pop() if idle else await self._open_channel()
             try:
                 await channel.declare_queue(
                     queue,
@@ -126,6 +134,13 @@ class ChatLeases:
                 return False
         idle.append(channel)
         return True
+
+    async def _open_channel(self) -> AbstractChannel:
+        in_use = self._inner.connection.channels
+        number = next(number for number in self._numbers if number not in in_use)
+        channel = self._connection.channel(channel_number=number)
+        await channel.initialize(timeout=_TIMEOUT_S)
+        return channel
 
     async def _release(self, queue: str) -> None:
         # No longer held: the end of its consumer is no loss.
