@@ -207,4 +207,4 @@ def _clear(url: str, names: Names) -> None:
     all_of_it = topology(names, EventLog("24h", 1_000_000))
     queues = [*(queue.name for queue in all_of_it.queues), f"{names.prefix}.heard"]
     with suppress(AMQPError, OSError):
-        delete(url, queues, all_of_it.exchanges)
+        delete(url, queues, [exchange.name for exchange in all_of_it.exchanges])
