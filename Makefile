@@ -51,6 +51,11 @@ unit: setup ## Run the tests that open no socket
 test: check broker wheels ## Run everything: check, then all on a real broker, then the built wheels
 	$(RUN) pytest -q -n 3 tests/integration tests/process
 
+.PHONY: test-faults
+test-faults: setup broker ## Break everything around real workers, one test for each fault of docs/faults.md
+	@scripts/find-faketime.sh
+	$(RUN) pytest -q -n 2 --dist loadfile tests/faults
+
 .PHONY: broker
 broker:
 	@scripts/find-broker.sh server
@@ -71,7 +76,7 @@ bench: setup broker ## Measure the worker beside a naive one, on this machine
 	$(RUN) python -m tests.bench
 
 .PHONY: soak
-soak: setup broker ## Run many jobs over several workers with random faults: JOBS=20000 WORKERS=3 SEED= PAUSE=1.5
+soak: setup broker ## Run many jobs with random faults; JOBS, WORKERS, SEED, PAUSE choose how many and which
 	$(RUN) python -m tests.soak
 
 .PHONY: lock
