@@ -119,3 +119,14 @@ async def test_fault_of_the_holder_gives_the_lease_back(
 async def _held(leases: ChatLeases) -> bool:
     async with leases.hold("chat", PATIENT) as lease:
         return lease is not None
+
+
+async def test_lease_is_lost_where_the_connection_has_closed(
+    broker: PrivateBroker, declared: Names
+) -> None:
+    async with connect([broker.url], "closed", BEAT) as closed:
+        leases = await ChatLeases.open(closed, declared)
+
+    with pytest.raises(LeasesLost):
+        async with leases.hold("chat", AT_ONCE):
+            pass

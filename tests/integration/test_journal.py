@@ -6,12 +6,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aimicromind_schemas import EndStatus, FailureKind
+from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.journal import Journal
 from aimicromind_worker.adapters.stream_reading import StreamUnreadable
 from aimicromind_worker.core.history import History
 from aimicromind_worker.testing import Head, Script, answer, send
 from tests.integration.outgoing import publishing_at
 from tests.integration.stage import Stage
+from tests.support.amqp import BEAT
 from tests.support.builders import a_job
 
 JUST_NOW = timedelta(seconds=5)
@@ -53,5 +55,12 @@ async def test_journal_that_is_not_there_is_unreadable(stage: Stage) -> None:
     async with publishing_at(stage.broker.url, stage.names) as way:
         journal = Journal(stage.connection, way.publishing, "no-such-stream")
 
-        with pytest.raises(StreamUnreadable, match="no-such-stream"):
+
+
+async def test_journal_is_unreadable_once_the_connection_has_closed(stage: Stage) -> None:
+    async with publishing_at(stage.broker.url, stage.names) as way:
+        async with connect([stage.broker.url], "closed", BEAT) as closed:
+            journal = Journal(closed, way.publishing, stage.names.journal)
+
+        with pytest.raises(StreamUnreadable):
             await journal.look_up("job", None)

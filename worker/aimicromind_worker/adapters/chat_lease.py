@@ -28,7 +28,8 @@ _ASK_EVERY_S = 0.05
 # long. The lower ones are left to the other channels.
 _LEFT_TO_OTHERS = 10
 _MOST_CHANNELS = 65_535
-_LOST = (AMQPError, ChannelInvalidStateError, TimeoutError)
+# The last is how aio_pika tells that the connection has closed.
+_LOST = (AMQPError, ChannelInvalidStateError, TimeoutError, RuntimeError)
 
 
 class LeasesLost(ConnectionError):
