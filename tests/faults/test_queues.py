@@ -198,7 +198,7 @@ def _fill(trial: Trial, taken: list[Job]) -> None:
 async def test_job_whose_deadline_passes_expires(tokens: int, trial: Trial) -> None:
     trial.endpoint.flow("flow", marked(after=[Wait(60)]))
     await _declared(trial)
-    soon = datetime.now(UTC) + timedelta(seconds=8 if tokens else 0.1)
+    soon = datetime.now(UTC) + timedelta(seconds=15 if tokens else 0.1)
     job = trial.job(tokens=5, expiresAt=soon.isoformat())
     trial.submit(job)
     trial.dead = 1
@@ -206,7 +206,7 @@ async def test_job_whose_deadline_passes_expires(tokens: int, trial: Trial) -> N
         await asyncio.sleep(0.2)
     with trial.listening():
         await trial.worker()
-        (seen,) = await trial.ended(job)
+        (seen,) = await trial.ended(job, within_s=30)
         await trial.verdict()
 
     assert seen.only("error")["kind"] == "expired"

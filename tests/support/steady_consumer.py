@@ -1,5 +1,6 @@
 """A consumer that outlives its broker: durable queue, manual acknowledgement, comes back."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -10,6 +11,9 @@ import pika
 from pika.exceptions import AMQPError
 
 from tests.support.consumer import Message
+
+# That a broker is away is what its users are made for; pika tells each attempt.
+logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 _PREFETCH: Final = 300
 _PAUSE_S: Final = 0.2
