@@ -20,9 +20,9 @@ from aimicromind_worker.adapters.topology import declare, topology
 from aimicromind_worker.testing import PrivateBroker, answer
 from aimicromind_worker.testing.broker_probe import speaks_amqp
 from tests.process.jobs import Job, a_job
-from tests.process.judging import Seen
 from tests.process.stage import Stage, set_up
 from tests.support.amqp import BEAT
+from tests.support.checker import Seen
 from tests.support.cluster import Cluster, running_cluster
 from tests.support.consumer import Consumer, Message, read_stream
 from tests.support.probes import turns

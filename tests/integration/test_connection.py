@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from aiormq.connection import TCPTransportFactory
+from yarl import URL
 
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters import connection as module
@@ -16,6 +16,7 @@ from aimicromind_worker.adapters.connection import (
     connect,
 )
 from aimicromind_worker.adapters.topology import declare, topology
+from aimicromind_worker.adapters.wire import Wire
 from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint
 from tests.support.amqp import BEAT, WITHIN_S
 from tests.support.proxy import Proxy
@@ -52,16 +53,16 @@ async def test_next_address_is_tried_when_nothing_answers(broker: PrivateBroker)
 async def test_broker_that_hangs_up_within_the_handshake_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    create = TCPTransportFactory.create
+    create = Wire.create
 
-    async def create_slowly(*given: Any, **named: Any) -> Any:  # noqa: ANN401 - as aiormq calls it
-        made = await create(*given, **named)
+    async def create_slowly(self: Wire, url: URL, **named: Any) -> Any:  # noqa: ANN401 - as aiormq calls it
+        made = await create(self, url, **named)
         # So that the end has come when the first frame is awaited, which is a matter of luck.
         while not made[0].at_eof():  # noqa: ASYNC110 - a stream tells it in no other way
             await asyncio.sleep(0.01)
         return made
 
-    monkeypatch.setattr(TCPTransportFactory, "create", create_slowly)
+    monkeypatch.setattr(Wire, "create", create_slowly)
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write_eof()

@@ -55,10 +55,12 @@ async def test_journal_that_is_not_there_is_unreadable(stage: Stage) -> None:
     async with publishing_at(stage.broker.url, stage.names) as way:
         journal = Journal(stage.connection, way.publishing, "no-such-stream")
 
+        with pytest.raises(StreamUnreadable, match="no-such-stream"):
+            await journal.look_up("job", None)
 
 
 async def test_journal_is_unreadable_once_the_connection_has_closed(stage: Stage) -> None:
-    async with publishing_at(stage.broker.url, stage.names) as way:
+    async with stage.listening(), publishing_at(stage.broker.url, stage.names) as way:
         async with connect([stage.broker.url], "closed", BEAT) as closed:
             journal = Journal(closed, way.publishing, stage.names.journal)
 

@@ -10,8 +10,8 @@ import pytest_asyncio
 
 from aimicromind_worker.testing import PrivateBroker, answer
 from tests.process.jobs import Job, a_job
-from tests.process.judging import Seen
 from tests.process.stage import Stage
+from tests.support.checker import Seen
 from tests.support.consumer import Consumer
 from tests.support.probes import OK, probe, turns
 from tests.support.proxy import Proxy

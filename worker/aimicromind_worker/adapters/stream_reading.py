@@ -49,3 +49,41 @@ async def read_up_to_now(
     """
     marker = aio_pika.Message(b"", message_id=str(uuid4()), headers={_MARKER: True})
     try:
+        await outgoing.publish(marker, "", stream)
+        async with connection.channel(publisher_confirms=False) as channel:
+            await _read(channel, stream, since, marker.message_id, take)
+    except (AMQPError, ChannelInvalidStateError, TimeoutError, RuntimeError) as error:
+        # The last is how aio_pika tells that the connection has closed.
+        raise StreamUnreadable(stream, str(error) or type(error).__name__) from error
+
+
+async def _read(
+    channel: AbstractChannel,
+    stream: str,
+    since: datetime | None,
+    marker: str | None,
+    take: Callable[[DeliveredMessage], None],
+) -> None:
+    arrived: asyncio.Queue[DeliveredMessage | None] = asyncio.Queue()
+    channel.close_callbacks.add(lambda *_: arrived.put_nowait(None))
+    await channel.set_qos(prefetch_count=_PREFETCH, timeout=_SILENCE_S)
+    # aio_pika's own consumer takes twice the time for each message.
+    inner = await channel.get_underlay_channel()
+    offset = "first" if since is None or since < _EARLIEST else since
+    await inner.basic_consume(
+        stream, arrived.put, arguments={"x-stream-offset": offset}, timeout=_SILENCE_S
+    )
+    read = 0
+    while True:
+        async with asyncio.timeout(_SILENCE_S):
+            message = await arrived.get()
+        if message is None:
+            raise ChannelInvalidStateError("the channel closed")
+        read += 1
+        if read % (_PREFETCH // 2) == 0:
+            await inner.basic_ack(message.delivery_tag or 0, multiple=True)
+        properties = message.header.properties
+        if properties.message_id == marker:
+            return
+        if _MARKER not in (properties.headers or {}):
+            take(message)
