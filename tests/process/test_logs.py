@@ -105,6 +105,7 @@ async def worker(
                 BASE_URL=endpoint.url,
                 LOG_LEVEL="debug",
                 DRAIN_SECONDS=1,
+                RECOVERY_SECONDS=1,
             )
             await carry_jobs(stage, worker)
             yield worker
@@ -146,6 +147,7 @@ async def test_every_line_is_json(worker: WorkerProcess) -> None:
 
 async def test_every_milestone_is_there(worker: WorkerProcess) -> None:
     assert {line["event"] for line in worker.log()} >= {
+        "answer.recovered",
         "broker.lost",
         "job.ended",
         "job.handed_back",

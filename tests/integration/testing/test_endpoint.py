@@ -99,6 +99,22 @@ async def test_requests_sent_together_are_answered_in_order() -> None:
     assert received.index(b" 429 ") < received.index(b" 200 ")
 
 
+async def test_request_whose_client_has_left_is_answered_to_nobody() -> None:
+    body = b'{"question": "q", "streaming": true}'
+    head = b"POST /api/v1/prediction/flow HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
+    async with ScriptedEndpoint() as endpoint:
+        endpoint.flow("flow", never_answers())
+        _, writer = await asyncio.open_connection(*endpoint.url[7:].split(":"))
+        writer.write((head % len(body) + body) * 2)
+        await endpoint.called(1)
+
+        writer.close()
+
+        await endpoint.called(2)
+        await endpoint.until(lambda: not endpoint.live_calls)
+        assert all(call.client_gone for call in endpoint.calls)
+
+
 async def test_abort_stops_a_run_that_can_be_stopped() -> None:
     async with ScriptedEndpoint() as endpoint, client_of(endpoint) as client:
         endpoint.flow("flow", answer(1_000, rate=50).stopped_by_abort())

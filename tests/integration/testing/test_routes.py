@@ -91,7 +91,7 @@ async def test_plural_path_misleads_as_the_real_one_does() -> None:
     assert with_key.headers["content-type"].startswith("text/html")
 
 
-@pytest.mark.parametrize("path", ["/", "/api/v1/chatmessage/flow?chatId=chat", "/api/v2/x"])
+@pytest.mark.parametrize("path", ["/", "/api/v1/chatmessages/flow?chatId=chat", "/api/v2/x"])
 async def test_unknown_path_is_a_page_not_found(path: str) -> None:
     async with ScriptedEndpoint() as endpoint, httpx.AsyncClient() as client:
         said = await client.get(endpoint.url + path)

@@ -221,6 +221,21 @@ async def test_client_that_does_not_read_is_not_buffered_for() -> None:
         writer.close()
 
 
+async def test_run_goes_on_when_a_client_leaves_that_did_not_read() -> None:
+    async with ScriptedEndpoint() as endpoint:
+        endpoint.flow("flow", Script.of(Head(), *[Send(b"x" * 10_000)] * 5_000))
+        _, writer = await RawClient(endpoint).ask()
+        (call,) = await endpoint.called(1)
+        await asyncio.sleep(0.5)
+        held = len(call.said)
+
+        writer.close()
+
+        await endpoint.until(lambda: call.run_ended is not None)
+        assert held < 25_000_000
+        assert len(call.said) == 50_000_000
+
+
 async def test_line_separators_are_sent_unescaped() -> None:
     assert "\u2028".encode() in frame("token", "a\u2028b")
     assert b"\n" not in frame("token", "a\nb").removeprefix(b"message:\n").removesuffix(b"\n\n")
@@ -232,6 +247,7 @@ async def test_fault_in_a_script_is_raised_when_the_endpoint_ends() -> None:
 
     with pytest.raises(ZeroDivisionError):
         async with endpoint:
-            await RawClient(endpoint).answer()
+            _, ending = await RawClient(endpoint).answer()
 
+    assert ending != "open"
     assert not endpoint.live_calls

@@ -18,7 +18,7 @@ def events(body: str) -> Counter[str]:
 
 async def asked(url: str, flow: str, question: str = "q") -> str:
     """Give what a flow said, up to a cut if there is one."""
-    body = {"question": question, "streaming": True, "chatId": "chat"}
+    body = {"question": question, "streaming": True, "chatId": f"chat of {flow}"}
     received = b""
     async with httpx.AsyncClient() as client, asyncio.timeout(20):
         try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from aimicromind_worker.testing.call import Call
 from aimicromind_worker.testing.recording import Recording
 from aimicromind_worker.testing.script import (
-    Cut,
+    Crash,
     Ending,
     Finish,
     Head,
@@ -15,7 +15,9 @@ from aimicromind_worker.testing.script import (
     Send,
     Stall,
     Step,
+    Unheard,
     Wait,
+    frame,
     send,
 )
 
@@ -64,6 +66,21 @@ def answer(
         yield from after
         yield send("metadata", _metadata(call))
         yield END
+
+    return Script(steps)
+
+
+def silent_answer(text: str, *, before: Iterable[Step] = ()) -> Script:
+    """Answer with `metadata` and `end` alone, although the memory has the text.
+
+    Args:
+        text: The answer.
+        before: Steps before `metadata`, such as `Unheard(frame("usedTools", [...]))`.
+    """
+    before = (*before, Unheard(frame("token", text)))
+
+    def steps(call: Call) -> Iterator[Step]:
+        yield from (Head(), *before, send("metadata", _metadata(call)), END)
 
     return Script(steps)
 
@@ -147,5 +164,5 @@ def _recorded_steps(recording: Recording, pace: float) -> Iterator[Step]:
         yield Wait((arrival.seconds - seconds) * pace)
         yield Send(recording.body[at : at + arrival.size_bytes])
         at, seconds = at + arrival.size_bytes, arrival.seconds
-    endings: dict[str, Ending] = {"complete": Finish(), "truncated": Cut(), "hangs": Stall()}
+    endings: dict[str, Ending] = {"complete": Finish(), "truncated": Crash(), "hangs": Stall()}
     yield endings[recording.ending]

@@ -1,4 +1,4 @@
-"""One call as the endpoint saw it: what was asked, and how far the answer got."""
+"""One call as the endpoint saw it: what was asked, how far the answer got, what the run said."""
 
 import time
 import uuid
@@ -9,7 +9,11 @@ from typing import Any, Self
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A prediction request and its fate. The endpoint writes it; tests and scripts read it."""
+    """A prediction request and its fate. The endpoint writes it; tests and scripts read it.
+
+    The answer is the client's side of it: `live`, `ended`, `bytes_sent`. The run is the
+    server's, which goes on when its client has gone: `said`, `run_ended`.
+    """
 
     flow: str
     json: Mapping[str, Any]
@@ -23,11 +27,15 @@ class Call:
     started: float = field(default_factory=time.monotonic)
     """Seconds of `time.monotonic`."""
     ended: float | None = None
-    """When the answer was over, for whatever reason; None while it runs."""
+    """When the answer was over for its client, for whatever reason; None while it runs."""
+    run_ended: float | None = None
+    """When the run was over, for whatever reason; None while it goes on or hangs."""
     bytes_sent: int = 0
-    """Of the body, without chunk framing."""
+    """To its client, of the body, without chunk framing; also what other runs of its chat said."""
+    said: bytearray = field(default_factory=bytearray)
+    """What its run said of the body, whoever received it, if anyone."""
     aborted: bool = False
-    """An abort request ended it."""
+    """An abort request ended its run."""
     client_gone: bool = False
     """The client closed the connection before the answer was over."""
 
@@ -45,5 +53,5 @@ class Call:
 
     @property
     def live(self) -> bool:
-        """Whether the answer is still under way."""
+        """Whether the client still waits for the answer or its rest."""
         return self.ended is None

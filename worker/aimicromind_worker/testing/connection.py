@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import json
 import socket
 import struct
 import sys
@@ -9,7 +10,7 @@ import termios
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http.client import responses
-from typing import cast
+from typing import Any, cast
 
 import h11
 from typing_extensions import override
@@ -18,10 +19,6 @@ from typing_extensions import override
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 _POLL_SECONDS = 0.005
-
-
-class ClientGone(Exception):
-    """The client closed the connection, or broke it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,82 +32,64 @@ class Request:
     """Names in lower case."""
     body: bytes
 
+    def json_object(self) -> dict[str, Any] | None:
+        """Read the body; None if it is no JSON object."""
+        try:
+            value = json.loads(self.body)
+        except ValueError:
+            return None
+        return value if isinstance(value, dict) else None
+
 
 class Connection(asyncio.Protocol):
-    """One client; its requests come one after the other, and are answered in that order.
-
-    One task answers: it alone may wait, write and close here.
-    """
+    """One client; its requests come one after the other, and are answered in that order."""
 
     def __init__(self, opened: Callable[["Connection"], None]) -> None:
+        self.held = False
+        """Whether more than the socket and a small buffer hold is unread."""
+        self.lost = False
+        """Whether the connection is over; nothing may be written then."""
+        self.when_lost: Callable[[], None] | None = None
+        """Is called when it becomes so."""
         self._opened = opened
-        self._loop = asyncio.get_running_loop()
         self._requests: asyncio.Queue[Request | None] = asyncio.Queue()
         self._parser = h11.Connection(h11.SERVER)
         self._head: h11.Request | None = None
         self._body = bytearray()
-        self._writable = True
-        self._interruption: Exception | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._writable = asyncio.Event()
 
     async def request(self) -> Request | None:
         """Wait for the next request; None when the client is gone."""
         return await self._requests.get()
 
-    async def wait_until(self, due: float) -> None:
-        """Wait until the loop's clock says `due`, or for ever if that is infinite.
-
-        Raises:
-            ClientGone: The client is gone, or went meanwhile.
-            Exception: What `interrupt` was given.
-        """
-        timer = None if due == float("inf") else self._loop.call_at(due, self._wake)
-        try:
-            await self._woken()
-        finally:
-            if timer is not None:
-                timer.cancel()
-
-    async def write(self, data: bytes) -> None:
-        """Write; wait while more than the socket and a small buffer hold is unread.
-
-        Raises:
-            ClientGone: The client is gone, or went meanwhile.
-            Exception: What `interrupt` was given.
-        """
-        if self._interruption is not None:
-            raise self._interruption
+    def write(self, data: bytes) -> None:
+        """Write; whoever does so waits then while the connection is `held`."""
         self._transport.write(data)
-        while not self._writable:
-            await self._woken()
 
-    async def write_head(self, status: int, headers: tuple[tuple[str, str], ...]) -> None:
+    def write_head(self, status: int, headers: tuple[tuple[str, str], ...]) -> None:
         """Write a status line and headers."""
         status_line = f"HTTP/1.1 {status} {responses.get(status, '')}"
         lines = [status_line, *(f"{name}: {value}" for name, value in headers)]
-        await self.write("".join(f"{line}\r\n" for line in [*lines, ""]).encode("latin-1"))
+        self.write("".join(f"{line}\r\n" for line in [*lines, ""]).encode("latin-1"))
 
-    def interrupt(self, error: Exception) -> None:
-        """End the present or next wait with an error."""
-        self._interruption = error
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(error)
+    async def drained(self) -> None:
+        """Wait until it is not `held`, or lost."""
+        if self.held:
+            await self._writable.wait()
 
-    def forget_interruption(self) -> None:
-        """Let the connection be used after an interruption other than its end."""
-        if not isinstance(self._interruption, ClientGone):
-            self._interruption = None
+    async def acknowledged(self) -> None:
+        """Wait until all is written, and on Linux until the client's side has it, or it is lost."""
+        self._transport.set_write_buffer_limits(high=0)
+        await self.drained()
+        while not self.lost and _unacknowledged_bytes(self._socket) > 0:  # noqa: ASYNC110 - the kernel tells nobody
+            await asyncio.sleep(_POLL_SECONDS)
 
     def close(self) -> None:
         """Send what is written, then FIN."""
         self._transport.close()
 
-    async def reset(self) -> None:
-        """Send what is written, then RST: on Linux, when the client's side has all of it."""
-        self._transport.set_write_buffer_limits(high=0)
-        await self.write(b"")
-        while _unacknowledged_bytes(self._socket) > 0:
-            await self.wait_until(self._loop.time() + _POLL_SECONDS)
+    def reset(self) -> None:
+        """Send RST; what is not `acknowledged` may be lost."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._transport.abort()
 
@@ -127,19 +106,23 @@ class Connection(asyncio.Protocol):
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         """End what waits; asyncio calls this."""
-        self.interrupt(ClientGone())
+        self.lost = True
+        self.resume_writing()
+        if self.when_lost is not None:
+            self.when_lost()
         self._requests.put_nowait(None)
 
     @override
     def pause_writing(self) -> None:
-        """Hold the writer: the client reads too slowly; asyncio calls this."""
-        self._writable = False
+        """Hold the writers: the client reads too slowly; asyncio calls this."""
+        self.held = True
+        self._writable.clear()
 
     @override
     def resume_writing(self) -> None:
-        """Let the writer go on; asyncio calls this."""
-        self._writable = True
-        self._wake()
+        """Let the writers go on; asyncio calls this."""
+        self.held = False
+        self._writable.set()
 
     @override
     def data_received(self, data: bytes) -> None:
@@ -170,16 +153,6 @@ class Connection(asyncio.Protocol):
             case _:
                 return False
         return True
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def _woken(self) -> None:
-        if self._interruption is not None:
-            raise self._interruption
-        self._waiter = self._loop.create_future()
-        await self._waiter
 
     @property
     def _socket(self) -> socket.socket:

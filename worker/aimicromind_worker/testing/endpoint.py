@@ -1,18 +1,17 @@
 """A prediction endpoint on loopback that answers as scripted and notes what it was asked.
 
 It speaks real HTTP/1.1 and behaves as the real server where that is known to matter: see
-`answers.py` for what it says, `script.py` for how a test tells it what to say.
+`answers.py` for what it says, `script.py` for how a test tells it what to say, `memory.py` for
+what it remembers. A run goes on when its client has gone; runs of equal chatId mix.
 """
 
 import asyncio
-import json
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import unquote, urlsplit
+from typing import Self
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from aimicromind_worker.testing.answers import (
     answer,
@@ -23,13 +22,16 @@ from aimicromind_worker.testing.answers import (
     never_answers,
 )
 from aimicromind_worker.testing.call import Call
+from aimicromind_worker.testing.client import Client
 from aimicromind_worker.testing.connection import Connection, Request
-from aimicromind_worker.testing.player import Player
+from aimicromind_worker.testing.memory import Memory
+from aimicromind_worker.testing.player import Channels, Player
 from aimicromind_worker.testing.script import Script
 
 _A_MOMENT = timedelta(seconds=5)
 
 _UNAUTHORIZED = "Error: predictionsServices.buildChatflow - Unauthorized"
+_NO_KEY = json_answer(401, {"error": "Unauthorized Access"})
 _NO_SUCH_FLOW = "Error: chatflowsService.checkIfChatflowIsValidForStreaming - Chatflow {} not found"
 
 
@@ -56,17 +58,21 @@ class ScriptedEndpoint:
         """Prepare; nothing listens yet.
 
         Args:
-            api_key: The key that predictions need, if any.
+            api_key: The key that predictions and the memory need, if any.
             port: Where to listen on loopback; 0 takes a free one.
         """
         self.calls: list[Call] = []
         """Every prediction asked for, in order."""
         self.other_requests: list[Request] = []
-        """Everything else asked for, in order: questions about flows, aborts, wrong paths."""
+        """Everything else asked for, in order: about flows and messages, aborts, wrong paths."""
+        self.instead_of_messages: Script | None = None
+        """What answers whoever asks for messages, such as `html_page(404)`; None: they do."""
         self._api_key = api_key
         self._port = port
         self._flows: dict[str, _Flow] = {}
-        self._players: set[Player] = set()
+        self._memory = Memory()
+        self._channels: Channels = {}
+        self._runs: dict[Player, asyncio.Task[None]] = {}
         self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._news = asyncio.Condition()
 
@@ -77,7 +83,7 @@ class ScriptedEndpoint:
 
     @property
     def live_calls(self) -> list[Call]:
-        """The calls that are being answered."""
+        """The calls whose clients are being answered."""
         return [call for call in self.calls if call.live]
 
     def flow(self, flow_id: str, *scripts: Script, streaming: bool | None = True) -> None:
@@ -126,9 +132,18 @@ class ScriptedEndpoint:
         self._server.close()
         for connection in self._connections:
             connection.abort()
-        # A connection's end ends its task. What fails in a script shows here.
+        for run in self._runs.values():
+            run.cancel()
+        # A connection's end ends its task.
         await asyncio.gather(*self._connections.values())
         await self._server.wait_closed()
+        fates = await asyncio.gather(*self._runs.values(), return_exceptions=True)
+        self._runs.clear()
+        self._channels.clear()
+        # What failed in a script shows here.
+        for fate in fates:
+            if isinstance(fate, Exception):
+                raise fate
 
     def _opened(self, connection: Connection) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(connection))
@@ -143,38 +158,53 @@ class ScriptedEndpoint:
         del self._connections[connection]
 
     async def _answer(self, request: Request, connection: Connection) -> None:
-        path = urlsplit(request.path).path.removeprefix("/api/v1/")
+        url = urlsplit(request.path)
+        path = url.path.removeprefix("/api/v1/")
         match [request.method, *(unquote(part) for part in path.split("/"))]:
-            case ["POST", "prediction", flow_id] if (body := _json_object(request)) is not None:
+            case ["POST", "prediction", flow_id] if (body := request.json_object()) is not None:
                 await self._predict(Call.of(flow_id, body, request.headers), connection)
                 return
             case ["POST", "prediction", _]:
                 script = json_error(400, "Unexpected token in JSON")
             case ["GET", "chatflows-streaming", flow_id]:
                 script = self._whether_it_streams(flow_id)
+            case ["GET", "chatmessage", flow_id]:
+                script = self._messages(flow_id, dict(parse_qsl(url.query)), request.headers)
             case ["PUT", "chatmessage", "abort", flow_id, chat_id]:
                 self._abort(flow_id, chat_id)
                 script = json_answer(200, {"status": 200, "message": "Chat message aborted"})
             case [_, "predictions", *_] if "authorization" not in request.headers:
-                script = json_answer(401, {"error": "Unauthorized Access"})
+                script = _NO_KEY
             case [_, "predictions", *_]:
                 script = html_page(200)
             case _:
                 script = html_page(404)
         self.other_requests.append(request)
-        await self._tell()
-        await Player(script, Call.of("", {}, request.headers), connection).play()
+        await self._run(script, Call.of("", {}, request.headers), connection)
 
     async def _predict(self, call: Call, connection: Connection) -> None:
-        player = Player(self._script(call), call, connection)
+        script = self._script(call)
         self.calls.append(call)
-        self._players.add(player)
+        if script.saved_after is not None:
+            self._memory.expect(call, script.saved_after)
+        await self._run(script, call, connection)
+
+    async def _run(self, script: Script, call: Call, connection: Connection) -> None:
+        """Start a run; wait only until its client is served."""
+        client = Client(call, connection)
+        run = Player(script, client, self._channels)
+        self._runs[run] = asyncio.get_running_loop().create_task(self._play(run, connection))
         await self._tell()
+        await client.served
+        await self._tell()
+
+    async def _play(self, run: Player, connection: Connection) -> None:
         try:
-            await player.play()
-        finally:
-            call.ended = time.monotonic()
-            self._players.discard(player)
+            await run.play()
+        except BaseException:
+            connection.abort()
+            raise
+        del self._runs[run]
         await self._tell()
 
     def _script(self, call: Call) -> Script:
@@ -183,7 +213,7 @@ class ScriptedEndpoint:
         if flow is None:
             reason = f"Chatflow {call.flow} not found in the database!"
             return never_answers() if streaming else json_error(404, reason)
-        if self._api_key and call.headers.get("authorization") != f"Bearer {self._api_key}":
+        if not self._knows_the_key(call.headers):
             return error_answer(_UNAUTHORIZED) if streaming else json_error(500, _UNAUTHORIZED)
         return flow.next_script()
 
@@ -195,19 +225,25 @@ class ScriptedEndpoint:
             return html_page(404)
         return json_answer(200, {"isStreaming": flow.streaming})
 
+    def _messages(
+        self, flow_id: str, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> Script:
+        if self.instead_of_messages is not None:
+            return self.instead_of_messages
+        if not self._knows_the_key(headers):
+            return _NO_KEY
+        newest_first = query.get("order") == "DESC"
+        chat_id = query.get("chatId", "")
+        return json_answer(200, self._memory.messages(flow_id, chat_id, newest_first=newest_first))
+
+    def _knows_the_key(self, headers: Mapping[str, str]) -> bool:
+        return not self._api_key or headers.get("authorization") == f"Bearer {self._api_key}"
+
     def _abort(self, flow_id: str, chat_id: str) -> None:
-        for player in self._players:
-            if (player.call.flow, player.call.chat_id) == (flow_id, chat_id):
-                player.abort()
+        for run in self._runs:
+            if (run.call.flow, run.call.chat_id) == (flow_id, chat_id):
+                run.abort()
 
     async def _tell(self) -> None:
         async with self._news:
             self._news.notify_all()
-
-
-def _json_object(request: Request) -> dict[str, Any] | None:
-    try:
-        value = json.loads(request.body)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None

@@ -1,26 +1,32 @@
-"""Plays a script to the client of one call."""
+"""Plays a script as one run of the server, whether or not its client stays."""
 
 import asyncio
-import math
+import time
 from collections.abc import Iterable
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from aimicromind_worker.testing.answers import END
-from aimicromind_worker.testing.call import Call
-from aimicromind_worker.testing.connection import ClientGone, Connection
+from aimicromind_worker.testing.client import Client
 from aimicromind_worker.testing.script import (
+    Break,
+    Crash,
     Cut,
     Ending,
     Finish,
     Head,
+    Mute,
     Reset,
     Script,
     Send,
     Stall,
     Step,
+    Unheard,
     Wait,
     send,
 )
+
+Channels: TypeAlias = dict[object, Client]
+"""Who receives what is said where: of an event stream by its chatId, which runs may share."""
 
 _ABORTED = (
     send(
@@ -35,47 +41,41 @@ _ABORTED = (
 _SENDS_PER_TURN = 16
 
 
-class Aborted(Exception):
-    """The client asked to stop this run."""
-
-
 class Player:
-    """One run of a script; `play` is called once."""
+    """One run of a script; `play` is called once, in a task of its own."""
 
-    def __init__(self, script: Script, call: Call, connection: Connection) -> None:
-        self.call = call
+    def __init__(self, script: Script, client: Client, channels: Channels) -> None:
+        self.call = client.call
         self._script = script
-        self._connection = connection
+        self._client = client
+        self._channels = channels
+        self._channel: object = self
         self._loop = asyncio.get_running_loop()
+        self._task: asyncio.Task[None] | None = None
         self._due = self._loop.time()
         self._begun = False
-        self._chunked = False
-        self._until_close = False
         self._sends = 0
 
     async def play(self) -> None:
-        """Do the steps until an ending or until the client is gone."""
+        """Do the steps until the run is over."""
+        self._task = asyncio.current_task()
         try:
-            await self._do_all(self._script.steps(self.call))
-        except Aborted:
-            self.call.aborted = True
-            await self._say_aborted()
-        except ClientGone:
-            self.call.client_gone = True
+            if not self.call.aborted:
+                await self._do_all(self._script.steps(self.call))
+        except asyncio.CancelledError:
+            if not self.call.aborted:
+                raise
         finally:
-            self._connection.forget_interruption()
+            self.call.run_ended = time.monotonic()
+        if self.call.aborted:
+            await self._do_all(_ABORTED if self._begun else (Head(), *_ABORTED))
 
     def abort(self) -> None:
-        """Stop the run, if it is one that an abort request stops."""
-        if self._script.abortable:
-            self._connection.interrupt(Aborted())
-
-    async def _say_aborted(self) -> None:
-        self._connection.forget_interruption()
-        try:
-            await self._do_all(_ABORTED if self._begun else (Head(), *_ABORTED))
-        except ClientGone:
-            self.call.client_gone = True
+        """Stop the run, if it goes on and is one that an abort request stops."""
+        if self._script.abortable and self.call.run_ended is None and not self.call.aborted:
+            self.call.aborted = True
+            if self._task is not None:
+                self._task.cancel()
 
     async def _do_all(self, steps: Iterable[Step]) -> None:
         for step in steps:
@@ -84,9 +84,13 @@ class Player:
                     await self._begin(step)
                 case Send(data):
                     await self._send(data)
+                case Unheard(data):
+                    self.call.said += data
                 case Wait(seconds):
                     await self._wait(seconds)
-                case Finish() | Cut() | Reset() | Stall():
+                case Cut() | Reset() | Mute():
+                    await self._break(step)
+                case Finish() | Crash() | Stall():
                     await self._end(step)
                     return
                 case _:
@@ -94,42 +98,51 @@ class Player:
         await self._end(Finish())
 
     async def _begin(self, head: Head) -> None:
-        headers = {name.lower(): value.lower() for name, value in head.headers}
         self._begun = True
-        self._chunked = headers.get("transfer-encoding") == "chunked"
-        self._until_close = headers.get("connection") == "close" or not (
-            self._chunked or "content-length" in headers
-        )
-        await self._connection.write_head(head.status, head.headers)
+        if any("text/event-stream" in value for _, value in head.headers):
+            self._channel = self.call.chat_id
+        if not self._client.deaf:
+            self._channels[self._channel] = self._client
+        await self._client.begin(head)
 
     async def _send(self, data: bytes) -> None:
         if not data:  # an empty chunk would end the body
             return
-        chunk = b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
-        await self._connection.write(chunk)
-        self.call.bytes_sent += len(data)
+        self.call.said += data
+        client = self._channels.get(self._channel)
+        if client is not None:
+            await client.write(data)
         self._sends += 1
         if self._sends % _SENDS_PER_TURN == 0:
             await asyncio.sleep(0)
 
     async def _wait(self, seconds: float) -> None:
         self._due += seconds
-        if self._due > self._loop.time():
+        pause = self._due - self._loop.time()
+        if pause > 0:
             self._sends = 0
-            await self._connection.wait_until(self._due)
+            await asyncio.sleep(pause)
+
+    async def _break(self, step: Break) -> None:
+        match step:
+            case Cut():
+                self._client.cut()
+            case Reset():
+                await self._client.reset()
+            case Mute():
+                self._client.mute()
+            case _:
+                assert_never(step)
 
     async def _end(self, ending: Ending) -> None:
         match ending:
             case Finish():
-                if self._chunked:
-                    await self._connection.write(b"0\r\n\r\n")
-                if self._until_close:
-                    self._connection.close()
-            case Cut():
-                self._connection.close()
-            case Reset():
-                await self._connection.reset()
+                client = self._channels.pop(self._channel, None)
+                if client is not None:
+                    await client.finish()
+            case Crash():
+                self._client.cut()
             case Stall():
-                await self._connection.wait_until(math.inf)
+                await self._loop.create_future()
             case _:
                 assert_never(ending)

@@ -38,6 +38,13 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Unheard:
+    """Say these bytes of the body without sending them: the memory has them, no client does."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Go on so many seconds after the previous wait should have ended, or after the call began.
 
@@ -48,30 +55,44 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
-    """End the body in good order; the connection serves the next request."""
-
-
-@dataclass(frozen=True, slots=True)
 class Cut:
-    """Close the connection (FIN) although the body is not finished."""
+    """Close the connection (FIN); the steps that follow are the run going on without it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
     """Break the connection (RST) when the client's system has all bytes sent before.
 
-    The client itself may drop those it has not read yet.
+    The client itself may drop those it has not read yet. The steps that follow are the run
+    going on.
     """
 
 
 @dataclass(frozen=True, slots=True)
+class Mute:
+    """Keep the connection open and send nothing more on it; the steps that follow are the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """End the run, and the body in good order; the connection serves the next request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """End the run and close the connection (FIN), as the death of the server does."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stall:
-    """Keep the connection open and say nothing more, until the client goes."""
+    """Let the run hang for ever, with the connection open."""
 
 
-Ending: TypeAlias = Finish | Cut | Reset | Stall
-Step: TypeAlias = Head | Send | Wait | Ending
+Break: TypeAlias = Cut | Reset | Mute
+"""What the connection suffers, not the run."""
+Ending: TypeAlias = Finish | Crash | Stall
+"""What the run ends with; no step after it is done."""
+Step: TypeAlias = Head | Send | Unheard | Wait | Break | Ending
 
 
 def frame(event: str, data: object) -> bytes:
@@ -95,6 +116,8 @@ class Script:
     steps: Callable[[Call], Iterable[Step]]
     abortable: bool = False
     """Whether an abort request stops it, as it stops agent flows."""
+    saved_after: float | None = 0
+    """Seconds from the run's end until its messages are in the memory; None: never."""
 
     @classmethod
     def of(cls, *steps: Step) -> Self:
@@ -109,14 +132,25 @@ class Script:
         """Let an abort request stop it."""
         return replace(self, abortable=True)
 
+    def saved(self, after: float) -> Self:
+        """Have its messages in the server's memory so many seconds after the run's end."""
+        return replace(self, saved_after=after)
+
+    def forgotten(self) -> Self:
+        """Leave no messages in the server's memory."""
+        return replace(self, saved_after=None)
+
     def cut(
         self,
-        ending: Ending = Cut(),
+        ending: Break | Ending = Cut(),
         *,
         after_bytes: int | None = None,
         after_sends: int | None = None,
     ) -> Self:
-        """Break off with `ending` when so much of the body, or all of it, was sent."""
+        """Break off with `ending` when so much of the body, or all of it, was sent.
+
+        The run goes on to its end and is saved, unless `ending` is the run's own.
+        """
         return replace(
             self,
             steps=lambda call: _cut(self.steps(call), ending, after_bytes, after_sends),
@@ -124,23 +158,30 @@ class Script:
 
 
 def _cut(
-    steps: Iterable[Step], ending: Ending, bytes_left: int | None, sends_left: int | None
+    steps: Iterable[Step],
+    ending: Break | Ending,
+    bytes_left: int | None,
+    sends_left: int | None,
 ) -> Iterator[Step]:
+    steps = iter(steps)
+    rest = b""
     for step in steps:
         match step:
-            case Head() | Wait():
+            case Head() | Unheard() | Wait():
                 yield step
             case Send(data):
                 if bytes_left is not None:
-                    data = data[:bytes_left]
+                    data, rest = data[:bytes_left], data[bytes_left:]
                     bytes_left -= len(data)
                 if sends_left is not None:
                     sends_left -= 1
                 yield Send(data)
-            case Finish() | Cut() | Reset() | Stall():
+            case Cut() | Reset() | Mute() | Finish() | Crash() | Stall():
                 break
             case _:
                 assert_never(step)
         if 0 in (bytes_left, sends_left):
             break
     yield ending
+    yield Send(rest)
+    yield from steps
