@@ -67,10 +67,14 @@ class Stage:
 
 
 @asynccontextmanager
-async def set_up(broker: PrivateBroker, names: Names, folder: Path) -> AsyncIterator[Stage]:
-    """Set up a stage and leave nothing of it."""
-    async with ScriptedEndpoint() as endpoint:
+async def set_up(
+    broker: PrivateBroker, names: Names, folder: Path, api_key: str | None = None
+) -> AsyncIterator[Stage]:
+    """Set up a stage and leave nothing of it; without a key, workers find no saved answers."""
+    async with ScriptedEndpoint(api_key=api_key) as endpoint:
         settings = {"AMQP_URL": broker.url, "PREFIX": names.prefix, "BASE_URL": endpoint.url}
+        if api_key is not None:
+            settings["API_KEY"] = api_key
         try:
             async with Workers(folder, settings) as workers:
                 yield Stage(broker, names, endpoint, workers)
