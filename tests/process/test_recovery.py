@@ -88,13 +88,14 @@ async def test_answer_of_a_killed_worker_comes_whole_in_a_new_attempt(stage: Sta
 
 async def test_answer_of_a_worker_that_left_comes_whole_in_a_new_attempt(stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(_TOKENS, rate=20))
-    leaving = await stage.ready_worker(DRAIN_SECONDS=2)
+    leaving = await stage.ready_worker()
     job = a_job()
     with stage.listen() as consumer:
         stage.submit(job)
         await consumer.saw(job.job_id, "token", 2)
         await stage.ready_worker()
         leaving.signal(signal.SIGTERM)
+        await leaving.logged("worker.draining")
         leaving.signal(signal.SIGTERM)
         seen = await _whole(stage, consumer, job)
 
