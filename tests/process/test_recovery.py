@@ -80,6 +80,7 @@ async def test_answer_of_a_killed_worker_comes_whole_in_a_new_attempt(stage: Sta
         await consumer.saw(job.job_id, "token", 5)
         await stage.ready_worker()
         first.signal(signal.SIGKILL)
+        await first.exits()
         seen = await _whole(stage, consumer, job)
 
     assert seen.shown(2) == ["start", "token", "usedTools", "metadata", "end"]

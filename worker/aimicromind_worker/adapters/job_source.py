@@ -20,6 +20,7 @@ from pamqp.encode import field_table
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_worker.adapters.message_facts import facts_of
 from aimicromind_worker.adapters.outgoing import Outgoing
+from aimicromind_worker.core.ladder import RUNGS
 
 Header = str | int | bool
 _TIMEOUT_S = 30.0
@@ -76,20 +77,23 @@ class Delivery:
 
         A job without a message_id gets one, and one without a timestamp that of its coming.
 
-        Where the queue is full, the job goes back as it is: better without what is known
-        of it than not at all.
+        Where the queue is full, the job waits on the shortest rung until there is room; where
+        that is refused, too, it goes back as it is: better without what is known of it than
+        not at all.
 
         Args:
             headers: What the next worker must know; added to the job's own.
             delay: How long it waits before it comes again: none, or a rung of the ladder.
         """
-        queue = self._names.jobs_delay(delay) if delay else self._names.jobs
-        try:
-            await self._publish("", queue, headers)
-        except _Refused:
-            await self.give_back()
-        else:
+        rung = self._names.jobs_delay(delay or RUNGS[0])
+        for queue in (rung,) if delay else (self._names.jobs, rung):
+            try:
+                await self._publish("", queue, headers)
+            except _Refused:
+                continue
             await self.ack()
+            return
+        await self.give_back()
 
     async def park(self, kind: FailureKind, message: str, attempts: int) -> None:
         """Publish the job to the dead jobs, then acknowledge it.
