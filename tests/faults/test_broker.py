@@ -50,7 +50,10 @@ async def test_no_job_is_lost_with_the_broker(
         await own.verdict()
 
     assert {seen.end["status"] for seen in every} == {"completed"}
-    assert {seen.end["attempts"] for seen in every[: len(running)]} == {2}
+    again = every[: len(running)]
+    # The broker may count a delivery that no worker got any more; calls are what costs.
+    assert {seen.end["attempts"] for seen in again} <= {2, 3}
+    assert {seen.end["calls"] for seen in again} == {2}
 
 
 async def test_broker_that_stands_still_for_a_while_costs_no_attempt(own: Trial) -> None:
@@ -82,7 +85,9 @@ async def test_broker_that_stands_still_for_a_while_costs_no_attempt(own: Trial)
             ("set_vm_memory_high_watermark", "absolute", "512MB"),
             id="memory",
         ),
-        pytest.param(("set_disk_free_limit", "900TB"), ("set_disk_free_limit", "50MB"), id="disk"),
+        pytest.param(
+            ("set_disk_free_limit", "90000GB"), ("set_disk_free_limit", "50MB"), id="disk"
+        ),
     ],
 )
 async def test_alarm_longer_than_heartbeats_only_delays(

@@ -52,7 +52,7 @@ async def test_dead_way_is_noticed_with_the_default_heartbeat(
     trial.endpoint.flow("flow", marked())
     worker = await trial.worker(by_proxy=True)
     url = await worker.health_url()
-    job = trial.job(tokens=30, rate=10)
+    job = trial.job(tokens=200, rate=10)
     with trial.listening() as heard:
         trial.submit(job)
         await heard.saw(job.job_id, "token", 3)
@@ -60,6 +60,7 @@ async def test_dead_way_is_noticed_with_the_default_heartbeat(
         parted = time.monotonic()
         trial.proxy.part()
         await turns(f"{url}/readyz", 503, _NOTICED_WITHIN_S)
+        await worker.logged("broker.lost", within_s=_NOTICED_WITHIN_S)
         noticed_s = time.monotonic() - parted
         trial.proxy.release()
         trial.interrupted(parted)
@@ -112,6 +113,7 @@ async def test_missing_confirms_stop_the_reading_of_the_endpoint_and_fill_no_mem
     worker = await trial.worker(by_proxy=True, MAX_FRAME_BYTES=8192)
     process = psutil.Process(worker.pid)
     job = trial.job(flow="fast")
+    trial.dead = 1
     with trial.listening() as heard:
         trial.submit(job)
         (call,) = await trial.endpoint.called(1)
