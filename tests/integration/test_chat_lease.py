@@ -10,6 +10,7 @@ from aimicromind_worker.adapters.chat_lease import ChatLeases, LeasesLost
 from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.testing import PrivateBroker
 from tests.support.amqp import BEAT, delete_queue, exists
+from tests.support.proxy import Proxy
 
 AT_ONCE = timedelta()
 PATIENT = timedelta(seconds=10)
@@ -130,3 +131,25 @@ async def test_lease_is_lost_where_the_connection_has_closed(
     with pytest.raises(LeasesLost):
         async with leases.hold("chat", AT_ONCE):
             pass
+
+
+async def test_leases_that_are_asked_for_are_lost_with_the_connection(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    chats = [f"chat-{number}" for number in range(32)]
+    async with AsyncExitStack() as holding, Proxy(broker.port) as between:
+        theirs = await ChatLeases.open(connection, declared)
+        for chat in chats:
+            await holding.enter_async_context(theirs.hold(chat, AT_ONCE))
+        async with connect([between.url], "asking", BEAT) as asking:
+            mine = await ChatLeases.open(asking, declared)
+
+            async def ask(chat: str) -> None:
+                async with mine.hold(chat, timedelta(seconds=30)):
+                    pass
+
+            asked = asyncio.gather(*map(ask, chats), return_exceptions=True)
+            await asyncio.sleep(1)
+            asking.wire.abort()
+
+            assert {type(each) for each in await asked} == {LeasesLost}

@@ -14,7 +14,7 @@ from time import monotonic
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.abc import AbstractChannel as InnerChannel
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError, ChannelLockedResource
+from aiormq.exceptions import ChannelLockedResource
 from pamqp import commands
 
 from aimicromind_schemas import Names
@@ -28,8 +28,6 @@ _ASK_EVERY_S = 0.05
 # long. The lower ones are left to the other channels.
 _LEFT_TO_OTHERS = 10
 _MOST_CHANNELS = 65_535
-# The last is how aio_pika tells that the connection has closed.
-_LOST = (AMQPError, ChannelInvalidStateError, TimeoutError, RuntimeError)
 
 
 class LeasesLost(ConnectionError):
@@ -175,7 +173,8 @@ def unless_cancelled() -> None:
 def _lost_means_lost() -> Iterator[None]:
     try:
         yield
-    except _LOST as error:
+    except Exception as error:
+        # Where the connection closes, aiormq and aio_pika raise RuntimeError or just Exception.
         raise LeasesLost(str(error) or type(error).__name__) from error
 
 
