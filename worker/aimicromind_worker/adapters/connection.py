@@ -17,7 +17,7 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
-from aimicromind_worker.adapters import lenient_amqp
+from aimicromind_worker.adapters import close_reasons, lenient_amqp
 from aimicromind_worker.adapters.wire import Wire
 
 _CLOSE_TIMEOUT_S = 5.0
@@ -110,6 +110,7 @@ async def connect(
         BrokerGone: The connection closed while the body used it.
     """
     lenient_amqp.install()
+    close_reasons.install()
     connection = await _first_of(urls, name, heartbeat)
     try:
         yield connection
