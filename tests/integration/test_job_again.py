@@ -8,6 +8,7 @@ from aiormq.abc import FieldTable
 from aiormq.exceptions import DeliveryError
 
 from aimicromind_schemas import FailureKind, Names
+from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.testing import PrivateBroker
 from tests.integration.jobs import jobs_at
 from tests.support.amqp import (
@@ -179,12 +180,17 @@ async def test_full_queue_refuses_the_producer_and_loses_no_job_put_again(
         )
         accepted = await _fill(connection, declared)
 
-        await held.put_again({"x-added": 1})
-        again = await jobs.next()
+        await held.put_again({"x-aimicromind-attempt": 2})
+        assert await in_queue(connection, declared.jobs_delay(RUNGS[0])) == 1
+        await broker.rabbitmqctl("clear_policy", declared.prefix)
+        came = [await jobs.next()]
+        while came[-1].body != b"held":
+            await came[-1].ack()
+            came.append(await jobs.next())
 
-        assert (again.body, again.facts.deliveries_before) == (b"held", 1)
-        assert await in_queue(connection, declared.jobs) == accepted
-    await broker.rabbitmqctl("clear_policy", declared.prefix)
+        facts = came[-1].facts
+        assert len(came) == accepted + 1
+        assert (facts.carried_attempt, facts.deliveries_before) == (2, 0)
 
 
 def _own_headers(message: AbstractIncomingMessage) -> dict[str, object]:

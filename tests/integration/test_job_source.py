@@ -7,7 +7,6 @@ from time import monotonic
 import pytest
 from aio_pika import Message
 from aio_pika.abc import AbstractConnection
-from aiormq.exceptions import DeliveryError
 
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_worker.adapters.job_source import NotSettled
@@ -118,29 +117,6 @@ async def test_job_put_on_a_rung_comes_again_when_its_time_is_over(
     assert again.facts.submitted_at is not None
     assert again.facts.expires_at is None
     assert await in_queue(connection, declared.jobs_delay(rung)) == 0
-
-
-async def test_job_that_finds_its_queue_full_waits_outside_with_what_is_known_of_it(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(connection, declared, b"job")
-    async with jobs_at(broker.url, declared, slots=1) as jobs:
-        first = await jobs.next()
-        policy = ("--apply-to", "queues", declared.prefix, f"^{declared.jobs}$")
-        await broker.rabbitmqctl("set_policy", *policy, '{"max-length": 1}')
-        with pytest.raises(DeliveryError):  # noqa: PT012 - the broker counts late
-            for _ in range(100):
-                await put_job(connection, declared, b"other")
-
-        await first.put_again({"x-aimicromind-attempt": 2})
-        assert await in_queue(connection, declared.jobs_delay(RUNGS[0])) == 1
-        await broker.rabbitmqctl("clear_policy", declared.prefix)
-        coming = await jobs.next()
-        while coming.body != b"job":
-            await coming.ack()
-            coming = await jobs.next()
-
-        assert (coming.facts.carried_attempt, coming.facts.deliveries_before) == (2, 0)
 
 
 async def test_job_can_climb_the_ladder_any_number_of_times(

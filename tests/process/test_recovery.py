@@ -88,7 +88,7 @@ async def test_answer_of_a_killed_worker_comes_whole_in_a_new_attempt(stage: Sta
 
 
 async def test_answer_of_a_worker_that_left_comes_whole_in_a_new_attempt(stage: Stage) -> None:
-    stage.endpoint.flow("flow", answer(_TOKENS, rate=20))
+    stage.endpoint.flow("flow", answer(_TOKENS, rate=8))
     leaving = await stage.ready_worker()
     job = a_job()
     with stage.listen() as consumer:
