@@ -40,6 +40,15 @@ async def test_job_that_waits_again_and_again_waits_longer() -> None:
     assert delays == [*[RUNGS[0]] * 3, *[RUNGS[1]] * 2]
 
 
+async def test_suspect_does_not_wait_longer_for_having_waited_often() -> None:
+    stage = Stage()
+    stage.leases.held_elsewhere.add("chat")
+
+    delivery = await stage.carry(facts=MessageFacts(carried_crashes=1, carried_waits=9))
+
+    assert delivery.delay == RUNGS[0]
+
+
 async def test_line_of_one_chat_leaves_slots_for_others() -> None:
     stage = Stage([tokens("half"), HANG])
     running = asyncio.create_task(stage.relay.carry(stage.delivery(jobId="first")))

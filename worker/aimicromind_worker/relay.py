@@ -181,7 +181,8 @@ class Relay:
             await self._call_off(job, delivery)
             return
         log.debug("job.waits")
-        often = job.ticket.facts.carried_waits >= _OFTEN
+        # Suspects wait for each other, a few at most; a lost broker makes suspects of all jobs.
+        often = job.ticket.facts.carried_waits >= _OFTEN and not job.ticket.crashes
         delay = timedelta() if self._handing_back else RUNGS[1 if often else 0]
         await delivery.put_again(state_unrun(job.ticket), delay)
 
