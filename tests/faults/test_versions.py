@@ -1,6 +1,7 @@
 """Workers of an older version and of this one work side by side, as in a rolling deployment."""
 
 import asyncio
+import compileall
 import io
 import os
 import signal
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.timeout(150)
 
 _REPOSITORY: Final = Path(__file__).parents[2]
 _COMMITS_BACK: Final = 10
+_COMMITS_TRIED: Final = 10
 
 
 def _git(*arguments: str) -> bytes:
@@ -31,14 +33,18 @@ def _git(*arguments: str) -> bytes:
 def older(tmp_path: Path) -> Path:
     """The source of the version some commits ago; it runs with today's libraries."""
     try:
-        commits = _git("rev-list", f"--max-count={_COMMITS_BACK + 1}", "HEAD").split()
-        archive = _git("archive", commits[_COMMITS_BACK].decode(), "worker", "schemas")
-    except (subprocess.CalledProcessError, FileNotFoundError, IndexError):
-        pytest.skip(f"git has no {_COMMITS_BACK} commits of history here")
-    folder = tmp_path / "older"
-    with tarfile.open(fileobj=io.BytesIO(archive)) as packed:
-        packed.extractall(folder, filter="data")
-    return folder
+        count = f"--max-count={_COMMITS_BACK + _COMMITS_TRIED}"
+        commits = _git("rev-list", count, "HEAD").decode().split()[_COMMITS_BACK:]
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        commits = []
+    for commit in commits:
+        folder = tmp_path / commit
+        with tarfile.open(fileobj=io.BytesIO(_git("archive", commit, "worker", "schemas"))) as it:
+            it.extractall(folder, filter="data")
+        # A commit within a series may be no version that anybody could have run.
+        if compileall.compile_dir(folder, quiet=2):
+            return folder
+    pytest.skip(f"git has no version of {_COMMITS_BACK} commits ago here")
 
 
 async def _older_worker(
