@@ -95,13 +95,14 @@ class SteadyConsumer:
                 connection.close()
 
     def _read(self, channel: Any) -> None:  # noqa: ANN401 - pika has no types
-        untold = 0
+        untold, last = 0, 0
         for method, properties, body in channel.consume(self.queue, inactivity_timeout=0.2):
             if method is not None:
                 self._take(Message.of(method, properties, body))
-                untold += 1
+                untold, last = untold + 1, method.delivery_tag
             if untold and (method is None or untold * 4 >= _PREFETCH):
-                channel.basic_ack(0, multiple=True)
+                # Not tag 0, which would be all that came, also what was not taken yet.
+                channel.basic_ack(last, multiple=True)
                 untold = 0
             if self._leaving.is_set() and method is None:
                 channel.cancel()
