@@ -106,20 +106,3 @@ async def test_answers_of_a_chat_whose_first_job_was_cut_are_not_mixed(trial: Tr
         await trial.verdict()
 
     assert [seen.end["status"] for seen in every] == ["completed", "completed"]
-
-
-async def test_hot_chat_is_served_in_turn_and_starves_nobody(trial: Trial) -> None:
-    trial.endpoint.flow("flow", marked())
-    for _ in range(3):
-        await trial.worker(CONCURRENCY=8)
-    hot = [trial.job(tokens=5, rate=20, chatId="hot") for _ in range(20)]
-    others = [trial.job(tokens=5, rate=20) for _ in range(20)]
-    with trial.listening() as heard:
-        trial.submit(*hot, *others)
-        every = await trial.ended(*hot, *others, within_s=90)
-        last_hot = max(heard.job(job.job_id)[-1].at for job in hot)
-        last_other = max(heard.job(job.job_id)[-1].at for job in others)
-        await trial.verdict()
-
-    assert {seen.end["status"] for seen in every} == {"completed"}
-    assert last_other < last_hot

@@ -9,7 +9,7 @@ from aimicromind_schemas import Names
 from aimicromind_worker.adapters.chat_lease import ChatLeases, LeasesLost
 from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.testing import PrivateBroker
-from tests.support.amqp import BEAT, delete_queue, exists
+from tests.support.amqp import BEAT, WITHIN_S, delete_queue, exists
 from tests.support.proxy import Proxy
 
 AT_ONCE = timedelta()
@@ -149,7 +149,11 @@ async def test_leases_that_are_asked_for_are_lost_with_the_connection(
                     pass
 
             asked = asyncio.gather(*map(ask, chats), return_exceptions=True)
-            await asyncio.sleep(1)
+            inner = await asking.channel()
+            channels = (await inner.get_underlay_channel()).connection.channels
+            async with asyncio.timeout(WITHIN_S):
+                while len(channels) < len(chats):  # noqa: ASYNC110 - each question has one
+                    await asyncio.sleep(0.01)
             asking.wire.abort()
 
             assert {type(each) for each in await asked} == {LeasesLost}

@@ -44,6 +44,38 @@ async def test_as_many_jobs_are_taken_as_there_are_slots(
     assert [first.body, second.body, third.body] == [b"0", b"1", b"2"]
 
 
+async def test_one_job_more_is_taken_while_one_waits(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    for number in range(4):
+        await put_job(connection, declared, b"%d" % number)
+
+    async with jobs_at(broker.url, declared, slots=1) as jobs:
+        first = await jobs.next()
+        async with jobs.source.stand_in():
+            instead = await jobs.next()
+            await until_in_queue(connection, declared.jobs, 2)
+            await instead.ack()
+            next_instead = await jobs.next()
+        await next_instead.ack()
+        await until_in_queue(connection, declared.jobs, 1)
+        await first.ack()
+        last = await jobs.next()
+
+    assert [instead.body, next_instead.body, last.body] == [b"1", b"2", b"3"]
+
+
+async def test_stopped_source_takes_no_job_in_place_of_one_that_waits(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    async with jobs_at(broker.url, declared, slots=1) as jobs, jobs.source.stand_in():
+        await jobs.source.stop()
+        async with jobs.source.stand_in():
+            await put_job(connection, declared, b"job")
+
+            await until_in_queue(connection, declared.jobs, 1)
+
+
 async def test_job_published_to_the_exchange_with_any_key_arrives(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection
 ) -> None:

@@ -51,6 +51,37 @@ async def test_ended_jobs_are_remembered_whoever_asks_at_once(
     assert (well.side_effect, cut.side_effect) == (False, True)
 
 
+async def test_what_comes_between_two_questions_is_known_to_the_second(stage: Stage) -> None:
+    stage.endpoint.flow("well", answer(2))
+    async with stage.working() as chats, publishing_at(stage.broker.url, stage.names) as way:
+        journal = Journal(stage.connection, way.publishing, stage.names.journal)
+        now = datetime.now(UTC)
+        before = await journal.look_up("later", now)
+        for job in ("first", "later"):
+            await stage.put(a_job(jobId=job, chatId=job, chatflowId="well"))
+            await chats.end_of(job)
+        answers = [await journal.look_up(job, now) for job in ("later", "first", "later")]
+
+    assert before == History()
+    assert [each.status for each in answers] == [EndStatus.COMPLETED] * 3
+
+
+async def test_job_older_than_what_is_kept_is_still_remembered(stage: Stage) -> None:
+    stage.endpoint.flow("well", answer(2))
+    async with stage.working() as chats, publishing_at(stage.broker.url, stage.names) as way:
+        journal = Journal(stage.connection, way.publishing, stage.names.journal, jobs_kept=1)
+        put_at = {}
+        for job in ("a", "b", "c"):
+            put_at[job] = datetime.now(UTC)
+            await stage.put(a_job(jobId=job, chatId=job, chatflowId="well"))
+            await chats.end_of(job)
+        young = put_at["c"] + timedelta(minutes=16)
+        asked = [("c", young), ("a", put_at["a"]), ("c", young), ("b", None), ("a", put_at["a"])]
+        answers = [await journal.look_up(job, since) for job, since in asked]
+
+    assert [each.status for each in answers] == [EndStatus.COMPLETED] * len(asked)
+
+
 async def test_journal_that_is_not_there_is_unreadable(stage: Stage) -> None:
     async with publishing_at(stage.broker.url, stage.names) as way:
         journal = Journal(stage.connection, way.publishing, "no-such-stream")

@@ -14,6 +14,7 @@ from aimicromind_worker.core.history import History
 from aimicromind_worker.held_jobs import HeldJobs
 from aimicromind_worker.relay import Relay
 from aimicromind_worker.testing import frame
+from aimicromind_worker.turns import Turns
 from tests.support.builders import (
     ENDED_WELL,
     LIFETIME,
@@ -53,7 +54,14 @@ class Stage:
         self.leases = FakeLeases()
         run_means = means(self.predictions, self.sink)
         self.relay = Relay(
-            run_means, self.journal, self.leases, HeldJobs(), NAMES, LIFETIME, MAX_JOB_BYTES, SLOTS
+            run_means,
+            self.journal,
+            self.leases,
+            HeldJobs(),
+            NAMES,
+            LIFETIME,
+            MAX_JOB_BYTES,
+            Turns(SLOTS),
         )
 
     def delivery(

@@ -20,6 +20,7 @@ from aimicromind_worker.core.history import History
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.held_jobs import HeldJobs
 from aimicromind_worker.relay import Relay
+from aimicromind_worker.turns import Turns
 from tests.support.builders import (
     IMPATIENT,
     LIFETIME,
@@ -63,7 +64,14 @@ class Stage:
         self.held = HeldJobs()
         run_means = means(self.predictions, self.sink, policy, **LONG)
         self.relay = Relay(
-            run_means, self.journal, self.leases, self.held, NAMES, LIFETIME, MAX_JOB_BYTES, SLOTS
+            run_means,
+            self.journal,
+            self.leases,
+            self.held,
+            NAMES,
+            LIFETIME,
+            MAX_JOB_BYTES,
+            Turns(SLOTS),
         )
 
     def delivery(self, facts: MessageFacts | None = None, **fields: Any) -> FakeDelivery:  # noqa: ANN401 - see a_job

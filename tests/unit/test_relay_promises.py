@@ -14,6 +14,7 @@ from aimicromind_worker.core.admission import MessageFacts
 from aimicromind_worker.held_jobs import HeldJobs
 from aimicromind_worker.relay import Relay
 from aimicromind_worker.testing import frame
+from aimicromind_worker.turns import Turns
 from tests.support.builders import (
     BRIEF,
     END,
@@ -81,7 +82,7 @@ class Carried:
             NAMES,
             LIFETIME,
             MAX_JOB_BYTES,
-            SLOTS,
+            Turns(SLOTS),
         )
         asyncio.run(relay.carry(self.delivery))
         self.events = [json.loads(event.body) for event in self.sink.published]

@@ -1,4 +1,6 @@
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
@@ -9,19 +11,28 @@ LONG = timedelta(minutes=1)
 
 
 class Users:
-    """Tasks that take turns of one key, and note when they have it."""
+    """Tasks that take turns, and note when they have them."""
 
-    def __init__(self) -> None:
-        self.turns = Turns(room=2)
+    def __init__(self, slots: int = 8, patience: timedelta = LONG) -> None:
+        self.standing_in = 0
+        self.turns = Turns(slots, self._stand_in, patience)
         self.had: list[object] = []
         self.leave = asyncio.Event()
         self.called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def begin(self, name: str, patience: timedelta = LONG, key: str = "chat") -> asyncio.Task[None]:
-        return asyncio.create_task(self._use(name, patience, key))
+    @asynccontextmanager
+    async def _stand_in(self) -> AsyncIterator[None]:
+        self.standing_in += 1
+        try:
+            yield
+        finally:
+            self.standing_in -= 1
 
-    async def _use(self, name: str, patience: timedelta, key: str) -> None:
-        async with self.turns.turn(key, patience, self.called_off) as came:
+    def begin(self, name: str, key: str = "chat") -> asyncio.Task[None]:
+        return asyncio.create_task(self._use(name, key))
+
+    async def _use(self, name: str, key: str) -> None:
+        async with self.turns.turn(key, self.called_off) as came:
             self.had.append(name if came else f"not {name}")
             if came:
                 await self.leave.wait()
@@ -55,15 +66,54 @@ async def test_keys_do_not_wait_for_each_other() -> None:
 
 
 async def test_turn_that_does_not_come_in_time_passes_by() -> None:
-    users = Users()
+    users = Users(patience=timedelta(milliseconds=10))
     holder = users.begin("a")
-    hasty = users.begin("b", patience=timedelta(milliseconds=10))
-    await hasty
-    patient = users.begin("c")
+    await users.begin("b")
     users.leave.set()
-    await asyncio.gather(holder, patient)
+    await holder
+    await users.begin("c")
 
     assert users.had == ["a", "not b", "c"]
+
+
+async def test_while_one_waits_for_its_chat_another_may_come_in_its_place() -> None:
+    users = Users(slots=2)
+    tasks = [users.begin(name) for name in "ab"]
+    await _settle()
+    assert users.standing_in == 1
+
+    users.leave.set()
+    await asyncio.gather(*tasks)
+
+    assert users.standing_in == 0
+
+
+async def test_no_more_have_their_turn_than_there_are_slots() -> None:
+    users = Users(slots=2)
+    first = users.begin("a")
+    waits = users.begin("b")
+    stands_in = users.begin("c", key="other")
+    await _settle()
+    first.cancel()
+    await _settle()
+    late = users.begin("d", key="third")
+    await _settle()
+
+    assert users.had == ["a", "c", "b"]
+    users.leave.set()
+    await asyncio.gather(first, waits, stands_in, late, return_exceptions=True)
+    assert users.had == ["a", "c", "b", "d"]
+
+
+async def test_nobody_stands_in_where_no_slot_would_be_free() -> None:
+    users = Users(slots=8)
+    tasks = [users.begin(name, key=name) for name in "abcdefgh"]
+    tasks.append(users.begin("waits", key="a"))
+    await _settle()
+
+    assert users.standing_in == 0
+    users.leave.set()
+    await asyncio.gather(*tasks)
 
 
 @pytest.mark.parametrize("leaver", [0, 1, 2])

@@ -37,6 +37,7 @@ from aimicromind_worker.idle_watch import IdleWatch
 from aimicromind_worker.needs import endpoint, limits, needed_topology, recovery
 from aimicromind_worker.relay import Relay
 from aimicromind_worker.settings import Settings
+from aimicromind_worker.turns import Turns
 
 log = structlog.get_logger()
 
@@ -176,7 +177,7 @@ class Worker:
                         names,
                         lifetime,
                         settings.max_job_bytes,
-                        settings.concurrency,
+                        Turns(settings.concurrency, source.stand_in),
                     )
                     log.info("worker.ready", concurrency=settings.concurrency)
                     self._on_ready()

@@ -31,15 +31,11 @@ from aimicromind_worker.turns import Turns
 
 log = structlog.get_logger()
 
-# How long a job waits for its chat where it is; then it waits on the broker.
-_PATIENCE = timedelta(seconds=5)
 # A lost worker's lease ends a little after its jobs have gone to others.
 _PATIENCE_FOR_THE_DEAD = timedelta(seconds=1)
 _ENDS_REMEMBERED = 10_000
 # A job that has waited outside so often waits longer, lest a long line keeps the broker busy.
 _OFTEN = 3
-# Part of the slots in which jobs may wait for their chats; the others stay for other chats.
-_WAITING_PART = 4
 _GIVEN_UP_OFTEN = (
     FailureKind.DELIVERY_LIMIT,
     "the job was delivered as often as the queue allows, and no worker finished it",
@@ -79,7 +75,7 @@ class Relay:
         names: Names,
         lifetime: timedelta,
         max_job_bytes: int,
-        slots: int,
+        turns: Turns,
     ) -> None:
         """Prepare to carry jobs.
 
@@ -91,13 +87,13 @@ class Relay:
             names: The topology's names.
             lifetime: Longest life of a job, from when a worker first has it.
             max_job_bytes: Largest job.
-            slots: How many jobs are carried at a time.
+            turns: Say when a job may be run.
         """
         self._means = means
         self._journal = journal
         self._leases = leases
         self._held = held
-        self._turns = Turns(slots // _WAITING_PART)
+        self._turns = turns
         self._suspects = Suspects(means.limits)
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._names = names
@@ -140,7 +136,7 @@ class Relay:
         """Run a job once no other of its chat runs, here or elsewhere."""
         ticket = job.ticket
         patience = _PATIENCE_FOR_THE_DEAD if ticket.came_before else timedelta()
-        async with self._turns.turn(ticket.chat_id, _PATIENCE, job.called_off) as came:
+        async with self._turns.turn(ticket.chat_id, job.called_off) as came:
             if not came:
                 await self._wait_outside(job, delivery)
                 return

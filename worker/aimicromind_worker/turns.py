@@ -1,37 +1,58 @@
-"""Turns within the process: one holder for each key, the others in the order in which they came."""
+"""Turns within the process: one job of a chat at a time, and in all as many as there are slots.
+
+Those of a chat come in the order in which the broker gave them. A job that waits for its chat
+holds no slot: another one is taken in its place.
+"""
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import timedelta
 
+_PATIENCE = timedelta(seconds=5)
+# A long line of one chat waits on the broker, but for this part of the slots, at least one.
+_WAITING_PART = 4
+_SLOTS = "slots"
 
-class Turns:
-    """Turns of any number of keys; a key that nobody uses takes no room."""
+Meanwhile = Callable[[], AbstractAsyncContextManager[None]]
 
-    def __init__(self, room: int) -> None:
-        """Give turns.
+
+@dataclass(slots=True)
+class _Line:
+    held: int = 0
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+
+
+class _Lines:
+    """Lines of any number of keys; a key that nobody uses takes no room."""
+
+    def __init__(self, holders: int, room: int) -> None:
+        """Keep lines.
 
         Args:
+            holders: How many may hold a key at a time.
             room: How many may wait, over all keys.
         """
+        self._holders = holders
         self._room = room
-        self._waiters = 0
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._lines: dict[str, _Line] = {}
+        self.waiters = 0
 
     @asynccontextmanager
     async def turn(
-        self, key: str, patience: timedelta, called_off: asyncio.Future[None]
+        self, key: str, patience: timedelta, called_off: asyncio.Future[None], meanwhile: Meanwhile
     ) -> AsyncIterator[bool]:
-        """Hold the key's turn for the body; False where it did not come.
+        """Hold the key for the body; False where the turn did not come.
 
         Args:
             key: Whose turn.
             patience: How long to wait for it.
             called_off: Done once there is nothing to wait for any more.
+            meanwhile: What is entered as long as it is waited for.
         """
-        if not await self._came(key, patience, called_off):
+        if not await self._came(key, patience, called_off, meanwhile):
             yield False
             return
         try:
@@ -39,44 +60,104 @@ class Turns:
         finally:
             self._pass_on(key)
 
-    async def _came(self, key: str, patience: timedelta, called_off: asyncio.Future[None]) -> bool:
-        waiting = self._waiting.get(key)
-        if waiting is None:
-            self._waiting[key] = deque()
+    async def _came(
+        self, key: str, patience: timedelta, called_off: asyncio.Future[None], meanwhile: Meanwhile
+    ) -> bool:
+        line = self._lines.setdefault(key, _Line())
+        if line.held < self._holders:
+            line.held += 1
             return True
-        if self._waiters >= self._room:
+        if self.waiters >= self._room:
             return False
         mine = asyncio.get_running_loop().create_future()
-        waiting.append(mine)
-        self._waiters += 1
+        line.waiting.append(mine)
+        self.waiters += 1
         try:
-            await asyncio.wait(
-                (mine, called_off),
-                timeout=patience.total_seconds(),
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-        except asyncio.CancelledError:
+            async with meanwhile():
+                await asyncio.wait(
+                    (mine, called_off),
+                    timeout=patience.total_seconds(),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+        except BaseException:
             if _came(mine):
                 self._pass_on(key)
             raise
         finally:
-            self._waiters -= 1
+            self.waiters -= 1
         return _came(mine)
 
     def send_away(self) -> None:
         """Tell all who wait that their turn does not come."""
-        for waiting in self._waiting.values():
-            for each in waiting:
+        for line in self._lines.values():
+            for each in line.waiting:
                 each.cancel()
 
     def _pass_on(self, key: str) -> None:
-        waiting = self._waiting[key]
-        while waiting:
-            following = waiting.popleft()
+        line = self._lines[key]
+        while line.waiting:
+            following = line.waiting.popleft()
             if not following.done():
                 following.set_result(None)
                 return
-        del self._waiting[key]
+        line.held -= 1
+        if not line.held:
+            del self._lines[key]
+
+
+class Turns:
+    """Gives turns to the jobs that this worker has."""
+
+    def __init__(
+        self, slots: int, stand_in: Meanwhile = nullcontext, patience: timedelta = _PATIENCE
+    ) -> None:
+        """Give turns.
+
+        Args:
+            slots: How many jobs may have their turn at a time.
+            stand_in: Takes one job more for as long as it is entered.
+            patience: How long a job waits for its chat, and then for a slot.
+        """
+        self._slots = slots
+        self._stand_in = stand_in
+        self._patience = patience
+        self._came = 0
+        self._of_chats = _Lines(1, max(1, slots // _WAITING_PART))
+        self._of_slots = _Lines(slots, slots)
+
+    @asynccontextmanager
+    async def turn(self, chat_id: str, called_off: asyncio.Future[None]) -> AsyncIterator[bool]:
+        """Hold a chat and a slot for the body; False where they did not come.
+
+        Args:
+            chat_id: Of the job.
+            called_off: Done once there is nothing to wait for any more.
+        """
+        self._came += 1
+        patience = self._patience
+        try:
+            async with self._of_chats.turn(chat_id, patience, called_off, self._waiting) as is_next:
+                if not is_next:
+                    yield False
+                    return
+                async with self._of_slots.turn(_SLOTS, patience, called_off, nullcontext) as came:
+                    yield came
+        finally:
+            self._came -= 1
+
+    @asynccontextmanager
+    async def _waiting(self) -> AsyncIterator[None]:
+        # Whoever stands in needs a slot: there is none if others that stood in have them all.
+        if self._came - self._of_chats.waiters < self._slots:
+            async with self._stand_in():
+                yield
+        else:
+            yield
+
+    def send_away(self) -> None:
+        """Tell all who wait that their turn does not come."""
+        self._of_chats.send_away()
+        self._of_slots.send_away()
 
 
 def _came(turn: asyncio.Future[None]) -> bool:

@@ -46,6 +46,13 @@ class NotSettled(ConnectionError):
         super().__init__(f"the broker could not be told about a job: {reason}")
 
 
+class JobsLost(ConnectionError):
+    """The broker could not be asked for a job."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the broker could not be asked for a job: {reason}")
+
+
 class _Refused(Exception):
     """The broker does not take the job once more; this copy is still ours."""
 
@@ -163,7 +170,8 @@ class JobSource:
         self._on_lost = on_lost
         self._arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
         self._stopped = False
-        self._consumer_tag: str | None = None
+        self._consuming = asyncio.Lock()
+        self._consumers: set[str] = set()
 
     @classmethod
     @asynccontextmanager
@@ -194,9 +202,7 @@ class JobSource:
             channel.close_callbacks.add(source._closed)
             inner = await channel.get_underlay_channel()
             inner.on_consumer_cancel_callbacks.add(source._cancelled)
-            await channel.set_qos(prefetch_count=slots)
-            jobs = await channel.get_queue(source._queue, ensure=False)
-            source._consumer_tag = await jobs.consume(source._take)
+            await source._consume(slots)
         yield source
 
     async def __aiter__(self) -> AsyncIterator[Delivery]:
@@ -204,18 +210,54 @@ class JobSource:
         while (arrived := await self._arrived.get()) is not None:
             yield arrived
 
+    @asynccontextmanager
+    async def stand_in(self) -> AsyncIterator[None]:
+        """Take one job more at a time for as long as the body lasts."""
+        try:
+            tag = await self._consume(1)
+        except _LOST as error:
+            raise JobsLost(type(error).__name__) from error
+        try:
+            yield
+        except (ConnectionError, asyncio.CancelledError):
+            # The session ends, and the consumer with it.
+            raise
+        except BaseException:
+            await self._cancel(tag)
+            raise
+        else:
+            await self._cancel(tag)
+
     async def stop(self) -> None:
         """Take no more jobs; those that came after the last one given go back."""
-        if self._stopped or self._consumer_tag is None:
+        if self._stopped:
             return
         self._stopped = True
-        queue = await self._channel.get_queue(self._queue, ensure=False)
-        await _told(queue.cancel(self._consumer_tag))
+        async with self._consuming:
+            for tag in tuple(self._consumers):
+                await self._cancel(tag)
         while not self._arrived.empty():
             arrived = self._arrived.get_nowait()
             if arrived is not None:
                 await arrived.give_back()
         self._arrived.put_nowait(None)
+
+    async def _consume(self, prefetch: int) -> str | None:
+        async with self._consuming, asyncio.timeout(_TIMEOUT_S):
+            if self._stopped:
+                return None
+            # The broker takes it for the consumers that follow on this channel.
+            await self._channel.set_qos(prefetch_count=prefetch)
+            jobs = await self._channel.get_queue(self._queue, ensure=False)
+            tag = await jobs.consume(self._take)
+            self._consumers.add(tag)
+        return tag
+
+    async def _cancel(self, tag: str | None) -> None:
+        if tag is not None and tag in self._consumers:
+            self._consumers.discard(tag)
+            queue = await self._channel.get_queue(self._queue, ensure=False)
+            await _told(queue.cancel(tag))
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
         delivery = Delivery(message, self._outgoing, self._names)

@@ -1,6 +1,10 @@
-"""The journal stream → what the pool knows of a job; one reading serves all who ask meanwhile."""
+"""The journal stream → what the pool knows of a job; one reading serves all who ask meanwhile.
+
+What was read is kept, so that the next reading goes on from there.
+"""
 
 import asyncio
+from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 
 from aio_pika.abc import AbstractConnection
@@ -13,25 +17,39 @@ from aimicromind_worker.core.history import History
 
 # Producers' and workers' clocks may differ by that much.
 _CLOCK_SLACK = timedelta(minutes=15)
+# About 15 MB.
+_JOBS_KEPT = 50_000
+_EVER = datetime.min.replace(tzinfo=UTC)
 
 
 class Journal:
     """Looks jobs up. One for a session; any number of questions at once."""
 
-    def __init__(self, connection: AbstractConnection, outgoing: Outgoing, stream: str) -> None:
+    def __init__(
+        self,
+        connection: AbstractConnection,
+        outgoing: Outgoing,
+        stream: str,
+        jobs_kept: int = _JOBS_KEPT,
+    ) -> None:
         """Prepare.
 
         Args:
             connection: Where to read; it never publishes.
             outgoing: Where the markers go out.
             stream: The journal's name.
+            jobs_kept: Of how many jobs what was read is kept.
         """
         self._connection = connection
         self._outgoing = outgoing
         self._stream = stream
+        self._jobs_kept = jobs_kept
         self._asked: dict[str, datetime | None] = {}
         self._answers: asyncio.Future[dict[str, History]] | None = None
         self._turn = asyncio.Lock()
+        self._read: OrderedDict[str, tuple[History, datetime]] = OrderedDict()
+        self._read_from: datetime | None = None
+        self._next_offset = 0
 
     async def look_up(self, job_id: str, since: datetime | None) -> History:
         """Say what is known of a job.
@@ -54,31 +72,40 @@ class Journal:
         async with self._turn:
             # Whoever asks from now on needs a reading that begins later.
             asked, self._asked, self._answers = self._asked, {}, None
-            histories = dict.fromkeys(asked, History())
+            await self._read_on(_begin(asked))
+            answers = {job_id: self._read[job_id][0] for job_id in asked if job_id in self._read}
+            self._forget()
+            return answers
 
-            def take(message: DeliveredMessage) -> None:
-                _take(histories, message)
+    async def _read_on(self, begin: datetime) -> None:
+        """Read what is new, or all since that time if it is earlier than what was read."""
+        since: datetime | int = self._next_offset
+        if self._read_from is None or begin < self._read_from:
+            self._read.clear()
+            self._read_from, since = None, begin
+        self._next_offset = await read_up_to_now(
+            self._connection, self._outgoing, self._stream, since, self._take
+        )
+        self._read_from = self._read_from or begin
 
-            await read_up_to_now(
-                self._connection, self._outgoing, self._stream, _begin(asked), take
-            )
-            return histories
+    def _take(self, message: DeliveredMessage) -> None:
+        try:
+            event = decode(message.body)
+        except NotAnEvent:
+            return
+        known, _ = self._read.get(event.job_id, (History(), None))
+        self._read[event.job_id] = known.after(event), event.time
+
+    def _forget(self) -> None:
+        while len(self._read) > self._jobs_kept:
+            _, (_, last) = self._read.popitem(last=False)
+            # Whoever asks for a job of that time needs another reading.
+            self._read_from = max(self._read_from or last, last)
 
 
-def _begin(asked: dict[str, datetime | None]) -> datetime | None:
+def _begin(asked: dict[str, datetime | None]) -> datetime:
     since = [moment for moment in asked.values() if moment is not None]
     if len(since) < len(asked):
-        return None
+        return _EVER
     # A clock that is ahead of ours is taken back to now.
-    return min(*since, datetime.now(UTC)) - _CLOCK_SLACK
-
-
-def _take(histories: dict[str, History], message: DeliveredMessage) -> None:
-    # The id begins with the job's: most messages need not be decoded.
-    job_id = (message.header.properties.message_id or "").partition(":")[0]
-    if job_id not in histories:
-        return
-    try:
-        histories[job_id] = histories[job_id].after(decode(message.body))
-    except NotAnEvent:
-        return
+    return max(_EVER + _CLOCK_SLACK, min(*since, datetime.now(UTC))) - _CLOCK_SLACK

@@ -18,6 +18,7 @@ from aimicromind_worker.adapters.outgoing import Outgoing
 _SILENCE_S = 30.0
 _PREFETCH = 500
 _MARKER = "x-aimicromind-marker"
+_OFFSET = "x-stream-offset"
 _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
 
 
@@ -32,17 +33,21 @@ async def read_up_to_now(
     connection: AbstractConnection,
     outgoing: Outgoing,
     stream: str,
-    since: datetime | None,
+    since: datetime | int | None,
     take: Callable[[DeliveredMessage], None],
-) -> None:
+) -> int:
     """Give each message of a stream that was there when the reading began, in their order.
 
     Args:
         connection: It gets a channel for the reading, and never publishes.
         outgoing: The way of the marker. While the broker has an alarm, the reading waits for it.
         stream: The queue's name.
-        since: Aware; earlier messages may come, too. None: the beginning.
+        since: A time, aware, or the offset that an earlier reading gave; earlier messages may
+            come, too. None: the beginning.
         take: Gets the messages.
+
+    Returns:
+        The offset from which the next reading can go on.
 
     Raises:
         StreamUnreadable: There is no such stream, or the broker fell silent for 30 s.
@@ -51,7 +56,7 @@ async def read_up_to_now(
     try:
         await outgoing.publish(marker, "", stream)
         async with connection.channel(publisher_confirms=False) as channel:
-            await _read(channel, stream, since, marker.message_id, take)
+            return await _read(channel, stream, since, marker.message_id, take)
     except (AMQPError, ChannelInvalidStateError, TimeoutError, RuntimeError) as error:
         # The last is how aio_pika tells that the connection has closed.
         raise StreamUnreadable(stream, str(error) or type(error).__name__) from error
@@ -60,19 +65,18 @@ async def read_up_to_now(
 async def _read(
     channel: AbstractChannel,
     stream: str,
-    since: datetime | None,
+    since: datetime | int | None,
     marker: str | None,
     take: Callable[[DeliveredMessage], None],
-) -> None:
+) -> int:
     arrived: asyncio.Queue[DeliveredMessage | None] = asyncio.Queue()
     channel.close_callbacks.add(lambda *_: arrived.put_nowait(None))
     await channel.set_qos(prefetch_count=_PREFETCH, timeout=_SILENCE_S)
     # aio_pika's own consumer takes twice the time for each message.
     inner = await channel.get_underlay_channel()
-    offset = "first" if since is None or since < _EARLIEST else since
-    await inner.basic_consume(
-        stream, arrived.put, arguments={"x-stream-offset": offset}, timeout=_SILENCE_S
-    )
+    too_early = since is None or (isinstance(since, datetime) and since < _EARLIEST)
+    offset = "first" if too_early else since
+    await inner.basic_consume(stream, arrived.put, arguments={_OFFSET: offset}, timeout=_SILENCE_S)
     read = 0
     while True:
         async with asyncio.timeout(_SILENCE_S):
@@ -83,7 +87,8 @@ async def _read(
         if read % (_PREFETCH // 2) == 0:
             await inner.basic_ack(message.delivery_tag or 0, multiple=True)
         properties = message.header.properties
+        headers = properties.headers or {}
         if properties.message_id == marker:
-            return
-        if _MARKER not in (properties.headers or {}):
+            return int(str(headers[_OFFSET])) + 1
+        if _MARKER not in headers:
             take(message)
