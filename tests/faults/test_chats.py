@@ -36,7 +36,7 @@ async def test_hot_chat_delays_no_other(
     trial.endpoint.flow("flow", marked())
     for _ in range(3):
         await trial.worker(CONCURRENCY=8)
-    hot = [trial.job(tokens=2, rate=50, chatId="hot") for _ in range(500)]
+    hot = [trial.job(tokens=2, chatId="hot") for _ in range(500)]
     others = [trial.job(tokens=5, rate=20) for _ in range(50)]
     with trial.listening() as heard:
         trial.submit(*hot)

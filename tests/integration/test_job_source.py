@@ -44,25 +44,27 @@ async def test_as_many_jobs_are_taken_as_there_are_slots(
     assert [first.body, second.body, third.body] == [b"0", b"1", b"2"]
 
 
-async def test_one_job_more_is_taken_while_one_waits(
+async def test_one_job_more_is_taken_while_one_waits_and_a_last_one_after_it(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection
 ) -> None:
-    for number in range(4):
+    for number in range(5):
         await put_job(connection, declared, b"%d" % number)
 
     async with jobs_at(broker.url, declared, slots=1) as jobs:
         first = await jobs.next()
         async with jobs.source.stand_in():
             instead = await jobs.next()
-            await until_in_queue(connection, declared.jobs, 2)
-            await instead.ack()
-            next_instead = await jobs.next()
-        await next_instead.ack()
-        await until_in_queue(connection, declared.jobs, 1)
+            await until_in_queue(connection, declared.jobs, 3)
+        await instead.ack()
+        another = await jobs.next()
+        await another.ack()
+        await until_in_queue(connection, declared.jobs, 2)
         await first.ack()
-        last = await jobs.next()
+        following = await jobs.next()
 
-    assert [instead.body, next_instead.body, last.body] == [b"1", b"2", b"3"]
+    every = [first, instead, another, following]
+    assert [each.body for each in every] == [b"0", b"1", b"2", b"3"]
+    assert not any(each.facts.redelivered for each in every)
 
 
 async def test_stopped_source_takes_no_job_in_place_of_one_that_waits(

@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
 from traceback import extract_tb
 from typing import Protocol
+from zlib import crc32
 
 import structlog
 from structlog.contextvars import bound_contextvars
@@ -177,9 +178,7 @@ class Relay:
             await self._call_off(job, delivery)
             return
         log.debug("job.waits")
-        # Suspects wait for each other, a few at most; a lost broker makes suspects of all jobs.
-        often = job.ticket.facts.carried_waits >= _OFTEN and not job.ticket.crashes
-        delay = timedelta() if self._handing_back else RUNGS[1 if often else 0]
+        delay = timedelta() if self._handing_back else _pause(job.ticket)
         await delivery.put_again(state_unrun(job.ticket), delay)
 
     async def _call_off(self, job: HeldJob, delivery: Delivery) -> None:
@@ -265,6 +264,17 @@ class Relay:
         self._ended[job_id] = None
         if len(self._ended) > _ENDS_REMEMBERED:
             self._ended.popitem(last=False)
+
+
+def _pause(ticket: Ticket) -> timedelta:
+    """Say how long a job waits outside before it asks again."""
+    waits = ticket.facts.carried_waits
+    # Suspects wait for each other, a few at most; a lost broker makes suspects of all jobs.
+    if ticket.crashes or waits < _OFTEN:
+        return RUNGS[0]
+    # The jobs of a line must not come all at once, and then none for long.
+    comes_soon = (waits + crc32(ticket.job_id.encode())) % _OFTEN == 0
+    return RUNGS[0] if comes_soon else RUNGS[1]
 
 
 def _note(error: Exception) -> None:

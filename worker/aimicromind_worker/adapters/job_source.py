@@ -172,6 +172,7 @@ class JobSource:
         self._stopped = False
         self._consuming = asyncio.Lock()
         self._consumers: set[str] = set()
+        self._unwanted: set[str] = set()
 
     @classmethod
     @asynccontextmanager
@@ -212,21 +213,18 @@ class JobSource:
 
     @asynccontextmanager
     async def stand_in(self) -> AsyncIterator[None]:
-        """Take one job more at a time for as long as the body lasts."""
+        """Take one job more at a time for as long as the body lasts, and then a last one."""
         try:
-            tag = await self._consume(1)
+            tag = self._unwanted.pop() if self._unwanted else await self._consume(1)
         except _LOST as error:
             raise JobsLost(type(error).__name__) from error
         try:
             yield
-        except (ConnectionError, asyncio.CancelledError):
-            # The session ends, and the consumer with it.
-            raise
-        except BaseException:
-            await self._cancel(tag)
-            raise
-        else:
-            await self._cancel(tag)
+        finally:
+            # A job on its way to a consumer that is cancelled would count as given back. One
+            # that has its job gets no other.
+            if tag is not None:
+                self._unwanted.add(tag)
 
     async def stop(self) -> None:
         """Take no more jobs; those that came after the last one given go back."""
@@ -261,6 +259,9 @@ class JobSource:
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
         delivery = Delivery(message, self._outgoing, self._names)
+        if message.consumer_tag in self._unwanted:
+            self._unwanted.discard(message.consumer_tag)
+            await self._cancel(message.consumer_tag)
         if self._stopped:
             await delivery.give_back()
         else:
