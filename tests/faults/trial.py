@@ -125,6 +125,10 @@ class Trial:
         names = tuple(self.name_of(worker) for worker in workers)
         self.run.outages.append(Outage(kind, began, time.monotonic(), workers=names, **more))
 
+    def endpoint_was_down(self, since: float) -> None:
+        """Note that calls begun from then until now may not have reached the endpoint."""
+        self._endpoint_down.append(Span(since, time.monotonic()))
+
     async def verdict(self, **changed: Any) -> None:  # noqa: ANN401 - named in Run
         """Stop the workers in good order and judge all that is known.
 

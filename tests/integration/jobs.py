@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters.connection import connect
-from aimicromind_worker.adapters.job_source import Delivery, JobSource
+from aimicromind_worker.adapters.delivery import Delivery
+from aimicromind_worker.adapters.job_source import JobSource
 from tests.integration.outgoing import Way, publishing_at
 from tests.support.amqp import BEAT, WITHIN_S
 

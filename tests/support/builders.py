@@ -9,6 +9,7 @@ from hypothesis import settings
 from aimicromind_schemas import Event, Names, PredictionJob, ThinkingEvent
 from aimicromind_schemas.wire import dump_json
 from aimicromind_worker.attempt import EventSink, Limits
+from aimicromind_worker.breaker import Breaker
 from aimicromind_worker.calls import Means, Predictions
 from aimicromind_worker.core.admission import MessageFacts, Ticket, admit
 from aimicromind_worker.core.answer import Answer
@@ -84,7 +85,7 @@ def means(
     """Give a run what it needs; silence is never too long, and nothing is saved."""
     recovery = recovery or Recovery(Forgetful(), timedelta(seconds=5))
     watch = IdleWatch(timedelta(hours=1))
-    return Means(predictions, sink, watch, limits(**changed), policy, recovery)
+    return Means(predictions, sink, watch, limits(**changed), policy, recovery, Breaker())
 
 
 class Forgetful:

@@ -20,14 +20,16 @@ from aimicromind_schemas import Names
 from aimicromind_worker.adapters.chat_lease import ChatLeases
 from aimicromind_worker.adapters.connection import BrokerRefused, PermissionMissing, connect
 from aimicromind_worker.adapters.control import Control
+from aimicromind_worker.adapters.delivery import Delivery
 from aimicromind_worker.adapters.event_lane import Window
 from aimicromind_worker.adapters.event_sink import EventSink
 from aimicromind_worker.adapters.fence import Fence
-from aimicromind_worker.adapters.job_source import Delivery, JobSource
+from aimicromind_worker.adapters.job_source import JobSource
 from aimicromind_worker.adapters.journal import Journal
 from aimicromind_worker.adapters.prediction_stream import PredictionStream
 from aimicromind_worker.adapters.publishing import Publishing
 from aimicromind_worker.adapters.topology import DeclarationRefused, TopologyDiffers
+from aimicromind_worker.breaker import Breaker
 from aimicromind_worker.calls import Means
 from aimicromind_worker.condition import Condition
 from aimicromind_worker.core.cancels import KEPT_FOR
@@ -74,6 +76,7 @@ class Worker:
         self._names = Names(settings.prefix)
         self._policy = RetryPolicy()
         self._held = HeldJobs()
+        self._breaker = Breaker()
         self._cancels_known_until = datetime.now(UTC) - KEPT_FOR
         self._stopping = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -165,7 +168,16 @@ class Worker:
                     self._cancels_known_until = control.known_until
                     kept.append(links.create_task(control.lost()))
                     found = recovery(settings, predictions.client)
-                    means = Means(predictions, sink, watch, limits(settings), self._policy, found)
+                    means = Means(
+                        predictions,
+                        sink,
+                        watch,
+                        limits(settings),
+                        self._policy,
+                        found,
+                        self._breaker,
+                    )
+                    kept.append(links.create_task(self._breaker.watch(source, predictions.answers)))
                     lifetime = timedelta(seconds=settings.job_lifetime_seconds)
                     journal = Journal(consuming, publishing, names.journal)
                     leases = await ChatLeases.open(consuming, names)
@@ -192,7 +204,9 @@ class Worker:
             drain = service.create_task(self._drain(source, reaped, relay))
             async with asyncio.TaskGroup() as jobs:
                 jobs.create_task(_bury_all(reaped, relay, publishing))
-                with self.condition.consuming(publishing.obstacle):
+                with self.condition.consuming(
+                    lambda: publishing.obstacle() or self._breaker.obstacle()
+                ):
                     async for delivery in source:
                         jobs.create_task(_carry(delivery, relay, publishing))
             drain.cancel()

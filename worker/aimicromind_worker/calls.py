@@ -10,6 +10,7 @@ from typing import Protocol
 import structlog
 
 from aimicromind_worker.attempt import EventSink, Limits
+from aimicromind_worker.breaker import Breaker
 from aimicromind_worker.core.errors import (
     CallFailed,
     NoAnswer,
@@ -57,6 +58,7 @@ class Means:
         limits: What one job may take.
         policy: What follows a failed call.
         recovery: Where answers are that nobody read.
+        breaker: Says whether to call at all.
     """
 
     predictions: Predictions
@@ -65,6 +67,7 @@ class Means:
     limits: Limits
     policy: RetryPolicy
     recovery: Recovery
+    breaker: Breaker
 
 
 class Calls:
@@ -82,21 +85,24 @@ class Calls:
             CallFailed: It did not answer.
         """
         progress, attempt, call = self._progress, self._progress.attempt, None
-        # Outside the attempt's time: an attempt in which no call is begun would never count.
-        flow = progress.ticket.job.chatflow_id
-        streams = await self._means.predictions.can_stream(flow)
         try:
-            async with attempt.deadline():
-                progress.calls += 1
-                attempt.calls += 1
-                attempt.answer.begin_call()
-                call = self._last = self._next(streams=streams is not False)
-                async with self._means.predictions.call(call) as response:
-                    await attempt.show(response, self._means.idle_watch)
+            with self._means.breaker.asking() as asking:
+                # Outside the attempt's time: an attempt that begins no call would never count.
+                flow = progress.ticket.job.chatflow_id
+                streams = await self._means.predictions.can_stream(flow)
+                async with attempt.deadline():
+                    progress.calls += 1
+                    attempt.calls += 1
+                    attempt.answer.begin_call()
+                    call = self._last = self._next(streams=streams is not False)
+                    async with self._means.predictions.call(call) as response:
+                        asking.answered()
+                        await attempt.show(response, self._means.idle_watch)
         except asyncio.CancelledError:
-            progress.given_up += 1
-            progress.sent = True
-            progress.open_attempt = attempt.number
+            if call is not None:
+                progress.given_up += 1
+                progress.sent = True
+                progress.open_attempt = attempt.number
             raise
         except CallFailed as failure:
             progress.sent |= failure.request_sent

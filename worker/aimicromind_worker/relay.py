@@ -152,7 +152,7 @@ class Relay:
         if not await self._is_open(job, delivery):
             return
         with self._suspects.admitted(job.ticket) as admitted:
-            if admitted and not self._handing_back:
+            if admitted and not self._handing_back and self._means.breaker.lets_call:
                 await self._run(job, delivery, lease)
             else:
                 await self._wait_outside(job, delivery)

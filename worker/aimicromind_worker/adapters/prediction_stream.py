@@ -42,6 +42,11 @@ _FLOW_FACTS_LAST = timedelta(minutes=5)
 _FLOWS_REMEMBERED = 1000
 _PREFLIGHT_TIMEOUT_S = 5.0
 _ABORT_TIMEOUT_S = 5.0
+_GATEWAY = (
+    httpx.codes.BAD_GATEWAY,
+    httpx.codes.SERVICE_UNAVAILABLE,
+    httpx.codes.GATEWAY_TIMEOUT,
+)
 # What an address or a body raises that makes no sense.
 _ODD = (OSError, ValueError, RecursionError)
 
@@ -154,6 +159,15 @@ class PredictionStream:
             self._flows.clear()
         self._flows[chatflow_id] = (streams, monotonic() + _FLOW_FACTS_LAST.total_seconds())
         return streams
+
+    async def answers(self) -> bool:
+        """Ask for anything, and say whether something answers that is no gateway's apology."""
+        url = f"{self._endpoint.base_url}/api/v1/ping"
+        try:
+            async with asyncio.timeout(_PREFLIGHT_TIMEOUT_S), self.client.stream("GET", url) as got:
+                return got.status_code not in _GATEWAY
+        except (TimeoutError, CallFailed, httpx.HTTPError, aiohttp.ClientError, *_ODD):
+            return False
 
     @asynccontextmanager
     async def call(self, call: PredictionCall) -> AsyncIterator[Response]:

@@ -70,6 +70,16 @@ class EndpointUnavailable(Passing):
         self.request_sent = request_sent
 
 
+class EndpointDown(Passing):
+    """No call was made: those before it were not answered."""
+
+    kind = FailureKind.ENDPOINT_UNAVAILABLE
+
+    def __init__(self) -> None:
+        super().__init__("the endpoint is unavailable: earlier calls were not answered")
+        self.request_sent = False
+
+
 class RateLimited(Passing):
     """The endpoint, or the model behind it, has had too many requests."""
 

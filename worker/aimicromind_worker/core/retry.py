@@ -4,8 +4,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from aimicromind_schemas import FailureKind
-from aimicromind_worker.core.errors import AttemptOverdue, CallFailed, Doubtful, Lasting
-from aimicromind_worker.core.ladder import rung_for
+from aimicromind_worker.core.errors import (
+    AttemptOverdue,
+    CallFailed,
+    Doubtful,
+    EndpointDown,
+    Lasting,
+)
+from aimicromind_worker.core.ladder import RUNGS, rung_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,8 @@ class RetryPolicy:
 
     def _wait(self, failure: CallFailed, calls: int, jitter: float) -> timedelta:
         """Back off exponentially with full jitter; what the endpoint asks for is the least."""
+        if isinstance(failure, EndpointDown):
+            return self.longest_stay + RUNGS[0]
         times: int = 4 ** max(0, min(calls, 8) - 1)
         widest = min(self.first_wait * times, self.longest_wait)
         asked = min(failure.retry_after or timedelta(), self.longest_retry_after)

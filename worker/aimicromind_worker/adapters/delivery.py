@@ -1,0 +1,165 @@
+"""What becomes of a job → RabbitMQ: acknowledged, parked among the dead, or put on the queue again.
+
+When to do which is decided in `relay` and `settling`.
+"""
+
+import asyncio
+import struct
+from collections.abc import Awaitable, Mapping
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import aio_pika
+from aio_pika.abc import AbstractIncomingMessage
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
+from pamqp.common import FieldTable
+from pamqp.encode import field_table
+
+from aimicromind_schemas import FailureKind, Names
+from aimicromind_worker.adapters.message_facts import facts_of
+from aimicromind_worker.adapters.outgoing import Outgoing
+from aimicromind_worker.core.ladder import RUNGS
+
+Header = str | int | bool
+_TIMEOUT_S = 30.0
+# What the broker itself writes, refuses, copies by, or takes for a cycle (CONTRIBUTING.md).
+_NOT_CARRIED_OVER = (
+    "CC",
+    "BCC",
+    "x-death",
+    "x-first-death-",
+    "x-last-death-",
+    "x-delivery-count",
+    "x-acquired-count",
+)
+_LONGEST_HEADER = 1000
+LOST = (AMQPError, ChannelInvalidStateError, TimeoutError)
+"""What a call on a channel raises that does not answer, or has closed meanwhile."""
+
+
+class NotSettled(ConnectionError):
+    """The broker could not be told about a job: it gives the job to another worker."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the broker could not be told about a job: {reason}")
+
+
+class _Refused(Exception):
+    """The broker does not take the job once more; this copy is still ours."""
+
+
+class Delivery:
+    """One job as the broker delivered it. Settle it once, from one task."""
+
+    def __init__(self, message: AbstractIncomingMessage, outgoing: Outgoing, names: Names) -> None:
+        self._message = message
+        self._outgoing = outgoing
+        self._names = names
+        self.body = message.body
+        self.facts = facts_of(message)
+        self._came_at = datetime.now(UTC)
+
+    async def ack(self) -> None:
+        """Tell the broker that the job is done with."""
+        await told(self._message.ack())
+
+    async def give_back(self) -> None:
+        """Put the job back where it was; the broker counts that as a delivery."""
+        # RabbitMQ 4.3 counts a reject and not a nack: with that, it could come back for ever.
+        await told(self._message.reject(requeue=True))
+
+    async def put_again(
+        self, headers: Mapping[str, Header], delay: timedelta = timedelta()
+    ) -> None:
+        """Publish the job once more, at the end of the queue, then acknowledge this copy.
+
+        A job without a message_id gets one, and one without a timestamp that of its coming.
+
+        Where the queue is full, the job waits on the shortest rung until there is room; where
+        that is refused, too, it goes back as it is: better without what is known of it than
+        not at all.
+
+        Args:
+            headers: What the next worker must know; added to the job's own.
+            delay: How long it waits before it comes again: none, or a rung of the ladder.
+        """
+        rung = self._names.jobs_delay(delay or RUNGS[0])
+        for queue in (rung,) if delay else (self._names.jobs, rung):
+            try:
+                await self._publish("", queue, headers)
+            except _Refused:
+                continue
+            await self.ack()
+            return
+        await self.give_back()
+
+    async def park(self, kind: FailureKind, message: str, attempts: int) -> None:
+        """Publish the job to the dead jobs, then acknowledge it.
+
+        Where they do not take it, it goes to the reaped jobs: without the reason, but not lost,
+        and not run again.
+        """
+        reason: dict[str, Header] = {
+            "x-aimicromind-kind": kind,
+            "x-aimicromind-message": message[:_LONGEST_HEADER],
+            "x-aimicromind-attempts": attempts,
+            "x-aimicromind-failed-at": datetime.now(UTC).isoformat(),
+        }
+        try:
+            await self._publish(self._names.jobs_dead, self._message.routing_key or "", reason)
+        except _Refused:
+            await self.refuse()
+        else:
+            await self.ack()
+
+    async def refuse(self) -> None:
+        """Have the broker give the job up; it goes to the reaped jobs, from there to the dead."""
+        await told(self._message.reject(requeue=False))
+
+    async def _publish(self, exchange: str, key: str, headers: Mapping[str, Header]) -> None:
+        source = self._message
+        kept = {
+            name: value
+            for name, value in source.headers.items()
+            if not name.startswith(_NOT_CARRIED_OVER) and _can_be_written({name: value})
+        }
+        copy = aio_pika.Message(
+            source.body,
+            headers={**kept, **headers},
+            content_type=source.content_type,
+            content_encoding=source.content_encoding,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            priority=source.priority,
+            correlation_id=source.correlation_id,
+            reply_to=source.reply_to,
+            message_id=source.message_id or str(uuid4()),
+            timestamp=source.timestamp or self._came_at,
+            type=source.type,
+            app_id=source.app_id,
+        )
+        try:
+            await self._outgoing.publish(copy, exchange, key)
+        except DeliveryError as error:
+            raise _Refused from error
+
+
+def _can_be_written(header: FieldTable) -> bool:
+    """Tell whether a header that was read can be written again; pamqp reads more than it writes."""
+    try:
+        field_table(header)
+    except (TypeError, ValueError, OverflowError, struct.error):
+        return False
+    return True
+
+
+async def told(telling: Awaitable[object]) -> None:
+    """Tell the broker something about a job, under a deadline.
+
+    Raises:
+        NotSettled: It does not answer, or the channel has closed.
+    """
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            await telling
+    except LOST as error:
+        raise NotSettled(type(error).__name__) from error
