@@ -1,5 +1,6 @@
 import asyncio
 import json
+import sys
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import suppress
@@ -78,6 +79,27 @@ async def test_whole_answer_is_shown_like_a_stream() -> None:
 async def test_frame_beyond_the_limit_fails_the_attempt() -> None:
     with pytest.raises(FrameTooLarge):
         await show(an_attempt(RecordingSink()), *[b"x" * 1024] * 65)
+
+
+async def test_frame_beyond_the_limit_hides_nothing_that_came_with_it() -> None:
+    sink = RecordingSink()
+    giant = b"x" * 65 * 1024
+
+    with pytest.raises(FrameTooLarge):
+        await show(an_attempt(sink), tokens("Once") + giant)
+    await show(an_attempt(sink), tokens("Once") + ENDED_WELL + giant)
+
+    assert sink.data("token") == ["Once", "Once"]
+
+
+@pytest.mark.parametrize("name", ["token", "agent_trace", "metadata", "error", "x"])
+async def test_data_nested_to_any_depth_is_an_event_or_a_failure(name: str) -> None:
+    for depth in range(sys.getrecursionlimit() - 150, sys.getrecursionlimit() + 20):
+        data = b"[" * depth + b"]" * depth
+        said = b'data:{"event":"%b","data":{"a":%b}}\n\n' % (name.encode(), data)
+
+        with pytest.raises(CallFailed):
+            await show(an_attempt(RecordingSink()), said)
 
 
 async def test_own_events_are_numbered_with_those_of_the_endpoint() -> None:

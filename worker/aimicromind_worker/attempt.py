@@ -152,15 +152,17 @@ class Attempt:
                     self._show(event)
 
     async def _show_stream(self, chunks: AsyncIterator[bytes], watched: Watched) -> None:
-        decoder = SseDecoder(self._max_frame_bytes)
+        limit = self._max_frame_bytes
+        decoder = SseDecoder(limit)
         async for chunk in chunks:
-            frames = decoder.feed(chunk)
-            if frames:
-                watched.progressed()
-            for frame in frames:
-                self._show(read_frame(frame))
-                if self.answer.complete:
-                    return
+            for start in range(0, len(chunk), limit):
+                frames = decoder.feed(chunk[start : start + limit])
+                if frames:
+                    watched.progressed()
+                for frame in frames:
+                    self._show(read_frame(frame))
+                    if self.answer.complete:
+                        return
             if self._lane.full:
                 watched.paused()
                 await self._lane.room()

@@ -191,12 +191,15 @@ def test_flags_stay_up() -> None:
     assert (answer.output, answer.side_effect) == (True, True)
 
 
-def test_metadata_of_another_question_is_another_runs_ending() -> None:
+@pytest.mark.parametrize(
+    "told", [{"question": "Who?"}, {"question": "Who?", "chatMessageId": 7, "sessionId": []}]
+)
+def test_metadata_of_another_question_is_another_runs_ending(told: object) -> None:
     answer = an_answer()
     follow(answer, TOKEN)
 
     with pytest.raises(StreamMixed):
-        follow(answer, an_event("metadata", {"question": "Who?"}))
+        follow(answer, an_event("metadata", told))
 
 
 @pytest.mark.parametrize(

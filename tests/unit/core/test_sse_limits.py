@@ -1,4 +1,5 @@
 import time
+import tracemalloc
 from collections.abc import Sequence
 
 import pytest
@@ -90,3 +91,18 @@ def test_frame_in_tiny_chunks_is_whole() -> None:
     (frame,) = decoded(chunks)
 
     assert frame.data == b"x" * 60_000
+
+
+def test_frame_in_tiny_chunks_takes_no_more_memory_than_a_whole_one() -> None:
+    decoder, size = SseDecoder(4 * 1024 * 1024), 128 * 1024
+    tracemalloc.start()
+
+    try:
+        for number in range(size // 2):
+            decoder.feed(b"%02d" % (number % 100))
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    # A list of its chunks would take 22 times as much.
+    assert most < 3 * size

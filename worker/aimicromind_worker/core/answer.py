@@ -16,8 +16,8 @@ _NOTHING = (b"null", b"[]", b"{}", b'""')
 
 
 class _Metadata(msgspec.Struct):
-    question: str | None = None
-    chatMessageId: str | None = None  # noqa: N815 - the endpoint's name
+    question: object = None
+    chatMessageId: object = None  # noqa: N815 - the endpoint's name
 
 
 class _Trace(msgspec.Struct):
@@ -148,10 +148,10 @@ class Answer:
             told = _metadata(data)
         except (msgspec.DecodeError, RecursionError):
             return
-        question = told.question
-        if self._question and question is not None and question.strip() != self._question:
+        question, message_id = told.question, told.chatMessageId
+        if self._question and isinstance(question, str) and question.strip() != self._question:
             raise StreamMixed
-        self.message_id = told.chatMessageId
+        self.message_id = message_id if isinstance(message_id, str) else None
 
     def _fits(self, name: str) -> bool:
         if name in EVENT_NAMES:
@@ -173,6 +173,6 @@ def _acts(trace: bytes) -> bool:
     """Tell whether a step of an agent's trace runs a tool, which `usedTools` reports only later."""
     try:
         step = _trace(trace).step
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError):
         return False
     return step == "agent_action" or step.startswith("tool_")

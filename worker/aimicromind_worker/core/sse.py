@@ -32,8 +32,7 @@ class SseDecoder:
         self._limit = max_frame_bytes
         self._head: bytes | None = b""
         self._after_cr = False
-        self._open: list[bytes] = []
-        self._open_bytes = 0
+        self._open = bytearray()
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """Decode the next bytes, cut anywhere.
@@ -43,7 +42,8 @@ class SseDecoder:
             is not complete, as the standard has it.
 
         Raises:
-            FrameTooLarge: A frame, complete or not, is longer than the limit.
+            FrameTooLarge: A frame, complete or not, is longer than the limit. Frames before it in
+                the same bytes are lost; there are none in so few bytes as the limit.
         """
         if self._head is not None:
             chunk = self._without_bom(chunk)
@@ -51,23 +51,22 @@ class SseDecoder:
             chunk = self._with_lf_only(chunk)
         if not chunk:
             return []
-        last = self._open[-1][-1:] if self._open else b""
-        if _BLANK_LINE not in last + chunk:
+        if _BLANK_LINE not in self._open[-1:] + chunk:
             self._keep(chunk)
             return []
-        blocks = b"".join((*self._open, chunk)).split(_BLANK_LINE)
-        self._open.clear()
-        self._open_bytes = 0
+        if self._open:
+            chunk = b"".join((self._open, chunk))
+            self._open.clear()
+        blocks = chunk.split(_BLANK_LINE)
         if blocks[-1]:
             self._keep(blocks[-1])
         del blocks[-1]
         return [frame for block in blocks if (frame := self._frame(block)) is not None]
 
     def _keep(self, unfinished: bytes) -> None:
-        self._open.append(unfinished)
-        self._open_bytes += len(unfinished)
+        self._open += unfinished
         # The end of its last line may be there already, and counts for nothing.
-        if self._open_bytes > self._limit + 1:
+        if len(self._open) > self._limit + 1:
             raise FrameTooLarge(self._limit)
 
     def _frame(self, block: bytes) -> Frame | None:
