@@ -5,6 +5,7 @@ from typing import Final
 import pytest
 
 from aimicromind_schemas import FailureKind
+from aimicromind_worker.adapters.prediction_stream import PredictionStream
 from aimicromind_worker.core.errors import (
     BadRequest,
     CallFailed,
@@ -33,7 +34,7 @@ from aimicromind_worker.testing import (
     status_answer,
     too_many_requests,
 )
-from tests.integration.calls import KEY, call_once, calling, failure_of
+from tests.integration.calls import KEY, an_endpoint, call_once, calling, failure_of
 from tests.support.http import JSON_ANSWER, raw_server
 
 pytestmark = pytest.mark.usefixtures("no_certificates")
@@ -197,6 +198,14 @@ async def test_refused_connection_sent_nothing() -> None:
     assert type(failure) is EndpointUnavailable
     assert not failure.request_sent
     assert "127.0.0.1:1" in str(failure)
+
+
+@pytest.mark.parametrize("address", ["http://a\tb", "http://xn--zzzzzz", "http://[::1]x"])
+async def test_address_that_is_none_is_a_matter_of_configuration(address: str) -> None:
+    async with PredictionStream.open(an_endpoint(address)) as predictions:
+        assert await predictions.can_stream("flow") is None
+
+    assert type(await failure_of(address)) is Misconfigured
 
 
 async def test_unknown_host_sent_nothing() -> None:

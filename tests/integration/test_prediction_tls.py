@@ -1,12 +1,13 @@
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from aimicromind_schemas import FailureKind
-from aimicromind_worker.core.errors import TlsRefused
+from aimicromind_worker.core.errors import EndpointUnavailable, TlsRefused
 from aimicromind_worker.testing import ScriptedEndpoint
 from tests.integration.calls import call_once, failure_of
-from tests.support.http import JSON_ANSWER, Certificate, raw_server, self_signed
+from tests.support.http import JSON_ANSWER, Certificate, expired, raw_server, self_signed
 
 pytestmark = pytest.mark.usefixtures("no_certificates")
 
@@ -40,6 +41,28 @@ async def test_certificate_of_another_host_is_refused(certificate: Certificate) 
         )
 
     assert type(failure) is TlsRefused
+
+
+async def test_certificate_whose_time_is_over_is_refused(
+    certificate: Certificate, tmp_path: Path
+) -> None:
+    old = expired(certificate, tmp_path)
+    async with raw_server(JSON_ANSWER, old.server()) as server:
+        failure = await failure_of(f"https://127.0.0.1:{server.port}", ca_file=old.certificate)
+
+        assert server.requests == []
+    assert type(failure) is TlsRefused
+    assert "expired" in str(failure)
+
+
+async def test_handshake_that_never_ends_is_waited_for_no_longer_than_a_connection() -> None:
+    async with raw_server(b"") as server:
+        failure = await failure_of(
+            f"https://127.0.0.1:{server.port}", connect_timeout=timedelta(seconds=0.3)
+        )
+
+    assert type(failure) is EndpointUnavailable
+    assert not failure.request_sent
 
 
 async def test_server_without_tls_is_refused(endpoint: ScriptedEndpoint) -> None:

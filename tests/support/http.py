@@ -90,18 +90,37 @@ class Certificate:
 def self_signed(folder: Path, name: str) -> Certificate:
     """Make a certificate for 127.0.0.1 with the machine's openssl."""
     made = Certificate(folder / f"{name}.crt", folder / f"{name}.key", folder / f"{name}.pem")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", f"/CN={name}"),
-            *("-addext", "subjectAltName=IP:127.0.0.1"),
-            *("-keyout", str(made.key), "-out", str(made.certificate)),
-        ],
-        check=True,
-        capture_output=True,
+    _openssl(
+        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+        *("-nodes", "-days", "2", "-subj", f"/CN={name}"),
+        *("-addext", "subjectAltName=IP:127.0.0.1"),
+        *("-keyout", made.key, "-out", made.certificate),
     )
     made.both.write_bytes(made.certificate.read_bytes() + made.key.read_bytes())
     return made
+
+
+def expired(of: Certificate, folder: Path) -> Certificate:
+    """Make a certificate for the same key and host whose time is over."""
+    request, made = folder / "expired.csr", folder / "expired.crt"
+    (folder / "index.txt").touch()
+    config = folder / "ca.cnf"
+    config.write_text(
+        f"[ca]\ndefault_ca=own\n[own]\ndatabase={folder}/index.txt\nnew_certs_dir={folder}\n"
+        "default_md=sha256\npolicy=any\nx509_extensions=host\nrand_serial=yes\n"
+        "[any]\ncommonName=supplied\n[host]\nsubjectAltName=IP:127.0.0.1\n"
+    )
+    _openssl("req", "-new", "-key", of.key, "-subj", "/CN=expired", "-out", request)
+    _openssl(
+        *("ca", "-batch", "-selfsign", "-notext", "-config", config),
+        *("-keyfile", of.key, "-in", request, "-out", made),
+        *("-startdate", "20200101000000Z", "-enddate", "20200102000000Z"),
+    )
+    return Certificate(made, of.key, made)
+
+
+def _openssl(*arguments: str | Path) -> None:
+    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
 
 
 def open_connections(port: int) -> int:

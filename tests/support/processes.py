@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import sys
 from collections import Counter
@@ -47,6 +48,13 @@ class WorkerProcess:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    @property
+    def largest_mb(self) -> float:
+        """The most memory that it has taken so far; it must run."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        (kb,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+        return int(kb) / 1024
 
     @property
     def stderr(self) -> str:

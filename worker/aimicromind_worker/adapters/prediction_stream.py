@@ -26,6 +26,8 @@ from aimicromind_worker.adapters.http_answer import (
     chunks,
     close,
     failure_before_answer,
+    no_address,
+    refuse_redirect,
 )
 from aimicromind_worker.core.errors import (
     AnswerTooLarge,
@@ -48,7 +50,7 @@ _GATEWAY = (
     httpx.codes.GATEWAY_TIMEOUT,
 )
 # What an address or a body raises that makes no sense.
-_ODD = (OSError, ValueError, RecursionError)
+_ODD = (OSError, ValueError, RecursionError, httpx.InvalidURL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,7 @@ class PredictionStream:
                 headers=headers,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
                 timeout=httpx.Timeout(None, connect=endpoint.connect_timeout.total_seconds()),
+                event_hooks={"response": [refuse_redirect]},
                 trust_env=False,
             ) as client,
         ):
@@ -176,18 +179,7 @@ class PredictionStream:
         Raises:
             CallFailed: No answer came, or the stream broke off; also from within the context.
         """
-        path = self._endpoint.prediction_path.replace("{chatflowId}", call.chatflow_id)
-        request = self.client.build_request(
-            "POST",
-            self._endpoint.base_url + path,
-            content=call.body,
-            headers={
-                "Content-Type": "application/json",
-                "Accept": "text/event-stream, application/json",
-                **call.trace,
-            },
-        )
-        response = await self._send(request, streams=call.streams)
+        response = await self._send(self._request(call), streams=call.streams)
         try:
             yield await self._read(response)
         finally:
@@ -211,8 +203,24 @@ class PredictionStream:
                 self.client.stream("PUT", url) as response,
             ):
                 log.debug("abort.answered", http_status=response.status_code)
-        except (TimeoutError, httpx.HTTPError, aiohttp.ClientError, *_ODD) as error:
+        except (TimeoutError, CallFailed, httpx.HTTPError, aiohttp.ClientError, *_ODD) as error:
             log.info("abort.failed", error=type(error).__name__)
+
+    def _request(self, call: PredictionCall) -> httpx.Request:
+        path = self._endpoint.prediction_path.replace("{chatflowId}", call.chatflow_id)
+        try:
+            return self.client.build_request(
+                "POST",
+                self._endpoint.base_url + path,
+                content=call.body,
+                headers={
+                    "Content-Type": "application/json",
+                    "Accept": "text/event-stream, application/json",
+                    **call.trace,
+                },
+            )
+        except _ODD as error:
+            raise no_address() from error
 
     async def _send(self, request: httpx.Request, *, streams: bool) -> httpx.Response:
         limit = self._endpoint.first_byte_timeout
@@ -235,7 +243,6 @@ class PredictionStream:
                 retry_after=read_retry_after(
                     response.headers.get("Retry-After"), datetime.now(UTC)
                 ),
-                location_host=_host_of(response),
             )
         match content_type:
             case "text/event-stream":
@@ -280,14 +287,6 @@ class _FlowFacts(msgspec.Struct):
 class _ErrorBody(msgspec.Struct):
     message: str = ""
     error: str = ""
-
-
-def _host_of(response: httpx.Response) -> str:
-    location = response.headers.get("Location", "")
-    try:
-        return httpx.URL(location).host
-    except httpx.InvalidURL:
-        return ""
 
 
 def _tls(endpoint: Endpoint) -> ssl.SSLContext:
