@@ -79,6 +79,10 @@ bench: setup broker ## Measure the worker beside a naive one, on this machine
 soak: setup broker ## Run many jobs with random faults; JOBS, WORKERS, SEED, PAUSE choose how many and which
 	$(RUN) python -m tests.soak
 
+.PHONY: fuzz
+fuzz: setup broker ## Mutate recorded answers and judge what comes of them; COUNT, RELAY_COUNT, SEED, NUMBER
+	$(RUN) python -m tests.fuzz
+
 .PHONY: lock
 lock: setup ## Renew the lock file
 	$(UV) lock --upgrade

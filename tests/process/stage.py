@@ -68,7 +68,12 @@ class Stage:
 
 @asynccontextmanager
 async def set_up(
-    broker: PrivateBroker, names: Names, folder: Path, api_key: str | None = None
+    broker: PrivateBroker,
+    names: Names,
+    folder: Path,
+    api_key: str | None = None,
+    *,
+    quiet: bool = False,
 ) -> AsyncIterator[Stage]:
     """Set up a stage and leave nothing of it; without a key, workers find no saved answers."""
     async with ScriptedEndpoint(api_key=api_key) as endpoint:
@@ -76,7 +81,7 @@ async def set_up(
         if api_key is not None:
             settings["API_KEY"] = api_key
         try:
-            async with Workers(folder, settings) as workers:
+            async with Workers(folder, settings, quiet=quiet) as workers:
                 yield Stage(broker, names, endpoint, workers)
         finally:
             all_of_it = topology(names, EventLog("24h", 1_000_000))

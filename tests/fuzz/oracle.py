@@ -1,0 +1,201 @@
+"""What a stream must come to: read slowly and plainly, by no code of the worker."""
+
+import json
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+_ERROR_KINDS = frozenset(
+    {
+        *("unauthorized", "forbidden", "chatflow_not_found", "bad_request", "rate_limited"),
+        *("endpoint_unavailable", "endpoint_error"),
+    }
+)
+_LONGEST_KEY_BYTES = 255
+_OF_KEYS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+# Whether line ends count for a frame's length is nobody's business.
+_NEAR_BYTES = 2
+
+
+@dataclass(slots=True)
+class Expected:
+    """What must come of a stream.
+
+    Attributes:
+        endings: `completed`, or the kinds of error that are right.
+        events: Name and data of what must be shown, `start`, `error` and `end` left out.
+        text: The tokens, joined.
+        sure: False where a length is so near to a limit that `too_large` is right, too.
+    """
+
+    endings: frozenset[str] = frozenset({"stream_cut"})
+    events: list[tuple[str, Any]] = field(default_factory=list)
+    text: str = ""
+    sure: bool = True
+
+
+def expected(
+    body: bytes, chat_id: str, question: str, max_frame_bytes: int, max_answer_bytes: int
+) -> Expected:
+    """Read a whole stream.
+
+    Args:
+        body: Its bytes.
+        chat_id: The chat whose routing keys the names of events must fit.
+        question: What was asked.
+        max_frame_bytes: Limit of one frame.
+        max_answer_bytes: Limit of the text, as JSON without its quotes.
+    """
+    reader = _Reader(chat_id, question, max_answer_bytes, escaped=b"\\u" in body or b"\\/" in body)
+    came = reader.came
+    for lines, whole in _blocks(body):
+        size = sum(len(line) + 1 for line in lines)
+        if size > max_frame_bytes + _NEAR_BYTES:
+            came.endings = frozenset({"too_large"})
+            break
+        came.sure &= size < max_frame_bytes - _NEAR_BYTES
+        event = _event(lines) if whole else None
+        endings = event and (reader.ended_by(*event) or reader.failed_by(*event))
+        if endings:
+            came.endings = frozenset(endings)
+            break
+        if event is not None:
+            reader.show(*event)
+    return came
+
+
+class _Reader:
+    """Reads the events of one stream, in order."""
+
+    def __init__(
+        self, chat_id: str, question: str, max_answer_bytes: int, *, escaped: bool
+    ) -> None:
+        self.came = Expected()
+        self._chat_id = chat_id
+        self._question = question.strip()
+        self._max_answer_bytes = max_answer_bytes
+        self._escaped = escaped
+        self._succeeded = False
+
+    def ended_by(self, name: str, data: object) -> Collection[str]:
+        """Say as what this event ends the stream, if it does."""
+        if name == "?":
+            return {"stream_cut"}
+        if name == "error":
+            return _ERROR_KINDS
+        if name == "end":
+            return {"completed" if self._succeeded else "no_answer"}
+        return ()
+
+    def failed_by(self, name: str, data: object) -> Collection[str]:
+        """Say what is wrong with this event, if anything is."""
+        if name == "metadata" and isinstance(data, dict):
+            told = data.get("question")
+            if isinstance(told, str) and told.strip() != self._question:
+                return {"stream_mixed"}
+        if name == "token" and isinstance(data, str):
+            least, most = _length(self.came.text + data, escaped=self._escaped)
+            if least > self._max_answer_bytes:
+                return {"too_large"}
+            self.came.sure &= most <= self._max_answer_bytes
+        return ()
+
+    def show(self, name: str, data: Any) -> None:  # noqa: ANN401 - JSON
+        """Take what consumers must see of this event."""
+        if name == "start":
+            return
+        self._succeeded |= name == "metadata"
+        if name == "token" and isinstance(data, str):
+            self.came.text += data
+        if _may_not_keep_its_name(name, data, self._chat_id):
+            name, data = "other", {"name": name, "data": data}
+        self.came.events.append((name, data))
+
+
+def _blocks(body: bytes) -> Iterator[tuple[list[bytes], bool]]:
+    """Give the lines between blank lines, and whether a blank line follows them."""
+    *lines, rest = re.split(rb"\r\n|\r|\n", body.removeprefix(b"\xef\xbb\xbf"))
+    block: list[bytes] = []
+    for line in lines:
+        if line:
+            block.append(line)
+        elif block:
+            yield block, True
+            block = []
+    yield [*block, rest], False
+
+
+def _event(lines: list[bytes]) -> tuple[str, Any] | None:
+    """Read one frame: its name and data; the name `?` if it makes no sense, None if it is none."""
+    data: list[bytes] = []
+    name = b""
+    for line in lines:
+        key, _, value = line.partition(b":")
+        if value.startswith(b" "):
+            value = value[1:]
+        if key == b"data":
+            data.append(value)
+        if key == b"event":
+            name = value
+    if not data:
+        return None
+    text = b"\n".join(data).decode("utf-8", "replace")
+    if name in (b"", b"message"):
+        return _enveloped(text)
+    return _plain(name.decode("utf-8", "replace"), text)
+
+
+def _enveloped(text: str) -> tuple[str, Any]:
+    try:
+        told = json.loads(text, strict=False, parse_constant=_refuse)
+    except ValueError:
+        return "?", None
+    if not isinstance(told, dict) or not isinstance(told.get("event"), str):
+        return "?", None
+    return _clean(told["event"]), _clean(told.get("data"))
+
+
+def _plain(name: str, text: str) -> tuple[str, Any]:
+    if name in {"token", "error", "start", "thinking"}:
+        return name, text
+    try:
+        return name, _clean(json.loads(text, parse_constant=_refuse))
+    except ValueError:
+        return name, text
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _clean(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Replace halves of characters, wherever they are."""
+    match value:
+        case str():
+            return re.sub("[\ud800-\udfff]", "\ufffd", value)
+        case list():
+            return [_clean(member) for member in value]
+        case dict():
+            return {_clean(name): _clean(member) for name, member in value.items()}
+        case _:
+            return value
+
+
+def _may_not_keep_its_name(name: str, data: object, chat_id: str) -> bool:
+    if name == "token":
+        return not isinstance(data, str)
+    key = f"chat.{_escaped(chat_id)}.{_escaped(name)}"
+    return name in {"", "retry", "other"} or len(key) > _LONGEST_KEY_BYTES
+
+
+def _escaped(name: str) -> str:
+    return "".join(
+        chr(byte) if byte in _OF_KEYS else f"%{byte:02X}" for byte in name.encode("utf-8")
+    )
+
+
+def _length(text: str, *, escaped: bool) -> tuple[int, int]:
+    """Say how long a text is as JSON, at least and at most."""
+    least = len(json.dumps(text, ensure_ascii=False).encode()) - 2
+    return least, 6 * len(text.encode("utf-16-le")) // 2 if escaped else least
