@@ -264,7 +264,7 @@ async def test_reply_queue_that_is_not_there_hurts_nothing(
         await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
         await box.received(2)
 
-        assert sink.passed_over == 0
+        assert sink.counts.passed_over == 0
     assert [message.type for message in box.messages] == ["token", "end"]
 
 

@@ -21,6 +21,7 @@ from aimicromind_worker.adapters.chat_lease import ChatLeases
 from aimicromind_worker.adapters.connection import BrokerRefused, PermissionMissing, connect
 from aimicromind_worker.adapters.control import Control
 from aimicromind_worker.adapters.delivery import Delivery
+from aimicromind_worker.adapters.event_counts import EventCounts
 from aimicromind_worker.adapters.event_lane import Window
 from aimicromind_worker.adapters.event_sink import EventSink
 from aimicromind_worker.adapters.fence import Fence
@@ -61,6 +62,7 @@ class Worker:
 
     Attributes:
         condition: To be asked whether it works, at any time.
+        event_counts: What became of its events, over all sessions.
     """
 
     def __init__(self, settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -71,6 +73,7 @@ class Worker:
             on_ready: Called whenever the worker begins to take jobs.
         """
         self.condition = Condition()
+        self.event_counts = EventCounts()
         self._settings = settings
         self._on_ready = on_ready
         self._names = Names(settings.prefix)
@@ -149,7 +152,7 @@ class Worker:
         async with connect(urls, "aimicromind-worker jobs", beat) as consuming:
             fence = Fence(beat)
             fence.when_shut(consuming.wire.abort)
-            sink = EventSink(names, Window(), fence.is_open)
+            sink = EventSink(names, Window(), fence.is_open, self.event_counts)
             publishing = Publishing(urls, beat, needed_topology(settings), sink, fence)
             async with asyncio.TaskGroup() as links:
                 kept = [

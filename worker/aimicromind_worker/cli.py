@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Coroutine
+from dataclasses import asdict
 from typing import Any, Never, TypeVar
 from uuid import uuid4
 
@@ -71,7 +72,11 @@ def run() -> None:
             loop.add_signal_handler(number, stop)
         told = worker.condition
         async with answering_probes(
-            settings.health_host, settings.health_port, told.why_not_live, told.why_not_ready
+            settings.health_host,
+            settings.health_port,
+            told.why_not_live,
+            told.why_not_ready,
+            lambda: {"events": asdict(worker.event_counts)},
         ):
             await worker.run()
 

@@ -9,6 +9,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from aimicromind_worker.adapters.event_frames import EventFrames
+from aimicromind_worker.adapters.event_track import Sent, Track
 from aimicromind_worker.adapters.patience import within
 from aimicromind_worker.core.numbering import NumberedEvent
 
@@ -32,34 +33,18 @@ class Window:
     """What may be on its way to the broker, unconfirmed, over all jobs.
 
     Attributes:
-        messages: Most messages.
+        messages: Most messages, those that are held behind a refused one included.
         size_bytes: Most bytes; a message larger than this goes alone.
         confirm_timeout: Longest wait for the confirms of one job's events, not counted while
             the broker has an alarm.
-        resend_for: How long a refused event is sent again.
+        resend_for: How long refused events are sent again, from the first of them; what follows
+            one in its chat comes later by so much at most.
     """
 
     messages: int = 2048
     size_bytes: int = 32 * 1024 * 1024
     confirm_timeout: timedelta = timedelta(minutes=5)
-    resend_for: timedelta = timedelta(seconds=10)
-
-
-class Sent:
-    """One message on its way. Belongs to the sink."""
-
-    __slots__ = ("event", "frames", "is_end", "lane", "passes_over_at", "returned", "to_journal")
-
-    def __init__(
-        self, lane: "EventLane", event: NumberedEvent, frames: bytes, *, is_end: bool
-    ) -> None:
-        self.lane = lane
-        self.event = event
-        self.frames = frames
-        self.is_end = is_end
-        self.passes_over_at: float | None = None
-        self.returned = False
-        self.to_journal = False
+    resend_for: timedelta = timedelta(seconds=2)
 
 
 class Sink(Protocol):
@@ -88,16 +73,25 @@ class EventLane:
     """The events of one attempt, in order. Use it from the attempt's task only.
 
     Attributes:
-        refused: Events of this lane that the broker refused at least once.
         fault: Why nothing more of it is sent: it would have a gap.
     """
 
-    def __init__(self, sink: Sink, frames: EventFrames, reply_to: str | None) -> None:
-        self.refused = 0
-        self.fault: EventTooLarge | None = None
+    def __init__(
+        self, sink: Sink, frames: EventFrames, chat: Track, copies: tuple[str, Track] | None
+    ) -> None:
+        """Begin with nothing.
+
+        Args:
+            sink: Where it leads to.
+            frames: Writes the attempt's events.
+            chat: The way of all events of the chat.
+            copies: The queue that gets a copy of each event, and the way there.
+        """
+        self.fault: Exception | None = None
         self._sink = sink
         self._frames = frames
-        self._reply_to = frames.to_queue(reply_to) if reply_to else None
+        self._chat = chat
+        self._copies = (frames.to_queue(copies[0]), copies[1]) if copies else None
         self._unsettled = 0
         self._idle: asyncio.Event = asyncio.Event()
 
@@ -114,9 +108,10 @@ class EventLane:
         """Send one event to its chat, and a copy to the job's reply_to."""
         content = self._frames.content(event)
         to_chat = self._frames.to_chat(event.name) + content
-        self._send(Sent(self, event, to_chat, is_end=event.name == "end"))
-        if self._reply_to is not None:
-            self._send(Sent(self, event, self._reply_to + content, is_end=False))
+        self._send(Sent(self, self._chat, event, to_chat, is_end=event.name == "end"))
+        if self._copies is not None:
+            to_queue, copies = self._copies
+            self._send(Sent(self, copies, event, to_queue + content, is_end=False))
 
     async def confirmed(self) -> None:
         """Wait until the broker has answered for every event published so far.

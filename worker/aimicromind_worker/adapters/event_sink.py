@@ -1,25 +1,28 @@
 """Events → RabbitMQ, in order, each confirmed by the broker; a bounded window is on its way.
 
-What a refusal means for a job is decided in `relay`; here a refused event is sent again for
-a bounded time, then counted and passed over, so that one bad queue holds up nobody.
+One queue that refuses holds up the others for a bounded time: `event_track` sends what it
+refused again, `refusals` says for how long, then it is counted and passed over.
 """
 
 import asyncio
 import sys
-from collections import deque
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 import structlog
 
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters.confirm_channel import CHANNEL_NUMBER, ConfirmChannel
+from aimicromind_worker.adapters.event_counts import EventCounts
 from aimicromind_worker.adapters.event_frames import EventFrames
-from aimicromind_worker.adapters.event_lane import EventLane, EventTooLarge, Sent, Window
+from aimicromind_worker.adapters.event_lane import EventLane, EventTooLarge, Window
+from aimicromind_worker.adapters.event_track import Sent, Track
+from aimicromind_worker.adapters.refusals import Refusals
 from aimicromind_worker.core.exchange import Address
 
 log = structlog.get_logger()
 
-_RESEND_EVERY_S = 0.25
+_LOOK_EVERY_S = 0.25
 # A full window opens again when this part of it is left, so that streams do not take turns.
 _REOPENS_AT = 0.75
 
@@ -42,23 +45,32 @@ class EventSink:
 
     Attributes:
         may_write: Asked before anything is written.
-        passed_over: Events that the broker went on refusing; the refusing queue has a gap.
+        counts: What became of the events.
     """
 
     def __init__(
-        self, names: Names, window: Window, may_write: Callable[[], bool] = lambda: True
+        self,
+        names: Names,
+        window: Window,
+        may_write: Callable[[], bool] = lambda: True,
+        counts: EventCounts | None = None,
     ) -> None:
         """Prepare; nothing can be published before the first `resume`."""
         self.names = names
         self.window = window
         self.may_write = may_write
-        self.passed_over = 0
+        self.counts = counts or EventCounts()
         self._loop = asyncio.get_running_loop()
-        self._in_flight = 0
-        self._in_flight_bytes = 0
+        self._unsettled = 0
+        self._unsettled_bytes = 0
         self._room = asyncio.Event()
         self._room.set()
-        self._refused: deque[Sent] = deque()
+        self._refusals = self._new_refusals("events")
+        self._chats: WeakValueDictionary[str, Track] = WeakValueDictionary()
+        self._reply_queues: WeakValueDictionary[str, Track] = WeakValueDictionary()
+        self._holding: set[Track] = set()
+        self._for_journal: list[Sent] = []
+        self._look_is_due = False
         self._ends: dict[str, Sent] = {}
         self._channel: ConfirmChannel[Sent] | None = None
         self._frame_max = 0
@@ -87,8 +99,10 @@ class EventSink:
         self._channel = channel
         for sent in again:
             sent.returned = False
-            self._landed(sent)
-            self.send(sent)
+            if sent.to_journal:
+                self.write_again(sent)
+            else:
+                sent.track.resume(sent)
         return len(again)
 
     @property
@@ -99,7 +113,22 @@ class EventSink:
     def lane(self, address: Address) -> EventLane:
         """Open a lane for the events of one attempt."""
         frames = EventFrames(address, self.names.events, CHANNEL_NUMBER, self._frame_max)
-        return EventLane(self, frames, address.reply_to)
+        # Attempts of a chat share a track: none overtakes the one before.
+        chat = self._chats.get(address.chat_id)
+        if chat is None:
+            chat = self._chats[address.chat_id] = Track(self, self._refusals)
+        return EventLane(self, frames, chat, self._copies_to(address.reply_to))
+
+    def _copies_to(self, queue: str | None) -> tuple[str, Track] | None:
+        if queue is None:
+            return None
+        track = self._reply_queues.get(queue)
+        if track is None:
+            track = self._reply_queues[queue] = Track(self, self._new_refusals("reply_to"))
+        return queue, track
+
+    def _new_refusals(self, to: str) -> Refusals:
+        return Refusals(to, self.window.resend_for, self.counts, self._loop.time)
 
     @property
     def full(self) -> bool:
@@ -112,82 +141,112 @@ class EventSink:
             await self._room.wait()
 
     def send(self, sent: Sent) -> None:
-        """Send one message. For the lanes."""
+        """Take in one message. For the lanes."""
+        self._unsettled += 1
+        self._unsettled_bytes += len(sent.frames)
+        window = self.window
+        if self._unsettled >= window.messages or self._unsettled_bytes >= window.size_bytes:
+            self._room.clear()
+        if sent.is_end:
+            self._ends[sent.event.message_id.decode()] = sent
+        sent.track.send(sent)
+
+    def write(self, sent: Sent) -> bool:
+        """Send a message, unless its lane has a gap already. For the tracks."""
         lane = sent.lane
         if lane.fault is None and len(sent.event.body) > self._most_bytes:
             log.error("event.too_large", event_name=sent.event.name, seq=sent.event.seq)
             lane.fault = EventTooLarge(self._most_bytes)
         if lane.fault is not None:
-            self._ends.pop(sent.event.message_id.decode(), None)
-            lane.settled()
-            return
-        self._in_flight += 1
-        self._in_flight_bytes += len(sent.frames)
-        window = self.window
-        if self._in_flight >= window.messages or self._in_flight_bytes >= window.size_bytes:
-            self._room.clear()
-        if sent.is_end:
-            self._ends[sent.event.message_id.decode()] = sent
+            self.settle(sent)
+            return False
         if self._channel is None:
             raise RuntimeError("an event was published before `resume`")
         self._channel.send(sent.frames, sent)
+        return True
 
-    def _landed(self, sent: Sent) -> None:
-        self._in_flight -= 1
-        self._in_flight_bytes -= len(sent.frames)
+    def write_again(self, sent: Sent) -> bool:
+        """Send a message once more. For the tracks."""
+        self.counts.sent_again += 1
+        return self.write(sent)
+
+    def settle(self, sent: Sent) -> None:
+        """Be done with a message. For the tracks."""
+        self._unsettled -= 1
+        self._unsettled_bytes -= len(sent.frames)
         if (
             not self._room.is_set()
-            and self._in_flight <= self.window.messages * _REOPENS_AT
-            and self._in_flight_bytes <= self.window.size_bytes * _REOPENS_AT
+            and self._unsettled <= self.window.messages * _REOPENS_AT
+            and self._unsettled_bytes <= self.window.size_bytes * _REOPENS_AT
         ):
             self._room.set()
-
-    def confirmed(self, sent: Sent) -> None:
-        """Take a confirm. For the channel."""
-        if sent.returned:
-            self.refused(sent)
-            return
-        self._landed(sent)
         if sent.is_end:
             self._ends.pop(sent.event.message_id.decode(), None)
         sent.lane.settled()
 
+    def pass_over(self, sent: Sent) -> None:
+        """Give up on a refused message; an `end` goes straight to the journal. For the tracks."""
+        sent.track.refusals.passed_over()
+        if sent.is_end:
+            self.to_journal(sent)
+        else:
+            self.settle(sent)
+
+    def hold(self, track: Track) -> None:
+        """Look after a track that holds messages. For the tracks."""
+        self._holding.add(track)
+        self._look_soon()
+
+    def confirmed(self, sent: Sent) -> None:
+        """Take a confirm. For the channel."""
+        if sent.returned:
+            sent.returned = False
+            if sent.to_journal:
+                self._try_journal_again(sent)
+            else:
+                sent.track.returned(sent)
+        elif sent.to_journal:
+            self.settle(sent)
+        else:
+            sent.track.taken(sent)
+
     def returned(self, message_id: str) -> None:
-        """Note that no queue took an `end`; its confirm, which follows, counts as a refusal."""
+        """Note that no queue took an `end`, which its confirm, that follows, does not say."""
         if message_id in self._ends:
             self._ends[message_id].returned = True
 
     def refused(self, sent: Sent) -> None:
         """Take a refusal. For the channel."""
-        self._landed(sent)
-        sent.returned = False
-        now = self._loop.time()
-        if sent.passes_over_at is None:
-            sent.passes_over_at = now + self.window.resend_for.total_seconds()
-            sent.lane.refused += 1
-        elif now >= sent.passes_over_at and not self._pass_over(sent):
-            return
-        if not self._refused:
-            self._loop.call_later(_RESEND_EVERY_S, self._resend)
-        self._refused.append(sent)
+        self.counts.refused += 1
+        if sent.to_journal:
+            self._try_journal_again(sent)
+        else:
+            sent.track.refused(sent)
 
-    def _pass_over(self, sent: Sent) -> bool:
-        """Give up on a refused event; an `end` goes straight to the journal instead.
-
-        Returns:
-            Whether there is something left to send.
-        """
-        if not sent.to_journal:
-            self.passed_over += 1
-            log.warning("event.passed_over", event_name=sent.event.name, seq=sent.event.seq)
-        if not sent.is_end:
-            sent.lane.settled()
-            return False
+    def to_journal(self, sent: Sent) -> None:
+        """Send an `end` to the journal alone. For the tracks."""
+        self.counts.ends_to_journal += 1
         sent.to_journal = True
+        self._unsettled_bytes -= len(sent.frames)
         sent.frames = sent.lane.frames_to_queue(self.names.journal, sent.event)
-        return True
+        self._unsettled_bytes += len(sent.frames)
+        self.write(sent)
 
-    def _resend(self) -> None:
-        again, self._refused = self._refused, deque()
-        for sent in again:
-            self.send(sent)
+    def _try_journal_again(self, sent: Sent) -> None:
+        self._for_journal.append(sent)
+        self._look_soon()
+
+    def _look_soon(self) -> None:
+        if not self._look_is_due:
+            self._look_is_due = True
+            patience_s = (track.refusals.patience_s for track in self._holding)
+            self._loop.call_later(min((_LOOK_EVERY_S, *patience_s)), self._look)
+
+    def _look(self) -> None:
+        self._look_is_due = False
+        ends, self._for_journal = self._for_journal, []
+        for end in ends:
+            self.write_again(end)
+        self._holding = {track for track in self._holding if track.look()}
+        if self._holding:
+            self._look_soon()

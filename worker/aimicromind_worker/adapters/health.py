@@ -5,7 +5,7 @@ That an answer comes at all says that the event loop runs: a blocked one gives n
 
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import structlog
@@ -15,6 +15,9 @@ log = structlog.get_logger()
 
 Reasons = Callable[[], Sequence[str]]
 """Gives what stands against a good answer; nothing for a good one."""
+
+Figures = Callable[[], Mapping[str, object]]
+"""Gives what is worth a look whatever the answer is, JSON."""
 
 _CLOSE_TIMEOUT_S = 1.0
 
@@ -31,7 +34,11 @@ class AddressUnusable(Exception):
 
 @asynccontextmanager
 async def answering_probes(
-    host: str, port: int, why_not_live: Reasons, why_not_ready: Reasons
+    host: str,
+    port: int,
+    why_not_live: Reasons,
+    why_not_ready: Reasons,
+    figures: Figures = dict,
 ) -> AsyncIterator[int]:
     """Answer probes for the body, and give the port.
 
@@ -40,13 +47,14 @@ async def answering_probes(
         port: 0 takes a free one.
         why_not_live: Asked for each `/livez`.
         why_not_ready: Asked for each `/readyz`.
+        figures: Shown with each `/readyz`; they change nothing of its status.
 
     Raises:
         AddressUnusable: The port is taken, or the host is none of this machine.
     """
     paths = web.Application()
     paths.router.add_get("/livez", _answer(why_not_live))
-    paths.router.add_get("/readyz", _answer(why_not_ready))
+    paths.router.add_get("/readyz", _answer(why_not_ready, figures))
     server = web.AppRunner(paths, access_log=None, shutdown_timeout=_CLOSE_TIMEOUT_S)
     await server.setup()
     try:
@@ -61,11 +69,13 @@ async def answering_probes(
         await server.cleanup()
 
 
-def _answer(reasons: Reasons) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _answer(
+    reasons: Reasons, figures: Figures = dict
+) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def answer(_: web.Request) -> web.Response:
         against = list(reasons())
         return web.json_response(
-            {"status": "failing" if against else "ok", "reasons": against},
+            {"status": "failing" if against else "ok", "reasons": against, **figures()},
             status=web.HTTPServiceUnavailable.status_code if against else web.HTTPOk.status_code,
         )
 

@@ -1,0 +1,22 @@
+"""What became of the events of a worker, in numbers that only grow."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class EventCounts:
+    """One for the worker; the event sink alone writes it.
+
+    Attributes:
+        refused: Refusals of the broker (`basic.nack`); an event can have several.
+        sent_again: Sendings after the first: of what was refused, of what followed it in its
+            chat, and of what a lost connection left unconfirmed.
+        passed_over: Events, or copies for a `reply_to`, that are not sent again though they
+            were refused: the queue that refused them has a gap.
+        ends_to_journal: `end`s that were sent straight to the journal.
+    """
+
+    refused: int = 0
+    sent_again: int = 0
+    passed_over: int = 0
+    ends_to_journal: int = 0
