@@ -8,12 +8,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pika.exceptions import NackError
 
+from aimicromind_worker.adapters.event_lane import Window
 from aimicromind_worker.testing import Wait
+from tests.bench.refusals import measure
 from tests.faults.trial import Trial, eventually
-from tests.process.jobs import Job
+from tests.process.jobs import Job, a_job
 from tests.process.stage import asked_for
-from tests.support.consumer import bind, delete, lose_unsettled, publish, read_stream
+from tests.support.consumer import Heard, bind, delete, lose_unsettled, publish, read_stream
 from tests.support.marked import marked
+from tests.support.probes import probe
+from tests.support.steady_consumer import SteadyConsumer
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -21,6 +25,9 @@ _DELIVERIES = 20
 _CONSUMER_TIMEOUT_MS = 4000
 _BACK_WITHIN_S = 10.0
 _HOLDS_UP_S = 5.0
+# What a busy machine adds.
+_SLACK_S = 0.5
+_REFUSES = {"x-overflow": "reject-publish"}
 
 
 async def test_channel_that_the_broker_closes_for_a_slow_job_costs_that_attempt(
@@ -113,7 +120,7 @@ async def test_bad_queues_of_other_consumers_hurt_nobody_else(trial: Trial) -> N
         submitted = time.monotonic()
         every = await trial.ended(*jobs)
         took_s = time.monotonic() - submitted
-        await worker.logged("event.passed_over", count=len(jobs), within_s=40)
+        await worker.logged("events.passed_over")
         await trial.verdict()
         delete(trial.broker.url, list(bad), [])
 
@@ -121,6 +128,73 @@ async def test_bad_queues_of_other_consumers_hurt_nobody_else(trial: Trial) -> N
     assert took_s < 1.5 + _HOLDS_UP_S
     assert trial.listener.copies > 0
     assert len(heard.messages) > 5 * 33
+
+
+async def test_end_that_is_refused_for_ever_reaches_the_journal_and_frees_its_job(
+    trial: Trial,
+) -> None:
+    trial.endpoint.flow("flow", marked())
+    worker = await trial.worker()
+    full, jobs = f"{trial.names.prefix}.full", [trial.job() for _ in range(3)]
+    bind(trial.broker.url, full, trial.names.events, {**_REFUSES, "x-max-length": 1})
+    with trial.listening():
+        trial.submit(*jobs)
+        every = await trial.ended(*jobs)
+        url = f"{await worker.health_url()}/readyz"
+        async with asyncio.timeout(_BACK_WITHIN_S):
+            while (await probe(url))[1]["events"]["ends_to_journal"] < len(jobs):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.1)
+        # It judges that no job is left, held or on its queue, once the worker has gone.
+        await trial.verdict()
+        delete(trial.broker.url, [full], [])
+    kept = await asyncio.to_thread(read_stream, trial.broker.url, trial.names.journal)
+
+    straight = [message for message in kept if message.name == "end" and not message.exchange]
+    assert {message.event["jobId"] for message in straight} == {job.job_id for job in jobs}
+    assert len(worker.log("job.started")) == len(trial.endpoint.calls) == len(jobs)
+    assert [(seen.end["status"], seen.end["attempts"]) for seen in every] == [("completed", 1)] * 3
+    assert len(worker.log("events.refused")) == len(worker.log("events.passed_over")) == 1
+
+
+async def test_refusing_queue_that_is_read_again_in_mid_stream_gets_the_rest_in_order(
+    trial: Trial,
+) -> None:
+    trial.endpoint.flow("flow", marked())
+    worker = await trial.worker()
+    queue, job = f"{trial.names.prefix}.refusing", trial.job(tokens=120, rate=20)
+    arguments = {**_REFUSES, "x-max-length": 10}
+    bind(trial.broker.url, queue, trial.names.events, arguments)
+    came = Heard()
+    with trial.listening():
+        trial.submit(job)
+        await worker.logged("events.passed_over")
+        with SteadyConsumer(trial.broker.url, trial.names.events, queue, came.take, arguments):
+            await trial.ended(job)
+            await came.ended(job.job_id)
+        await trial.verdict()
+        delete(trial.broker.url, [queue], [])
+
+    orders = [message.event["seq"] for message in came.messages]
+    (gap,) = [at for at, seq in enumerate(orders) if seq != orders[0] + at][:1]
+    assert orders[:gap] == list(range(10))
+    assert orders[gap] > 10
+    assert orders[gap:] == list(range(orders[gap], 123))
+
+
+async def test_queue_that_refuses_everything_delays_nine_others_within_the_bound() -> None:
+    def jobs() -> list[Job]:
+        return [a_job("load", question="n=50 rate=10") for _ in range(10)]
+
+    without = await measure("takes all", jobs())
+    refused = await measure("refuses all", jobs())
+
+    bound_s = Window().resend_for.total_seconds() + _SLACK_S
+    assert max(refused.delays_s) < max(without.delays_s) + bound_s
+    assert refused.ended_s < without.ended_s + bound_s
+    assert not any(without.counted.values())
+    assert refused.counted["passed_over"] > 300
+    assert refused.counted["ends_to_journal"] == 10
+    assert refused.copies < 1000
 
 
 async def test_job_that_the_broker_gives_up_gets_its_end(trial: Trial) -> None:

@@ -10,6 +10,7 @@ from aiormq.abc import FieldTable
 
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters.event_lane import BrokerSilent
+from aimicromind_worker.adapters.event_sink import EventSink
 from aimicromind_worker.adapters.topology import Exchange, Queue, Topology, declare
 from aimicromind_worker.testing import PrivateBroker
 from tests.integration.outgoing import sink_at
@@ -23,7 +24,15 @@ from tests.support.amqp import (
 from tests.support.proxy import Proxy
 
 SOON: Final = timedelta(milliseconds=300)
+_AT_ONCE_S: Final = 0.4
 TAKES_ONE: Final[FieldTable] = {"x-max-length": 1, "x-overflow": "reject-publish"}
+
+
+async def until_refused(sink: EventSink) -> None:
+    """Wait until the broker has refused an event."""
+    async with asyncio.timeout(WITHIN_S):
+        while not sink.counts.refused:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.005)
 
 
 @asynccontextmanager
@@ -53,6 +62,7 @@ async def test_full_queue_of_one_consumer_costs_the_others_nothing(
         await journal.received(1)
 
         assert sink.counts.passed_over == 5
+        assert sink.counts.ends_to_journal == 1
         assert not sink.full
     assert list(box.ids) == [*(f"job:1:{seq}" for seq in range(5)), "job:end"]
     assert set(journal.ids) == {"job:end"}
@@ -117,6 +127,77 @@ async def test_lanes_that_were_not_refused_do_not_wait_for_one_that_was(
             await asyncio.wait_for(other.lane.confirmed(), WITHIN_S)
 
             assert sink.counts.passed_over == 0
+
+
+async def test_what_follows_a_refused_event_comes_later_by_the_bound_and_only_once(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    bound = timedelta(seconds=1)
+    loop = asyncio.get_running_loop()
+    async with (
+        full_queue(connection, declared),
+        listening(connection, declared.events) as box,
+        sink_at(broker.url, declared, resend_for=bound) as sink,
+    ):
+        speaker = Speaker(sink)
+        speaker.say("token", "first")
+        speaker.say("token", "refused")
+        await until_refused(sink)
+        since = loop.time()
+        speaker.say("token", "held")
+        await box.until(lambda: len(box.ids) == 3)
+        held_s = loop.time() - since
+        speaker.say("token", "later")
+        await box.until(lambda: len(box.ids) == 4)
+        later_s = loop.time() - since - held_s
+
+    assert bound.total_seconds() / 2 < held_s < bound.total_seconds() + _AT_ONCE_S
+    assert later_s < _AT_ONCE_S
+
+
+async def test_next_attempt_does_not_overtake_what_is_held_of_the_one_before(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    async with (
+        full_queue(connection, declared),
+        listening(connection, declared.events) as box,
+        sink_at(broker.url, declared, resend_for=SOON) as sink,
+    ):
+        first = Speaker(sink)
+        first.say("start")
+        first.say("token", "refused")
+        await until_refused(sink)
+        first.say("retry")
+        second = Speaker(sink, attempt=2)
+        second.say("start")
+        await asyncio.wait_for(second.lane.confirmed(), WITHIN_S)
+        await box.until(lambda: len(box.ids) == 4)
+
+    assert list(box.ids) == ["job:1:0", "job:1:1", "job:1:2", "job:2:0"]
+
+
+async def test_queue_that_takes_a_few_at_a_time_gets_all_for_who_takes_only_the_next_one(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    few: FieldTable = {"x-max-length": 3, "x-overflow": "reject-publish"}
+    taken: list[str | None] = []
+    async with connection.channel() as channel, listening(connection, declared.events) as box:
+        queue = await channel.declare_queue(exclusive=True, arguments=few)
+        await queue.bind(declared.events, "#")
+        window: dict[str, Any] = {"resend_for": timedelta(minutes=1)}
+        async with sink_at(broker.url, declared, **window) as sink, asyncio.timeout(30):
+            speaker = Speaker(sink)
+            for _ in range(30):
+                speaker.say("token", "word ")
+            while len(taken) < 30:
+                message = await queue.get(fail=False, no_ack=True)
+                if message is not None and message.message_id == f"job:1:{len(taken)}":
+                    taken.append(message.message_id)
+            await speaker.lane.confirmed()
+
+        assert sink.counts.refused > 0
+        assert sink.counts.passed_over == 0
+    assert list(box.ids) == taken
 
 
 async def test_refused_reply_copies_are_passed_over_and_the_chat_is_whole(

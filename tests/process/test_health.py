@@ -12,7 +12,7 @@ from aimicromind_schemas import Names
 from aimicromind_worker.testing import PrivateBroker, answer
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
-from tests.support.probes import OK, probe, turns
+from tests.support.probes import OK, READY, probe, turns
 from tests.support.processes import WorkerProcess, Workers
 
 pytestmark = pytest.mark.timeout(60)
@@ -29,7 +29,7 @@ async def test_worker_that_takes_jobs_lives_and_is_ready(stage: Stage) -> None:
     url = await worker.health_url()
 
     assert await probe(f"{url}/livez") == OK
-    assert await probe(f"{url}/readyz") == OK
+    assert await probe(f"{url}/readyz") == READY
 
 
 async def test_worker_without_a_broker_lives_and_is_not_ready(names: Names, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ async def test_readiness_follows_the_broker_and_liveness_does_not(
 ) -> None:
     async with PrivateBroker() as broker, one_worker(broker, names, tmp_path) as worker:
         url = await (await worker.ready()).health_url()
-        assert await probe(f"{url}/readyz") == OK
+        assert await probe(f"{url}/readyz") == READY
         await asyncio.sleep(_DECLARED_FOR_GOOD_AFTER_S)
 
         await broker.kill()
@@ -64,7 +64,7 @@ async def test_readiness_follows_the_broker_and_liveness_does_not(
         assert (body["status"], len(body["reasons"])) == ("failing", 1)
         assert await probe(f"{url}/livez") == OK
         await broker.start()
-        assert await turns(f"{url}/readyz", 200, _BACK_AT_WORK_WITHIN_S) == OK[1]
+        assert await turns(f"{url}/readyz", 200, _BACK_AT_WORK_WITHIN_S) == READY[1]
         assert await probe(f"{url}/livez") == OK
 
 
@@ -80,7 +80,7 @@ async def test_draining_worker_lives_and_is_not_ready(stage: Stage) -> None:
         worker.signal(signal.SIGTERM)
         await worker.logged("worker.draining")
 
-        not_ready = {"status": "failing", "reasons": ["the worker is draining"]}
+        not_ready = {**READY[1], "status": "failing", "reasons": ["the worker is draining"]}
         assert await probe(f"{url}/readyz") == (503, not_ready)
         assert await probe(f"{url}/livez") == OK
         assert not consumer.count(job.job_id, "end")
@@ -119,7 +119,7 @@ async def test_two_workers_of_one_machine_have_ports_of_their_own(stage: Stage) 
 
     assert len(set(urls)) == 2
     for url in urls:
-        assert await probe(f"{url}/readyz") == OK
+        assert await probe(f"{url}/readyz") == READY
 
 
 async def test_port_that_is_taken_is_one_sentence(stage: Stage) -> None:
@@ -132,7 +132,7 @@ async def test_port_that_is_taken_is_one_sentence(stage: Stage) -> None:
     said = worker.only_sentence()
     assert said.startswith(f"the health endpoints cannot listen on {address} (Address already in")
     assert "AIMICROMIND_HEALTH_PORT" in said
-    assert await probe(f"{url}/readyz") == OK
+    assert await probe(f"{url}/readyz") == READY
 
 
 @pytest.mark.parametrize("host", ["203.0.113.1", "no..host"])
@@ -156,7 +156,7 @@ async def test_open_probe_does_not_hold_the_end_and_the_port_is_free_after_it(st
     assert await worker.exits(3) == 0
 
     await stage.ready_worker(HEALTH_PORT=port)
-    assert await probe(f"{url}/readyz") == OK
+    assert await probe(f"{url}/readyz") == READY
     for connection in (idle, unfinished):
         connection.close()
 

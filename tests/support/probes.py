@@ -9,7 +9,11 @@ import aiohttp
 _PROBE_TIMEOUT_S = 1.0
 _PAUSE_S = 0.05
 
-OK = (200, {"status": "ok", "reasons": []})
+_FINE = {"status": "ok", "reasons": []}
+OK = (200, _FINE)
+_NO_REFUSALS = {"refused": 0, "sent_again": 0, "passed_over": 0, "ends_to_journal": 0}
+READY = (200, {**_FINE, "events": _NO_REFUSALS})
+"""What a worker says whose events no queue has refused."""
 
 
 async def probe(url: str) -> tuple[int, Any]:

@@ -3,7 +3,7 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -30,7 +30,12 @@ class SteadyConsumer:
     """
 
     def __init__(
-        self, url: str, exchange: str, queue: str, take: Callable[[Message], object]
+        self,
+        url: str,
+        exchange: str,
+        queue: str,
+        take: Callable[[Message], object],
+        arguments: Mapping[str, Any] | None = None,
     ) -> None:
         """Prepare; the exchange must be there when it is entered.
 
@@ -39,12 +44,14 @@ class SteadyConsumer:
             exchange: Bound with `#`.
             queue: Declared durable.
             take: Called in the thread, for each message as it comes, redelivered ones too.
+            arguments: The queue's.
         """
         self.queue = queue
         self.connected = 0
         self._url = url
         self._exchange = exchange
         self._take = take
+        self._arguments = arguments
         self._leaving = threading.Event()
         self._bound = threading.Event()
         self._fault: BaseException | None = None
@@ -84,7 +91,7 @@ class SteadyConsumer:
         connection = pika.BlockingConnection(parameters)
         try:
             channel = connection.channel()
-            channel.queue_declare(self.queue, durable=True)
+            channel.queue_declare(self.queue, durable=True, arguments=self._arguments)
             channel.queue_bind(self.queue, self._exchange, "#")
             channel.basic_qos(prefetch_count=_PREFETCH)
             self.connected += 1
