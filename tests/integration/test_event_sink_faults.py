@@ -219,6 +219,29 @@ async def test_refused_reply_copies_are_passed_over_and_the_chat_is_whole(
     assert [message.message_id for message in box.messages] == ["job:1:0", "job:1:1", "job:end"]
 
 
+async def test_reply_queue_that_refuses_delays_no_event_of_the_chat(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    loop = asyncio.get_running_loop()
+    async with connection.channel() as channel:
+        replies = await channel.declare_queue(exclusive=True, arguments=TAKES_ONE)
+        async with (
+            listening(connection, declared.events) as box,
+            sink_at(broker.url, declared, resend_for=timedelta(minutes=1)) as sink,
+        ):
+            speaker = Speaker(sink, reply_to=replies.name)
+            speaker.say("start")
+            speaker.say("token")
+            await until_refused(sink)
+            since = loop.time()
+            speaker.say("token")
+            speaker.say("end")
+            await box.received(4)
+            took_s = loop.time() - since
+
+    assert took_s < _AT_ONCE_S
+
+
 async def test_end_that_no_queue_takes_goes_straight_to_the_journal(
     broker: PrivateBroker, names: Names, connection: AbstractConnection
 ) -> None:
