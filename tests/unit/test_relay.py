@@ -47,7 +47,7 @@ from tests.support.fakes import (
 class Stage:
     """A relay between an endpoint that answers by scripts and a broker that notes what comes."""
 
-    def __init__(self, *scripts: Script) -> None:
+    def __init__(self, *scripts: Script, after_loss: bool = False) -> None:
         self.predictions = ScriptedPredictions(*scripts)
         self.sink = RecordingSink()
         self.journal = FakeJournal()
@@ -62,6 +62,7 @@ class Stage:
             LIFETIME,
             MAX_JOB_BYTES,
             Turns(SLOTS),
+            after_loss=after_loss,
         )
 
     def delivery(

@@ -145,6 +145,22 @@ async def test_suspect_of_two_losses_waits_until_other_suspects_have_left() -> N
     assert stage.sink.end().attempt == 3
 
 
+async def test_losses_of_a_job_are_put_down_to_a_broker_that_was_lost() -> None:
+    stage = Stage([tokens("half"), HANG], WELL, after_loss=True)
+    suspected = MessageFacts(deliveries_before=9, failures_before=9)
+    running = asyncio.create_task(
+        stage.relay.carry(stage.delivery(facts=suspected, chatId="other", jobId="other"))
+    )
+    await stage.predictions.began.wait()
+
+    await stage.carry(facts=suspected)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert stage.sink.end().attempt == 10
+    assert stage.sink.end().data.status == EndStatus.COMPLETED
+
+
 async def test_job_whose_lease_is_taken_away_goes_on_elsewhere() -> None:
     stage = Stage([tokens("half"), HANG])
     delivery = stage.delivery()

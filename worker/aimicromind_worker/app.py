@@ -81,6 +81,7 @@ class Worker:
         self._held = HeldJobs()
         self._breaker = Breaker()
         self._cancels_known_until = datetime.now(UTC) - KEPT_FOR
+        self._has_worked = False
         self._stopping = asyncio.Event()
         self._hurried = asyncio.Event()
 
@@ -193,7 +194,9 @@ class Worker:
                         lifetime,
                         settings.max_job_bytes,
                         Turns(settings.concurrency, source.stand_in),
+                        after_loss=self._has_worked,
                     )
+                    self._has_worked = True
                     log.info("worker.ready", concurrency=settings.concurrency)
                     self._on_ready()
                     await self._serve(source, reaped, relay, publishing)

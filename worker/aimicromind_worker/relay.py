@@ -3,7 +3,9 @@
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from traceback import extract_tb
 from typing import Protocol
 from zlib import crc32
@@ -34,6 +36,9 @@ log = structlog.get_logger()
 
 # A lost worker's lease ends a little after its jobs have gone to others.
 _PATIENCE_FOR_THE_DEAD = timedelta(seconds=1)
+# A broker that restarts counts up to three losses for each job that a worker had. A worker that
+# lost the broker, and not its life, puts the losses of the jobs that come soon down to that.
+_FORGIVES_S = 60.0
 _ENDS_REMEMBERED = 10_000
 # A job that has waited outside so often waits longer, lest a long line keeps the broker busy.
 _OFTEN = 3
@@ -77,6 +82,8 @@ class Relay:
         lifetime: timedelta,
         max_job_bytes: int,
         turns: Turns,
+        *,
+        after_loss: bool = False,
     ) -> None:
         """Prepare to carry jobs.
 
@@ -89,12 +96,14 @@ class Relay:
             lifetime: Longest life of a job, from when a worker first has it.
             max_job_bytes: Largest job.
             turns: Say when a job may be run.
+            after_loss: Whether this worker lost the broker just before.
         """
         self._means = means
         self._journal = journal
         self._leases = leases
         self._held = held
         self._turns = turns
+        self._forgives_until = monotonic() + (_FORGIVES_S if after_loss else 0)
         self._suspects = Suspects(means.limits)
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._names = names
@@ -224,9 +233,12 @@ class Relay:
                         await settle_again(known, delivery)
 
     def _admit(self, delivery: Delivery) -> Admission:
+        facts = delivery.facts
+        if monotonic() < self._forgives_until:
+            facts = replace(facts, failures_before=0)
         return admit(
             delivery.body,
-            delivery.facts,
+            facts,
             self._names,
             datetime.now(UTC),
             self._lifetime,
