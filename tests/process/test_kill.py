@@ -91,7 +91,7 @@ async def test_job_of_a_worker_killed_before_the_first_token_is_run_again(
 
 
 async def test_twenty_jobs_survive_the_kill_of_one_of_two_workers(stage: Stage) -> None:
-    stage.endpoint.flow("flow", answer(40, rate=40))
+    stage.endpoint.flow("flow", answer(40, rate=10))
     killed, _ = await stage.ready_workers(2)
     jobs = [a_job(tags={"number": str(number)}) for number in range(20)]
     with stage.listen() as consumer:

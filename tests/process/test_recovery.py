@@ -71,7 +71,7 @@ async def test_tool_that_ran_before_the_cut_runs_once(stage: Stage) -> None:
 
 
 async def test_answer_of_a_killed_worker_comes_whole_in_a_new_attempt(stage: Stage) -> None:
-    script = answer(_TOKENS, rate=20, before=[send("usedTools", _USED)])
+    script = answer(_TOKENS, rate=8, before=[send("usedTools", _USED)])
     stage.endpoint.flow("flow", script)
     first = await stage.ready_worker()
     job = a_job()
