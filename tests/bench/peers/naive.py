@@ -1,40 +1,23 @@
 """The worker that most people would write first: httpx lines, pydantic, one awaited publish each.
 
-Usage: python -m tests.bench.naive AMQP_URL BASE_URL PREFIX CONCURRENCY
+Usage: python -m tests.bench.peers.naive AMQP_URL BASE_URL PREFIX CONCURRENCY
 """
 
 import asyncio
 import json
 import sys
-from typing import Any
 
 import aio_pika
 import httpx
 from aio_pika.abc import AbstractIncomingMessage
-from pydantic import BaseModel
 
-
-class Job(BaseModel):
-    chatflowId: str  # noqa: N815 - the name on the wire
-    question: str
-    jobId: str  # noqa: N815 - the name on the wire
-
-
-class Frame(BaseModel):
-    event: str
-    data: Any = None
-
-
-class Out(BaseModel):
-    jobId: str  # noqa: N815 - the name on the wire
-    seq: int
-    event: str
-    data: Any
+from tests.bench.peers.messages import Frame, Job, Out
 
 
 async def work(amqp_url: str, base_url: str, prefix: str, concurrency: int) -> None:
+    """Work for ever."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
-    client = httpx.AsyncClient(timeout=60, limits=limits, trust_env=False)
+    client = httpx.AsyncClient(base_url=base_url, timeout=60, limits=limits, trust_env=False)
     connection = await aio_pika.connect_robust(amqp_url)
     channel = await connection.channel()
     await channel.set_qos(prefetch_count=concurrency)
@@ -45,9 +28,7 @@ async def work(amqp_url: str, base_url: str, prefix: str, concurrency: int) -> N
         async with message.process():
             job = Job.model_validate_json(message.body)
             seq = 0
-            body = {"question": job.question, "chatId": job.jobId, "streaming": True}
-            url = f"{base_url}/api/v1/prediction/{job.chatflowId}"
-            async with client.stream("POST", url, json=body) as response:
+            async with client.stream("POST", job.path, json=job.request) as response:
                 response.raise_for_status()
                 async for line in response.aiter_lines():
                     if not line.startswith("data:"):
@@ -61,7 +42,7 @@ async def work(amqp_url: str, base_url: str, prefix: str, concurrency: int) -> N
                             content_type="application/json",
                             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
                         ),
-                        routing_key=f"chat.{job.jobId}.{frame.event}",
+                        routing_key=out.routing_key,
                     )
 
     await jobs.consume(carry)

@@ -1,0 +1,53 @@
+"""The loads: how many streams at once, and how fast each of them speaks."""
+
+from dataclasses import dataclass
+from typing import Final
+
+FLOOD: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one turn asks of a worker.
+
+    Attributes:
+        streams: Jobs at once.
+        rate: Tokens per second of each; FLOOD is as fast as the worker reads.
+        tokens: Tokens of each.
+    """
+
+    streams: int
+    rate: int
+    tokens: int
+
+    @property
+    def name(self) -> str:
+        """What tables call it, the number of tokens left out."""
+        how = f"at {self.rate}/s" if self.rate else "flooding"
+        return f"{self.streams} {how}"
+
+    @property
+    def question(self) -> str:
+        """What makes the benchmark's endpoint answer like this."""
+        return f"n={self.tokens} rate={self.rate}"
+
+    @property
+    def events_of_a_job(self) -> int:
+        """The tokens, and `start`, `metadata` and `end`."""
+        return self.tokens + 3
+
+
+ONE: Final = Load(1, 50, 200)
+TEN: Final = Load(10, 50, 250)
+HUNDRED: Final = Load(100, 30, 150)
+MANY: Final = Load(500, 20, 100)
+MOST: Final = Load(1000, 10, 60)
+FLOODING: Final = Load(100, FLOOD, 300)
+
+WHOLE: Final = (ONE, TEN, HUNDRED, MANY, MOST, FLOODING)
+QUICK: Final = (
+    Load(10, 50, 100),
+    Load(100, 30, 60),
+    Load(500, 20, 40),
+    Load(100, FLOOD, 100),
+)
