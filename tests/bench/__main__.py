@@ -1,210 +1,98 @@
-"""Measure the worker beside a naive one, in turns, on this machine: CPU, memory, losses.
-
-Each turn: N streams at once, R tokens a second each, over a private broker and the scripted
-endpoint in a process of its own. CPU is user + system time of the worker process.
-"""
+"""Measure the worker beside what would be used instead: `python -m tests.bench --help`."""
 
 import asyncio
-import json
-import os
-import statistics
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+import time
+from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
 
 import click
-import pika
-import psutil
+import msgspec
 
-from aimicromind_worker.adapters.connection import connect
-from aimicromind_worker.adapters.topology import declare, remove
-from aimicromind_worker.needs import needed_topology
-from aimicromind_worker.settings import BrokerSettings
-from aimicromind_worker.testing import PrivateBroker
+from tests.bench import cut, publishing
+from tests.bench.chart import chart
+from tests.bench.loads import MANY, QUICK, WHOLE, Load
+from tests.bench.machine import this_machine
+from tests.bench.programs import ROOT
+from tests.bench.report import into_page, markdown
+from tests.bench.results import Results
+from tests.bench.turn import Figures, Stage, stage, turn
+from tests.bench.workers import COSTS, WORKERS, Worker
 
-_READY_WITHIN_S = 30
-_TURN_WITHIN_S = 180
-_SAMPLE_EVERY_S = 0.05
-_WORKERS = ("naive", "aimicromind")
-
-
-@dataclass(frozen=True)
-class Load:
-    """What one turn asks for."""
-
-    streams: int
-    tokens: int
-    rate: int
-
-
-@dataclass(frozen=True)
-class Figures:
-    """What one turn gave."""
-
-    worker: str
-    events: int
-    lost: int
-    disordered: int
-    cpu_us_per_event: float
-    idle_mb: float
-    kb_per_stream: float
+_DOCS = ROOT / "docs"
+_Plan = list[tuple[Load, Worker]]
 
 
 @click.command()
-@click.option("--streams", default=200, show_default=True)
-@click.option("--rate", default=20, show_default=True, help="Tokens per second and stream.")
-@click.option("--tokens", default=100, show_default=True, help="Tokens per stream.")
-@click.option("--turns", default=3, show_default=True, help="Turns of each worker.")
-@click.option("--only", type=click.Choice(_WORKERS), help="Measure only this one.")
-def main(streams: int, rate: int, tokens: int, turns: int, only: str | None) -> None:
-    """Print a table of medians over the turns."""
-    load = Load(streams, tokens, rate)
-    asyncio.run(_measure(load, turns, (only,) if only else _WORKERS))
+@click.option("--quick", is_flag=True, help="Fewer loads, shorter ones, one turn.")
+@click.option("--turns", default=3, show_default=True, help="Turns of each worker and load.")
+@click.option("--only", multiple=True, help="Measure only workers with this in their name.")
+@click.option("--load", "loads", multiple=True, help="Measure only loads with this in their name.")
+@click.option("--costs", is_flag=True, help="Also measure the worker without some of its parts.")
+@click.option("--docs", is_flag=True, help="Write the figures into docs/performance.md.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for JSON and chart.")
+def main(  # noqa: PLR0913 - one for each option
+    *,
+    quick: bool,
+    turns: int,
+    only: tuple[str, ...],
+    loads: tuple[str, ...],
+    costs: bool,
+    docs: bool,
+    out: Path | None,
+) -> None:
+    """Print tables of medians over the turns."""
+    chosen = [it for it in (QUICK if quick else WHOLE) if _named(it.name, loads)]
+    workers = [it for it in WORKERS if _named(it.name, only)]
+    plan = [
+        (load, worker)
+        for load in chosen
+        for worker in (*workers, *(COSTS if costs and load.name == MANY.name else ()))
+        if worker.fits(load)
+    ]
+    results = asyncio.run(_measure(plan, 1 if quick else turns))
+    text = markdown(results)
+    print(text)
+    folder = _DOCS if docs else out
+    if docs:
+        into_page(_DOCS / "performance.md", text)
+    if folder is not None:
+        folder.mkdir(exist_ok=True)
+        (folder / "performance.json").write_bytes(msgspec.json.format(msgspec.json.encode(results)))
+        (folder / "performance.svg").write_text(chart(results))
 
 
-async def _measure(load: Load, turns: int, workers: tuple[str, ...]) -> None:
-    print(f"{load.streams} streams, {load.rate} tokens/s each, {load.tokens} tokens, {turns} turns")
-    figures: dict[str, list[Figures]] = {worker: [] for worker in workers}
-    async with PrivateBroker() as broker, _process("testing.serve", "--port", "0") as (_, line):
-        base_url = line.split()[1]
-        for _turn in range(turns):
-            for worker in workers:
-                figures[worker].append(await _turn_of(worker, load, broker.url, base_url))
-    print("| worker | events | lost | disordered | CPU µs/event | idle MB | KB/stream |")
-    print("|---|---|---|---|---|---|---|")
-    for worker, turns_of in figures.items():
-        print(
-            f"| {worker} | {turns_of[0].events} | {sum(f.lost for f in turns_of)} "
-            f"| {sum(f.disordered for f in turns_of)} "
-            f"| {statistics.median(f.cpu_us_per_event for f in turns_of):.1f} "
-            f"| {statistics.median(f.idle_mb for f in turns_of):.1f} "
-            f"| {statistics.median(f.kb_per_stream for f in turns_of):.1f} |"
-        )
+def _named(name: str, parts: Sequence[str]) -> bool:
+    return not parts or any(part in name for part in parts)
 
 
-async def _turn_of(worker: str, load: Load, amqp_url: str, base_url: str) -> Figures:
-    prefix = f"bench-{uuid4().hex[:8]}"
-    settings = BrokerSettings.read(amqp_url=amqp_url, prefix=prefix)
-    async with connect([amqp_url], "bench", settings.heartbeat) as connection:
-        await declare(connection, needed_topology(settings))
-        arguments = (amqp_url, prefix, str(load.streams))
-        async with (
-            _process("tests.bench.consumer", *arguments) as (consumer, _),
-            _worker(worker, amqp_url, base_url, prefix, load.streams) as process,
-        ):
-            before = process.cpu_times()
-            idle = process.memory_info().rss
-            await asyncio.to_thread(_publish_jobs, amqp_url, prefix, load)
-            peak, counted = await _until_told(consumer, process)
-            after = process.cpu_times()
-        await remove(connection, needed_topology(settings))
-    # The product publishes the same events: start, tokens, metadata, end.
-    expected = load.streams * (load.tokens + 3)
-    used = after.user + after.system - before.user - before.system
-    return Figures(
-        worker,
-        counted["events"],
-        expected - counted["events"],
-        counted["disordered"],
-        used / max(counted["events"], 1) * 1e6,
-        idle / 1e6,
-        (peak - idle) / load.streams / 1e3,
+async def _measure(plan: _Plan, turns: int) -> Results:
+    """Go through the plan turn by turn, so that all workers see the same machine."""
+    figures: list[Figures] = []
+    published: list[publishing.Published] = []
+    async with stage() as on:
+        machine = this_machine(on.broker.url)
+        for number in range(turns):
+            published += await publishing.compare(on)
+            # Whoever comes first is another one in each turn.
+            for load, worker in plan if number % 2 == 0 else plan[::-1]:
+                figures.append(await _say(on, worker, load))
+        cuts = [await cut.flood_with_cuts(on)]
+    order = {(load.name, worker.name): place for place, (load, worker) in enumerate(plan)}
+    # Stable: the turns of one worker and load stay in order.
+    figures.sort(key=lambda it: order[it.load, it.worker])
+    return Results(machine, figures, published, cuts)
+
+
+async def _say(on: Stage, worker: Worker, load: Load) -> Figures:
+    began = time.monotonic()
+    found = await turn(on, worker, load)
+    took_s = time.monotonic() - began
+    click.echo(
+        f"{load.name}, {worker.name}: {found.cpu_us:.1f} µs/event, {found.events_per_s:.0f}/s, "
+        f"p99 {found.count.p99_ms:.1f} ms, {found.count.wrong} wrong ({took_s:.0f} s)",
+        err=True,
     )
-
-
-async def _until_told(
-    consumer: asyncio.subprocess.Process, worker: psutil.Process
-) -> tuple[int, dict[str, int]]:
-    """Watch the worker's memory until the consumer says what it counted."""
-    peak = 0
-    assert consumer.stdout is not None
-    told = asyncio.ensure_future(consumer.stdout.readline())
-    async with asyncio.timeout(_TURN_WITHIN_S):
-        while not told.done():
-            peak = max(peak, worker.memory_info().rss)
-            await asyncio.wait((told,), timeout=_SAMPLE_EVERY_S)
-    return peak, json.loads(told.result())
-
-
-def _publish_jobs(amqp_url: str, prefix: str, load: Load) -> None:
-    channel = pika.BlockingConnection(pika.URLParameters(amqp_url)).channel()
-    for _ in range(load.streams):
-        job = {
-            "chatflowId": "load",
-            "question": f"n={load.tokens} rate={load.rate}",
-            "jobId": str(uuid4()),
-        }
-        channel.basic_publish("", f"{prefix}.jobs", json.dumps(job).encode())
-
-
-@asynccontextmanager
-async def _worker(
-    worker: str, amqp_url: str, base_url: str, prefix: str, slots: int
-) -> AsyncIterator[psutil.Process]:
-    if worker == "naive":
-        arguments = (amqp_url, base_url, prefix, str(slots))
-        async with _process("tests.bench.naive", *arguments) as (process, _):
-            yield psutil.Process(process.pid)
-        return
-    settings = {
-        "AMQP_URL": amqp_url,
-        "BASE_URL": base_url,
-        "PREFIX": prefix,
-        "CONCURRENCY": str(slots),
-        "HEALTH_PORT": "0",
-    }
-    environment = {f"AIMICROMIND_{name}": value for name, value in settings.items()}
-    async with _process(
-        "aimicromind_worker", "run", ready="worker.ready", environment=environment
-    ) as (process, _):
-        yield psutil.Process(process.pid)
-
-
-@asynccontextmanager
-async def _process(
-    module: str,
-    *arguments: str,
-    ready: str = "ready",
-    environment: dict[str, str] | None = None,
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
-    """Run a module until the end of the body, which begins when it says that it is ready."""
-    name = f"aimicromind_worker.{module}" if module.startswith("testing") else module
-    of_worker = environment is not None
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        name,
-        *arguments,
-        env={**os.environ, **(environment or {})},
-        cwd=Path(__file__).parents[2],
-        stdout=asyncio.subprocess.DEVNULL if of_worker else asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE if of_worker else None,
-    )
-    output = process.stderr if of_worker else process.stdout
-    assert output is not None
-    draining = None
-    try:
-        async with asyncio.timeout(_READY_WITHIN_S):
-            while ready not in (line := (await output.readline()).decode()):
-                if not line:
-                    raise RuntimeError(f"{module} did not start")
-        if of_worker:
-            draining = asyncio.create_task(_discard(output))
-        yield process, line
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-        if draining is not None:
-            await draining
-
-
-async def _discard(output: asyncio.StreamReader) -> None:
-    while await output.read(65536):
-        pass
+    return found
 
 
 if __name__ == "__main__":

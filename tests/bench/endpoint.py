@@ -3,6 +3,7 @@
 It answers a question such as `n=200 rate=20` with so many tokens, so many a second; rate 0 is as
 fast as the client reads. A token reads `<time.time_ns() of its writing> <number, from 0> word`.
 `skip=7` leaves a token out, and `swap=7` sends one after its follower, to try those who check.
+With `bare=1` a token is its number alone, in eight bytes, so that a million of them fit an answer.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ _FLOW_FACTS = (
 _LAST_CHUNK = b"0\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _QUESTION = re.compile(rb'"question": *"([^"]*)"')
-_WISH = re.compile(rb"(n|rate|skip|swap)=(\d+)")
+_WISH = re.compile(rb"(n|rate|skip|swap|bare)=(\d+)")
 _TICK_S = 0.001
 _BURST = 64
 _now = time.time_ns
@@ -45,6 +46,8 @@ _END = _chunk(b'{"event":"end","data":"[DONE]"}') + _LAST_CHUNK
 _PLAIN = b'{"event":"token","data":"%019d %07d word"}'
 # Its length is the same for all times and numbers, so that the chunk's front is, too.
 _TOKEN = _chunk(_PLAIN % (0, 0)).replace(b"%019d" % 0, b"%d", 1).replace(b"%07d" % 0, b"%07d", 1)
+
+_BARE_TOKEN = _chunk(b'{"event":"token","data":"%07d "}' % 0).replace(b"%07d" % 0, b"%07d", 1)
 
 
 class Pace:
@@ -91,7 +94,7 @@ class Stream(asyncio.Protocol):
         self._pace = pace
         self._came = b""
         self._numbers: Iterator[int] = iter(())
-        self._pours = False
+        self._pours = self._is_bare = False
         self._ending = b""
         self._paused = False
         self._transport: asyncio.Transport
@@ -130,7 +133,7 @@ class Stream(asyncio.Protocol):
             self.period = 1 / rate
             self._pace.add(self)
         else:
-            self._pours = True
+            self._pours, self._is_bare = True, b"bare" in wishes
             self._pour()
 
     def speak(self) -> bool:
@@ -145,7 +148,11 @@ class Stream(asyncio.Protocol):
     def _pour(self) -> None:
         if self._paused or not self._pours or self._transport.is_closing():
             return
-        burst = [_TOKEN % (_now(), number) for number in islice(self._numbers, _BURST)]
+        coming = islice(self._numbers, _BURST)
+        if self._is_bare:
+            burst = [_BARE_TOKEN % number for number in coming]
+        else:
+            burst = [_TOKEN % (_now(), number) for number in coming]
         if burst:
             self._transport.write(b"".join(burst))
             self._loop.call_soon(self._pour)
