@@ -44,9 +44,8 @@ def _chunk(data: bytes) -> bytes:
 _START = _chunk(b'{"event":"start","data":""}')
 _END = _chunk(b'{"event":"end","data":"[DONE]"}') + _LAST_CHUNK
 _PLAIN = b'{"event":"token","data":"%019d %07d word"}'
-# Its length is the same for all times and numbers, so that the chunk's front is, too.
+# Their length is the same for all times and numbers, so that the chunk's front is, too.
 _TOKEN = _chunk(_PLAIN % (0, 0)).replace(b"%019d" % 0, b"%d", 1).replace(b"%07d" % 0, b"%07d", 1)
-
 _BARE_TOKEN = _chunk(b'{"event":"token","data":"%07d "}' % 0).replace(b"%07d" % 0, b"%07d", 1)
 
 
