@@ -13,16 +13,16 @@ from pamqp.header import ProtocolHeader
 from typing_extensions import override
 
 CHANNEL: Final = 1
-_METHOD, _BODY, _HEARTBEAT = 1, 3, 8
+_METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
 _HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 _DELIVER = b"\x00\x3c\x00\x3c"
 _ACK = b"\x00\x3c\x00\x50"
 _front = Struct(">BHI")
-_tag = Struct(">Q")
+_long_long = Struct(">Q")
 
 
 class AmqpProtocol(asyncio.Protocol):
-    """One connection with one channel. Messages must fit one body frame.
+    """One connection with one channel.
 
     Attributes:
         on_body: Called with the body of each message that comes, and its delivery tag.
@@ -35,6 +35,8 @@ class AmqpProtocol(asyncio.Protocol):
         self.transport: asyncio.Transport
         self._came = b""
         self._delivery_tag = 0
+        self._body_size = 0
+        self._parts: list[bytes] = []
         self._answers: asyncio.Queue[Frame] = asyncio.Queue()
 
     @classmethod
@@ -86,7 +88,9 @@ class AmqpProtocol(asyncio.Protocol):
             if following > end:
                 break
             if kind == _BODY:
-                self.on_body(came[at + 7 : following - 1], self._delivery_tag)
+                self._body(came[at + 7 : following - 1])
+            elif kind == _HEADER:
+                self._body_size = _long_long.unpack_from(came, at + 11)[0]
             elif kind == _METHOD:
                 self._method(came[at:following])
             elif kind == _HEARTBEAT:
@@ -94,11 +98,20 @@ class AmqpProtocol(asyncio.Protocol):
             at = following
         self._came = came[at:]
 
+    def _body(self, part: bytes) -> None:
+        if len(part) < self._body_size:
+            self._parts.append(part)
+            if sum(map(len, self._parts)) < self._body_size:
+                return
+            part = b"".join(self._parts)
+            self._parts.clear()
+        self.on_body(part, self._delivery_tag)
+
     def _method(self, frame: bytes) -> None:
         name = frame[7:11]
         if name == _DELIVER:
-            self._delivery_tag = _tag.unpack_from(frame, 12 + frame[11])[0]
+            self._delivery_tag = _long_long.unpack_from(frame, 12 + frame[11])[0]
         elif name == _ACK:
-            self.on_ack(_tag.unpack_from(frame, 11)[0], frame[19] == 1)
+            self.on_ack(_long_long.unpack_from(frame, 11)[0], frame[19] == 1)
         else:
             self._answers.put_nowait(cast("Frame", unmarshal(frame)[2]))

@@ -27,7 +27,7 @@ _TEXT_BYTES: Final = 8
 _LINE_EVERY_S: Final = 5.0
 _BATCH, _SLOW_PAUSE_S = 250, 0.25
 # Confirms are held back for so long, again and again.
-_HELD_S, _LET_S = 0.25, 0.02
+_HELD_S, _LET_S = 0.6, 0.02
 _WITHIN_S: Final = 1800.0
 
 
@@ -48,6 +48,7 @@ class Reader:
         self.is_slow = False
         self._amqp = amqp
         self._queue = queue
+        self._acked = 0
         amqp.on_body = self._take
 
     @classmethod
@@ -83,9 +84,14 @@ class Reader:
         if b'"event":"end"' in body[:300]:
             self.ended.set()
         if self.came % _BATCH == 0:
-            ack = commands.Basic.Ack(tag, multiple=True)
             pause_s = _SLOW_PAUSE_S if self.is_slow else 0
-            asyncio.get_running_loop().call_later(pause_s, self._amqp.send, ack)
+            asyncio.get_running_loop().call_later(pause_s, self._ack_to, tag)
+
+    def _ack_to(self, tag: int) -> None:
+        # One that was put off may be late.
+        if tag > self._acked:
+            self._acked = tag
+            self._amqp.send(commands.Basic.Ack(tag, multiple=True))
 
 
 @click.command()

@@ -24,7 +24,6 @@ def celery_app(amqp_url: str, prefix: str) -> Celery:
         task_acks_late=True,
         task_ignore_result=True,
         worker_prefetch_multiplier=1,
-        broker_transport_options={"confirm_publish": True},
     )
     return made
 
@@ -60,4 +59,6 @@ def _carry(given: dict[str, str]) -> None:
 
 
 app = celery_app(os.environ.get("BENCH_AMQP_URL", "amqp://"), os.environ.get("BENCH_PREFIX", "b"))
+# Events are confirmed. Who sends the jobs waits for no confirm, as with the other workers.
+app.conf.broker_transport_options = {"confirm_publish": True}
 app.task(name=TASK)(_carry)
