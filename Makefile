@@ -72,8 +72,20 @@ wheels: setup ## Build both wheels and try them on each Python here: the demo, a
 	scripts/test-wheels.sh $(UV)
 
 .PHONY: bench
-bench: setup broker ## Measure the worker beside a naive one, on this machine
-	$(RUN) python -m tests.bench
+bench: setup broker ## Measure the worker beside its peers, on this machine, into docs/performance.md
+	$(RUN) --group bench python -m tests.bench --costs --docs
+
+.PHONY: bench-quick
+bench-quick: setup broker ## The same in small, printed
+	$(RUN) --group bench python -m tests.bench --quick
+
+.PHONY: bench-long
+bench-long: setup broker ## Follow the worker's memory through answers of a million tokens
+	$(RUN) --group bench python -m tests.bench.long
+
+.PHONY: profile
+profile: setup broker ## Show where the worker's time goes under 500 streams
+	$(RUN) --group bench python -m tests.bench.profile
 
 .PHONY: soak
 soak: setup broker ## Run many jobs with random faults; JOBS, WORKERS, SEED, PAUSE choose how many and which
