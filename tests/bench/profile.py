@@ -6,6 +6,7 @@ spends in C code (uvloop, msgspec, aiohttp's parser) is its own.
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections import Counter
@@ -42,9 +43,8 @@ async def _profile(load: Load, top: int, *, native: bool) -> None:
         own[stack[-1]] += samples
         below.update(dict.fromkeys(stack, samples))
     every = own.total()
-    print(
-        f"{load.name}, {every} samples\n\n| own time | with all below | function |\n|---:|---:|---|"
-    )
+    print(f"{load.name}, {every} samples\n")
+    print("| own time | with all below | function |\n|---:|---:|---|")
     for name, samples in own.most_common(top):
         print(f"| {samples / every:.1%} | {below[name] / every:.1%} | `{name}` |")
 
@@ -71,7 +71,7 @@ async def _stacks(on: Stage, load: Load, *, native: bool) -> Counter[tuple[str, 
     for line in found.read_text().splitlines():
         stack, _, samples = line.rpartition(" ")
         # Line numbers would part one function into many.
-        names = tuple(frame.rpartition(":")[0] or frame for frame in stack.split(";"))
+        names = tuple(re.sub(r":\d+\)$", ")", frame) for frame in stack.split(";"))
         stacks[names] += int(samples)
     return stacks
 
