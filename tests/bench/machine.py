@@ -14,6 +14,8 @@ _PACKAGES = (
     *("faststream", "celery", "kombu", "gevent"),
 )
 
+_QUIET = 1.0
+
 
 class Machine(msgspec.Struct, frozen=True):
     """One machine at one time.
@@ -34,9 +36,10 @@ class Machine(msgspec.Struct, frozen=True):
     def sentence(self) -> str:
         """Say it for people."""
         named = ", ".join(f"{name} {number}" for name, number in self.versions.items())
+        shared = "" if self.busy < _QUIET else ": the machine was shared, take these with care"
         return (
             f"{self.date}, {self.cores} cores of {self.processor}, {self.memory_gb:.0f} GB, "
-            f"{self.system}, load average before it {self.busy:.1f}. {named}."
+            f"{self.system}, load average before it {self.busy:.1f}{shared}. {named}."
         )
 
 
