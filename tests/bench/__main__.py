@@ -16,7 +16,7 @@ from tests.bench.programs import ROOT
 from tests.bench.report import into_page, markdown
 from tests.bench.results import Results
 from tests.bench.turn import Figures, Stage, stage, turn
-from tests.bench.workers import COSTS, WORKERS, Worker
+from tests.bench.workers import CELERY_PREFORK, COSTS, WORKERS, Worker
 
 _DOCS = ROOT / "docs"
 _Plan = list[tuple[Load, Worker]]
@@ -42,7 +42,10 @@ def main(  # noqa: PLR0913 - one for each option
 ) -> None:
     """Print tables of medians over the turns."""
     chosen = [it for it in (QUICK if quick else WHOLE) if _named(it.name, loads)]
-    workers = [it for it in WORKERS if _named(it.name, only)]
+    # Prefork takes long to start and to stop, and carries no load of interest.
+    workers = [
+        it for it in WORKERS if _named(it.name, only) and not (quick and it == CELERY_PREFORK)
+    ]
     plan = [
         (load, worker)
         for load in chosen

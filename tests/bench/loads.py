@@ -46,8 +46,8 @@ FLOODING: Final = Load(100, FLOOD, 300)
 
 WHOLE: Final = (ONE, TEN, HUNDRED, MANY, MOST, FLOODING)
 QUICK: Final = (
-    Load(10, 50, 100),
-    Load(100, 30, 60),
+    Load(10, 50, 50),
+    Load(100, 30, 45),
     Load(500, 20, 40),
     Load(100, FLOOD, 100),
 )
