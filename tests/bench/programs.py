@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shutil import which
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,6 +16,8 @@ import psutil
 _LOOK_EVERY_S: Final = 0.005
 _STOP_WITHIN_S: Final = 10.0
 _CPU_CLOCK: Final = 2
+# Debian's util-linux has it; the program takes its place, and its process id.
+_DIES_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--") if which("setpriv") else ()
 ROOT: Final = Path(__file__).parents[2]
 
 
@@ -56,6 +59,7 @@ class Program:
         }
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
+                *_DIES_WITH_US,
                 *self._command,
                 cwd=ROOT,
                 env={**inherited, **self._environment},
