@@ -11,7 +11,7 @@ import aio_pika
 
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters.connection import connect
-from aimicromind_worker.adapters.journal import Journal
+from aimicromind_worker.adapters.journal import Journal, JournalMemory
 from aimicromind_worker.adapters.topology import EventLog, declare, topology
 from aimicromind_worker.testing import PrivateBroker
 from tests.integration.outgoing import publishing_at
@@ -41,7 +41,10 @@ async def main() -> None:
         for milestones in _MILESTONES:
             await _fill(connection, names, held, milestones)
             held = milestones
-            journals = [Journal(connection, way.publishing, names.journal) for _ in range(_LOOKS)]
+            journals = [
+                Journal(connection, way.publishing, names.journal, JournalMemory())
+                for _ in range(_LOOKS)
+            ]
             first = await _time(journals, 1)
             one = await _time(journals[:1] * _LOOKS, 1)
             ten = await _time(journals[:1] * _LOOKS, 10)

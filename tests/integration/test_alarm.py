@@ -9,7 +9,7 @@ from aio_pika import Message
 from aio_pika.abc import AbstractConnection
 
 from aimicromind_schemas import Names
-from aimicromind_worker.adapters.journal import Journal
+from aimicromind_worker.adapters.journal import Journal, JournalMemory
 from aimicromind_worker.core.history import History
 from aimicromind_worker.testing import PrivateBroker
 from tests.integration.outgoing import Way, publishing_at
@@ -79,7 +79,7 @@ async def test_look_up_in_the_journal_waits(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection
 ) -> None:
     async with publishing_at(broker.url, declared, beat=BEAT) as way:
-        journal = Journal(connection, way.publishing, declared.journal)
+        journal = Journal(connection, way.publishing, declared.journal, JournalMemory())
         async with alarm(broker, way):
             asking = asyncio.create_task(journal.look_up("job", None))
             await asyncio.sleep(1)

@@ -7,7 +7,7 @@ import pytest
 
 from aimicromind_schemas import EndStatus, FailureKind
 from aimicromind_worker.adapters.connection import connect
-from aimicromind_worker.adapters.journal import Journal
+from aimicromind_worker.adapters.journal import Journal, JournalMemory
 from aimicromind_worker.adapters.stream_reading import StreamUnreadable
 from aimicromind_worker.core.history import History
 from aimicromind_worker.testing import Head, Script, answer, send
@@ -21,7 +21,7 @@ JUST_NOW = timedelta(seconds=5)
 
 async def test_nothing_is_remembered_of_an_unknown_job(stage: Stage) -> None:
     async with stage.listening(), publishing_at(stage.broker.url, stage.names) as way:
-        journal = Journal(stage.connection, way.publishing, stage.names.journal)
+        journal = Journal(stage.connection, way.publishing, stage.names.journal, JournalMemory())
 
         assert await journal.look_up("unknown", None) == History()
 
@@ -41,7 +41,9 @@ async def test_ended_jobs_are_remembered_whoever_asks_at_once(
 
         put_at = None if since is None else datetime.now(UTC) - since
         async with publishing_at(stage.broker.url, stage.names) as way:
-            journal = Journal(stage.connection, way.publishing, stage.names.journal)
+            journal = Journal(
+                stage.connection, way.publishing, stage.names.journal, JournalMemory()
+            )
             well, cut = await asyncio.gather(
                 *(journal.look_up(job, put_at) for job in ("well", "cut"))
             )
@@ -54,7 +56,7 @@ async def test_ended_jobs_are_remembered_whoever_asks_at_once(
 async def test_what_comes_between_two_questions_is_known_to_the_second(stage: Stage) -> None:
     stage.endpoint.flow("well", answer(2))
     async with stage.working() as chats, publishing_at(stage.broker.url, stage.names) as way:
-        journal = Journal(stage.connection, way.publishing, stage.names.journal)
+        journal = Journal(stage.connection, way.publishing, stage.names.journal, JournalMemory())
         now = datetime.now(UTC)
         before = await journal.look_up("later", now)
         for job in ("first", "later"):
@@ -69,7 +71,9 @@ async def test_what_comes_between_two_questions_is_known_to_the_second(stage: St
 async def test_job_older_than_what_is_kept_is_still_remembered(stage: Stage) -> None:
     stage.endpoint.flow("well", answer(2))
     async with stage.working() as chats, publishing_at(stage.broker.url, stage.names) as way:
-        journal = Journal(stage.connection, way.publishing, stage.names.journal, jobs_kept=1)
+        journal = Journal(
+            stage.connection, way.publishing, stage.names.journal, JournalMemory(), jobs_kept=1
+        )
         put_at = {}
         for job in ("a", "b", "c"):
             put_at[job] = datetime.now(UTC)
@@ -82,9 +86,36 @@ async def test_job_older_than_what_is_kept_is_still_remembered(stage: Stage) -> 
     assert [each.status for each in answers] == [EndStatus.COMPLETED] * len(asked)
 
 
+async def test_next_session_knows_what_was_read_and_what_came_since(stage: Stage) -> None:
+    stage.endpoint.flow("well", answer(2))
+    memory, now = JournalMemory(), datetime.now(UTC)
+    answers = []
+    async with stage.working() as chats, publishing_at(stage.broker.url, stage.names) as way:
+        for job in ("first", "second"):
+            await stage.put(a_job(jobId=job, chatId=job, chatflowId="well"))
+            await chats.end_of(job)
+            journal = Journal(stage.connection, way.publishing, stage.names.journal, memory)
+            answers += [await journal.look_up(each, now) for each in ("first", "second")]
+
+    statuses = [each.status for each in answers]
+    assert statuses == [EndStatus.COMPLETED, None, EndStatus.COMPLETED, EndStatus.COMPLETED]
+
+
+@pytest.mark.timeout(90)
+async def test_memory_of_a_journal_that_was_made_anew_is_given_up(stage: Stage) -> None:
+    memory = JournalMemory(read_from=datetime.now(UTC) - timedelta(hours=1), next_offset=9_000)
+    async with stage.listening(), publishing_at(stage.broker.url, stage.names) as way:
+        asked = Journal(stage.connection, way.publishing, stage.names.journal, memory)
+        with pytest.raises(StreamUnreadable):
+            await asked.look_up("job", datetime.now(UTC))
+
+        again = Journal(stage.connection, way.publishing, stage.names.journal, memory)
+        assert await again.look_up("job", datetime.now(UTC)) == History()
+
+
 async def test_journal_that_is_not_there_is_unreadable(stage: Stage) -> None:
     async with publishing_at(stage.broker.url, stage.names) as way:
-        journal = Journal(stage.connection, way.publishing, "no-such-stream")
+        journal = Journal(stage.connection, way.publishing, "no-such-stream", JournalMemory())
 
         with pytest.raises(StreamUnreadable, match="no-such-stream"):
             await journal.look_up("job", None)
@@ -93,7 +124,7 @@ async def test_journal_that_is_not_there_is_unreadable(stage: Stage) -> None:
 async def test_journal_is_unreadable_once_the_connection_has_closed(stage: Stage) -> None:
     async with stage.listening(), publishing_at(stage.broker.url, stage.names) as way:
         async with connect([stage.broker.url], "closed", BEAT) as closed:
-            journal = Journal(closed, way.publishing, stage.names.journal)
+            journal = Journal(closed, way.publishing, stage.names.journal, JournalMemory())
 
         with pytest.raises(StreamUnreadable):
             await journal.look_up("job", None)

@@ -26,7 +26,7 @@ from aimicromind_worker.adapters.event_lane import Window
 from aimicromind_worker.adapters.event_sink import EventSink
 from aimicromind_worker.adapters.fence import Fence
 from aimicromind_worker.adapters.job_source import JobSource
-from aimicromind_worker.adapters.journal import Journal
+from aimicromind_worker.adapters.journal import Journal, JournalMemory
 from aimicromind_worker.adapters.prediction_stream import PredictionStream
 from aimicromind_worker.adapters.publishing import Publishing
 from aimicromind_worker.adapters.topology import DeclarationRefused, TopologyDiffers
@@ -80,6 +80,7 @@ class Worker:
         self._policy = RetryPolicy()
         self._held = HeldJobs()
         self._breaker = Breaker()
+        self._journal = JournalMemory()
         self._cancels_known_until = datetime.now(UTC) - KEPT_FOR
         self._has_worked = False
         self._stopping = asyncio.Event()
@@ -183,7 +184,7 @@ class Worker:
                     )
                     kept.append(links.create_task(self._breaker.watch(source, predictions.answers)))
                     lifetime = timedelta(seconds=settings.job_lifetime_seconds)
-                    journal = Journal(consuming, publishing, names.journal)
+                    journal = Journal(consuming, publishing, names.journal, self._journal)
                     leases = await ChatLeases.open(consuming, names)
                     relay = Relay(
                         means,

@@ -5,6 +5,7 @@ What was read is kept, so that the next reading goes on from there.
 
 import asyncio
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from aio_pika.abc import AbstractConnection
@@ -12,14 +13,36 @@ from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import NotAnEvent, decode
 from aimicromind_worker.adapters.outgoing import Outgoing
-from aimicromind_worker.adapters.stream_reading import read_up_to_now
+from aimicromind_worker.adapters.stream_reading import StreamUnreadable, read_up_to_now
 from aimicromind_worker.core.history import History
 
 # Producers' and workers' clocks may differ by that much.
 _CLOCK_SLACK = timedelta(minutes=15)
 # About 15 MB.
 _JOBS_KEPT = 50_000
+# A stream whose leader was killed may have lost its last messages; others then take their place.
+_READ_AGAIN = 1000
 _EVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class JournalMemory:
+    """What a process has read of the journal, over all its sessions.
+
+    Attributes:
+        read: What is known of each job, and when it last said something; the oldest job first.
+        read_from: Of jobs put on the queue since then all is known, None before any reading.
+        next_offset: Where the next reading goes on.
+    """
+
+    read: OrderedDict[str, tuple[History, datetime]] = field(default_factory=OrderedDict)
+    read_from: datetime | None = None
+    next_offset: int = 0
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.read.clear()
+        self.read_from = None
 
 
 class Journal:
@@ -30,6 +53,7 @@ class Journal:
         connection: AbstractConnection,
         outgoing: Outgoing,
         stream: str,
+        memory: JournalMemory,
         jobs_kept: int = _JOBS_KEPT,
     ) -> None:
         """Prepare.
@@ -38,6 +62,7 @@ class Journal:
             connection: Where to read; it never publishes.
             outgoing: Where the markers go out.
             stream: The journal's name.
+            memory: What earlier sessions have read.
             jobs_kept: Of how many jobs what was read is kept.
         """
         self._connection = connection
@@ -47,9 +72,8 @@ class Journal:
         self._asked: dict[str, datetime | None] = {}
         self._answers: asyncio.Future[dict[str, History]] | None = None
         self._turn = asyncio.Lock()
-        self._read: OrderedDict[str, tuple[History, datetime]] = OrderedDict()
-        self._read_from: datetime | None = None
-        self._next_offset = 0
+        self._memory = memory
+        memory.next_offset = max(0, memory.next_offset - _READ_AGAIN)
 
     async def look_up(self, job_id: str, since: datetime | None) -> History:
         """Say what is known of a job.
@@ -73,34 +97,42 @@ class Journal:
             # Whoever asks from now on needs a reading that begins later.
             asked, self._asked, self._answers = self._asked, {}, None
             await self._read_on(_begin(asked))
-            answers = {job_id: self._read[job_id][0] for job_id in asked if job_id in self._read}
+            read = self._memory.read
+            answers = {job_id: read[job_id][0] for job_id in asked if job_id in read}
             self._forget()
             return answers
 
     async def _read_on(self, begin: datetime) -> None:
         """Read what is new, or all since that time if it is earlier than what was read."""
-        since: datetime | int = self._next_offset
-        if self._read_from is None or begin < self._read_from:
-            self._read.clear()
-            self._read_from, since = None, begin
-        self._next_offset = await read_up_to_now(
-            self._connection, self._outgoing, self._stream, since, self._take
-        )
-        self._read_from = self._read_from or begin
+        memory = self._memory
+        since: datetime | int = memory.next_offset
+        if memory.read_from is None or begin < memory.read_from:
+            memory.clear()
+            since = begin
+        try:
+            memory.next_offset = await read_up_to_now(
+                self._connection, self._outgoing, self._stream, since, self._take
+            )
+        except StreamUnreadable:
+            # It may be another stream of that name.
+            memory.clear()
+            raise
+        memory.read_from = memory.read_from or begin
 
     def _take(self, message: DeliveredMessage) -> None:
         try:
             event = decode(message.body)
         except NotAnEvent:
             return
-        known, _ = self._read.get(event.job_id, (History(), None))
-        self._read[event.job_id] = known.after(event), event.time
+        known, _ = self._memory.read.get(event.job_id, (History(), None))
+        self._memory.read[event.job_id] = known.after(event), event.time
 
     def _forget(self) -> None:
-        while len(self._read) > self._jobs_kept:
-            _, (_, last) = self._read.popitem(last=False)
+        memory = self._memory
+        while len(memory.read) > self._jobs_kept:
+            _, (_, last) = memory.read.popitem(last=False)
             # Whoever asks for a job of that time needs another reading.
-            self._read_from = max(self._read_from or last, last)
+            memory.read_from = max(memory.read_from or last, last)
 
 
 def _begin(asked: dict[str, datetime | None]) -> datetime:
