@@ -24,6 +24,13 @@ def install() -> None:
 
 
 def _text(data: bytes) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return _mended(data)
+
+
+def _mended(data: bytes) -> str:
     # One character for one byte: the text must fit again where it is published once more.
     return "".join(map(_character, data.decode(errors="surrogateescape")))
 
