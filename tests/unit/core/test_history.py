@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from aimicromind_schemas import EndStatus, Event, FailureKind, event_from
-from aimicromind_worker.core.history import History
+from aimicromind_schemas import EndStatus, FailureKind, encode, event_from
+from aimicromind_worker.core.history import History, Milestone, read_milestone
 
 FAILED = {"kind": "timeout", "message": "too late"}
 ENDED = {
@@ -22,13 +22,16 @@ RETRIED = {**FAILED, "nextAttempt": 2, "delaySeconds": 0.0}
 START = {"tags": {}, "redelivered": False, "upstream": None}
 
 
-def a_milestone(name: str, data: object, attempt: int = 1) -> Event:
+def a_milestone(name: str, data: object, attempt: int = 1) -> Milestone:
     envelope: dict[str, Any] = {"jobId": "job", "chatId": "chat", "chatflowId": "flow", "seq": 0}
     time = "2026-11-22T13:20:00.123456Z"
-    return event_from({**envelope, "attempt": attempt, "time": time, "event": name, "data": data})
+    fields = {**envelope, "attempt": attempt, "time": time, "event": name, "data": data}
+    milestone = read_milestone(encode(event_from(fields)).body)
+    assert milestone is not None
+    return milestone
 
 
-def remembered(*milestones: Event) -> History:
+def remembered(*milestones: Milestone) -> History:
     return reduce(History.after, milestones, History())
 
 
@@ -91,3 +94,17 @@ def test_nothing_counts_after_the_first_end() -> None:
 )
 def test_tool_that_ran_is_remembered(name: str, data: Sequence[object], *, acted: bool) -> None:
     assert remembered(a_milestone(name, data)).side_effect == acted
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"jobId":"job"}', b"[" * 100_000])
+def test_what_is_no_event_is_no_milestone(body: bytes) -> None:
+    assert read_milestone(body) is None
+
+
+@pytest.mark.parametrize("name", ["retry", "error", "end"])
+def test_milestone_of_another_version_is_an_event_all_the_same(name: str) -> None:
+    body = b'{"jobId":"j","attempt":3,"time":"2026-11-22T13:20:00Z","event":"%s","data":{"a":1}}'
+    milestone = read_milestone(body % name.encode())
+
+    assert milestone is not None
+    assert History().after(milestone) == History(last_attempt=3)

@@ -11,10 +11,9 @@ from datetime import UTC, datetime, timedelta
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 
-from aimicromind_schemas import NotAnEvent, decode
 from aimicromind_worker.adapters.outgoing import Outgoing
 from aimicromind_worker.adapters.stream_reading import StreamUnreadable, read_up_to_now
-from aimicromind_worker.core.history import History
+from aimicromind_worker.core.history import History, read_milestone
 
 # Producers' and workers' clocks may differ by that much.
 _CLOCK_SLACK = timedelta(minutes=15)
@@ -22,6 +21,7 @@ _CLOCK_SLACK = timedelta(minutes=15)
 _JOBS_KEPT = 50_000
 # A stream whose leader was killed may have lost its last messages; others then take their place.
 _READ_AGAIN = 1000
+_UNKNOWN = (History(), None)
 _EVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -120,12 +120,10 @@ class Journal:
         memory.read_from = memory.read_from or begin
 
     def _take(self, message: DeliveredMessage) -> None:
-        try:
-            event = decode(message.body)
-        except NotAnEvent:
-            return
-        known, _ = self._memory.read.get(event.job_id, (History(), None))
-        self._memory.read[event.job_id] = known.after(event), event.time
+        milestone = read_milestone(message.body)
+        if milestone is not None:
+            known, _ = self._memory.read.get(milestone.job_id, _UNKNOWN)
+            self._memory.read[milestone.job_id] = known.after(milestone), milestone.time
 
     def _forget(self) -> None:
         memory = self._memory

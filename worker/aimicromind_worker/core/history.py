@@ -1,21 +1,61 @@
-"""What the pool remembers of a job: folded from its milestones in the journal, in their order."""
+"""What the pool remembers of a job: folded from its milestones in the journal, in their order.
 
-from dataclasses import dataclass, replace
+There can be a hundred thousand of them: they are read no further than the fold needs.
+"""
 
-from aimicromind_schemas import (
-    SIDE_EFFECT_EVENTS,
-    EndEvent,
-    EndStatus,
-    ErrorEvent,
-    Event,
-    FailureKind,
-    RetryEvent,
-    StartEvent,
-)
+from datetime import datetime
+
+import msgspec
+
+from aimicromind_schemas import SIDE_EFFECT_EVENTS, EndStatus, FailureKind
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class Milestone(msgspec.Struct, frozen=True, rename="camel"):
+    """An event of the journal.
+
+    Attributes:
+        job_id: Whose.
+        attempt: Of the job.
+        time: By the clock of its worker.
+        event: Its name.
+        data: As JSON.
+    """
+
+    job_id: str
+    attempt: int
+    time: datetime
+    event: str
+    data: msgspec.Raw
+
+
+class _Retry(msgspec.Struct, rename="camel"):
+    next_attempt: int
+
+
+class _Error(msgspec.Struct):
+    kind: FailureKind
+    message: str
+
+
+class _End(msgspec.Struct):
+    status: EndStatus
+
+
+_milestones = msgspec.json.Decoder(Milestone)
+_retries = msgspec.json.Decoder(_Retry)
+_errors = msgspec.json.Decoder(_Error)
+_ends = msgspec.json.Decoder(_End)
+
+
+def read_milestone(body: bytes) -> Milestone | None:
+    """Read a message of the journal; None for what is no event."""
+    try:
+        return _milestones.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+
+
+class History(msgspec.Struct, frozen=True):
     """What is known of one job.
 
     Attributes:
@@ -36,22 +76,31 @@ class History:
     kind: FailureKind | None = None
     message: str = ""
 
-    def after(self, event: Event) -> "History":
+    def after(self, milestone: Milestone) -> "History":
         """Take in the job's next milestone; nothing follows the first end."""
         if self.status is not None:
             return self
-        seen = replace(self, last_attempt=max(self.last_attempt, event.attempt))
-        match event:
-            case StartEvent():
+        attempt = max(self.last_attempt, milestone.attempt)
+        try:
+            return msgspec.structs.replace(self, last_attempt=attempt, **self._change(milestone))
+        except (msgspec.DecodeError, RecursionError):
+            # Of another version: that there was an event is known all the same.
+            return msgspec.structs.replace(self, last_attempt=attempt)
+
+    def _change(self, milestone: Milestone) -> dict[str, object]:
+        data = milestone.data
+        match milestone.event:
+            case "start":
                 # A milestone comes again where the confirm of the first one was lost.
-                return replace(seen, calls=seen.calls + (event.attempt > self.last_attempt))
-            case RetryEvent():
-                return replace(seen, announced=max(self.announced, event.data.next_attempt))
-            case ErrorEvent():
-                return replace(seen, kind=event.data.kind, message=event.data.message)
-            case EndEvent():
-                return replace(seen, status=event.data.status)
-            case _ if event.event in SIDE_EFFECT_EVENTS and event.data:
-                return replace(seen, side_effect=True)
+                return {"calls": self.calls + (milestone.attempt > self.last_attempt)}
+            case "retry":
+                return {"announced": max(self.announced, _retries.decode(data).next_attempt)}
+            case "error":
+                error = _errors.decode(data)
+                return {"kind": error.kind, "message": error.message}
+            case "end":
+                return {"status": _ends.decode(data).status}
+            case name if name in SIDE_EFFECT_EVENTS and msgspec.json.decode(data):
+                return {"side_effect": True}
             case _:
-                return seen
+                return {}
