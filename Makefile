@@ -47,8 +47,22 @@ imports: setup ## Check that imports go one way and that the core does no I/O
 unit: setup ## Run the tests that open no socket
 	$(RUN) pytest -q tests/unit
 
+.PHONY: contract
+contract: setup ## Write JSON Schema, AsyncAPI, TypeScript and the message reference from the types
+	@$(RUN) python -m tests.contract
+
+.PHONY: contract-examples
+contract-examples: setup broker ## Record the examples of messages anew from a real worker, then write what holds them
+	@$(RUN) python -m tests.contract.recording
+	@$(RUN) python -m tests.contract
+
+.PHONY: test-contract
+test-contract: setup ## Show the contract to AsyncAPI's parser and TypeScript's compiler; skipped without npm
+	@scripts/find-node.sh || echo "no npm: AsyncAPI and TypeScript are not checked" >&2
+	$(RUN) pytest -q tests/contract
+
 .PHONY: test
-test: check broker wheels ## Run everything: check, then all on a real broker, then the built wheels
+test: check broker wheels test-contract ## Run everything: check, then all on a real broker, then the built wheels
 	$(RUN) pytest -q -n 3 tests/integration tests/process
 
 .PHONY: test-faults

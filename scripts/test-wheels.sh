@@ -33,9 +33,15 @@ for version in 3.11 3.13; do
     # Away from the sources, so that only what the wheels hold can be imported.
     mkdir -p "$scratch/tree-$version"
     cp -r "$top/tests" "$top/docs" "$top/pyproject.toml" "$top/README.md" "$scratch/tree-$version/"
+    mkdir "$scratch/tree-$version/schemas"
+    for part in json baseline examples typescript asyncapi.yaml pyproject.toml; do
+        cp -rL "$top/schemas/$part" "$scratch/tree-$version/schemas/"
+    done
     cd "$scratch/tree-$version"
-    # The unit tests have run on the project's own Python already.
-    [ "$version" = "$own" ] || PYTHONSAFEPATH=1 "$venv/bin/python" -m pytest -q tests/unit
+    # All unit tests have run on the project's own Python already, but not on what a wheel carries.
+    suite=tests/unit
+    [ "$version" != "$own" ] || suite=tests/unit/contract/test_generated_files.py
+    PYTHONSAFEPATH=1 "$venv/bin/python" -m pytest -q $suite
     "$venv/bin/aimicromind-worker" demo
     cd "$top"
     echo "wheels: Python $version passed"

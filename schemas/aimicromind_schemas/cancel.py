@@ -5,9 +5,10 @@ By job it covers that job, by chat the jobs of the chat that were submitted up t
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeAlias
+from typing import Any, ClassVar, Final, TypeAlias
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.alias_generators import to_camel
 from pydantic_core import from_json
 
 from aimicromind_schemas.invalid_job import is_absent
@@ -16,6 +17,9 @@ from aimicromind_schemas.routing import chat_fits
 from aimicromind_schemas.wire import UtcTime, dump_json, time_text
 
 _TIME: Final[TypeAdapter[datetime]] = TypeAdapter(UtcTime)
+
+# For JSON Schema: the names on the wire, and the docstrings below.
+_DESCRIBED: Final = ConfigDict(alias_generator=to_camel, use_attribute_docstrings=True)
 
 
 class InvalidCancel(ValueError):
@@ -28,6 +32,8 @@ class InvalidCancel(ValueError):
 @dataclass(frozen=True, slots=True)
 class JobCancel:
     """Stops one job."""
+
+    __pydantic_config__: ClassVar = _DESCRIBED
 
     job_id: str
     """The job; it need not have been submitted yet."""
@@ -43,13 +49,15 @@ class JobCancel:
 
 @dataclass(frozen=True, slots=True)
 class ChatCancel:
-    """Stops the jobs of a chat that were submitted at `submitted_at` or before."""
+    """Stops the jobs of a chat that were submitted at a time or before."""
+
+    __pydantic_config__: ClassVar = _DESCRIBED
 
     chat_id: str
     """The conversation; that of a job without one is its job id."""
 
-    submitted_at: datetime
-    """Aware. When the request was made, by the clock of those who submit jobs."""
+    submitted_at: UtcTime
+    """When the request was made, by the clock of those who submit jobs."""
 
     def __post_init__(self) -> None:
         if not self.chat_id or not chat_fits(self.chat_id):

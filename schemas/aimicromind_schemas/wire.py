@@ -7,7 +7,15 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Final, Never
 
-from pydantic import AfterValidator, AwareDatetime, BeforeValidator, Field, InstanceOf, StrictInt
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    InstanceOf,
+    StrictInt,
+    WithJsonSchema,
+)
 
 # An endpoint that cuts its tokens by UTF-16 units sends halves of an emoji, each a lone surrogate.
 # They are legal in JSON (RFC 8259, 8.2), so any Python string is taken, not only valid Unicode.
@@ -17,9 +25,8 @@ Count = Annotated[StrictInt, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
 
 # RFC 3339, 5.6. `datetime.fromisoformat` alone would take week dates and naive times as well.
-_RFC3339: Final = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII | re.IGNORECASE
-)
+_RFC3339_PATTERN: Final = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$"
+_RFC3339: Final = re.compile(_RFC3339_PATTERN, re.ASCII)
 
 
 def _parsed_time(value: object) -> datetime:
@@ -39,7 +46,12 @@ def _in_utc(value: datetime) -> datetime:
         raise ValueError(message) from error
 
 
-UtcTime = Annotated[AwareDatetime, BeforeValidator(_parsed_time), AfterValidator(_in_utc)]
+UtcTime = Annotated[
+    AwareDatetime,
+    BeforeValidator(_parsed_time),
+    AfterValidator(_in_utc),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": _RFC3339_PATTERN}),
+]
 """A moment: RFC 3339 text with an offset on the wire, an aware datetime in UTC in Python."""
 
 

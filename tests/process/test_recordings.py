@@ -7,9 +7,13 @@ from typing import Final
 
 import pytest
 import pytest_asyncio
+from jsonschema import Draft202012Validator
 
 from aimicromind_schemas import Names
 from aimicromind_worker.testing import Call, PrivateBroker, Recording, play, recording_names
+from tests.contract.compatibility import read_schemas
+from tests.contract.places import JSON
+from tests.contract.schema_files import schema_name
 from tests.process.jobs import Job
 from tests.process.recorded import FAILURES, recorded_job, recorded_request, said
 from tests.process.stage import judge, set_up
@@ -20,6 +24,7 @@ pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
 
 NAMES: Final = Names("test-recordings")
 RECORDINGS: Final = recording_names()
+VALIDATORS: Final = {name: Draft202012Validator(it) for name, it in read_schemas(JSON).items()}
 JOURNALED: Final = {"start", "retry", "error", "end", "usedTools", "calledTools", "action"}
 
 
@@ -177,6 +182,26 @@ async def test_reply_to_gets_an_equal_copy_of_each_event(run: Run) -> None:
     assert {copy.routing_key for copy in run.copies} == {
         job.properties["reply_to"] for job in run.jobs.values()
     }
+
+
+async def test_each_event_is_of_its_schema(run: Run) -> None:
+    for message in run.came:
+        for name in (schema_name(message.name), "event"):
+            assert VALIDATORS[name].is_valid(message.event), (name, message.body)
+
+
+async def test_no_event_with_a_fault_is_of_its_schema(run: Run) -> None:
+    one_of_each = {message.name: message.event for message in run.came}
+
+    for name, event in one_of_each.items():
+        faulty = [
+            {member: it for member, it in event.items() if member != gone}
+            for gone in event.keys() - {"duration"}
+        ]
+        faulty += [{**event, member: [event[member]]} for member in event.keys() - {"data"}]
+        for each in faulty:
+            assert not VALIDATORS[schema_name(name)].is_valid(each)
+            assert not VALIDATORS["event"].is_valid(each)
 
 
 async def test_failed_jobs_are_kept_among_the_dead(run: Run) -> None:

@@ -1,0 +1,157 @@
+"""The shapes of all messages as JSON Schema, from the types: all else is made of them."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, get_args
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, models_json_schema
+from typing_extensions import override
+
+from aimicromind_schemas import (
+    ChatCancel,
+    ChatEvent,
+    GenericEvent,
+    JobCancel,
+    KnownEvent,
+    PredictionJob,
+)
+from aimicromind_schemas.vocabulary import WORKER_EVENTS
+
+Shape = dict[str, Any]
+
+EXACT_NAMES: Final = sorted(WORKER_EVENTS | {"token"})
+"""Events whose data always has the shape of its class; the endpoint's others may come otherwise."""
+
+EVENT_CLASSES: Final[dict[str, type[ChatEvent]]] = {
+    each.model_fields["event"].default: each for each in get_args(KnownEvent)
+}
+"""The classes by the names of their events."""
+
+_MAPS: Final = ("properties", "$defs")
+_LISTS: Final = ("anyOf", "oneOf", "allOf")
+_ABSENT: Final[Shape] = {
+    "title": "Absent",
+    "description": "Null and empty count as not sent.",
+    "enum": [None, "", [], {}],
+}
+_INSTEAD_OF_QUESTION: Final = ("question", "form", "humanInput", "action", "uploads")
+
+
+class _NoFieldTitles(GenerateJsonSchema):
+    @override
+    def field_title_should_be_set(self, schema: object) -> bool:
+        return False
+
+
+def all_shapes() -> dict[str, Shape]:
+    """Give every shape by the name of its class; they refer to each other by `#/$defs/NAME`."""
+    models: list[type[BaseModel]] = [
+        PredictionJob,
+        ChatEvent,
+        GenericEvent,
+        *EVENT_CLASSES.values(),
+    ]
+    _, schema = models_json_schema(
+        [(model, "validation") for model in models], schema_generator=_NoFieldTitles
+    )
+    shapes: dict[str, Shape] = {name: tidy(shape) for name, shape in schema["$defs"].items()}
+    for event_class in EVENT_CLASSES.values():
+        _always_named(shapes[event_class.__name__])
+    shapes["GenericEvent"]["properties"]["event"]["not"] = {"enum": EXACT_NAMES}
+    _job(shapes["PredictionJob"])
+    cancels = _cancels(shapes["PredictionJob"]["properties"]["jobId"]["anyOf"][0]["pattern"])
+    return dict(sorted((shapes | cancels | {"Absent": _ABSENT}).items()))
+
+
+def tidy(shape: Mapping[str, Any]) -> Shape:
+    """Leave out defaults, which say nothing more, and put descriptions on one line."""
+    result: Shape = {}
+    for key, value in shape.items():
+        if key in _MAPS:
+            result[key] = {name: tidy(inner) for name, inner in value.items()}
+        elif key in _LISTS:
+            result[key] = [tidy(inner) for inner in value]
+        elif key == "description":
+            result[key] = " ".join(value.split())
+        elif key != "default":
+            result[key] = tidy(value) if isinstance(value, dict) else value
+    return result
+
+
+def references(shape: object) -> Iterable[str]:
+    """Name the shapes that a shape refers to directly."""
+    if isinstance(shape, dict):
+        if "$ref" in shape:
+            yield shape["$ref"].rpartition("/")[2]
+        for value in shape.values():
+            yield from references(value)
+    elif isinstance(shape, list):
+        for value in shape:
+            yield from references(value)
+
+
+def needed(shapes: Mapping[str, Shape], *roots: Shape) -> dict[str, Shape]:
+    """Give the shapes that some shapes refer to, however far off."""
+    found: dict[str, Shape] = {}
+    open_names = [name for root in roots for name in references(root)]
+    while open_names:
+        name = open_names.pop()
+        if name not in found:
+            found[name] = shapes[name]
+            open_names += references(shapes[name])
+    return dict(sorted(found.items()))
+
+
+def _always_named(event: Shape) -> None:
+    """In Python the name is a default, on the wire it is always there."""
+    envelope = list(event["properties"])
+    event["required"] = [name for name in envelope if name in {*event["required"], "event"}]
+
+
+def _job(job: Shape) -> None:
+    absent = {"$ref": "#/$defs/Absent"}
+    for name, field in job["properties"].items():
+        if name not in job["required"] and "anyOf" in field:
+            field["anyOf"] = [it for it in field["anyOf"] if it != {"type": "null"}] + [absent]
+    job["anyOf"] = [
+        {"properties": {name: {"not": absent}}, "required": [name]} for name in _INSTEAD_OF_QUESTION
+    ]
+
+
+def _cancels(job_id_pattern: str) -> dict[str, Shape]:
+    """Arrange the fields of the cancel requests as their `encode` writes them."""
+    by_job, by_chat = _fields(JobCancel), _fields(ChatCancel)
+    absent = {"$ref": "#/$defs/Absent"}
+    job_id = by_job["jobId"] | {"pattern": job_id_pattern}
+    chat_id = by_chat["chatId"] | {"minLength": 1}
+    return {
+        "JobCancel": _cancel(
+            JobCancel, {"jobId": job_id, "chatId": absent}, required="jobId", beside={}
+        ),
+        "ChatCancel": _cancel(
+            ChatCancel,
+            {"chatId": chat_id, "jobId": absent},
+            required="chatId",
+            beside={"submittedAt": by_chat["submittedAt"]},
+        ),
+    }
+
+
+def _cancel(
+    request: type, named: Mapping[str, Shape], *, required: str, beside: Mapping[str, Shape]
+) -> Shape:
+    cancel = {"type": "object", "properties": dict(named), "required": [required]}
+    return {
+        "title": request.__name__,
+        "description": " ".join((inspect.getdoc(request) or "").split()),
+        "type": "object",
+        "properties": {"cancel": cancel, **beside},
+        "required": ["cancel", *beside],
+    }
+
+
+def _fields(request: type) -> dict[str, Shape]:
+    schema = TypeAdapter(request).json_schema(schema_generator=_NoFieldTitles)
+    fields: dict[str, Shape] = tidy(schema)["properties"]
+    return fields
