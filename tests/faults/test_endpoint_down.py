@@ -26,7 +26,7 @@ async def test_jobs_wait_while_the_endpoint_cannot_be_reached(trial: Trial) -> N
         health = await worker.health_url()
         told = await turns(f"{health}/readyz", 503, BACK_WITHIN_S)
         await eventually(
-            lambda: ready_messages(trial.broker.url, trial.names.jobs) >= len(jobs) - 4
+            lambda: ready_messages(trial.broker.url, trial.names.jobs) >= len(jobs) - 8
         )
         async with httpx.AsyncClient() as client:
             live = await client.get(f"{health}/livez")

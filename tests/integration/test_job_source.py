@@ -67,6 +67,22 @@ async def test_one_job_more_is_taken_while_one_waits_and_a_last_one_after_it(
     assert not any(each.facts.redelivered for each in every)
 
 
+async def test_jobs_come_in_order_also_where_a_consumer_is_no_longer_wanted(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    async with jobs_at(broker.url, declared, slots=1) as jobs:
+        for number in range(0, 10, 2):
+            async with jobs.source.stand_in():
+                pass
+            await put_job(connection, declared, b"%d" % number)
+            await put_job(connection, declared, b"%d" % (number + 1))
+            first, second = await jobs.next(), await jobs.next()
+            await first.ack()
+            await second.ack()
+
+            assert [first.body, second.body] == [b"%d" % number, b"%d" % (number + 1)]
+
+
 async def test_stopped_source_takes_no_job_in_place_of_one_that_waits(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection
 ) -> None:

@@ -1,6 +1,7 @@
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 
 import pytest
 
@@ -33,158 +34,195 @@ def succeeds(breaker: Breaker) -> None:
         asking.answered()
 
 
+def lets_call(breaker: Breaker) -> bool:
+    try:
+        with breaker.asking():
+            return True
+    except EndpointDown:
+        return False
+
+
 @pytest.mark.parametrize(("failure", "in_a_row"), [(REFUSED, 2), (BUSY, 5), (LATE, 5)])
-def test_calls_stop_after_so_many_without_an_answer(failure: CallFailed, in_a_row: int) -> None:
+async def test_calls_stop_after_so_many_without_an_answer(
+    failure: CallFailed, in_a_row: int
+) -> None:
     breaker = Breaker()
     for _ in range(in_a_row):
-        assert breaker.lets_call
+        assert lets_call(breaker)
         assert breaker.obstacle() is None
         fails(breaker, failure)
 
-    with pytest.raises(EndpointDown), breaker.asking():
-        pytest.fail("a call was made")
+    assert not lets_call(breaker)
     assert breaker.obstacle() == str(failure)
 
 
-def test_answers_in_between_keep_calls_going() -> None:
+async def test_answers_in_between_keep_calls_going() -> None:
     breaker = Breaker()
     for _ in range(9):
         fails(breaker, REFUSED)
         succeeds(breaker)
 
-    assert breaker.lets_call
+    assert lets_call(breaker)
 
 
-def test_refusals_of_a_request_are_answers() -> None:
+async def test_refusals_of_a_request_are_answers() -> None:
     breaker = Breaker()
     for _ in range(9):
         fails(breaker, REFUSED)
         fails(breaker, BadRequest("no question", http_status=400))
 
-    assert breaker.lets_call
+    assert lets_call(breaker)
 
 
 @pytest.mark.parametrize("failure", [StreamCut("reset"), EndpointUnavailable("overloaded")])
-def test_what_fails_after_an_answer_says_nothing_of_the_endpoint(failure: CallFailed) -> None:
+async def test_what_fails_after_an_answer_says_nothing_of_the_endpoint(failure: CallFailed) -> None:
     breaker = Breaker()
     for _ in range(9):
         fails(breaker, failure, answered=True)
 
-    assert breaker.lets_call
+    assert lets_call(breaker)
 
 
-def test_answer_to_a_call_that_was_under_way_lets_calls_go_on() -> None:
+async def test_answer_to_a_call_that_was_under_way_lets_calls_go_on() -> None:
     breaker = Breaker()
     with breaker.asking() as slow:
-        fails(breaker, REFUSED)
-        fails(breaker, REFUSED)
-        assert not breaker.lets_call
+        opens(breaker)
+        assert not lets_call(breaker)
         slow.answered()
 
-    assert breaker.lets_call
+    assert lets_call(breaker)
 
 
-class FakeIntake:
-    """Notes what is asked of it."""
-
-    def __init__(self) -> None:
-        self.state = "open"
-        self.changed = asyncio.Event()
-
-    def _becomes(self, state: str) -> None:
-        self.state = state
-        self.changed.set()
-
-    async def until(self, state: str) -> None:
-        async with asyncio.timeout(WITHIN_S):
-            while self.state != state:
-                self.changed.clear()
-                await self.changed.wait()
-
-    async def pause(self) -> None:
-        self._becomes("paused")
-
-    async def resume(self) -> None:
-        self._becomes("open")
-
-    @asynccontextmanager
-    async def one_at_a_time(self) -> AsyncIterator[None]:
-        self._becomes("one")
-        yield
-        self._becomes("paused")
+def opens(breaker: Breaker) -> None:
+    for _ in range(2):
+        fails(breaker, REFUSED)
 
 
-class Watched:
-    """A breaker under watch whose endpoint answers as told."""
+class Installation:
+    """A breaker under watch, an endpoint that answers as told, and jobs at the gate."""
 
     def __init__(self) -> None:
         self.breaker = Breaker()
-        self.intake = FakeIntake()
         self.answers = True
+        self.passed: list[int] = []
+        self.refused: list[int] = []
+        self.goes_on = asyncio.Event()
+        self.called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._came = asyncio.Event()
 
     async def _answers(self) -> bool:
         return self.answers
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        task = asyncio.create_task(self.breaker.watch(self.intake, self._answers))
+    @asynccontextmanager
+    async def watching(self, jobs: int = 0, patience: timedelta = LIFETIME) -> AsyncIterator[None]:
+        """Let the breaker be watched, and so many jobs come to its gate once it is open."""
+        watch = asyncio.create_task(self.breaker.watch(self._answers))
+        opens(self.breaker)
+        tasks = [asyncio.create_task(self._job(number, patience)) for number in range(jobs)]
         try:
             yield
         finally:
-            task.cancel()
+            for task in (watch, *tasks):
+                task.cancel()
+            await asyncio.gather(watch, *tasks, return_exceptions=True)
 
-    async def opened(self) -> None:
-        for _ in range(2):
-            fails(self.breaker, REFUSED)
-        await self.intake.until("paused")
+    async def _job(self, number: int, patience: timedelta) -> None:
+        async with self.breaker.gate(self.called_off, patience) as passes:
+            (self.passed if passes else self.refused).append(number)
+            self._came.set()
+            if passes:
+                await self.goes_on.wait()
+                succeeds(self.breaker)
 
-
-async def test_one_job_at_a_time_finds_out_whether_the_endpoint_is_back() -> None:
-    watched = Watched()
-    with watched.watching():
-        await watched.opened()
-        await watched.intake.until("one")
-        assert watched.breaker.obstacle() is None
-        with watched.breaker.asking() as probe:
-            assert not watched.breaker.lets_call
-            probe.answered()
-            await watched.intake.until("open")
-
-    assert watched.breaker.lets_call
+    async def until(self, holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(WITHIN_S):
+            while not holds():
+                self._came.clear()
+                await self._came.wait()
 
 
-async def test_probe_without_an_answer_pauses_again() -> None:
-    watched = Watched()
-    with watched.watching():
-        await watched.opened()
-        await watched.intake.until("one")
-        fails(watched.breaker, BUSY)
-        await watched.intake.until("paused")
-        assert watched.breaker.obstacle() is not None
-        await watched.intake.until("one")
-        succeeds(watched.breaker)
-        await watched.intake.until("open")
+async def test_one_job_finds_out_whether_the_endpoint_is_back_and_the_others_follow() -> None:
+    at = Installation()
+    async with at.watching(jobs=3):
+        assert at.breaker.obstacle() is not None
+        await at.until(lambda: bool(at.passed))
+        assert at.passed == [0]
+        assert not lets_call(at.breaker)
+
+        at.goes_on.set()
+        await at.until(lambda: len(at.passed) == 3)
+
+    assert at.passed == [0, 1, 2]
+    assert lets_call(at.breaker)
 
 
-async def test_probe_that_says_nothing_leaves_the_next_job_to_find_out() -> None:
-    watched = Watched()
-    with watched.watching():
-        await watched.opened()
-        await watched.intake.until("one")
-        with pytest.raises(asyncio.CancelledError), watched.breaker.asking():
-            raise asyncio.CancelledError
+async def test_probe_that_is_silent_holds_up_no_other_probe() -> None:
+    at = Installation()
+    async with at.watching(jobs=2):
+        await at.until(lambda: len(at.passed) == 2)
 
-        assert watched.breaker.lets_call
-        assert watched.intake.state == "one"
+        assert not lets_call(at.breaker)
 
 
-async def test_no_job_is_a_probe_while_nothing_answers_at_all() -> None:
-    watched = Watched()
-    watched.answers = False
-    with watched.watching():
-        await watched.opened()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(1.5):
-                await watched.intake.until("one")
+async def test_calls_that_fail_late_do_not_put_off_the_next_probe() -> None:
+    at = Installation()
+    async with at.watching(jobs=1):
+        failing = asyncio.create_task(_fails_again_and_again(at.breaker))
+        await at.until(lambda: bool(at.passed))
+        failing.cancel()
 
-        assert not watched.breaker.lets_call
+
+async def _fails_again_and_again(breaker: Breaker) -> None:
+    while True:
+        breaker.not_answered(REFUSED)
+        await asyncio.sleep(0.05)
+
+
+async def test_probe_without_an_answer_does_not_call_again() -> None:
+    at = Installation()
+    async with at.watching():
+        async with asyncio.timeout(WITHIN_S):
+            while at.breaker.obstacle() is not None:  # noqa: ASYNC110 - the readiness of a worker
+                await asyncio.sleep(0.01)
+        async with at.breaker.gate(at.called_off, timedelta()):
+            fails(at.breaker, BUSY)
+            assert not lets_call(at.breaker)
+
+
+async def test_next_job_is_a_probe_where_none_waits() -> None:
+    at = Installation()
+    async with at.watching():
+        async with asyncio.timeout(WITHIN_S):
+            while at.breaker.obstacle() is not None:  # noqa: ASYNC110 - the readiness of a worker
+                await asyncio.sleep(0.01)
+        async with at.breaker.gate(at.called_off, timedelta()) as passes:
+            assert passes
+            assert lets_call(at.breaker)
+            assert at.breaker.obstacle() is not None
+
+
+async def test_nobody_passes_while_nothing_answers_at_all() -> None:
+    at = Installation()
+    at.answers = False
+    async with at.watching(jobs=2, patience=timedelta(seconds=1.5)):
+        await at.until(lambda: len(at.refused) == 2)
+
+    assert not at.passed
+
+
+async def test_those_who_wait_can_be_sent_away() -> None:
+    at = Installation()
+    at.answers = False
+    async with at.watching(jobs=2):
+        await asyncio.sleep(0)
+        at.breaker.send_away()
+        await at.until(lambda: len(at.refused) == 2)
+
+
+async def test_those_who_have_nothing_to_wait_for_leave_at_once() -> None:
+    at = Installation()
+    at.answers = False
+    async with at.watching(jobs=2):
+        await asyncio.sleep(0)
+        at.called_off.set_result(None)
+        await at.until(lambda: len(at.refused) == 2)

@@ -182,7 +182,7 @@ class Worker:
                         found,
                         self._breaker,
                     )
-                    kept.append(links.create_task(self._breaker.watch(source, predictions.answers)))
+                    kept.append(links.create_task(self._breaker.watch(predictions.answers)))
                     lifetime = timedelta(seconds=settings.job_lifetime_seconds)
                     journal = Journal(consuming, publishing, names.journal, self._journal)
                     leases = await ChatLeases.open(consuming, names)

@@ -1,15 +1,17 @@
 """Stop calling an endpoint that is down for everybody, and find out when it is back.
 
-Closed: calls are made. Open: none is begun, and no jobs are taken. Once the endpoint answers
-anything at all, jobs are taken one at a time until a call of theirs decides.
+Closed: calls are made. Open: none is begun, and jobs wait where they are, so that no more are
+taken. Once the endpoint answers anything at all, one of them may call; an answer closes.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, contextmanager, suppress
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import timedelta
 from time import monotonic
-from typing import Never, Protocol
+from typing import Never
 
 import structlog
 
@@ -28,19 +30,6 @@ _UNREACHED_IN_A_ROW = 2
 _UNANSWERED_IN_A_ROW = 5
 _NO_ANSWER = (EndpointUnavailable, HeadersOverdue, TlsRefused)
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 5.0
-
-
-class Intake(Protocol):
-    """Where jobs come from."""
-
-    async def pause(self) -> None:
-        """Take no more jobs; those that came stay."""
-
-    async def resume(self) -> None:
-        """Take jobs again."""
-
-    def one_at_a_time(self) -> AbstractAsyncContextManager[None]:
-        """Take one job at a time while the body lasts; for a paused intake."""
 
 
 class Asking:
@@ -72,19 +61,66 @@ class Breaker:
     def __init__(self) -> None:
         self._unreached = self._unanswered = 0
         self._reason: str | None = None
-        # While open: one call may be made, one is under way.
-        self._may_probe = self._probing = False
-        self._opened, self._decided = asyncio.Event(), asyncio.Event()
+        # While open: whether the next job may call, those that may, and those that wait.
+        self._may_probe = False
+        self._probing: set[asyncio.Task[object] | None] = set()
+        self._waiting: deque[asyncio.Future[bool]] = deque()
+        self._opened, self._closed = asyncio.Event(), asyncio.Event()
 
     def obstacle(self) -> str | None:
-        """Say why no jobs are taken; None if they are."""
-        probes = self._may_probe or self._probing
-        return None if self._reason is None or probes else self._reason
+        """Say why no jobs are run; None if they are, or the next one would be."""
+        return None if self._may_probe else self._reason
 
-    @property
-    def lets_call(self) -> bool:
-        """Whether a call may be begun now."""
-        return self._reason is None or self._may_probe
+    @asynccontextmanager
+    async def gate(
+        self, called_off: asyncio.Future[None], patience: timedelta
+    ) -> AsyncIterator[bool]:
+        """Run a job in the body, from the task that enters it; False if it must not be.
+
+        Args:
+            called_off: Done once there is nothing to wait for any more.
+            patience: How long to wait until calls are made again.
+        """
+        if self._reason is None:
+            yield True
+            return
+        if not self._may_probe and not await self._passes(called_off, patience):
+            yield False
+            return
+        prober = asyncio.current_task() if self._reason is not None else None
+        self._may_probe = False
+        self._probing.add(prober)
+        try:
+            yield True
+        finally:
+            self._probing.discard(prober)
+
+    async def _passes(self, called_off: asyncio.Future[None], patience: timedelta) -> bool:
+        mine: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting.append(mine)
+        try:
+            await asyncio.wait(
+                (mine, called_off),
+                timeout=max(0.0, patience.total_seconds()),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            return mine.done() and mine.result()
+        finally:
+            mine.cancel()
+
+    def send_away(self) -> None:
+        """Tell all who wait that they cannot pass."""
+        self._wake(passes=False)
+
+    def _wake(self, *, passes: bool, most: int | None = None) -> int:
+        """Wake those who wait, the first ones first; say how many."""
+        woken = 0
+        while self._waiting and woken != most:
+            first = self._waiting.popleft()
+            if not first.done():
+                first.set_result(passes)
+                woken += 1
+        return woken
 
     @contextmanager
     def asking(self) -> Iterator[Asking]:
@@ -93,73 +129,53 @@ class Breaker:
         Raises:
             EndpointDown: It must not be made.
         """
-        if not self.lets_call:
+        if self._reason is not None and asyncio.current_task() not in self._probing:
             raise EndpointDown
-        is_probe, self._may_probe = self._may_probe, False
-        self._probing = self._probing or is_probe
         asking = Asking(self)
         try:
             yield asking
         except CallFailed as failure:
             asking.failed(failure)
             raise
-        finally:
-            if is_probe and self._probing:
-                # It said nothing: the next job may.
-                self._probing, self._may_probe = False, True
 
     def answered(self) -> None:
         """Close: the endpoint answers. For `Asking`."""
         self._unreached = self._unanswered = 0
         if self._reason is not None:
-            self._reason = None
-            self._decide()
+            self._reason, self._may_probe = None, False
+            self._closed.set()
+            self._wake(passes=True)
 
     def not_answered(self, failure: CallFailed) -> None:
         """Count a call without an answer, and open if there are too many. For `Asking`."""
+        self._probing.discard(asyncio.current_task())
         self._unanswered += 1
         self._unreached += not failure.request_sent
-        if self._reason is not None:
-            self._decide()
-        elif self._unreached >= _UNREACHED_IN_A_ROW or self._unanswered >= _UNANSWERED_IN_A_ROW:
+        too_many = (
+            self._unreached >= _UNREACHED_IN_A_ROW or self._unanswered >= _UNANSWERED_IN_A_ROW
+        )
+        if self._reason is None and too_many:
             self._reason = str(failure)
+            self._closed.clear()
             self._opened.set()
 
-    def _decide(self) -> None:
-        self._may_probe = self._probing = False
-        self._decided.set()
-
-    async def watch(self, intake: Intake, answers: Callable[[], Awaitable[bool]]) -> Never:
-        """Pause the intake while the endpoint is down, and find out when it is back.
+    async def watch(self, answers: Callable[[], Awaitable[bool]]) -> Never:
+        """Find out when an endpoint that was down is back, for ever.
 
         Args:
-            intake: Of all jobs.
             answers: Asks the endpoint for anything, whether it answers at all.
-
-        Raises:
-            ConnectionError: The broker is gone.
         """
         while True:
             await self._opened.wait()
             log.warning("endpoint.down", reason=self._reason)
-            began = monotonic()
-            await intake.pause()
-            await self._until_back(intake, answers)
+            began, pause_s = monotonic(), _FIRST_PAUSE_S
+            while self._reason is not None:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause_s * random.uniform(0.5, 1)):  # noqa: S311 - spreads probes
+                        await self._closed.wait()
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+                # One more each time: a probe may be silent for long.
+                if self._reason is not None and await answers() and self._reason is not None:
+                    self._may_probe = not self._wake(passes=True, most=1)
             self._opened.clear()
-            await intake.resume()
             log.info("endpoint.back", after_s=round(monotonic() - began, 3))
-
-    async def _until_back(self, intake: Intake, answers: Callable[[], Awaitable[bool]]) -> None:
-        pause_s = _FIRST_PAUSE_S
-        while self._reason is not None:
-            self._decided.clear()
-            # A call that was under way may still be answered.
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s * random.uniform(0.5, 1)):  # noqa: S311 - spreads probes
-                    await self._decided.wait()
-                    continue
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-            if await answers() and self._reason is not None:
-                self._may_probe = True
-                async with intake.one_at_a_time():
-                    await self._decided.wait()

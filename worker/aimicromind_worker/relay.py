@@ -34,6 +34,8 @@ from aimicromind_worker.turns import Turns
 
 log = structlog.get_logger()
 
+# Another worker may reach an endpoint that this one does not.
+_PATIENCE_FOR_THE_ENDPOINT = timedelta(minutes=1)
 # A lost worker's lease ends a little after its jobs have gone to others.
 _PATIENCE_FOR_THE_DEAD = timedelta(seconds=1)
 # A broker that restarts counts up to three losses for each job that a worker had. A worker that
@@ -116,6 +118,7 @@ class Relay:
         """Interrupt the running jobs, so that other workers go on with them."""
         self._handing_back = True
         self._turns.send_away()
+        self._means.breaker.send_away()
         for run in self._runs:
             run.hand_back()
 
@@ -140,7 +143,17 @@ class Relay:
                     bound_contextvars(job_id=ticket.job_id, chat_id=ticket.chat_id),
                     self._held.holding(ticket) as job,
                 ):
-                    await self._carry_in_turn(job, delivery)
+                    await self._carry_if_possible(job, delivery)
+
+    async def _carry_if_possible(self, job: HeldJob, delivery: Delivery) -> None:
+        """Run a job unless the endpoint is down; while it waits for that, no other is taken."""
+        deadline = job.ticket.deadline
+        patience = min(_PATIENCE_FOR_THE_ENDPOINT, deadline - datetime.now(UTC))
+        async with self._means.breaker.gate(job.called_off, patience) as passes:
+            if passes or deadline <= datetime.now(UTC):
+                await self._carry_in_turn(job, delivery)
+            else:
+                await self._wait_outside(job, delivery)
 
     async def _carry_in_turn(self, job: HeldJob, delivery: Delivery) -> None:
         """Run a job once no other of its chat runs, here or elsewhere."""
@@ -161,7 +174,7 @@ class Relay:
         if not await self._is_open(job, delivery):
             return
         with self._suspects.admitted(job.ticket) as admitted:
-            if admitted and not self._handing_back and self._means.breaker.lets_call:
+            if admitted and not self._handing_back:
                 await self._run(job, delivery, lease)
             else:
                 await self._wait_outside(job, delivery)

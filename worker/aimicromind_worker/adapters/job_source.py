@@ -30,16 +30,14 @@ class JobSource:
         names: Names,
         queue: str,
         on_lost: Callable[[str], None],
-        slots: int,
     ) -> None:
         self._channel = channel
         self._outgoing = outgoing
         self._names = names
         self._queue = queue
         self._on_lost = on_lost
-        self._slots = slots
         self._arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
-        self._stopped = self._paused = False
+        self._stopped = False
         self._consuming = asyncio.Lock()
         self._consumers: set[str] = set()
         self._unwanted: set[str] = set()
@@ -69,7 +67,7 @@ class JobSource:
         async with asyncio.timeout(_TIMEOUT_S):
             # It closes with its connection: to close it first would wait for a silent broker.
             channel = await consuming.channel(publisher_confirms=False)
-            source = cls(channel, outgoing, names, queue or names.jobs, on_lost, slots)
+            source = cls(channel, outgoing, names, queue or names.jobs, on_lost)
             channel.close_callbacks.add(source._closed)
             inner = await channel.get_underlay_channel()
             inner.on_consumer_cancel_callbacks.add(source._cancelled)
@@ -84,9 +82,6 @@ class JobSource:
     @asynccontextmanager
     async def stand_in(self) -> AsyncIterator[None]:
         """Take one job more at a time for as long as the body lasts, and then a last one."""
-        if self._paused:
-            yield
-            return
         tag = self._unwanted.pop() if self._unwanted else await self._consume(1)
         try:
             yield
@@ -96,29 +91,14 @@ class JobSource:
             if tag in self._consumers:
                 self._unwanted.add(tag)
 
-    async def pause(self) -> None:
-        """Take no more jobs until `resume`; those that came are given."""
-        self._paused = True
-        await self._cancel_all()
-
-    async def resume(self) -> None:
-        """Take jobs again."""
-        self._paused = False
-        await self._consume(self._slots)
-
-    @asynccontextmanager
-    async def one_at_a_time(self) -> AsyncIterator[None]:
-        """Take one job at a time for as long as the body lasts; for a source that is paused."""
-        tag = await self._consume(1)
-        yield
-        await self._cancel(tag)
-
     async def stop(self) -> None:
         """Take no more jobs; those that came after the last one given go back."""
         if self._stopped:
             return
         self._stopped = True
-        await self._cancel_all()
+        async with self._consuming:
+            for tag in tuple(self._consumers):
+                await self._cancel(tag)
         while not self._arrived.empty():
             arrived = self._arrived.get_nowait()
             if arrived is not None:
@@ -140,12 +120,6 @@ class JobSource:
         except LOST as error:
             raise JobsLost(type(error).__name__) from error
 
-    async def _cancel_all(self) -> None:
-        async with self._consuming:
-            for tag in tuple(self._consumers):
-                await self._cancel(tag)
-        self._unwanted.clear()
-
     async def _cancel(self, tag: str) -> None:
         if tag in self._consumers:
             self._consumers.discard(tag)
@@ -154,14 +128,15 @@ class JobSource:
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
         delivery = Delivery(message, self._outgoing, self._names)
-        tag = message.consumer_tag or ""
+        was_stopped, tag = self._stopped, message.consumer_tag or ""
+        if not was_stopped:
+            # Before anything is waited for: what comes after it must not overtake it.
+            self._arrived.put_nowait(delivery)
         if tag in self._unwanted:
             self._unwanted.discard(tag)
             await self._cancel(tag)
-        if self._stopped:
+        if was_stopped:
             await delivery.give_back()
-        else:
-            self._arrived.put_nowait(delivery)
 
     def _cancelled(self, _: object) -> None:
         self._on_lost(f"the broker cancelled the consumer of {self._queue}")

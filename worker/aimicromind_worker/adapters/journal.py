@@ -33,11 +33,13 @@ class JournalMemory:
         read: What is known of each job, and when it last said something; the oldest job first.
         read_from: Of jobs put on the queue since then all is known, None before any reading.
         next_offset: Where the next reading goes on.
+        turn: Held by whoever reads.
     """
 
     read: OrderedDict[str, tuple[History, datetime]] = field(default_factory=OrderedDict)
     read_from: datetime | None = None
     next_offset: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def clear(self) -> None:
         """Begin anew."""
@@ -71,7 +73,6 @@ class Journal:
         self._jobs_kept = jobs_kept
         self._asked: dict[str, datetime | None] = {}
         self._answers: asyncio.Future[dict[str, History]] | None = None
-        self._turn = asyncio.Lock()
         self._memory = memory
         memory.next_offset = max(0, memory.next_offset - _READ_AGAIN)
 
@@ -93,7 +94,7 @@ class Journal:
         return (await asyncio.shield(self._answers)).get(job_id, History())
 
     async def _read_for_all(self) -> dict[str, History]:
-        async with self._turn:
+        async with self._memory.turn:
             # Whoever asks from now on needs a reading that begins later.
             asked, self._asked, self._answers = self._asked, {}, None
             await self._read_on(_begin(asked))
