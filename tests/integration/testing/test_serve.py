@@ -68,15 +68,20 @@ async def test_question_sets_the_load() -> None:
         assert 0.25 < (call.ended or 0) - call.started < 0.9
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_served_endpoint_says_where_it_is_and_ends_on_a_signal(number: int) -> None:
-    process = await asyncio.create_subprocess_exec(*SERVE, stdout=asyncio.subprocess.PIPE)
+@pytest.mark.parametrize(
+    ("number", "options"), [(signal.SIGTERM, ()), (signal.SIGINT, ("--host", "127.0.0.2"))]
+)
+async def test_served_endpoint_says_where_it_is_and_ends_on_a_signal(
+    number: int, options: tuple[str, ...]
+) -> None:
+    process = await asyncio.create_subprocess_exec(*SERVE, *options, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
         line = (await asyncio.wait_for(process.stdout.readline(), 10)).decode()
         ready, url = line.split()
 
         assert ready == "ready"
+        assert url.startswith(f"http://{options[1]}:" if options else "http://127.0.0.1:")
         assert events(await asked(url, "load", "n=3"))["token"] == 3
 
         process.send_signal(number)

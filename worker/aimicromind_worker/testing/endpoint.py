@@ -1,4 +1,4 @@
-"""A prediction endpoint on loopback that answers as scripted and notes what it was asked.
+"""A prediction endpoint that answers as scripted and notes what it was asked.
 
 It speaks real HTTP/1.1 and behaves as the real server where that is known to matter: see
 `answers.py` for what it says, `script.py` for how a test tells it what to say, `memory.py` for
@@ -54,12 +54,15 @@ class ScriptedEndpoint:
     It belongs to one event loop. What it noted may be read at any time, also after its end.
     """
 
-    def __init__(self, *, api_key: str | None = None, port: int = 0) -> None:
+    def __init__(
+        self, *, api_key: str | None = None, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         """Prepare; nothing listens yet.
 
         Args:
             api_key: The key that predictions and the memory need, if any.
-            port: Where to listen on loopback; 0 takes a free one.
+            host: The interface to listen on.
+            port: Where to listen there; 0 takes a free one.
         """
         self.calls: list[Call] = []
         """Every prediction asked for, in order."""
@@ -68,6 +71,7 @@ class ScriptedEndpoint:
         self.instead_of_messages: Script | None = None
         """What answers whoever asks for messages, such as `html_page(404)`; None: they do."""
         self._api_key = api_key
+        self._host = host
         self._port = port
         self._flows: dict[str, _Flow] = {}
         self._memory = Memory()
@@ -79,7 +83,7 @@ class ScriptedEndpoint:
     @property
     def url(self) -> str:
         """The base of its URLs, without a slash at the end; valid inside `async with`."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"http://{self._host}:{self._port}"
 
     @property
     def live_calls(self) -> list[Call]:
@@ -118,7 +122,7 @@ class ScriptedEndpoint:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self._opened), "127.0.0.1", self._port, backlog=1024
+            lambda: Connection(self._opened), self._host, self._port, backlog=1024
         )
         self._port = self._server.sockets[0].getsockname()[1]
         return self

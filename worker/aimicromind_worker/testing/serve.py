@@ -1,6 +1,6 @@
 """The scripted endpoint as a process of its own: `python -m aimicromind_worker.testing.serve`.
 
-Its first line on stdout is `ready http://127.0.0.1:PORT`; SIGTERM and ^C end it.
+Its first line on stdout is `ready http://HOST:PORT`; SIGTERM and ^C end it.
 """
 
 import argparse
@@ -20,21 +20,24 @@ def main() -> None:
     """Serve until a signal says to end."""
     parser = argparse.ArgumentParser(
         prog="python -m aimicromind_worker.testing.serve",
-        description="Serve scripted predictions on loopback. "
+        description="Serve scripted predictions. "
         f"Flows: {', '.join(DEMO_FLOWS)}; {LOAD_FLOW}, whose question says `n=300 rate=20`: "
         "300 tokens, 20 per second.",
+    )
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="interface to listen on; loopback if not given"
     )
     parser.add_argument("--port", type=int, default=0, help="where to listen; 0: a free port")
     parser.add_argument("--api-key", help="the key that predictions need; none if not given")
     options = parser.parse_args()
-    uvloop.run(_serve(options.port, options.api_key))
+    uvloop.run(_serve(options.host, options.port, options.api_key))
 
 
-async def _serve(port: int, api_key: str | None) -> None:
+async def _serve(host: str, port: int, api_key: str | None) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with ScriptedEndpoint(api_key=api_key, port=port) as endpoint:
+    async with ScriptedEndpoint(api_key=api_key, host=host, port=port) as endpoint:
         add_demo_flows(endpoint)
         endpoint.flow(LOAD_FLOW, load_script())
         sys.stdout.write(f"ready {endpoint.url}\n")
