@@ -34,6 +34,7 @@ check: setup lint types imports unit ## What must be green before each commit, i
 lint: setup ## Check style and format
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
+	$(RUN) hadolint Dockerfile
 
 .PHONY: types
 types: setup ## Check types, strictly
@@ -64,6 +65,10 @@ test-contract: setup ## Show the contract to AsyncAPI's parser and TypeScript's 
 .PHONY: test
 test: check broker wheels test-contract ## Run everything: check, then all on a real broker, then the built wheels
 	$(RUN) pytest -q -n 3 tests/integration tests/process
+
+.PHONY: test-image
+test-image: setup broker ## Build the image and run it, read-only and without rights: with Docker, else podman as root
+	@scripts/test-image.sh $(UV)
 
 .PHONY: test-faults
 test-faults: setup broker ## Break everything around real workers, one test for each fault of docs/faults.md
