@@ -63,8 +63,13 @@ test-contract: setup ## Show the contract to AsyncAPI's parser and TypeScript's 
 	$(RUN) pytest -q tests/contract
 
 .PHONY: test
-test: check broker wheels test-contract ## Run everything: check, then all on a real broker, then the built wheels
+test: check broker wheels test-contract test-chart ## Run everything: check, then all on a real broker, the built wheels and the chart
 	$(RUN) pytest -q -n 3 tests/integration tests/process
+
+.PHONY: test-chart
+test-chart: setup ## Render the chart with Helm 3 and Helm 4 and check it against Kubernetes and itself
+	@scripts/find-helm.sh $(UV)
+	$(RUN) pytest -q -n 2 tests/chart
 
 .PHONY: test-image
 test-image: setup broker ## Build the image and run it, read-only and without rights: with Docker, else podman as root
