@@ -1,0 +1,39 @@
+"""Client of an installation: submit jobs, follow chats. Needs the extra `client` (aio-pika)."""
+
+from aimicromind_schemas.client.client import Client
+from aimicromind_schemas.client.errors import (
+    BrokerGone,
+    BrokerRefused,
+    BrokerUnreachable,
+    ClientError,
+    EndNotReadable,
+    JobNotTaken,
+    NobodyReceives,
+    NoEndYet,
+    NoEventLog,
+    NoSuchQueue,
+    NotConfirmed,
+    NothingToListenTo,
+    QueueFull,
+)
+from aimicromind_schemas.client.rule import Gap, Position, Reader
+
+__all__ = [
+    "BrokerGone",
+    "BrokerRefused",
+    "BrokerUnreachable",
+    "Client",
+    "ClientError",
+    "EndNotReadable",
+    "Gap",
+    "JobNotTaken",
+    "NoEndYet",
+    "NoEventLog",
+    "NoSuchQueue",
+    "NobodyReceives",
+    "NotConfirmed",
+    "NothingToListenTo",
+    "Position",
+    "QueueFull",
+    "Reader",
+]

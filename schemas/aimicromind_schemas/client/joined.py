@@ -1,0 +1,197 @@
+"""The event log and a live queue as one sequence, over one connection.
+
+Live events come by an exclusive queue bound to the chat. The log is read only for what was
+published before, until it meets the live queue; then it is left. The log alone would do, since a
+stream delivers live as well: measured on RabbitMQ 3.10 (300 events, two busy cores) a median of
+2.0 ms after publishing, and 1.8 ms by a queue. But before 3.13 a broker cannot filter a stream,
+from 3.13 on it leaves out whole chunks only, and each event of another chat costs the reader
+0.07 ms of CPU: 100 followers beside 5000 events a second would need 35 cores.
+
+The two meet where the live queue's first event has been read from the log; in a chat that is
+silent while others are not, where the log was a second after the queue had been bound.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+from aio_pika.abc import AbstractConnection
+from aiormq.abc import DeliveredMessage
+
+from aimicromind_schemas.client.errors import BrokerGone
+from aimicromind_schemas.client.subscription import Fresh, Subscription
+from aimicromind_schemas.codec import decode
+from aimicromind_schemas.events import Event, NotAnEvent
+
+_SETTLES_S: Final = 1.0
+_OFFSET: Final = "x-stream-offset"
+_CHAT: Final = "x-stream-filter-value"
+_EARLIEST: Final = datetime(1971, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which events.
+
+    Attributes:
+        exchange: Where they are published.
+        binding: Which of them.
+        chat_id: Their chat; None: several.
+        job_id: Their job; None: several.
+    """
+
+    exchange: str
+    binding: str
+    chat_id: str | None
+    job_id: str | None
+
+    def event(self, message: DeliveredMessage) -> Event | None:
+        """Read a message; None: it is not wanted."""
+        headers = message.header.properties.headers or {}
+        if self.chat_id is not None and headers.get(_CHAT) != self.chat_id:
+            return None
+        try:
+            event = decode(message.body)
+        except NotAnEvent:
+            return None
+        return event if self.job_id in {None, event.job_id} else None
+
+
+class Joined:
+    """What `open` gives; iterate over `events` once, then close it."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        live: Subscription,
+        log: Subscription | None,
+        edge: "asyncio.Task[int] | None",
+    ) -> None:
+        self._wanted = wanted
+        self._live = live
+        self._log = log
+        self._edge = edge
+
+    @classmethod
+    async def open(
+        cls,
+        connection: AbstractConnection,
+        wanted: Wanted,
+        stream: str | None,
+        since: datetime | None,
+    ) -> Self:
+        """Begin: nothing that is published from now on is missed.
+
+        Args:
+            connection: It gets two channels.
+            wanted: Which events.
+            stream: Where to read what was published before; None: nowhere.
+            since: From then on, roughly; None: from the beginning of the stream.
+
+        Raises:
+            NothingToListenTo: There is no exchange of events.
+            NoSuchQueue: There is no such stream.
+            BrokerGone: The connection closed.
+            BrokerRefused: The user lacks a permission.
+        """
+        live = await Subscription.open(
+            connection, Fresh("", wanted.exchange, (wanted.binding,), {})
+        )
+        if stream is None:
+            return cls(wanted, live, None, None)
+        offset = "first" if since is None or since < _EARLIEST else since
+        try:
+            log = await Subscription.open(connection, stream, _asked(offset, wanted.chat_id))
+        except BaseException:
+            await live.close()
+            raise
+        return cls(wanted, live, log, asyncio.create_task(_edge(connection, stream)))
+
+    async def events(self, knows: Callable[[Event], bool]) -> AsyncGenerator[Event, None]:
+        """Give the events in order; some of them twice where log and queue meet.
+
+        Args:
+            knows: Tells whether an event was given before.
+
+        Raises:
+            BrokerGone: The connection closed.
+        """
+        if self._log is not None:
+            async for event in self._logged(self._log, knows):
+                yield event
+            await self._leave_log()
+        while True:
+            came = self._wanted.event(await self._live.next())
+            if came is not None:
+                yield came
+
+    async def close(self) -> None:
+        """Leave nothing on the broker."""
+        await self._leave_log()
+        await self._live.close()
+
+    async def _logged(
+        self, log: Subscription, knows: Callable[[Event], bool]
+    ) -> AsyncGenerator[Event, None]:
+        while True:
+            message = await log.next()
+            if self._edge is not None and self._edge.done() and _at(message) >= self._edge.result():
+                return
+            await log.taken(message, at_once=False)
+            event = self._wanted.event(message)
+            if event is None:
+                continue
+            yield event
+            ahead = await self._ahead()
+            if ahead is not None and knows(ahead):
+                return
+
+    async def _ahead(self) -> Event | None:
+        """Say what the live queue will give next, as far as that has come."""
+        while (first := self._live.peek()) is not None:
+            event = self._wanted.event(first)
+            if event is not None:
+                return event
+            await self._live.next()
+        return None
+
+    async def _leave_log(self) -> None:
+        edge, self._edge = self._edge, None
+        log, self._log = self._log, None
+        if edge is not None:
+            edge.cancel()
+            with suppress(asyncio.CancelledError, BrokerGone):
+                await edge
+        if log is not None:
+            await log.close()
+
+
+async def _edge(connection: AbstractConnection, stream: str) -> int:
+    """Find where a stream is; in one that nothing is added to, wait.
+
+    What was published before the queue was bound may reach the stream a little later.
+    """
+    await asyncio.sleep(_SETTLES_S)
+    looking = await Subscription.open(connection, stream, {_OFFSET: "next"}, prefetch=1)
+    try:
+        return _at(await looking.next())
+    finally:
+        await looking.close()
+
+
+def _asked(offset: str | datetime, chat_id: str | None) -> dict[str, Any]:
+    """Ask for a filter too, which a broker before 3.13 does not know and passes over."""
+    if chat_id is None:
+        return {_OFFSET: offset}
+    return {
+        _OFFSET: offset,
+        "x-stream-filter": [chat_id],
+        "x-stream-match-unfiltered": True,
+    }
+
+
+def _at(message: DeliveredMessage) -> int:
+    return int(str((message.header.properties.headers or {})[_OFFSET]))

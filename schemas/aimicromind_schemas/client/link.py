@@ -1,0 +1,139 @@
+"""A connection to the broker that is opened again when it was lost, and what it is lost by."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Final
+
+import aio_pika
+from aio_pika.abc import AbstractConnection
+from aiormq.exceptions import (
+    AMQPConnectionError,
+    AMQPError,
+    AuthenticationError,
+    ChannelAccessRefused,
+    ChannelLockedResource,
+    ChannelPreconditionFailed,
+    ConnectionNotAllowed,
+    InvalidFrameError,
+    ProbableAuthenticationError,
+)
+from yarl import URL
+
+from aimicromind_schemas.client.errors import BrokerGone, BrokerRefused, BrokerUnreachable
+
+TIMEOUT_S: Final = 10.0
+_HANDSHAKE_S: Final = 5.0
+_CLOSE_S: Final = 3.0
+_HEARTBEAT_S: Final = 10
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 3.0
+# The last is what aiormq makes of a close in place of "open-ok": no such virtual host.
+_REFUSALS = (
+    AuthenticationError,
+    ProbableAuthenticationError,
+    ConnectionNotAllowed,
+    InvalidFrameError,
+)
+
+
+class Link:
+    """One connection, opened when it is asked for. Any number of tasks may ask."""
+
+    def __init__(self, urls: Sequence[str], name: str, patience: timedelta) -> None:
+        """Prepare.
+
+        Args:
+            urls: Addresses, tried in order.
+            name: What operators see in the broker's list of connections.
+            patience: How long to try.
+        """
+        self._urls = urls
+        self._name = name
+        self._patience = patience
+        self._opening = asyncio.Lock()
+        self._connection: AbstractConnection | None = None
+
+    async def connection(self, *, once: bool = False) -> AbstractConnection:
+        """Give the connection, a new one if the last was lost.
+
+        Args:
+            once: Try each address once and wait for none.
+
+        Raises:
+            BrokerUnreachable: No address answered in time.
+            BrokerRefused: One answered and let us not in.
+        """
+        async with self._opening:
+            if self._connection is None or not self._connection.connected.is_set():
+                await self.close()
+                self._connection = await (self._first() if once else self._patiently())
+            return self._connection
+
+    async def close(self) -> None:
+        """Close what is open."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(TimeoutError, ConnectionError, AMQPError, RuntimeError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await connection.close()
+
+    async def _patiently(self) -> AbstractConnection:
+        loop = asyncio.get_running_loop()
+        gives_up_at = loop.time() + self._patience.total_seconds()
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                return await self._first()
+            except BrokerUnreachable:
+                if loop.time() + pause_s > gives_up_at:
+                    raise
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    async def _first(self) -> AbstractConnection:
+        failures = []
+        for text in self._urls:
+            url = URL(text).update_query(heartbeat=_HEARTBEAT_S)
+            where = f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
+            connection = aio_pika.Connection(url, client_properties={"connection_name": self._name})
+            try:
+                async with asyncio.timeout(_HANDSHAKE_S):
+                    await connection.connect()
+                return connection  # noqa: TRY300 - an address that fails is not the last word
+            except _REFUSALS as error:
+                raise BrokerRefused(f"check user, password and virtual host for {where}") from error
+            except TimeoutError:
+                failures.append(f"{where} within {_HANDSHAKE_S:g} s")
+            except (OSError, AMQPConnectionError, AMQPError, StopAsyncIteration) as error:
+                # The last is how aiormq tells that the peer hung up within the handshake.
+                failures.append(f"{where} ({type(error).__name__})")
+        raise BrokerUnreachable(failures)
+
+
+@contextmanager
+def told_apart() -> Iterator[None]:
+    """Turn what aiormq raises where a connection closed into `BrokerGone`.
+
+    Raises:
+        BrokerGone: The connection or channel closed, or the broker fell silent.
+        BrokerRefused: A permission is missing, or a queue exists with other arguments.
+    """
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        # aiormq cancels what waits on a connection that closes; nobody may have cancelled us.
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise BrokerGone from error
+    except (ChannelAccessRefused, ChannelLockedResource, ChannelPreconditionFailed) as error:
+        raise BrokerRefused(str(error)) from error
+    except (AMQPError, OSError, RuntimeError) as error:
+        raise BrokerGone from error
+    except Exception as error:
+        # What waited for an answer of a killed broker, aiormq fails with a bare Exception.
+        if type(error) is Exception:
+            raise BrokerGone from error
+        raise

@@ -1,0 +1,102 @@
+"""Put jobs and cancel requests on the broker, each confirmed before the call returns."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Final
+
+import aio_pika
+from aio_pika.abc import AbstractChannel
+from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError
+
+from aimicromind_schemas.cancel import CancelRequest
+from aimicromind_schemas.client.errors import (
+    BrokerGone,
+    NobodyReceives,
+    NotConfirmed,
+    QueueFull,
+)
+from aimicromind_schemas.client.link import TIMEOUT_S, Link, told_apart
+from aimicromind_schemas.job import PredictionJob
+from aimicromind_schemas.routing import Names
+
+SUBMITTED_HEADER: Final = "x-aimicromind-submitted-at"
+
+
+class Publishing:
+    """Publishes over one channel, which is opened again when it was lost."""
+
+    def __init__(self, link: Link, names: Names) -> None:
+        self._link = link
+        self._names = names
+        self._opening = asyncio.Lock()
+        self._channel: AbstractChannel | None = None
+
+    async def submit(
+        self, job: PredictionJob, job_id: str, reply_to: str | None, correlation_id: str | None
+    ) -> None:
+        """Put a job on the queue; it is safe there once this returns.
+
+        Raises:
+            NobodyReceives: There is no queue of jobs.
+            QueueFull: It takes no more.
+            NotConfirmed: The broker did not say whether it took it.
+            BrokerUnreachable: No broker answers; nothing was sent.
+            BrokerRefused: The user lacks a permission.
+        """
+        now = datetime.now(UTC)
+        message = aio_pika.Message(
+            job.encode(),
+            headers={SUBMITTED_HEADER: now.isoformat(timespec="microseconds")},
+            content_type="application/json",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            message_id=job_id,
+            timestamp=now,
+            reply_to=reply_to,
+            correlation_id=correlation_id,
+        )
+        await self._publish(message, self._names.jobs, "", job_id)
+
+    async def cancel(self, request: CancelRequest, what: str) -> None:
+        """Publish a cancel request; workers have it, or will have it, once this returns.
+
+        Raises:
+            NobodyReceives: There is no exchange of control.
+            NotConfirmed: The broker did not say whether it took it.
+            BrokerUnreachable: No broker answers; nothing was sent.
+            BrokerRefused: The user lacks a permission.
+        """
+        message = aio_pika.Message(
+            request.encode(),
+            content_type="application/json",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        )
+        await self._publish(message, self._names.control, "", what)
+
+    async def _publish(self, message: aio_pika.Message, exchange: str, key: str, what: str) -> None:
+        try:
+            channel = await self._opened()
+            to = await channel.get_exchange(exchange, ensure=False)
+        except BrokerGone as error:
+            raise NotConfirmed(what) from error
+        try:
+            with told_apart():
+                try:
+                    answer = await to.publish(message, key, mandatory=True, timeout=TIMEOUT_S)
+                except ChannelNotFoundEntity as error:
+                    raise NobodyReceives(exchange) from error
+                except DeliveryError as error:
+                    raise QueueFull(exchange) from error
+        except BrokerGone as error:
+            raise NotConfirmed(what) from error
+        if isinstance(answer, DeliveredMessage):
+            raise NobodyReceives(exchange)
+
+    async def _opened(self) -> AbstractChannel:
+        async with self._opening:
+            connection = await self._link.connection()
+            if self._channel is None or self._channel.is_closed:
+                with told_apart():
+                    async with asyncio.timeout(TIMEOUT_S):
+                        self._channel = await connection.channel()
+            return self._channel

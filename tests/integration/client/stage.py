@@ -1,0 +1,35 @@
+"""What the client's tests share: a client, and what it must have seen."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from uuid import uuid4
+
+from aimicromind_schemas import Event, PredictionJob, event_from
+from aimicromind_schemas.client import Client, Gap
+from tests.integration.stage import Stage
+from tests.integration.workers import Chats
+from tests.support.amqp import WITHIN_S
+
+WITHIN = timedelta(seconds=WITHIN_S)
+
+
+@asynccontextmanager
+async def client_of(stage: Stage, url: str | None = None) -> AsyncIterator[Client]:
+    async with Client.open(url or stage.broker.url, stage.names.prefix, WITHIN) as client:
+        yield client
+
+
+def a_job(**fields: object) -> PredictionJob:
+    unique = uuid4().hex[:8]
+    usual = {"chatflow_id": "flow", "question": "Why?", "job_id": f"job-{unique}"}
+    return PredictionJob.model_validate(usual | {"chat_id": f"chat-{unique}"} | fields)
+
+
+def published(chats: Chats, job_id: str) -> list[Event]:
+    """Give what one who was always there has of a job."""
+    return [event_from(body) for body in chats.of(job_id)]
+
+
+async def all_of(items: AsyncIterator[Event | Gap]) -> list[Event | Gap]:
+    return [item async for item in items]
