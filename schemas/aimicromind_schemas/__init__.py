@@ -46,6 +46,7 @@ from aimicromind_schemas.payloads import (
     UsageMetadata,
     UsedTool,
 )
+from aimicromind_schemas.reading import Gap, Position, Reader
 from aimicromind_schemas.routing import (
     JOURNAL_BINDINGS,
     Names,
@@ -106,6 +107,7 @@ __all__ = [
     "ExecutedNode",
     "FailureKind",
     "FileAnnotationsEvent",
+    "Gap",
     "GenericEvent",
     "InvalidCancel",
     "InvalidJob",
@@ -123,8 +125,10 @@ __all__ = [
     "NotAnEvent",
     "OtherData",
     "OtherEvent",
+    "Position",
     "PredictionJob",
     "Problem",
+    "Reader",
     "RetryData",
     "RetryEvent",
     "RoutingKeyTooLong",

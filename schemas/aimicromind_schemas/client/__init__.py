@@ -16,7 +16,7 @@ from aimicromind_schemas.client.errors import (
     NothingToListenTo,
     QueueFull,
 )
-from aimicromind_schemas.client.rule import Gap, Position, Reader
+from aimicromind_schemas.reading import Gap, Position
 
 __all__ = [
     "BrokerGone",
@@ -35,5 +35,4 @@ __all__ = [
     "NothingToListenTo",
     "Position",
     "QueueFull",
-    "Reader",
 ]

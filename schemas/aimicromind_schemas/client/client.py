@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
@@ -11,15 +11,15 @@ from uuid import uuid4
 
 from aimicromind_schemas.cancel import ChatCancel, JobCancel
 from aimicromind_schemas.client.errors import EndNotReadable, NoEndYet
-from aimicromind_schemas.client.following import CLOCK_SLACK, Following, History
+from aimicromind_schemas.client.following import CLOCK_SLACK, Following, History, opened
 from aimicromind_schemas.client.joined import Wanted
 from aimicromind_schemas.client.link import Link
 from aimicromind_schemas.client.publishing import Publishing
 from aimicromind_schemas.client.queues import SHARED_ARGUMENTS, reading
-from aimicromind_schemas.client.rule import Gap, Position, Reader
 from aimicromind_schemas.client.subscription import Fresh
 from aimicromind_schemas.events import Event
 from aimicromind_schemas.job import PredictionJob
+from aimicromind_schemas.reading import Gap, Position, Reader
 from aimicromind_schemas.routing import Names, chat_binding, routing_key
 from aimicromind_schemas.worker_events import EndEvent
 
@@ -35,13 +35,11 @@ class _Submitted:
 
 
 class Client:
-    """One user of an installation; any number of its calls may run at once.
-
-    It has two connections, so that a broker which has no memory for new jobs still brings events.
-    """
+    """One user of an installation; any number of its calls may run at once."""
 
     def __init__(self, urls: Sequence[str], names: Names, patience: timedelta) -> None:
         self._names = names
+        # Two, so that a broker which has no memory for new jobs still brings events.
         self._out = Link(urls, "aimicromind client, jobs", patience)
         self._in = Link(urls, "aimicromind client, events", patience)
         self._publishing = Publishing(self._out, names)
@@ -148,7 +146,7 @@ class Client:
             reader,
             job_id or until,
         )
-        async with _opened(following) as items:
+        async with opened(following) as items:
             yield items
 
     @asynccontextmanager
@@ -187,7 +185,7 @@ class Client:
             job_id,
         )
         try:
-            async with asyncio.timeout(within.total_seconds()), _opened(following) as items:
+            async with asyncio.timeout(within.total_seconds()), opened(following) as items:
                 async for item in items:
                     if isinstance(item, EndEvent):
                         return item
@@ -251,13 +249,3 @@ class Client:
     def _since(self, job_id: str | None) -> datetime | None:
         known = self._submitted.get(job_id or "")
         return None if known is None else known.at - CLOCK_SLACK
-
-
-@asynccontextmanager
-async def _opened(following: Following) -> AsyncIterator[AsyncIterator[Event | Gap]]:
-    await following.open()
-    try:
-        async with aclosing(following.items()) as items:
-            yield items
-    finally:
-        await following.close()

@@ -1,8 +1,8 @@
 """Follow a chat over any number of connections, by the rule for consumers."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -10,8 +10,8 @@ from typing import Final
 from aimicromind_schemas.client.errors import BrokerGone, NoEventLog, NoSuchQueue
 from aimicromind_schemas.client.joined import Joined, Wanted
 from aimicromind_schemas.client.link import Link
-from aimicromind_schemas.client.rule import Gap, Reader
 from aimicromind_schemas.events import Event
+from aimicromind_schemas.reading import Gap, Reader
 
 CLOCK_SLACK: Final = timedelta(minutes=5)
 """How far the clocks of workers, broker and client may differ."""
@@ -124,3 +124,14 @@ class Following:
             return self._joined
         self._joined = await Joined.open(connection, self._wanted, None, None)
         return self._joined
+
+
+@asynccontextmanager
+async def opened(following: Following) -> AsyncIterator[AsyncIterator[Event | Gap]]:
+    """Open a follower, give its items, and close it at the end."""
+    await following.open()
+    try:
+        async with aclosing(following.items()) as items:
+            yield items
+    finally:
+        await following.close()

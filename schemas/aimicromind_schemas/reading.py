@@ -1,4 +1,4 @@
-"""The rule for consumers as a value machine: events as they come → what to show.
+"""The rule for consumers: events as they come → what to show.
 
 The highest `attempt` of a job wins, the first `end` of a job ends it, a repeat changes nothing.
 It does no I/O. One reader serves any number of jobs, whose events may be mixed.

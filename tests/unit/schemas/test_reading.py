@@ -4,8 +4,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimicromind_schemas import Event, event_from
-from aimicromind_schemas.client import Gap, Position, Reader
+from aimicromind_schemas import Event, Gap, Position, Reader, event_from
 from tests.unit.schemas.samples import END, fields
 
 

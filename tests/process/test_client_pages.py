@@ -1,0 +1,155 @@
+"""The Python of README.md, docs/producers.md and docs/consumers.md, run as it stands there."""
+
+import asyncio
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pika
+import pytest
+
+from aimicromind_worker.testing import answer, too_many_requests
+from tests.process.stage import Stage
+from tests.support.consumer import delete
+
+pytestmark = pytest.mark.timeout(90)
+
+_TOP = Path(__file__).parents[2]
+_PAGES = ("README.md", "docs/producers.md", "docs/consumers.md")
+_PROGRAMS: dict[str, str] = {
+    name: program
+    for page in _PAGES
+    for name, program in re.findall(
+        r"```python (\w+)\n(.*?)```", (_TOP / page).read_text(), re.DOTALL
+    )
+}
+
+
+async def test_readme_producer_prints_the_answer(stage: Stage) -> None:
+    stage.endpoint.flow("FLOW_ID", answer(3))
+    await stage.ready_worker()
+
+    assert await _run(stage, "submit") == "completed tok0 tok1 tok2 \n"
+
+
+async def test_readme_consumer_prints_the_chat(stage: Stage) -> None:
+    stage.endpoint.flow("FLOW_ID", answer(3))
+    await stage.ready_worker()
+    await _run(stage, "submit")
+
+    assert await _run(stage, "follow") == "tok0 tok1 tok2 \ncompleted\n"
+
+
+async def test_request_prints_tokens(stage: Stage) -> None:
+    stage.endpoint.flow("FLOW_ID", answer(3))
+    await stage.ready_worker()
+
+    assert await _run(stage, "request") == "tok0 tok1 tok2 "
+
+
+async def test_shared_queue_brings_endings(stage: Stage) -> None:
+    stage.endpoint.flow("FLOW_ID", answer(3))
+    await stage.ready_worker()
+    running = asyncio.create_task(_run(stage, "shared"))
+    async with asyncio.timeout(20):
+        while not await _exists(stage, "billing"):  # noqa: ASYNC110 - another process declares it
+            await asyncio.sleep(0.1)
+    await _run(stage, "submit")
+
+    out = await running
+    delete(stage.broker.url, ["billing"], [])
+    assert out == "1 completed\n"
+
+
+async def test_direct_replies_bring_every_event(stage: Stage) -> None:
+    stage.endpoint.flow("FLOW_ID", answer(20))
+    await stage.ready_worker()
+
+    taken = await _direct_replies(stage)
+
+    assert [event["seq"] for event in taken] == list(range(len(taken)))
+    assert [event["event"] for event in taken][-1] == "end"
+    assert len(taken) > 20
+
+
+async def test_direct_replies_come_although_the_job_waited_on_the_broker(stage: Stage) -> None:
+    stage.endpoint.flow("FLOW_ID", too_many_requests("6"), answer(5))
+    await stage.ready_worker()
+
+    taken = await _direct_replies(stage)
+
+    assert "retry" in {event["event"] for event in taken}
+    assert taken[-1]["data"]["status"] == "completed"
+
+
+async def test_job_ends_although_who_asked_for_direct_replies_has_gone(stage: Stage) -> None:
+    stage.endpoint.flow("FLOW_ID", answer(60, rate=30))
+    await stage.ready_worker()
+    with stage.listen() as consumer:
+        connection = await asyncio.to_thread(_ask, stage)
+        connection.close()
+        await consumer.ended("job-1")
+
+    await stage.stop_workers()
+    assert stage.jobs_left() == 0
+
+
+def test_pages_have_programs() -> None:
+    assert set(_PROGRAMS) == {"submit", "follow", "request", "shared", "reply"}
+
+
+async def _run(stage: Stage, name: str) -> str:
+    """Run a program as a process of its own."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        _adapted(stage, name),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, error = await asyncio.wait_for(process.communicate(), 30)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, error.decode()
+    return out.decode()
+
+
+async def _direct_replies(stage: Stage) -> list[dict[str, Any]]:
+    return await asyncio.wait_for(asyncio.to_thread(_take_replies, stage), 40)
+
+
+def _take_replies(stage: Stage) -> list[dict[str, Any]]:
+    taken: list[dict[str, Any]] = []
+    channel = pika.BlockingConnection(pika.URLParameters(stage.broker.url)).channel()
+    known = {"channel": channel, "json": json, "pika": pika, "take": taken.append}
+    exec(compile(_adapted(stage, "reply"), "docs/producers.md:reply", "exec"), known)
+    channel.connection.close()
+    return taken
+
+
+def _ask(stage: Stage) -> Any:  # noqa: ANN401 - pika has no types
+    """Submit the job of the page, wait for its first reply, and read no more."""
+    connection = pika.BlockingConnection(pika.URLParameters(stage.broker.url))
+    channel = connection.channel()
+    replies = channel.consume("amq.rabbitmq.reply-to", auto_ack=True, inactivity_timeout=0.1)
+    next(replies)
+    job = {"chatflowId": "FLOW_ID", "question": "Why?", "jobId": "job-1"}
+    properties = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to")
+    channel.basic_publish("", stage.names.jobs, json.dumps(job).encode(), properties)
+    while next(replies)[0] is None:
+        pass
+    return connection
+
+
+def _adapted(stage: Stage, name: str) -> str:
+    written = _PROGRAMS[name].replace('"aimicromind.', f'"{stage.names.prefix}.')
+    address = '"amqp://guest:guest@localhost/"'
+    return written.replace(address, f"{stage.broker.url!r}, {stage.names.prefix!r}")
+
+
+async def _exists(stage: Stage, queue: str) -> bool:
+    return queue in (await stage.broker.rabbitmqctl("list_queues", "name")).split()
