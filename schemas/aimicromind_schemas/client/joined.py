@@ -104,7 +104,7 @@ class Joined:
             return cls(wanted, live, None, None)
         offset = "first" if since is None or since < _EARLIEST else since
         try:
-            log = await Subscription.open(connection, stream, _asked(offset, wanted.chat_id))
+            log = await Subscription.open(connection, stream, asked(offset, wanted.chat_id))
         except BaseException:
             await live.close()
             raise
@@ -182,8 +182,8 @@ async def _edge(connection: AbstractConnection, stream: str) -> int:
         await looking.close()
 
 
-def _asked(offset: str | datetime, chat_id: str | None) -> dict[str, Any]:
-    """Ask for a filter too, which a broker before 3.13 does not know and passes over."""
+def asked(offset: str | datetime, chat_id: str | None) -> dict[str, Any]:
+    """Say which part of a stream to send; a broker before 3.13 passes over the filter."""
     if chat_id is None:
         return {_OFFSET: offset}
     return {

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from aimicromind_schemas import Event, PredictionJob, event_from
 from aimicromind_schemas.client import Client, Gap
+from aimicromind_worker.testing import PrivateBroker
 from tests.integration.stage import Stage
 from tests.integration.workers import Chats
 from tests.support.amqp import WITHIN_S
@@ -33,3 +34,9 @@ def published(chats: Chats, job_id: str) -> list[Event]:
 
 async def all_of(items: AsyncIterator[Event | Gap]) -> list[Event | Gap]:
     return [item async for item in items]
+
+
+async def filters(broker: PrivateBroker) -> bool:
+    """Tell whether the broker leaves out of a stream what a reader does not want."""
+    major, minor = (await broker.rabbitmqctl("version")).split(".")[:2]
+    return (int(major), int(minor)) >= (3, 13)

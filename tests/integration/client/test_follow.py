@@ -7,7 +7,7 @@ import pytest
 from aimicromind_schemas import EndEvent, StartEvent
 from aimicromind_schemas.client import Gap, NoEventLog, NothingToListenTo, Position
 from aimicromind_worker.testing import Cut, Head, Script, answer, send
-from tests.integration.client.stage import a_job, all_of, client_of, published
+from tests.integration.client.stage import a_job, all_of, client_of, filters, published
 from tests.integration.stage import Stage
 from tests.integration.workers import working
 from tests.support.amqp import delete_queue
@@ -142,6 +142,8 @@ async def test_who_comes_late_without_the_log_is_told_what_is_missing(stage: Sta
 
 
 async def test_silent_chat_leaves_the_log_to_others(stage: Stage) -> None:
+    if await filters(stage.broker):
+        pytest.skip("of others' events it gets none, so that it may stay")
     stage.endpoint.flow("flow", answer(1000, rate=50))
     async with stage.working(), client_of(stage) as client:
         busy = await client.submit(a_job())
