@@ -135,11 +135,11 @@ def cpu_s(pid: int) -> float:
     return time.clock_gettime(~pid << 3 | _CPU_CLOCK)
 
 
-def broker_pid() -> int:
-    """Find the broker's own process among those that this process has started."""
+def broker_pid(node_name: str) -> int:
+    """Find a broker's own process among those that this process has started."""
     (found,) = (
         child.pid
         for child in psutil.Process().children(recursive=True)
-        if child.name().startswith("beam")
+        if child.name().startswith("beam") and child.environ().get("RABBITMQ_NODENAME") == node_name
     )
     return found

@@ -78,7 +78,7 @@ async def stage() -> AsyncIterator[Stage]:
         endpoint = Program(module("endpoint"), folder / "endpoint.log")
         await stack.enter_async_context(endpoint)
         line = await endpoint.ready("ready")
-        yield Stage(broker, broker_pid(), endpoint, line.split()[1], folder)
+        yield Stage(broker, broker_pid(broker.node_name), endpoint, line.split()[1], folder)
 
 
 async def turn(stage: Stage, worker: Worker, load: Load) -> Figures:
