@@ -81,13 +81,14 @@ class Breaker:
             called_off: Done once there is nothing to wait for any more.
             patience: How long to wait until calls are made again.
         """
+        is_open = self._reason is not None
+        if is_open and not self._may_probe and not await self._passes(called_off, patience):
+            yield False
+            return
         if self._reason is None:
             yield True
             return
-        if not self._may_probe and not await self._passes(called_off, patience):
-            yield False
-            return
-        prober = asyncio.current_task() if self._reason is not None else None
+        prober = asyncio.current_task()
         self._may_probe = False
         self._probing.add(prober)
         try:
@@ -106,7 +107,8 @@ class Breaker:
             )
             return mine.done() and mine.result()
         finally:
-            mine.cancel()
+            with suppress(ValueError):
+                self._waiting.remove(mine)
 
     def send_away(self) -> None:
         """Tell all who wait that they cannot pass."""
@@ -116,10 +118,8 @@ class Breaker:
         """Wake those who wait, the first ones first; say how many."""
         woken = 0
         while self._waiting and woken != most:
-            first = self._waiting.popleft()
-            if not first.done():
-                first.set_result(passes)
-                woken += 1
+            self._waiting.popleft().set_result(passes)
+            woken += 1
         return woken
 
     @contextmanager
