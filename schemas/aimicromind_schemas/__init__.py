@@ -34,7 +34,7 @@ from aimicromind_schemas.endpoint_events import (
 from aimicromind_schemas.envelope import ChatEvent, GenericEvent
 from aimicromind_schemas.events import Event, KnownEvent, NotAnEvent, event_from
 from aimicromind_schemas.invalid_job import InvalidJob, Problem
-from aimicromind_schemas.job import PredictionJob, is_job_id, readable_ids
+from aimicromind_schemas.job import SUBMITTED_HEADER, PredictionJob, is_job_id, readable_ids
 from aimicromind_schemas.payloads import (
     Action,
     AgentReasoning,
@@ -83,6 +83,7 @@ __all__ = [
     "JOURNAL_BINDINGS",
     "OUTPUT_EVENTS",
     "SIDE_EFFECT_EVENTS",
+    "SUBMITTED_HEADER",
     "TERMINAL",
     "AbortEvent",
     "Action",

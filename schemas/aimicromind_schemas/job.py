@@ -22,6 +22,9 @@ from aimicromind_schemas.invalid_job import (
 from aimicromind_schemas.routing import chat_fits
 from aimicromind_schemas.wire import Quiet, UtcTime, dump_json, time_text
 
+SUBMITTED_HEADER: Final = "x-aimicromind-submitted-at"
+"""Tells when a job was submitted, ISO 8601 with microseconds: an AMQP timestamp has seconds."""
+
 _LEAST_TAG_BYTES: Final = 6  # "":"" and a comma
 _MAX_TAGS_BYTES: Final = 16 * 1024
 _JOB_ID: Final = r"^[A-Za-z0-9_.-]{1,128}$"

@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Final
 
 import aio_pika
 from aio_pika.abc import AbstractChannel
@@ -17,10 +16,8 @@ from aimicromind_schemas.client.errors import (
     QueueFull,
 )
 from aimicromind_schemas.client.link import TIMEOUT_S, Link, told_apart
-from aimicromind_schemas.job import PredictionJob
+from aimicromind_schemas.job import SUBMITTED_HEADER, PredictionJob
 from aimicromind_schemas.routing import Names
-
-SUBMITTED_HEADER: Final = "x-aimicromind-submitted-at"
 
 
 class Publishing:

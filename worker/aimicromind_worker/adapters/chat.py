@@ -10,8 +10,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
 
-from aimicromind_schemas import Event, Names, NotAnEvent, PredictionJob, decode
-from aimicromind_worker.core.admission import SUBMITTED_HEADER
+from aimicromind_schemas import SUBMITTED_HEADER, Event, Names, NotAnEvent, PredictionJob, decode
 from aimicromind_worker.reasons import NotAchieved
 
 _TIMEOUT_S = 10.0

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from aio_pika.abc import AbstractIncomingMessage
 
+from aimicromind_schemas import SUBMITTED_HEADER
 from aimicromind_worker.core.admission import (
     ATTEMPT_HEADER,
     CALLS_HEADER,
@@ -13,7 +14,6 @@ from aimicromind_worker.core.admission import (
     OPEN_HEADER,
     SENT_HEADER,
     SIDE_EFFECT_HEADER,
-    SUBMITTED_HEADER,
     WAITS_HEADER,
     MessageFacts,
     moment,

@@ -35,7 +35,6 @@ OPEN_HEADER = "x-aimicromind-open"
 WAITS_HEADER = "x-aimicromind-waits"
 CRASHES_HEADER = "x-aimicromind-crashes"
 DEADLINE_HEADER = "x-aimicromind-deadline"
-SUBMITTED_HEADER = "x-aimicromind-submitted-at"
 
 
 @dataclass(frozen=True, slots=True)
