@@ -37,6 +37,7 @@ class WorkerProcess:
         self.leaving = False
         self._process = process
         self._lines: list[str] = []
+        self._health_url: str | None = None
         self._all_read = False
         self._news = asyncio.Condition()
         self._reading = asyncio.create_task(self._read())
@@ -96,8 +97,10 @@ class WorkerProcess:
 
     async def health_url(self) -> str:
         """Wait until it answers probes, and give where, without a slash at the end."""
-        listening = await self.logged("health.listening")
-        return f"http://{listening['host']}:{listening['port']}"
+        if self._health_url is None:
+            listening = await self.logged("health.listening")
+            self._health_url = f"http://{listening['host']}:{listening['port']}"
+        return self._health_url
 
     def signal(self, number: signal.Signals) -> None:
         self.leaving |= number in {signal.SIGKILL, signal.SIGTERM, signal.SIGINT}
