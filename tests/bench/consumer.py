@@ -20,7 +20,7 @@ from pamqp import commands
 from tests.bench.amqp import AmqpProtocol
 from tests.bench.tally import Tally
 
-PATIENCE_S = 150.0
+PATIENCE_S = 240.0
 _EVENT = re.compile(
     rb'"jobId": ?"([^"]+)".*?"seq": ?(\d+).*?"event": ?"(\w+)", ?"data": ?(?:"(\d{19}) (\d{7}) )?'
 )

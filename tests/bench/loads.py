@@ -23,6 +23,8 @@ class Load:
     @property
     def name(self) -> str:
         """What tables call it, the number of tokens left out."""
+        if self.tokens == 1:
+            return f"{self.streams} of one token"
         how = f"at {self.rate}/s" if self.rate else "flooding"
         return f"{self.streams} {how}"
 
@@ -39,12 +41,14 @@ class Load:
 
 ONE: Final = Load(1, 50, 200)
 TEN: Final = Load(10, 50, 250)
-HUNDRED: Final = Load(100, 30, 150)
-MANY: Final = Load(500, 20, 100)
-MOST: Final = Load(1000, 10, 60)
-FLOODING: Final = Load(100, FLOOD, 300)
+HUNDRED: Final = Load(100, 30, 200)
+MANY: Final = Load(500, 20, 200)
+MOST: Final = Load(1000, 10, 200)
+FLOODING: Final = Load(100, FLOOD, 500)
+# What jobs cost beside their events.
+SHORT: Final = Load(500, 20, 1)
 
-WHOLE: Final = (ONE, TEN, HUNDRED, MANY, MOST, FLOODING)
+WHOLE: Final = (ONE, TEN, HUNDRED, MANY, MOST, FLOODING, SHORT)
 QUICK: Final = (
     Load(10, 50, 50),
     Load(100, 30, 45),

@@ -10,7 +10,7 @@ import msgspec
 import pika
 
 _PACKAGES = (
-    *("aimicromind-worker", "aio-pika", "aiormq", "aiohttp", "httpx", "pydantic", "uvloop"),
+    *("aimicromind-worker", "aio-pika", "aiormq", "httptools", "httpx", "pydantic", "uvloop"),
     *("faststream", "celery", "kombu", "gevent"),
 )
 

@@ -1,7 +1,7 @@
 """Where the worker's time goes under 500 streams: `python -m tests.bench.profile`.
 
 py-spy looks at the running process from outside, a hundred times a second. Time that a function
-spends in C code (uvloop, msgspec, aiohttp's parser) is its own.
+spends in C code (uvloop, msgspec, httptools) is its own.
 """
 
 import asyncio
