@@ -7,7 +7,7 @@ it twice: within the process, turns are taken before (see `turns`).
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from time import monotonic
 
@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 _TIMEOUT_S = 30.0
 _ASK_EVERY_S = 0.05
+# Each on a channel of its own, which broker and worker would otherwise keep for each slot.
+_ASKED_AT_ONCE = 16
 # aiormq frees the number of a refused channel before it has told the broker that the channel is
 # closed; whoever opens it too soon has the broker end the connection. So each number rests for
 # long. The lower ones are left to the other channels.
@@ -51,18 +53,12 @@ class Lease:
 class ChatLeases:
     """The leases of one connection. Open it in the event loop, and use it there."""
 
-    def __init__(
-        self,
-        connection: AbstractConnection,
-        names: Names,
-        holding: AbstractChannel,
-        inner: InnerChannel,
-    ) -> None:
-        self._connection = connection
+    def __init__(self, names: Names, holding: AbstractChannel, inner: InnerChannel) -> None:
         self._names = names
         self._holding = holding
         self._inner = inner
-        self._to_ask_on: list[AbstractChannel] = []
+        self._to_ask_on: list[InnerChannel] = []
+        self._asking = asyncio.Semaphore(_ASKED_AT_ONCE)
         highest = inner.connection.connection_tune.channel_max or _MOST_CHANNELS
         self._numbers = itertools.cycle(range(highest // _LEFT_TO_OTHERS, highest + 1))
         self._held: dict[str, Lease] = {}
@@ -72,7 +68,7 @@ class ChatLeases:
     async def open(cls, connection: AbstractConnection, names: Names) -> "ChatLeases":
         """Prepare to hold leases; they close with the connection."""
         holding = await connection.channel()
-        return cls(connection, names, holding, await holding.get_underlay_channel())
+        return cls(names, holding, await holding.get_underlay_channel())
 
     @contextlib.asynccontextmanager
     async def hold(self, chat_id: str, patience: timedelta) -> AsyncIterator[Lease | None]:
@@ -91,11 +87,9 @@ class ChatLeases:
             return
         lease = self._held[queue] = Lease()
         try:
-            with _lost_means_lost():
+            async with _answered():
                 # Without a consumer, a policy may let the queue expire; and nobody would tell.
-                await self._inner.basic_consume(
-                    queue, _ignore, no_ack=True, consumer_tag=queue, timeout=_TIMEOUT_S
-                )
+                await self._inner.basic_consume(queue, _ignore, no_ack=True, consumer_tag=queue)
             unless_cancelled()
             yield lease
         except (ConnectionError, asyncio.CancelledError):
@@ -119,34 +113,32 @@ class ChatLeases:
 
     async def _ask(self, queue: str) -> bool:
         # A refusal closes the channel that asked: each question has one of its own.
-        with _lost_means_lost():
-            idle = self._to_ask_on
-            channel = idle.pop() if idle else await self._open_channel()
-            try:
-                await channel.declare_queue(
-                    queue,
-                    exclusive=True,
-                    arguments={"x-queue-type": "classic"},
-                    timeout=_TIMEOUT_S,
-                )
-            except ChannelLockedResource:
-                return False
-        idle.append(channel)
-        return True
+        async with self._asking:
+            async with _answered():
+                idle = self._to_ask_on
+                channel = idle.pop() if idle else await self._open_channel()
+                try:
+                    await channel.queue_declare(
+                        queue,
+                        exclusive=True,
+                        arguments={"x-queue-type": "classic"},
+                    )
+                except ChannelLockedResource:
+                    return False
+            idle.append(channel)
+            return True
 
-    async def _open_channel(self) -> AbstractChannel:
-        in_use = self._inner.connection.channels
-        number = next(number for number in self._numbers if number not in in_use)
-        channel = self._connection.channel(channel_number=number)
-        await channel.initialize(timeout=_TIMEOUT_S)
-        return channel
+    async def _open_channel(self) -> InnerChannel:
+        connection = self._inner.connection
+        number = next(number for number in self._numbers if number not in connection.channels)
+        return await connection.channel(number, publisher_confirms=False)
 
     async def _release(self, queue: str) -> None:
         # No longer held: the end of its consumer is no loss.
         self._held.pop(queue, None)
-        with _lost_means_lost():
+        async with _answered():
             await self._inner.basic_cancel(queue, nowait=True)
-            await self._inner.queue_delete(queue, timeout=_TIMEOUT_S)
+            await self._inner.queue_delete(queue)
 
     def _taken_away(self, cancelled: commands.Basic.Cancel) -> None:
         lease = self._held.get(cancelled.consumer_tag or "")
@@ -169,10 +161,18 @@ def unless_cancelled() -> None:
         raise asyncio.CancelledError
 
 
-@contextlib.contextmanager
-def _lost_means_lost() -> Iterator[None]:
+@contextlib.asynccontextmanager
+async def _answered() -> AsyncIterator[None]:
+    """Ask the broker in the body.
+
+    A deadline over all is far cheaper than aiormq's own, which makes a task of every step.
+
+    Raises:
+        LeasesLost: It does not answer, or the connection has closed.
+    """
     try:
-        yield
+        async with asyncio.timeout(_TIMEOUT_S):
+            yield
     except Exception as error:
         # Where the connection closes, aiormq and aio_pika raise RuntimeError or just Exception.
         raise LeasesLost(str(error) or type(error).__name__) from error
