@@ -10,7 +10,13 @@ import pytest
 
 from aimicromind_worker.adapters.prediction_stream import Endpoint, PredictionStream
 from aimicromind_worker.core.errors import CallFailed
-from aimicromind_worker.core.exchange import EventStream, PredictionCall, Response, WholeAnswer
+from aimicromind_worker.core.exchange import (
+    EventStream,
+    PredictionCall,
+    Response,
+    Take,
+    WholeAnswer,
+)
 from aimicromind_worker.testing import ScriptedEndpoint
 
 KEY: Final = "s3cr3t-key"
@@ -59,8 +65,20 @@ async def body_of(response: Response) -> bytes:
     match response:
         case WholeAnswer(body):
             return body
-        case EventStream(chunks):
-            return b"".join([chunk async for chunk in chunks])
+        case EventStream(body):
+            received = bytearray()
+            await body.pump(taken_by(received))
+            return bytes(received)
+
+
+def taken_by(received: bytearray, *, once: bool = False) -> Take:
+    """Take all that comes, or only what comes first."""
+
+    def take(chunk: bytes) -> bool:
+        received.extend(chunk)
+        return not once
+
+    return take
 
 
 async def call_once(server: ScriptedEndpoint | str, **changed: Any) -> bytes:  # noqa: ANN401 - named in Endpoint

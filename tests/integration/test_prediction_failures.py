@@ -34,7 +34,7 @@ from aimicromind_worker.testing import (
     status_answer,
     too_many_requests,
 )
-from tests.integration.calls import KEY, an_endpoint, call_once, calling, failure_of
+from tests.integration.calls import KEY, an_endpoint, call_once, calling, failure_of, taken_by
 from tests.support.http import JSON_ANSWER, raw_server
 
 pytestmark = pytest.mark.usefixtures("no_certificates")
@@ -263,8 +263,7 @@ async def test_cut_anywhere_in_the_stream_is_a_cut(
     async def read() -> None:
         async with calling(endpoint) as response:
             assert isinstance(response, EventStream)
-            async for chunk in response.chunks:
-                received.extend(chunk)
+            assert not await response.body.pump(taken_by(received))
 
     with pytest.raises(StreamCut):
         await read()

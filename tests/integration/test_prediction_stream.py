@@ -24,7 +24,16 @@ from aimicromind_worker.testing import (
     status_answer,
     whole_answer,
 )
-from tests.integration.calls import KEY, QUESTION, a_call, an_endpoint, body_of, call_once, calling
+from tests.integration.calls import (
+    KEY,
+    QUESTION,
+    a_call,
+    an_endpoint,
+    body_of,
+    call_once,
+    calling,
+    taken_by,
+)
 from tests.support.amqp import WITHIN_S
 from tests.support.http import open_connections, raw_server
 
@@ -200,7 +209,7 @@ async def test_calls_left_in_mid_stream_keep_no_connection(endpoint: ScriptedEnd
         for _ in range(5):
             async with predictions.call(a_call()) as response:
                 assert isinstance(response, EventStream)
-                await anext(response.chunks)
+                assert await response.body.pump(taken_by(bytearray(), once=True))
         await endpoint.until(lambda: not endpoint.live_calls)
 
         assert all(call.client_gone for call in endpoint.calls)

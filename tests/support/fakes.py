@@ -16,6 +16,7 @@ from aimicromind_worker.core.exchange import (
     EventStream,
     PredictionCall,
     Response,
+    Take,
     WholeAnswer,
 )
 from aimicromind_worker.core.history import History
@@ -99,7 +100,7 @@ class ScriptedPredictions:
                 case WholeAnswer():
                     yield script
                 case _:
-                    yield EventStream(_chunks(script))
+                    yield EventStream(FakeBody(_chunks(script)))
         except asyncio.CancelledError:
             if self.fails_when_cut is not None:
                 raise self.fails_when_cut from None
@@ -109,6 +110,19 @@ class ScriptedPredictions:
 
     def abort(self, call: PredictionCall) -> None:
         self.aborted.append(call)
+
+
+class FakeBody:
+    """An answer's body that comes in these chunks."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+
+    async def pump(self, take: Take) -> bool:
+        async for chunk in self._chunks:
+            if chunk and not take(chunk):
+                return True
+        return False
 
 
 class RecordingSink:

@@ -18,7 +18,7 @@ from aimicromind_worker.core.exchange import Address, EventStream, WholeAnswer
 from aimicromind_worker.idle_watch import IdleWatch
 from aimicromind_worker.testing import Recording, frame, recording_names
 from tests.support.builders import BRIEF, ENDED_WELL, a_ticket, an_event, limits, tokens
-from tests.support.fakes import RecordingSink
+from tests.support.fakes import FakeBody, RecordingSink
 from tests.unit.core.streams import cut
 
 PATIENT = IdleWatch(timedelta(hours=1))
@@ -42,7 +42,7 @@ async def chunks_of(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
 
 
 async def show(attempt: Attempt, *chunks: bytes) -> None:
-    await attempt.show(EventStream(chunks_of(chunks)), PATIENT)
+    await attempt.show(EventStream(FakeBody(chunks_of(chunks))), PATIENT)
 
 
 async def test_stream_is_shown_up_to_the_endpoints_own_ending() -> None:
@@ -179,7 +179,7 @@ async def test_reading_waits_while_the_broker_is_slow() -> None:
             read.append(chunk)
             yield chunk
 
-    showing = asyncio.create_task(an_attempt(sink).show(EventStream(noted()), PATIENT))
+    showing = asyncio.create_task(an_attempt(sink).show(EventStream(FakeBody(noted())), PATIENT))
     await sink.waits_for_room.wait()
     before = len(read)
     sink.has_room.set()
@@ -194,7 +194,7 @@ async def test_waiting_for_the_broker_is_no_silence_of_the_endpoint() -> None:
     sink.has_room.clear()
     watch = IdleWatch(timedelta(milliseconds=50))
     watching = asyncio.create_task(watch.run())
-    stream = EventStream(chunks_of([tokens("a"), ENDED_WELL]))
+    stream = EventStream(FakeBody(chunks_of([tokens("a"), ENDED_WELL])))
 
     showing = asyncio.create_task(an_attempt(sink).show(stream, watch))
     await asyncio.sleep(0.15)

@@ -11,7 +11,13 @@ from typing import Protocol
 from aimicromind_worker.core.admission import Ticket
 from aimicromind_worker.core.answer import Answer
 from aimicromind_worker.core.errors import AttemptOverdue, FrameTooLarge, StreamCut
-from aimicromind_worker.core.exchange import Address, EventStream, Response, WholeAnswer
+from aimicromind_worker.core.exchange import (
+    Address,
+    Body,
+    EventStream,
+    Response,
+    WholeAnswer,
+)
 from aimicromind_worker.core.frames import EndpointEvent, read_frame
 from aimicromind_worker.core.json_answer import events_of
 from aimicromind_worker.core.numbering import NumberedEvent, Numbering
@@ -144,17 +150,18 @@ class Attempt:
             CallFailed: The endpoint did not end it after a success.
         """
         match response:
-            case EventStream(chunks):
+            case EventStream(body):
                 async with idle_watch.watch() as watched:
-                    await self._show_stream(chunks, watched)
+                    await self._show_stream(body, watched)
             case WholeAnswer(body):
                 for event in events_of(body):
                     self._show(event)
 
-    async def _show_stream(self, chunks: AsyncIterator[bytes], watched: Watched) -> None:
+    async def _show_stream(self, body: Body, watched: Watched) -> None:
         limit = self._max_frame_bytes
         decoder = SseDecoder(limit)
-        async for chunk in chunks:
+
+        def take(chunk: bytes) -> bool:
             for start in range(0, len(chunk), limit):
                 frames = decoder.feed(chunk[start : start + limit])
                 if frames:
@@ -162,11 +169,15 @@ class Attempt:
                 for frame in frames:
                     self._show(read_frame(frame))
                     if self.answer.complete:
-                        return
-            if self._lane.full:
-                watched.paused()
-                await self._lane.room()
-                watched.progressed()
+                        return False
+            return not self._lane.full
+
+        while await body.pump(take):
+            if self.answer.complete:
+                return
+            watched.paused()
+            await self._lane.room()
+            watched.progressed()
         raise StreamCut("it ended before the endpoint ended it")
 
     def show_saved(self, saved: SavedAnswer, endpoint_chat_id: str) -> None:

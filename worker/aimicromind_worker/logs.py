@@ -7,7 +7,7 @@ from typing import Literal
 import structlog
 from structlog.typing import Processor
 
-_QUIET = ("aio_pika", "aiormq", "httpx", "httpcore", "aiohttp", "pamqp")
+_QUIET = ("aio_pika", "aiormq", "httpx", "httpcore", "pamqp", "uvicorn")
 
 
 def set_up(level: str, form: Literal["auto", "json", "pretty"]) -> None:

@@ -4,7 +4,6 @@ import asyncio
 from datetime import timedelta
 from time import monotonic
 
-import aiohttp
 import httpx
 import structlog
 
@@ -63,7 +62,7 @@ class EndpointMemory:
                 return await self._whole(response)
         except CallFailed as error:
             raise EndpointUnavailable(str(error)) from error
-        except (TimeoutError, httpx.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:
+        except (TimeoutError, httpx.HTTPError, OSError, ValueError) as error:
             raise EndpointUnavailable(str(failure_before_answer(error))) from error
 
     async def _whole(self, response: httpx.Response) -> bytes | None:

@@ -3,13 +3,18 @@
 That an answer comes at all says that the event loop runs: a blocked one gives none.
 """
 
+import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
+import msgspec
 import structlog
-from aiohttp import web
+import uvicorn
+from httpx import codes
+from typing_extensions import override
+from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
 log = structlog.get_logger()
 
@@ -19,7 +24,7 @@ Reasons = Callable[[], Sequence[str]]
 Figures = Callable[[], Mapping[str, object]]
 """Gives what is worth a look whatever the answer is, JSON."""
 
-_CLOSE_TIMEOUT_S = 1.0
+_CLOSE_TIMEOUT_S = 1
 
 
 class AddressUnusable(Exception):
@@ -52,34 +57,89 @@ async def answering_probes(
     Raises:
         AddressUnusable: The port is taken, or the host is none of this machine.
     """
-    paths = web.Application()
-    paths.router.add_get("/livez", _answer(why_not_live))
-    paths.router.add_get("/readyz", _answer(why_not_ready, figures))
-    server = web.AppRunner(paths, access_log=None, shutdown_timeout=_CLOSE_TIMEOUT_S)
-    await server.setup()
+    pages = Pages({"/livez": (why_not_live, dict), "/readyz": (why_not_ready, figures)})
     try:
-        try:
-            await web.TCPSite(server, host, port).start()
-        except (OSError, UnicodeError) as error:
-            raise AddressUnusable(host, port, _reason(error)) from error
-        taken: int = server.addresses[0][1]
+        listening = await _listen(host, port)
+    except (OSError, UnicodeError) as error:
+        raise AddressUnusable(host, port, _reason(error)) from error
+    server = _Server(
+        uvicorn.Config(
+            pages,
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_CLOSE_TIMEOUT_S,
+        )
+    )
+    serving = asyncio.create_task(server.serve([listening]))
+    try:
+        taken: int = listening.getsockname()[1]
         log.info("health.listening", host=host, port=taken)
         yield taken
     finally:
-        await server.cleanup()
+        server.should_exit = True
+        await serving
 
 
-def _answer(
-    reasons: Reasons, figures: Figures = dict
-) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def answer(_: web.Request) -> web.Response:
-        against = list(reasons())
-        return web.json_response(
-            {"status": "failing" if against else "ok", "reasons": against, **figures()},
-            status=web.HTTPServiceUnavailable.status_code if against else web.HTTPOk.status_code,
+class Pages:
+    """An ASGI application of a few paths, each with what stands against a good answer."""
+
+    def __init__(self, pages: Mapping[str, tuple[Reasons, Figures]]) -> None:
+        self._pages = pages
+
+    async def __call__(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """Answer one request; there is nothing to read from it."""
+        del receive
+        if scope["type"] != "http":
+            return
+        status, said = self._answer(scope["method"], scope["path"])
+        body = msgspec.json.encode(said)
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await send(
+            {
+                "type": "http.response.start",
+                "status": status,
+                "headers": headers,
+                "trailers": False,
+            }
         )
+        await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    return answer
+    def _answer(self, method: str, path: str) -> tuple[int, Mapping[str, object]]:
+        if path not in self._pages:
+            return codes.NOT_FOUND, {"paths": list(self._pages)}
+        if method not in {"GET", "HEAD"}:
+            return codes.METHOD_NOT_ALLOWED, {"methods": ["GET", "HEAD"]}
+        reasons, figures = self._pages[path]
+        against = list(reasons())
+        said = {"status": "failing" if against else "ok", "reasons": against, **figures()}
+        return codes.SERVICE_UNAVAILABLE if against else codes.OK, said
+
+
+class _Server(uvicorn.Server):
+    """Leaves the process's signals to the worker."""
+
+    @override
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def _listen(host: str, port: int) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    flags = socket.AI_PASSIVE
+    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+    family, *_, address = found[0]
+    return socket.create_server(address[:2], family=family)
 
 
 def _reason(error: OSError | UnicodeError) -> str:

@@ -1,12 +1,14 @@
 """An HTTP response's bytes and errors → ours. What status and content mean is left to others."""
 
 import asyncio
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
-import aiohttp
 import httpx
 
+from aimicromind_worker.adapters.http_transport import BODY
 from aimicromind_worker.core.errors import (
     CallFailed,
     EndpointUnavailable,
@@ -14,6 +16,7 @@ from aimicromind_worker.core.errors import (
     StreamCut,
     TlsRefused,
 )
+from aimicromind_worker.core.exchange import Body, Take
 from aimicromind_worker.core.failures import failure_of_status
 
 _BEGINNING_BYTES = 16 * 1024
@@ -33,17 +36,13 @@ async def beginning(response: httpx.Response) -> bytes:
 
 
 async def chunks(response: httpx.Response) -> AsyncIterator[bytes]:
-    """Give the body as it comes, decompressed, cut anywhere into at most 64 KiB.
+    """Give the body as it comes, decompressed, cut anywhere.
 
     Raises:
         StreamCut: The connection broke.
         Misconfigured: The body is encoded otherwise than was asked for.
     """
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in {"identity", "gzip", "deflate"}:
-        # Layers multiply: two of them make gigabytes of kilobytes.
-        raise Misconfigured("the endpoint's answer is encoded in a way that was not asked for")
-    inflate = None if encoding == "identity" else _Inflate(encoding)
+    inflate = _inflate_for(response)
     try:
         async for chunk in response.aiter_raw():
             if inflate is None:
@@ -53,36 +52,43 @@ async def chunks(response: httpx.Response) -> AsyncIterator[bytes]:
                 yield piece
                 # A thousandfold of what came may follow; others have their turn in between.
                 await asyncio.sleep(0)
-    except (httpx.HTTPError, aiohttp.ClientError, OSError, zlib.error) as error:
+    except (httpx.TransportError, zlib.error) as error:
         raise StreamCut(_sentence(error)) from error
     if inflate is not None and not inflate.complete:
         raise StreamCut("it ended within what was compressed")
 
 
+def body_of(response: httpx.Response) -> Body:
+    """Give the body to be pumped, decompressed.
+
+    Raises:
+        Misconfigured: It is encoded otherwise than was asked for.
+    """
+    if _inflate_for(response) is not None:
+        return _Pulled(chunks(response))
+    pushed: Body = response.extensions[BODY]
+    return _Pushed(pushed)
+
+
 async def close(response: httpx.Response) -> None:
     """Give the connection up or back, whatever state it is in."""
-    try:
+    with suppress(httpx.HTTPError, OSError):
         await response.aclose()
-    except (httpx.HTTPError, aiohttp.ClientError, OSError, TimeoutError):
-        return
 
 
 def failure_before_answer(error: Exception) -> CallFailed:
-    """Tell a request that never left from one that the endpoint may have seen.
-
-    httpx-aiohttp gives both a refused connection and a lost one the name ConnectTimeout, so
-    the aiohttp error behind it decides.
-    """
-    cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
-    match cause:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return TlsRefused(_sentence(cause))
-        case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
-            return EndpointUnavailable(_sentence(cause), request_sent=False)
-        case aiohttp.InvalidURL() | ValueError():
+    """Tell a request that never left from one that the endpoint may have seen."""
+    match error:
+        case httpx.ConnectError(__cause__=ssl.SSLError()):
+            return TlsRefused(_sentence(error))
+        case httpx.ConnectError() | httpx.ConnectTimeout():
+            return EndpointUnavailable(_sentence(error), request_sent=False)
+        case httpx.LocalProtocolError():
+            return Misconfigured("the request cannot be written: its headers make no sense")
+        case httpx.UnsupportedProtocol() | ValueError():
             return no_address()
         case _:
-            return EndpointUnavailable(f"no response, {_sentence(cause)}")
+            return EndpointUnavailable(f"no response, {_sentence(error)}")
 
 
 def no_address() -> Misconfigured:
@@ -107,26 +113,45 @@ def _host_of(response: httpx.Response) -> str:
         return ""
 
 
-def _sentence(error: BaseException) -> str:
+def _sentence(error: Exception) -> str:
     """Say what happened without the text of the bytes that came."""
-    if isinstance(error, httpx.HTTPError) and error.__cause__ is not None:
-        error = error.__cause__
     match error:
-        case aiohttp.ClientConnectorError():
-            reason = error.os_error.strerror or type(error.os_error).__name__
-            return f"cannot connect to {error.host}:{error.port} ({reason})"
-        case aiohttp.ConnectionTimeoutError():
-            return "no connection in time"
-        case aiohttp.ServerDisconnectedError():
-            return "the connection was closed before the response"
-        case aiohttp.ClientPayloadError():
-            return "the connection was closed within the answer"
+        case httpx.TransportError():
+            return str(error)
         case zlib.error():
             return "the answer is not compressed as it says"
-        case OSError():
-            return "the connection was reset"
         case _:
             return type(error).__name__
+
+
+def _inflate_for(response: httpx.Response) -> "_Inflate | None":
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in {"identity", "gzip", "deflate"}:
+        # Layers multiply: two of them make gigabytes of kilobytes.
+        raise Misconfigured("the endpoint's answer is encoded in a way that was not asked for")
+    return None if encoding == "identity" else _Inflate(encoding)
+
+
+class _Pushed:
+    def __init__(self, body: Body) -> None:
+        self._body = body
+
+    async def pump(self, take: Take) -> bool:
+        try:
+            return await self._body.pump(take)
+        except httpx.TransportError as error:
+            raise StreamCut(_sentence(error)) from error
+
+
+class _Pulled:
+    def __init__(self, pieces: AsyncIterator[bytes]) -> None:
+        self._pieces = pieces
+
+    async def pump(self, take: Take) -> bool:
+        async for piece in self._pieces:
+            if not take(piece):
+                return True
+        return False
 
 
 class _Inflate:

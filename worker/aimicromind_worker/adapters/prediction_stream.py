@@ -14,21 +14,21 @@ from pathlib import Path
 from time import monotonic
 from urllib.parse import quote
 
-import aiohttp
 import httpx
 import msgspec
 import structlog
-from httpx_aiohttp import AiohttpTransport
 from typing_extensions import override
 
 from aimicromind_worker.adapters.http_answer import (
     beginning,
+    body_of,
     chunks,
     close,
     failure_before_answer,
     no_address,
     refuse_redirect,
 )
+from aimicromind_worker.adapters.http_transport import PushTransport
 from aimicromind_worker.core.errors import (
     AnswerTooLarge,
     CallFailed,
@@ -103,22 +103,14 @@ class PredictionStream:
         headers = {"Accept-Encoding": "identity"}
         if endpoint.api_key:
             headers["Authorization"] = f"Bearer {endpoint.api_key}"
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=context),
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-        async with (
-            session,
-            httpx.AsyncClient(
-                transport=AiohttpTransport(verify=context, client=session),
-                headers=headers,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-                timeout=httpx.Timeout(None, connect=endpoint.connect_timeout.total_seconds()),
-                event_hooks={"response": [refuse_redirect]},
-                trust_env=False,
-            ) as client,
-        ):
+        async with httpx.AsyncClient(
+            transport=PushTransport(context),
+            headers=headers,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+            timeout=httpx.Timeout(None, connect=endpoint.connect_timeout.total_seconds()),
+            event_hooks={"response": [refuse_redirect]},
+            trust_env=False,
+        ) as client:
             predictions = cls(client, endpoint)
             try:
                 yield predictions
@@ -147,7 +139,7 @@ class PredictionStream:
                 self.client.stream("GET", url) as response,
             ):
                 body = await beginning(response)
-        except (TimeoutError, CallFailed, httpx.HTTPError, aiohttp.ClientError, *_ODD):
+        except (TimeoutError, CallFailed, httpx.HTTPError, *_ODD):
             return None
         if response.status_code != httpx.codes.OK:
             missing = unknown_flow(body.decode(errors="replace"))
@@ -169,7 +161,7 @@ class PredictionStream:
         try:
             async with asyncio.timeout(_PREFLIGHT_TIMEOUT_S), self.client.stream("GET", url) as got:
                 return got.status_code not in _GATEWAY
-        except (TimeoutError, CallFailed, httpx.HTTPError, aiohttp.ClientError, *_ODD):
+        except (TimeoutError, CallFailed, httpx.HTTPError, *_ODD):
             return False
 
     @asynccontextmanager
@@ -203,7 +195,7 @@ class PredictionStream:
                 self.client.stream("PUT", url) as response,
             ):
                 log.debug("abort.answered", http_status=response.status_code)
-        except (TimeoutError, CallFailed, httpx.HTTPError, aiohttp.ClientError, *_ODD) as error:
+        except (TimeoutError, CallFailed, httpx.HTTPError, *_ODD) as error:
             log.info("abort.failed", error=type(error).__name__)
 
     def _request(self, call: PredictionCall) -> httpx.Request:
@@ -229,7 +221,7 @@ class PredictionStream:
                 return await self.client.send(request, stream=True)
         except TimeoutError as error:
             raise HeadersOverdue(limit) from error
-        except (httpx.HTTPError, aiohttp.ClientError, OSError, ValueError) as error:
+        except (httpx.HTTPError, OSError, ValueError) as error:
             raise failure_before_answer(error) from error
 
     async def _read(self, response: httpx.Response) -> Response:
@@ -246,7 +238,7 @@ class PredictionStream:
             )
         match content_type:
             case "text/event-stream":
-                return EventStream(chunks(response))
+                return EventStream(body_of(response))
             case "application/json":
                 return WholeAnswer(await self._whole(response))
             case _:

@@ -1,7 +1,11 @@
 """Values that pass between the flow and its adapters."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
+
+Take = Callable[[bytes], bool]
+"""Takes the bytes that came, never none, and says whether it wants more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,25 @@ class PredictionCall:
     trace: Mapping[str, str]
 
 
+class Body(Protocol):
+    """The bytes of an answer, as they come."""
+
+    async def pump(self, take: Take) -> bool:
+        """Give chunks, cut anywhere, until the body ends or enough is taken.
+
+        Returns:
+            Whether there may be more.
+
+        Raises:
+            StreamCut: The body broke off.
+        """
+
+
 @dataclass(frozen=True, slots=True)
 class EventStream:
-    """An answer that comes as server-sent events, in chunks cut anywhere."""
+    """An answer that comes as server-sent events."""
 
-    chunks: AsyncIterator[bytes]
+    body: Body
 
 
 @dataclass(frozen=True, slots=True)
