@@ -128,3 +128,22 @@ async def test_journal_is_unreadable_once_the_connection_has_closed(stage: Stage
 
         with pytest.raises(StreamUnreadable):
             await journal.look_up("job", None)
+
+
+async def test_end_is_found_again_byte_for_byte_among_others(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answer(2))
+    job_ids = [f"job-{number}" for number in range(3)]
+    async with stage.working() as chats:
+        for job_id in job_ids:
+            await stage.put(a_job(jobId=job_id))
+            await chats.end_of(job_id)
+    published = {it.message_id: it.body for it in chats.inbox.messages}
+    async with publishing_at(stage.broker.url, stage.names) as way:
+        journal = Journal(stage.connection, way.publishing, stage.names.journal, JournalMemory())
+
+        before = await journal.end_of(job_ids[1])
+        await asyncio.gather(*(journal.look_up(job_id, None) for job_id in (*job_ids, "unknown")))
+        ends = [await journal.end_of(job_id) for job_id in (*job_ids, "unknown")]
+
+    assert before is None
+    assert ends == [*(published[f"{job_id}:end"] for job_id in job_ids), None]

@@ -217,6 +217,7 @@ class FakeJournal:
     """
 
     remembers: Mapping[str, History] = field(default_factory=dict)
+    ends: Mapping[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     answers: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -227,6 +228,9 @@ class FakeJournal:
         self.asked.append(job_id)
         await self.answers.wait()
         return self.remembers.get(job_id, History())
+
+    async def end_of(self, job_id: str) -> bytes | None:
+        return self.ends.get(job_id)
 
 
 class FakeLease:

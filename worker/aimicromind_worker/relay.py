@@ -57,6 +57,9 @@ class Journal(Protocol):
     async def look_up(self, job_id: str, since: datetime | None) -> History:
         """Say what is known of a job that was put on the queue at that time."""
 
+    async def end_of(self, job_id: str) -> bytes | None:
+        """Give the end that a look-up has found, None if it is there no more."""
+
 
 class Lease(Protocol):
     """A lease while it is held."""
@@ -189,7 +192,7 @@ class Relay:
         if ticket.came_before:
             known = await self._known(ticket)
             if known.status is not None:
-                await settle_again(known, delivery)
+                await self._settle_again(ticket, known, delivery)
                 return False
             job.ticket = ticket.knowing(known)
         return True
@@ -243,7 +246,7 @@ class Relay:
                         run = JobRun(ticket.knowing(known), self._means)
                         await settle(run.progress, Failed(kind, message), delivery)
                     else:
-                        await settle_again(known, delivery)
+                        await self._settle_again(ticket, known, delivery)
 
     def _admit(self, delivery: Delivery) -> Admission:
         facts = delivery.facts
@@ -260,6 +263,10 @@ class Relay:
 
     async def _known(self, ticket: Ticket) -> History:
         return await self._journal.look_up(ticket.job_id, ticket.facts.submitted_at)
+
+    async def _settle_again(self, ticket: Ticket, known: History, delivery: Delivery) -> None:
+        end = await self._journal.end_of(ticket.job_id)
+        await settle_again(known, end, delivery, self._means.sink)
 
     async def _run(self, job: HeldJob, delivery: Delivery, lease: Lease) -> None:
         ticket = job.ticket

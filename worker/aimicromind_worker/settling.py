@@ -27,6 +27,7 @@ from aimicromind_worker.core.admission import (
 )
 from aimicromind_worker.core.exchange import Address
 from aimicromind_worker.core.history import History
+from aimicromind_worker.core.known_end import read_end
 from aimicromind_worker.core.numbering import Numbering
 from aimicromind_worker.core.worker_events import Tally, end_event, error_event, retry_event
 from aimicromind_worker.outcome import (
@@ -99,9 +100,31 @@ async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
     return isinstance(outcome, Completed | Failed | Cancelled)
 
 
-async def settle_again(known: History, delivery: Delivery) -> None:
-    """Settle a delivery whose job has ended already; nothing is published."""
+async def settle_again(
+    known: History, end: bytes | None, delivery: Delivery, sink: EventSink
+) -> None:
+    """Settle a delivery whose job has ended already, with its end published once more.
+
+    That the journal has the end does not say that others have it: a broker that is killed before
+    it confirms may have kept it for the one and lost it for the other. Whoever has it knows the
+    repeat by its `message_id`.
+    """
     log.info("job.ended_before", status=known.status)
+    told = None if end is None else read_end(end)
+    if end is not None and told is not None:
+        facts = delivery.facts
+        lane = sink.lane(
+            Address(
+                chat_id=told.chat_id,
+                chatflow_id=told.chatflow_id,
+                attempt=told.attempt,
+                correlation_id=facts.correlation_id or told.job_id,
+                reply_to=facts.reply_to,
+                traceparent=facts.trace.get("traceparent"),
+            )
+        )
+        lane.publish(told.event(end))
+        await lane.confirmed()
     # The error of a worker that died before the end was not the last word.
     if known.kind is None or known.status in {EndStatus.COMPLETED, EndStatus.CANCELLED}:
         await delivery.ack()

@@ -14,9 +14,10 @@ class Tolerance:
 
     Attributes:
         interruptions: When workers died, were told to leave, or lost their broker. A call that
-            showed nothing before that leaves no trace for the next worker, so that `end.calls`
-            may be less by one for each interruption in the job's life; a call that was begun
-            and did not reach the endpoint any more makes it more by one.
+            showed nothing before that leaves no trace for the next worker: there are up to three
+            of one worker, so that `end.calls` may be less by as many for each interruption in
+            the job's life; a call that was begun and did not reach the endpoint any more makes
+            it more by one.
         endpoint_down: When calls were begun that the endpoint could not see.
     """
 
@@ -27,10 +28,12 @@ class Tolerance:
         """Give by how much `end.calls` may be less and more than the endpoint saw."""
         interrupted = sum(span.meets(since, until) for span in self.interruptions)
         down = any(span.meets(since, until) for span in self.endpoint_down)
-        return interrupted, _ANY if down else interrupted
+        return interrupted * _SILENT_CALLS, _ANY if down else interrupted
 
 
 _ANY = 1_000_000
+# What a worker makes of one job, `MAX_ATTEMPTS` by default.
+_SILENT_CALLS = 3
 
 
 def violations_among_calls(

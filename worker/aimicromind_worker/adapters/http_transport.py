@@ -81,9 +81,12 @@ class PushTransport(httpx.AsyncBaseTransport):
     def _keep(self, origin: _Origin, connection: Connection) -> None:
         if not connection.reusable:
             return
-        kept, now = self._idle[origin], monotonic()
-        kept.append((now, connection))
-        while kept[0][0] < now - _IDLE_S:
+        self._idle[origin].append((monotonic(), connection))
+        asyncio.get_running_loop().call_later(_IDLE_S, self._close_oldest, origin)
+
+    def _close_oldest(self, origin: _Origin) -> None:
+        kept, still_good = self._idle[origin], monotonic() - _IDLE_S
+        while kept and kept[0][0] <= still_good:
             kept.pop(0)[1].close()
 
     async def _connect(self, origin: _Origin, extensions: dict[str, Any]) -> Connection:

@@ -7,12 +7,18 @@ import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 
 from aimicromind_worker.adapters.outgoing import Outgoing
-from aimicromind_worker.adapters.stream_reading import StreamUnreadable, read_up_to_now
+from aimicromind_worker.adapters.stream_reading import (
+    StreamUnreadable,
+    offset_of,
+    read_one,
+    read_up_to_now,
+)
 from aimicromind_worker.core.history import History, read_milestone
 
 # Producers' and workers' clocks may differ by that much.
@@ -21,8 +27,13 @@ _CLOCK_SLACK = timedelta(minutes=15)
 _JOBS_KEPT = 50_000
 # A stream whose leader was killed may have lost its last messages; others then take their place.
 _READ_AGAIN = 1000
-_UNKNOWN = (History(), None)
 _EVER = datetime.min.replace(tzinfo=UTC)
+
+
+class _Known(NamedTuple):
+    history: History = History()
+    last: datetime = _EVER
+    end_offset: int | None = None
 
 
 @dataclass(slots=True)
@@ -30,13 +41,14 @@ class JournalMemory:
     """What a process has read of the journal, over all its sessions.
 
     Attributes:
-        read: What is known of each job, and when it last said something; the oldest job first.
+        read: What is known of each job, when it last said something, and where its end is;
+            the oldest job first.
         read_from: Of jobs put on the queue since then all is known, None before any reading.
         next_offset: Where the next reading goes on.
         turn: Held by whoever reads.
     """
 
-    read: OrderedDict[str, tuple[History, datetime]] = field(default_factory=OrderedDict)
+    read: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
     read_from: datetime | None = None
     next_offset: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -93,13 +105,24 @@ class Journal:
             self._answers.add_done_callback(lambda done: done.cancelled() or done.exception())
         return (await asyncio.shield(self._answers)).get(job_id, History())
 
+    async def end_of(self, job_id: str) -> bytes | None:
+        """Give the body of a job's end that a look-up has found; None if it is there no more.
+
+        Raises:
+            StreamUnreadable: The broker did not show the journal.
+        """
+        known = self._memory.read.get(job_id)
+        if known is None or known.end_offset is None:
+            return None
+        return await read_one(self._connection, self._stream, known.end_offset)
+
     async def _read_for_all(self) -> dict[str, History]:
         async with self._memory.turn:
             # Whoever asks from now on needs a reading that begins later.
             asked, self._asked, self._answers = self._asked, {}, None
             await self._read_on(_begin(asked))
             read = self._memory.read
-            answers = {job_id: read[job_id][0] for job_id in asked if job_id in read}
+            answers = {job_id: read[job_id].history for job_id in asked if job_id in read}
             self._forget()
             return answers
 
@@ -123,15 +146,18 @@ class Journal:
     def _take(self, message: DeliveredMessage) -> None:
         milestone = read_milestone(message.body)
         if milestone is not None:
-            known, _ = self._memory.read.get(milestone.job_id, _UNKNOWN)
-            self._memory.read[milestone.job_id] = known.after(milestone), milestone.time
+            known = self._memory.read.get(milestone.job_id, _Known())
+            history, end_offset = known.history.after(milestone), known.end_offset
+            if history.status is not None and end_offset is None:
+                end_offset = offset_of(message)
+            self._memory.read[milestone.job_id] = _Known(history, milestone.time, end_offset)
 
     def _forget(self) -> None:
         memory = self._memory
         while len(memory.read) > self._jobs_kept:
-            _, (_, last) = memory.read.popitem(last=False)
+            _, known = memory.read.popitem(last=False)
             # Whoever asks for a job of that time needs another reading.
-            memory.read_from = max(memory.read_from or last, last)
+            memory.read_from = max(memory.read_from or known.last, known.last)
 
 
 def _begin(asked: dict[str, datetime | None]) -> datetime:

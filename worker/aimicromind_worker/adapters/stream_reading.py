@@ -5,6 +5,7 @@ A stream has no end that AMQP would tell, so each reading writes a marker and re
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from aimicromind_worker.adapters.outgoing import Outgoing
 
 _SILENCE_S = 30.0
+_ONE_WITHIN_S = 5.0
 _PREFETCH = 500
 _MARKER = "x-aimicromind-marker"
 _OFFSET = "x-stream-offset"
@@ -62,6 +64,34 @@ async def read_up_to_now(
         raise StreamUnreadable(stream, str(error) or type(error).__name__) from error
 
 
+def offset_of(message: DeliveredMessage) -> int:
+    """Give a message's place in its stream."""
+    return int(str((message.header.properties.headers or {})[_OFFSET]))
+
+
+async def read_one(connection: AbstractConnection, stream: str, offset: int) -> bytes | None:
+    """Give the body of the message at an offset; None if it is not there any more.
+
+    Raises:
+        StreamUnreadable: There is no such stream.
+    """
+    arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
+    try:
+        async with asyncio.timeout(_SILENCE_S), connection.channel() as channel:
+            await channel.set_qos(prefetch_count=_PREFETCH)
+            inner = await channel.get_underlay_channel()
+            await inner.basic_consume(stream, arrived.put, arguments={_OFFSET: offset})
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_ONE_WITHIN_S):
+                    # It begins with the chunk that has the offset, or with the first that is left.
+                    while offset_of(message := await arrived.get()) < offset:
+                        pass
+                    return message.body if offset_of(message) == offset else None
+    except (AMQPError, ChannelInvalidStateError, TimeoutError, RuntimeError) as error:
+        raise StreamUnreadable(stream, str(error) or type(error).__name__) from error
+    return None
+
+
 async def _read(
     channel: AbstractChannel,
     stream: str,
@@ -89,6 +119,6 @@ async def _read(
         properties = message.header.properties
         headers = properties.headers or {}
         if properties.message_id == marker:
-            return int(str(headers[_OFFSET])) + 1
+            return offset_of(message) + 1
         if _MARKER not in headers:
             take(message)
