@@ -216,7 +216,7 @@ def test_pods_are_as_restricted_as_kubernetes_knows_it(manifests: list[Manifest]
 def test_helm_test_asks_the_broker_as_the_worker_does(manifests: list[Manifest]) -> None:
     worker, test = (only_container(pod) for pod in pods(manifests))
 
-    assert test["args"] == ["topology", "check"]
+    assert test["args"] == ["doctor"]
     same = ("image", "env", "envFrom", "securityContext", "volumeMounts")
     assert {name: test.get(name) for name in same} == {name: worker.get(name) for name in same}
 

@@ -81,7 +81,7 @@ def test_defaults_are_the_workers_own() -> None:
 
 def test_schema_knows_the_settings_and_no_others() -> None:
     named = {name.upper() for name in _SCHEMA["properties"]["settings"]["properties"]}
-    elsewhere = {"AMQP_URL", "API_KEY", "CA_FILE", "CLIENT_CERTIFICATE"}
+    elsewhere = {"AMQP_URL", "API_KEY", "CA_FILE", "CLIENT_CERTIFICATE", "MANAGEMENT_URL"}
 
     assert named == {
         name.upper().replace("_", "")

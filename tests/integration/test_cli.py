@@ -195,7 +195,7 @@ async def test_job_where_nothing_is_declared_is_not_taken(
     )
 
     assert [ran.exit_code for ran in both] == [1, 1]
-    assert all("is a worker running?" in ran.err for ran in both)
+    assert all("has a worker run?" in ran.err for ran in both)
 
 
 async def test_followed_job_without_a_queue_is_not_taken(
@@ -206,7 +206,7 @@ async def test_followed_job_without_a_queue_is_not_taken(
     ran = await run("submit", "flow", "Why?", "--follow", **settings_for(broker, declared))
 
     assert ran.exit_code == 1
-    assert f"there is no queue {declared.jobs}" in ran.err
+    assert f"there is no {declared.jobs}" in ran.err
 
 
 async def test_wrong_use_is_told_apart() -> None:
@@ -283,7 +283,7 @@ async def test_refusing_broker_and_misspelt_setting_are_told(broker: PrivateBrok
 
     for ran in (worker, submit):
         assert ran.exit_code == 4
-        assert "refuses the connection" in ran.err
+        assert "refuses" in ran.err
         assert "h1dden" not in ran.err + ran.out
     [warning] = [json.loads(line) for line in worker.err.splitlines() if "setting.unknown" in line]
     assert warning["name"] == "AIMICROMIND_CONCURENCY"

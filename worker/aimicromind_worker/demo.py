@@ -8,17 +8,16 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
-from aio_pika.abc import AbstractConnection
 from rich.console import Console
 from typing_extensions import override
 
-from aimicromind_schemas import EndEvent, EndStatus, ErrorEvent, FailureKind, Names, PredictionJob
-from aimicromind_worker.adapters.chat import listen, submit
+from aimicromind_schemas import EndEvent, EndStatus, ErrorEvent, FailureKind, PredictionJob
+from aimicromind_schemas.client import Client
 from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.topology import remove
 from aimicromind_worker.app import Worker
@@ -160,14 +159,9 @@ async def _worker(settings: Settings) -> AsyncIterator[None]:
             await remove(connection, needed_topology(settings))
 
 
-def _connected(settings: Settings) -> AbstractAsyncContextManager[AbstractConnection]:
-    return connect(settings.broker_urls, "aimicromind-worker demo", settings.heartbeat)
-
-
 async def _run_jobs(
     console: Console, settings: Settings, jobs: Mapping[str, Job]
 ) -> Mapping[str, Ending]:
-    names = Names(settings.prefix)
     flows = {f"demo-{uuid4()}": flow for flow in jobs}
     titles = {job_id: f"{flow}: {jobs[flow].question}" for job_id, flow in flows.items()}
     kinds: dict[str, FailureKind] = {}
@@ -175,13 +169,12 @@ async def _run_jobs(
     live = LiveView(console, titles) if console.is_terminal else None
     view = live or PlainView(console, flows)
     async with (
-        _connected(settings) as connection,
-        listen(connection, names, "chat.#") as events,
-        connection.channel() as channel,
+        Client.open(settings.broker_urls, settings.prefix) as client,
+        client.private("chat.#") as events,
     ):
         for job_id, flow in flows.items():
             job = PredictionJob(chatflow_id=flow, question=jobs[flow].question, job_id=job_id)
-            await submit(channel, names, job)
+            await client.submit(job)
         with live or nullcontext():
             async for event in events:
                 view.show(event)

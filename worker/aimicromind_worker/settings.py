@@ -187,6 +187,10 @@ class Settings(BrokerSettings):
     client_certificate: Path | None = None
     """PEM file with certificate and key that the server asks for."""
 
+    management_url: Secret[str] | None = None
+    """Address of RabbitMQ's management API, http:// or https:// with user and password; only
+    `doctor` uses it."""
+
     @property
     def hold(self) -> timedelta:
         """How long a worker keeps a job; the rest is for waits before it and confirms after it."""
@@ -210,6 +214,13 @@ class Settings(BrokerSettings):
         if urlsplit(url).username is not None:
             raise ValueError("must hold no user or password: use AIMICROMIND_API_KEY")
         return url.rstrip("/")
+
+    @field_validator("management_url")
+    @classmethod
+    def _is_management(cls, url: Secret[str] | None) -> Secret[str] | None:
+        if url is not None:
+            _check_url(url.get_secret_value(), ("http", "https"))
+        return url
 
     @field_validator("ca_file", "client_certificate")
     @classmethod

@@ -1,9 +1,11 @@
-"""Show the events of jobs to people: live in a terminal, or as plain lines."""
+"""Show the events of jobs: live in a terminal, as plain lines, or as JSON for programs."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
+import click
+import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -15,6 +17,7 @@ from aimicromind_schemas import (
     EndStatus,
     ErrorEvent,
     Event,
+    Gap,
     RetryEvent,
     SourceDocumentsEvent,
     StartEvent,
@@ -34,8 +37,8 @@ _COLOUR = {
 class View(Protocol):
     """Something that shows events as they come."""
 
-    def show(self, event: Event) -> None:
-        """Show the next event."""
+    def show(self, item: Event | Gap) -> None:
+        """Show the next event, or that some are missing."""
 
 
 @dataclass
@@ -53,18 +56,22 @@ class JobState:
     notes: list[str] = field(default_factory=list)
     end: EndEvent | None = None
 
-    def take(self, event: Event) -> str | None:
+    def take(self, event: Event | Gap) -> str | None:
         """Take in the next event.
 
         Returns:
             What is worth a line of its own, None for the rest.
         """
+        if isinstance(event, Gap):
+            return self._noted(f"{len(event.missing)} events are missing here")
         if event.attempt < self.attempt or self.end is not None:
             return None
         if event.attempt > self.attempt:
             self.attempt = event.attempt
             self.text = ""
-        note = self._note(event)
+        return self._noted(self._note(event))
+
+    def _noted(self, note: str | None) -> str | None:
         if note is not None:
             self.notes.append(note)
         return note
@@ -97,22 +104,50 @@ class JobState:
                 return None
 
 
+class Jobs:
+    """The jobs that are shown.
+
+    Attributes:
+        states: Each by its id.
+    """
+
+    def __init__(self, titles: Mapping[str, str] | None) -> None:
+        """Show the jobs with these ids and no others; None: each that comes."""
+        self.states = {job_id: JobState(title) for job_id, title in (titles or {}).items()}
+        self._are_all = titles is not None
+
+    def of(self, item: Event | Gap) -> JobState | None:
+        """Give the job of an event; None where it is not shown."""
+        if item.job_id not in self.states and not self._are_all:
+            self.states[item.job_id] = JobState(f"job {item.job_id}")
+        return self.states.get(item.job_id)
+
+
+class JsonView:
+    """Writes each event as one line of JSON, as it was published."""
+
+    def show(self, item: Event | Gap) -> None:
+        """Write the next event, or a gap under the event name `gap`."""
+        wire = _gap(item) if isinstance(item, Gap) else item.wire()
+        click.echo(msgspec.json.encode(wire).decode())
+
+
 class PlainView:
     """Writes one line for each step of a job, and the whole answer at its end."""
 
-    def __init__(self, console: Console, titles: dict[str, str]) -> None:
+    def __init__(self, console: Console, titles: Mapping[str, str] | None) -> None:
         self._console = console
-        self._jobs = {job_id: JobState(title) for job_id, title in titles.items()}
+        self._jobs = Jobs(titles)
 
-    def show(self, event: Event) -> None:
+    def show(self, item: Event | Gap) -> None:
         """Show the next event, if it is one of these jobs'."""
-        job = self._jobs.get(event.job_id)
+        job = self._jobs.of(item)
         if job is None:
             return
-        note = job.take(event)
+        note = job.take(item)
         if note is not None:
             self._line(f"{job.title}: {note}")
-        if isinstance(event, EndEvent) and job.text:
+        if isinstance(item, EndEvent) and job.text:
             self._line(f"{job.title}: {job.text}")
 
     def _line(self, text: str) -> None:
@@ -122,8 +157,8 @@ class PlainView:
 class LiveView:
     """Shows one panel for each job, its answer as it grows. Use it with `with`."""
 
-    def __init__(self, console: Console, titles: dict[str, str]) -> None:
-        self._jobs = {job_id: JobState(title) for job_id, title in titles.items()}
+    def __init__(self, console: Console, titles: Mapping[str, str] | None) -> None:
+        self._jobs = Jobs(titles)
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=12)
 
     def __enter__(self) -> Self:
@@ -134,14 +169,14 @@ class LiveView:
         self._live.refresh()
         self._live.__exit__(None, None, None)
 
-    def show(self, event: Event) -> None:
+    def show(self, item: Event | Gap) -> None:
         """Show the next event, if it is one of these jobs'."""
-        job = self._jobs.get(event.job_id)
+        job = self._jobs.of(item)
         if job is not None:
-            job.take(event)
+            job.take(item)
 
     def _render(self) -> RenderableType:
-        return Group(*map(_panel, self._jobs.values()))
+        return Group(*map(_panel, self._jobs.states.values()))
 
 
 def _panel(job: JobState) -> Panel:
@@ -159,3 +194,13 @@ def _ending(event: EndEvent) -> str:
         f"end: {data.status}, {data.attempts} attempt(s), {data.calls} call(s), "
         f"{data.events} events, {data.duration_seconds:.2f} s"
     )
+
+
+def _gap(gap: Gap) -> dict[str, object]:
+    return {
+        "event": "gap",
+        "jobId": gap.job_id,
+        "chatId": gap.chat_id,
+        "attempt": gap.attempt,
+        "missing": list(gap.missing),
+    }

@@ -87,6 +87,12 @@ app.kubernetes.io/component: worker
       name: {{ $secret }}
       key: {{ .Values.secret.keys.apiKey }}
       optional: true
+- name: AIMICROMIND_MANAGEMENT_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ $secret }}
+      key: {{ .Values.secret.keys.managementUrl }}
+      optional: true
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}

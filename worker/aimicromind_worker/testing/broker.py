@@ -75,6 +75,7 @@ class PrivateBroker:
         server: Path | None = None,
         settings: Mapping[str, str] | None = None,
         identity: Identity | None = None,
+        management: bool = False,
     ) -> None:
         """Prepare; nothing is started or written yet.
 
@@ -82,7 +83,9 @@ class PrivateBroker:
             server: The start script; found by `find_rabbitmq_server` if not given.
             settings: Further lines of `rabbitmq.conf`, by name.
             identity: Who it is to other nodes; one of its own if not given.
+            management: Whether it also answers the management API, which takes longer to start.
         """
+        self._management = management
         self._server = server
         self._settings = settings or {}
         self._identity = identity or Identity.new()
@@ -101,6 +104,11 @@ class PrivateBroker:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
     @property
+    def management_url(self) -> str:
+        """Where the management API answers, if it was asked for."""
+        return f"http://guest:guest@127.0.0.1:{self._home.management_port}"
+
+    @property
     def node_name(self) -> str:
         """The Erlang name of the node, unique on this machine."""
         return self._identity.node_name
@@ -110,7 +118,7 @@ class PrivateBroker:
         if self._server is None:
             reason = "rabbitmq-server was not found; install RabbitMQ or name its start script"
             raise BrokerDidNotStart(reason)
-        self._entered = BrokerHome(self._settings, self._identity)
+        self._entered = BrokerHome(self._settings, self._identity, management=self._management)
         try:
             await self.start()
         except BaseException:

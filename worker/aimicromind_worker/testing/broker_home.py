@@ -58,10 +58,18 @@ class BrokerHome:
     It keeps its ports until `remove`, so that the node can come back as itself.
     """
 
-    def __init__(self, settings: Mapping[str, str], identity: Identity) -> None:
+    def __init__(
+        self, settings: Mapping[str, str], identity: Identity, *, management: bool
+    ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="private-broker-"))
-        self.amqp_port, self._distribution_port = _free_ports(2)
+        self.amqp_port, self._distribution_port, self.management_port = _free_ports(3)
         self._identity = identity
+        self._plugins = ["rabbitmq_management"] if management else []
+        if management:
+            listener = {"ip": _LOOPBACK, "port": self.management_port}
+            settings = {f"management.tcp.{name}": str(it) for name, it in listener.items()} | dict(
+                settings
+            )
         self._write_files({**_CONFIGURATION, **settings})
 
     @property
@@ -121,7 +129,7 @@ class BrokerHome:
         (self.folder / "rabbitmq.conf").write_text("".join([listener, *lines]))
         (self.folder / "advanced.config").write_text("[].\n")
         (self.folder / "rabbitmq-env.conf").write_text("")
-        (self.folder / "enabled_plugins").write_text("[].\n")
+        (self.folder / "enabled_plugins").write_text(f"[{','.join(self._plugins)}].\n")
         (self.folder / "conf.d").mkdir()
         (self.folder / "log").mkdir()
         cookie = self.folder / ".erlang.cookie"

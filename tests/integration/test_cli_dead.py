@@ -1,0 +1,141 @@
+"""The `dead` commands on jobs that a real worker parked."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from aimicromind_schemas import PredictionJob
+from aimicromind_worker.testing import answer, error_answer
+from tests.integration.stage import Stage
+from tests.integration.test_cli import Ran, run, settings_for
+from tests.integration.workers import working
+from tests.support.amqp import until_in_queue
+
+
+@pytest.fixture
+def settings(stage: Stage) -> Mapping[str, str]:
+    return settings_for(stage.broker, stage.names)
+
+
+def lines(ran: Ran) -> list[dict[str, Any]]:
+    """Read what a command wrote for programs."""
+    assert ran.exit_code == 0, ran.err
+    return [json.loads(line) for line in ran.out.splitlines()]
+
+
+async def parked(stage: Stage, *jobs: PredictionJob) -> None:
+    """Have a worker fail these jobs, one after the other."""
+    stage.endpoint.flow("refused", error_answer("Unauthorized"))
+    async with working(stage.settings(concurrency=1)):
+        for count, job in enumerate(jobs, start=1):
+            await stage.put(job.encode())
+            await until_in_queue(stage.connection, stage.names.jobs_dead, count)
+
+
+def a_refused_job(job_id: str, chat_id: str | None = None) -> PredictionJob:
+    return PredictionJob(chatflow_id="refused", question="Why?", job_id=job_id, chat_id=chat_id)
+
+
+async def test_parked_jobs_are_listed_and_stay(stage: Stage, settings: Mapping[str, str]) -> None:
+    await parked(stage, a_refused_job("first"), a_refused_job("second", "chat"))
+
+    twice = [lines(await run("dead", "list", "--json", **settings)) for _ in range(2)]
+    plain = await run("dead", "list", **settings)
+
+    assert twice[0] == twice[1]
+    assert [it["jobId"] for it in twice[0]] == ["first", "second"]
+    assert [it["chatId"] for it in twice[0]] == ["first", "chat"]
+    assert {it["kind"] for it in twice[0]} == {"unauthorized"}
+    assert "unauthorized: 2" in plain.err
+
+
+@pytest.mark.parametrize(
+    ("chosen", "found"),
+    [
+        (("--kind", "unauthorized"), 2),
+        (("--kind", "rate_limited"), 0),
+        (("--flow", "refused", "--newer-than", "1h"), 2),
+        (("--older-than", "1h"), 0),
+        (("--job", "second"), 1),
+    ],
+)
+async def test_parked_jobs_are_chosen(
+    stage: Stage, settings: Mapping[str, str], chosen: tuple[str, ...], found: int
+) -> None:
+    await parked(stage, a_refused_job("first"), a_refused_job("second"))
+
+    assert len(lines(await run("dead", "list", "--json", *chosen, **settings))) == found
+
+
+async def test_parked_job_is_shown_without_its_prompt(
+    stage: Stage, settings: Mapping[str, str]
+) -> None:
+    await parked(stage, a_refused_job("first"))
+
+    without = await run("dead", "show", "first", **settings)
+    with_body = await run("dead", "show", "first", "--body", **settings)
+    unknown = await run("dead", "show", "other", **settings)
+
+    assert "Why?" not in without.out
+    assert "Why?" in with_body.out
+    assert (unknown.exit_code, "no parked job" in unknown.err) == (1, True)
+
+
+async def test_replayed_jobs_run_under_new_ids_in_their_chat_and_order(
+    stage: Stage, settings: Mapping[str, str]
+) -> None:
+    jobs = [a_refused_job(f"job-{number}", "chat") for number in range(5)]
+    await parked(stage, *jobs, a_refused_job("alone"))
+    stage.endpoint.flow("refused", answer(1))
+
+    dry = lines(await run("dead", "replay", "--all", "--dry-run", "--json", **settings))
+    done = lines(await run("dead", "replay", "--all", "--json", **settings))
+    async with stage.working() as chats:
+        ends = [await chats.end_of(each["replayedAs"]) for each in done]
+        chat_ids = [chats.of(each["replayedAs"])[-1]["chatId"] for each in done]
+
+    assert [it["jobId"] for it in dry] == [it["jobId"] for it in done]
+    assert [it["chatId"] for it in done] == [*["chat"] * 5, "alone"]
+    assert chat_ids == [*["chat"] * 5, "alone"]
+    assert {(end["status"], end["attempts"]) for end in ends} == {("completed", 1)}
+    assert lines(await run("dead", "list", "--json", **settings)) == []
+
+
+async def test_message_that_is_no_job_stays_parked(
+    stage: Stage, settings: Mapping[str, str]
+) -> None:
+    async with working(stage.settings()):
+        await stage.put(b"no job")
+        await until_in_queue(stage.connection, stage.names.jobs_dead, 1)
+
+    (said,) = lines(await run("dead", "replay", "--all", "--json", **settings))
+
+    assert "not a valid job" in said["left"]
+    assert len(lines(await run("dead", "list", "--json", **settings))) == 1
+
+
+async def test_parked_jobs_are_thrown_away_only_if_that_is_said(
+    stage: Stage, settings: Mapping[str, str]
+) -> None:
+    await parked(stage, a_refused_job("first"), a_refused_job("second"))
+
+    unsaid = await run("dead", "purge", "--yes", **settings)
+    unasked = await run("dead", "purge", "--all", **settings)
+    dry = lines(await run("dead", "purge", "--all", "--dry-run", "--json", **settings))
+    done = lines(await run("dead", "purge", "--job", "first", "--yes", "--json", **settings))
+    left = lines(await run("dead", "list", "--json", **settings))
+
+    assert (unsaid.exit_code, unasked.exit_code) == (2, 1)
+    assert [it["jobId"] for it in dry] == ["first", "second"]
+    assert [it["jobId"] for it in done] == ["first"]
+    assert [it["jobId"] for it in left] == ["second"]
+
+
+async def test_without_a_queue_there_is_nothing_to_look_at(
+    stage: Stage, settings: Mapping[str, str]
+) -> None:
+    ran = await run("dead", "list", **{**settings, "prefix": "nothing-here"})
+
+    assert (ran.exit_code, "has a worker run?" in ran.err) == (1, True)

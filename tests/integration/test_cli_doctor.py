@@ -1,0 +1,140 @@
+"""`doctor` on brokers and endpoints that are well, and on others."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import aio_pika
+import pytest
+from pamqp.common import FieldTable
+
+from aimicromind_schemas import Names
+from aimicromind_worker.adapters.topology import declare
+from aimicromind_worker.needs import needed_topology
+from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint, answer
+from tests.integration.stage import Stage
+from tests.integration.test_cli import run
+
+
+async def diagnosis(*arguments: str, **settings: str) -> tuple[int | None, dict[str, Any]]:
+    """Give the exit code, and what was found by what it is about."""
+    ran = await run("doctor", "--json", *arguments, **settings)
+    findings = [json.loads(line) for line in ran.out.splitlines()]
+    return ran.exit_code, {it["about"]: it for it in findings}
+
+
+def settings_for(stage: Stage, **changed: str) -> Mapping[str, str]:
+    usual = {
+        "amqp_url": stage.broker.url,
+        "base_url": stage.endpoint.url,
+        "prefix": stage.names.prefix,
+        "api_key": "key",
+    }
+    return usual | changed
+
+
+async def test_all_is_well(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answer(1))
+    await declare(stage.connection, needed_topology(stage.settings()))
+
+    code, found = await diagnosis("--flow", "flow", **settings_for(stage))
+
+    assert code == 0
+    well = ("broker", "topology", "permissions", "endpoint", "flow flow", "saved answers")
+    assert {name: found[name]["state"] for name in well} == dict.fromkeys(well, "ok")
+    assert found["subscribers"]["state"] == "not checked"
+    assert all(it["remedy"] for it in found.values() if it["state"] in {"problem", "warning"})
+
+
+async def test_what_is_not_there_yet_is_no_problem(stage: Stage) -> None:
+    code, found = await diagnosis(**settings_for(stage))
+
+    assert code == 0
+    assert found[f"queue {stage.names.jobs}"]["state"] == "warning"
+
+
+async def test_queue_that_differs_is_a_problem(stage: Stage) -> None:
+    async with stage.connection.channel() as channel:
+        await channel.declare_queue(stage.names.jobs_dead, durable=True)
+        code, found = await diagnosis(**settings_for(stage))
+        await channel.queue_delete(stage.names.jobs_dead)
+
+    assert code == 1
+    assert found[f"queue {stage.names.jobs_dead}"]["state"] == "problem"
+
+
+@pytest.mark.parametrize(
+    ("changed", "about"),
+    [
+        ({"amqp_url": "amqp://guest:h1dden@127.0.0.1:1/"}, "broker"),
+        ({"base_url": "http://127.0.0.1:1"}, "endpoint"),
+    ],
+)
+async def test_what_does_not_answer_is_a_problem(
+    stage: Stage, changed: Mapping[str, str], about: str
+) -> None:
+    code, found = await diagnosis(**settings_for(stage, **changed))
+
+    assert (code, found[about]["state"]) == (1, "problem")
+    assert "h1dden" not in str(found)
+
+
+async def test_wrong_password_is_a_problem(stage: Stage) -> None:
+    stranger = stage.broker.url.replace("guest:guest", "guest:h1dden")
+
+    code, found = await diagnosis(**settings_for(stage, amqp_url=stranger))
+
+    assert (code, found["broker"]["state"]) == (1, "problem")
+    assert "h1dden" not in str(found)
+
+
+async def test_unknown_flow_is_a_problem(stage: Stage) -> None:
+    code, found = await diagnosis("--flow", "unknown", **settings_for(stage))
+
+    assert (code, found["flow unknown"]["state"]) == (1, "problem")
+
+
+async def test_without_a_key_answers_are_not_recovered(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answer(1))
+
+    code, found = await diagnosis("--flow", "flow", **settings_for(stage, api_key=""))
+
+    assert (code, found["saved answers"]["state"]) == (0, "warning")
+
+
+@pytest.fixture
+async def managed() -> AsyncIterator[PrivateBroker]:
+    async with PrivateBroker(management=True) as broker:
+        yield broker
+
+
+async def test_unsafe_queues_of_subscribers_are_named(managed: PrivateBroker) -> None:
+    names = Names("doctor")
+    async with (
+        ScriptedEndpoint() as endpoint,
+        await aio_pika.connect(managed.url) as connection,
+        connection.channel() as channel,
+    ):
+        settings = {
+            "amqp_url": managed.url,
+            "base_url": endpoint.url,
+            "prefix": names.prefix,
+            "management_url": managed.management_url,
+        }
+        await run("topology", "declare", **settings)
+        queues: dict[str, FieldTable] = {
+            "refusing": {"x-max-length": 10, "x-overflow": "reject-publish"},
+            "endless": {},
+            "safe": {"x-max-length-bytes": 1_000_000},
+        }
+        for name, arguments in queues.items():
+            queue = await channel.declare_queue(name, durable=True, arguments=arguments)
+            await queue.bind(names.events, "chat.#")
+
+        code, found = await diagnosis(**settings)
+
+    states = {name: found[f"queue {name}"]["state"] for name in ("refusing", "endless", "safe")}
+    assert states == {"refusing": "problem", "endless": "warning", "safe": "ok"}
+    assert found["subscribers"]["detail"] == "3 queues of subscribers"
+    assert code == 1
+    assert "guest:guest" not in str(found)

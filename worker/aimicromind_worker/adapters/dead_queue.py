@@ -1,0 +1,117 @@
+"""RabbitMQ's queue of parked jobs → one after the other, taken out only when that is said.
+
+What is looked at stays unacknowledged until the end, and then goes back to where it was.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
+
+from aimicromind_schemas import SUBMITTED_HEADER, Names
+from aimicromind_worker.core.dead_job import DeadJob, read_dead_job, replayed
+from aimicromind_worker.reasons import NotAchieved
+
+_TIMEOUT_S = 30.0
+# What the worker, and the broker on the way here, wrote about the run that failed.
+_OF_THE_RUN = ("x-aimicromind-", "x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
+_DIRECT_REPLY = "amq.rabbitmq.reply-to"
+
+
+class NoDeadQueue(NotAchieved):
+    """There is no queue of parked jobs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no queue {name} on the broker; has a worker run?")
+
+
+class NotReplayed(NotAchieved):
+    """The broker did not take a job once more; it is still parked."""
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(f"{job_id} stays parked, and so do those after it: {reason}")
+
+
+class Parked:
+    """One parked job while it is looked at. Take it out once."""
+
+    def __init__(
+        self, message: AbstractIncomingMessage, channel: AbstractChannel, names: Names
+    ) -> None:
+        self._message = message
+        self._channel = channel
+        self._names = names
+        self.body = message.body
+        self.dead: DeadJob = read_dead_job(message.body, message.headers, message.message_id)
+
+    async def replay(self) -> str:
+        """Put the job on the queue under a new id, which is given, and take it out here.
+
+        Raises:
+            NotReplayable: It is no valid job.
+            NotReplayed: The broker did not take it.
+        """
+        job_id, body = replayed(self.body, self.dead)
+        source, now = self._message, datetime.now(UTC)
+        kept = {
+            name: value
+            for name, value in source.headers.items()
+            if not name.startswith(_OF_THE_RUN)
+        }
+        reply_to = source.reply_to
+        again = aio_pika.Message(
+            body,
+            headers={**kept, SUBMITTED_HEADER: now.isoformat(timespec="microseconds")},
+            content_type="application/json",
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            priority=source.priority,
+            correlation_id=source.correlation_id,
+            # Whoever asked by a direct reply-to has long gone.
+            reply_to=None if (reply_to or "").startswith(_DIRECT_REPLY) else reply_to,
+            message_id=job_id,
+            timestamp=now,
+        )
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._channel.default_exchange.publish(
+                    again, self._names.jobs, mandatory=True
+                )
+        except (DeliveryError, AMQPError, TimeoutError) as error:
+            raise NotReplayed(self.dead.job_id, _reason(error, self._names.jobs)) from error
+        await self.take_out()
+        return job_id
+
+    async def take_out(self) -> None:
+        """Take the job out of the queue."""
+        async with asyncio.timeout(_TIMEOUT_S):
+            await self._message.ack()
+
+
+async def parked_jobs(connection: AbstractConnection, names: Names) -> AsyncGenerator[Parked, None]:
+    """Give the jobs that are parked now, the longest parked first.
+
+    Meanwhile nobody else sees them. Those that were not taken out go back at the end.
+
+    Raises:
+        NoDeadQueue: There is no such queue.
+    """
+    async with connection.channel(on_return_raises=True) as channel:
+        try:
+            queue = await channel.declare_queue(names.jobs_dead, passive=True, timeout=_TIMEOUT_S)
+        except ChannelNotFoundEntity as error:
+            raise NoDeadQueue(names.jobs_dead) from error
+        # What is parked from now on, perhaps a replayed job again, is for the next time.
+        for _ in range(queue.declaration_result.message_count or 0):
+            message = await queue.get(fail=False, timeout=_TIMEOUT_S)
+            if message is None:
+                return
+            yield Parked(message, channel, names)
+
+
+def _reason(error: Exception, queue: str) -> str:
+    if isinstance(error, DeliveryError):
+        return f"the queue {queue} is full, or is not there"
+    return f"the broker did not confirm it ({type(error).__name__})"

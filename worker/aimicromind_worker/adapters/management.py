@@ -1,0 +1,108 @@
+"""RabbitMQ's management API → what AMQP does not show: alarms, and the queues of subscribers."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Self
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+_TIMEOUT_S = 10.0
+
+
+class ManagementSilent(Exception):
+    """The management API does not answer, or not with what it should."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the management API cannot be read: {reason}")
+
+
+class Node(msgspec.Struct):
+    """A node of the broker, and whether it has an alarm."""
+
+    name: str
+    running: bool = True
+    mem_alarm: bool = False
+    disk_free_alarm: bool = False
+
+
+class Subscriber(msgspec.Struct):
+    """A queue that events go to.
+
+    Attributes:
+        arguments: What it was declared with.
+        effective_policy_definition: What policies add to that.
+    """
+
+    name: str
+    type: str = "classic"
+    durable: bool = True
+    exclusive: bool = False
+    consumers: int = 0
+    messages: int = 0
+    arguments: dict[str, object] = {}
+    effective_policy_definition: dict[str, object] | None = None
+
+    def limit(self, name: str) -> object:
+        """Give a limit by its name as a policy has it, such as `max-length`; None if unset."""
+        policy = self.effective_policy_definition or {}
+        return self.arguments.get(f"x-{name}", policy.get(name))
+
+
+class _Binding(msgspec.Struct):
+    destination: str
+    destination_type: str
+
+
+class Management:
+    """Reads the API. Use it with `async with`."""
+
+    def __init__(self, url: str, virtual_host: str) -> None:
+        """Prepare.
+
+        Args:
+            url: With user and password, without the path.
+            virtual_host: Its name, not encoded.
+        """
+        self._client = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S, trust_env=False)
+        self._virtual_host = quote(virtual_host, safe="")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
+        await self._client.aclose()
+
+    async def nodes(self) -> Sequence[Node]:
+        """Give the nodes.
+
+        Raises:
+            ManagementSilent: They cannot be read.
+        """
+        return msgspec.convert(await self._get("nodes"), list[Node], strict=False)
+
+    async def subscribers(self, exchange: str) -> Sequence[Subscriber]:
+        """Give the queues that are bound to an exchange.
+
+        Raises:
+            ManagementSilent: They cannot be read.
+        """
+        path = f"exchanges/{self._virtual_host}/{quote(exchange, safe='')}/bindings/source"
+        bindings = msgspec.convert(await self._get(path), list[_Binding])
+        names = {it.destination for it in bindings if it.destination_type == "queue"}
+        found = []
+        for name in sorted(names):
+            queue = await self._get(f"queues/{self._virtual_host}/{quote(name, safe='')}")
+            found.append(msgspec.convert(queue, Subscriber))
+        return found
+
+    async def _get(self, path: str) -> object:
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                answer = await self._client.get(f"/api/{path}")
+            if answer.status_code == httpx.codes.OK:
+                return msgspec.json.decode(answer.content)
+        except (httpx.HTTPError, TimeoutError, OSError, ValueError) as error:
+            raise ManagementSilent(type(error).__name__) from error
+        raise ManagementSilent(f"HTTP {answer.status_code} for {path.partition('/')[0]}")

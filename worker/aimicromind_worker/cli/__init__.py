@@ -1,0 +1,26 @@
+"""The command line. Each command imports what it needs when it runs, so that each starts fast."""
+
+import click
+
+from aimicromind_worker.cli.broker import doctor, topology
+from aimicromind_worker.cli.dead import dead
+from aimicromind_worker.cli.jobs import cancel, follow, submit
+from aimicromind_worker.cli.outcomes import EXIT_CODES
+from aimicromind_worker.cli.running import demo, run
+
+
+@click.group(epilog=EXIT_CODES)
+@click.version_option(package_name="aimicromind-worker")
+def main() -> None:
+    """Relay AiMicromind prediction jobs through RabbitMQ.
+
+    Settings come from environment variables AIMICROMIND_*, from .env, and from the files of
+    the folder that AIMICROMIND_SECRETS_DIR names.
+    """
+    from aimicromind_worker import logs  # noqa: PLC0415 - not for `--help`
+
+    logs.set_up("error", "auto")
+
+
+for _command in (run, demo, submit, follow, cancel, dead, topology, doctor):
+    main.add_command(_command)

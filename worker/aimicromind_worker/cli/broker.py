@@ -1,0 +1,66 @@
+"""The commands that look at what is around a worker: the broker's objects, and all of it."""
+
+# ruff: noqa: PLC0415 - each command imports what it needs when it runs
+
+import sys
+
+import click
+
+from aimicromind_worker.cli.outcomes import FAILED, read, run_async
+
+
+@click.group()
+def topology() -> None:
+    """Declare, show or compare the exchanges and queues on the broker."""
+
+
+@topology.command("declare")
+def topology_declare() -> None:
+    """Declare everything; what exists as needed stays as it is."""
+    from aimicromind_worker.settings import BrokerSettings
+    from aimicromind_worker.topology_commands import declare_all
+
+    run_async(declare_all(read(BrokerSettings)))
+
+
+@topology.command("show")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
+def topology_show(as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
+    """Show what is needed, without asking the broker."""
+    from aimicromind_worker.settings import BrokerSettings
+    from aimicromind_worker.topology_commands import show_all
+
+    show_all(read(BrokerSettings), as_json=as_json)
+
+
+@topology.command("check")
+def topology_check() -> None:
+    """Compare what the broker has with what is needed; nothing is created.
+
+    Bindings cannot be read over AMQP and are not compared.
+    """
+    from aimicromind_worker.settings import BrokerSettings
+    from aimicromind_worker.topology_commands import check_all
+
+    if not run_async(check_all(read(BrokerSettings))):
+        sys.exit(FAILED)
+
+
+@click.command()
+@click.option("--flow", help="Also ask the endpoint about this flow.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
+def doctor(flow: str | None, as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
+    """Find out what is wrong with broker, endpoint, permissions and settings, and what to do.
+
+    It changes nothing. With AIMICROMIND_MANAGEMENT_URL it also looks at the queues of
+    subscribers, which AMQP does not show.
+
+    \b
+    Example:
+      aimicromind-worker doctor --flow 91975cee-5a0f
+    """  # noqa: D301 - click's mark for lines that stay as they are
+    from aimicromind_worker.doctor import examine
+    from aimicromind_worker.settings import Settings
+
+    if not run_async(examine(read(Settings), flow, as_json=as_json)):
+        sys.exit(FAILED)

@@ -1,0 +1,154 @@
+"""The commands for parked jobs: those that failed for good."""
+
+# ruff: noqa: PLC0415 - each command imports what it needs when it runs
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+from typing_extensions import override
+
+from aimicromind_worker.cli.outcomes import WRONG_USE, fail, read, run_async
+
+if TYPE_CHECKING:
+    from aimicromind_worker.core.dead_job import Choice
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Age(click.ParamType[timedelta]):
+    """A time such as 90s, 30m, 12h or 7d."""
+
+    name = "age"
+    _units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}  # noqa: RUF012 - click's is a plain class
+
+    @override
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        found = re.fullmatch(r"(\d{1,6})([smhd])", str(value))
+        if found is None:
+            self.fail("write a number and s, m, h or d, such as 12h", param, ctx)
+        return timedelta(**{self._units[found[2]]: int(found[1])})
+
+
+def _choosing(command: Command) -> Command:
+    """Add the options that say which jobs are meant."""
+    options = (
+        click.option("--job", help="The job with this id."),
+        click.option("--kind", help="Jobs that failed for this reason, such as rate_limited."),
+        click.option("--flow", help="Jobs of this flow."),
+        click.option("--older-than", type=Age(), help="Jobs that failed before that, such as 7d."),
+        click.option("--newer-than", type=Age(), help="Jobs that failed since then, such as 2h."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _choice(chosen: Mapping[str, Any]) -> "Choice":
+    from aimicromind_worker.core.dead_job import Choice
+
+    return Choice(
+        chosen["job"],
+        chosen["kind"],
+        chosen["flow"],
+        chosen["older_than"],
+        chosen["newer_than"],
+    )
+
+
+@click.group()
+def dead() -> None:
+    """Look at the jobs that failed for good, run them again, or throw them away.
+
+    While one of these commands runs, the others see no parked jobs.
+    """
+
+
+@dead.command("list")
+@_choosing
+@click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
+def dead_list(as_json: bool, **chosen: object) -> None:  # noqa: FBT001 - click passes it by name
+    """Show parked jobs, the longest parked first.
+
+    \b
+    Examples:
+      aimicromind-worker dead list --kind rate_limited --newer-than 2h
+      aimicromind-worker dead list --json | jq -r .jobId
+    """  # noqa: D301 - click's mark for lines that stay as they are
+    from aimicromind_worker.dead_commands import list_all
+    from aimicromind_worker.settings import BrokerSettings
+
+    run_async(list_all(read(BrokerSettings), _choice(chosen), as_json=as_json))
+
+
+@dead.command("show")
+@click.argument("job")
+@click.option("--body", is_flag=True, help="Also what was asked, which may be secret.")
+def dead_show(job: str, body: bool) -> None:  # noqa: FBT001 - click passes it by name
+    """Show the parked JOB as JSON.
+
+    \b
+    Example:
+      aimicromind-worker dead show 5f0e7c1a --body
+    """  # noqa: D301 - click's mark for lines that stay as they are
+    from aimicromind_worker.dead_commands import show
+    from aimicromind_worker.settings import BrokerSettings
+
+    run_async(show(read(BrokerSettings), job, body=body))
+
+
+@dead.command("replay")
+@_choosing
+@click.option("--all", "every", is_flag=True, help="All that are parked.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
+def dead_replay(every: bool, dry_run: bool, as_json: bool, **chosen: object) -> None:  # noqa: FBT001 - click passes them by name
+    """Put parked jobs on the queue once more, in the order in which they failed.
+
+    Each gets a new id, since its old one has ended, and stays in its chat. Done twice, it runs
+    once.
+
+    \b
+    Examples:
+      aimicromind-worker dead replay --kind endpoint_unavailable --dry-run
+      aimicromind-worker dead replay --job 5f0e7c1a
+    """  # noqa: D301 - click's mark for lines that stay as they are
+    from aimicromind_worker.dead_commands import replay
+    from aimicromind_worker.settings import BrokerSettings
+
+    choice = _meant(chosen, every=every)
+    run_async(replay(read(BrokerSettings), choice, dry_run=dry_run, as_json=as_json))
+
+
+@dead.command("purge")
+@_choosing
+@click.option("--all", "every", is_flag=True, help="All that are parked.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
+def dead_purge(every: bool, dry_run: bool, yes: bool, as_json: bool, **chosen: object) -> None:  # noqa: FBT001 - click passes them by name
+    """Throw parked jobs away for good.
+
+    \b
+    Examples:
+      aimicromind-worker dead purge --kind invalid_job --older-than 7d --dry-run
+      aimicromind-worker dead purge --all --yes
+    """  # noqa: D301 - click's mark for lines that stay as they are
+    from aimicromind_worker.dead_commands import purge
+    from aimicromind_worker.settings import BrokerSettings
+
+    choice = _meant(chosen, every=every)
+    if not dry_run and not yes:
+        click.confirm("They are gone for good. Go on?", abort=True)
+    run_async(purge(read(BrokerSettings), choice, dry_run=dry_run, as_json=as_json))
+
+
+def _meant(chosen: Mapping[str, Any], *, every: bool) -> "Choice":
+    choice = _choice(chosen)
+    if choice.is_all != every:
+        fail("say which jobs are meant, or --all, and not both", WRONG_USE)
+    return choice

@@ -1,0 +1,110 @@
+"""The commands for one job or chat: put in, watch, cancel."""
+
+# ruff: noqa: PLC0415 - each command imports what it needs when it runs
+
+import json
+import sys
+from uuid import uuid4
+
+import click
+
+from aimicromind_worker.cli.outcomes import FAILED, WRONG_USE, fail, read, run_async
+
+
+@click.command()
+@click.argument("flow")
+@click.argument("question")
+@click.option("--chat", help="Conversation; the job's id if not given.")
+@click.option("--job-id", help="Name of the job; a new one if not given.")
+@click.option("--follow", "watch", is_flag=True, help="Show the job's events until it ends.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
+@click.option("--within", default=600.0, show_default=True, help="Seconds to follow at most.")
+def submit(  # noqa: PLR0913, PLR0917 - one for each option
+    flow: str,
+    question: str,
+    chat: str | None,
+    job_id: str | None,
+    watch: bool,  # noqa: FBT001 - click passes it by name
+    as_json: bool,  # noqa: FBT001 - click passes it by name
+    within: float,
+) -> None:
+    """Put a job on the queue: ask FLOW the QUESTION.
+
+    \b
+    Examples:
+      aimicromind-worker submit 91975cee-5a0f "What is a queue?" --follow
+      aimicromind-worker submit 91975cee-5a0f "And a stream?" --chat c1 --json
+    """  # noqa: D301 - click's mark for lines that stay as they are
+    from aimicromind_schemas import InvalidJob, PredictionJob
+    from aimicromind_worker.settings import BrokerSettings
+    from aimicromind_worker.watching import submit_and_watch, submit_job
+
+    settings = read(BrokerSettings)
+    fields = {"chatflowId": flow, "question": question, "chatId": chat}
+    try:
+        job = PredictionJob.decode(json.dumps({**fields, "jobId": job_id or str(uuid4())}).encode())
+    except InvalidJob as error:
+        fail(str(error), WRONG_USE)
+    if not watch:
+        run_async(submit_job(settings, job, as_json=as_json))
+    elif not run_async(submit_and_watch(settings, job, as_json=as_json, within_s=within)):
+        sys.exit(FAILED)
+
+
+@click.command()
+@click.argument("chat")
+@click.option("--job", help="Show this job of the chat only, and stop at its end.")
+@click.option("--from-start", is_flag=True, help="Begin with what the event log still has.")
+@click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
+@click.option("--within", type=float, help="Seconds to follow at most; without it, for ever.")
+def follow(
+    chat: str,
+    job: str | None,
+    from_start: bool,  # noqa: FBT001 - click passes it by name
+    as_json: bool,  # noqa: FBT001 - click passes it by name
+    within: float | None,
+) -> None:
+    """Show the events of CHAT as they come, until you stop it.
+
+    A job without a chat has its own id as one. Each event comes once, newer attempts replace
+    older ones, and what is missing is told.
+
+    \b
+    Examples:
+      aimicromind-worker follow c1 --from-start
+      aimicromind-worker follow c1 --job 5f0e7c1a --json | jq -r 'select(.event=="token").data'
+    """  # noqa: D301 - click's mark for lines that stay as they are
+    from aimicromind_worker.settings import BrokerSettings
+    from aimicromind_worker.watching import Watch, watch_chat
+
+    watch = Watch(chat, job, from_start=from_start, as_json=as_json, within_s=within)
+    try:
+        if not run_async(watch_chat(read(BrokerSettings), watch)):
+            sys.exit(FAILED)
+    except KeyboardInterrupt:
+        # That is how one leaves a chat that never ends.
+        return
+
+
+@click.command()
+@click.option("--job", help="The job.")
+@click.option("--chat", help="All jobs of this chat that were submitted until now.")
+def cancel(job: str | None, chat: str | None) -> None:
+    """Have a job stopped, or the jobs of a chat; each then ends with status `cancelled`.
+
+    A job that has ended stays as it is. Jobs that still wait on the queue are ended, too.
+
+    \b
+    Examples:
+      aimicromind-worker cancel --job 5f0e7c1a
+      aimicromind-worker cancel --chat c1
+    """  # noqa: D301 - click's mark for lines that stay as they are
+    from aimicromind_worker.settings import BrokerSettings
+    from aimicromind_worker.watching import cancel as ask
+
+    if (job is None) == (chat is None):
+        fail("name either --job or --chat", WRONG_USE)
+    try:
+        run_async(ask(read(BrokerSettings), job, chat))
+    except ValueError as error:
+        fail(str(error), WRONG_USE)

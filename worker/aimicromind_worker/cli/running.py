@@ -1,0 +1,98 @@
+"""The commands that run a worker: for work, and to see it work."""
+
+# ruff: noqa: PLC0415 - each command imports what it needs when it runs
+
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import asdict
+from typing import Never
+
+import click
+
+from aimicromind_worker.cli.outcomes import FAILED, NO_BROKER, WRONG_USE, fail, read, run_async
+
+_LEAVES_AT = 0.97
+
+
+@click.command()
+def run() -> None:
+    """Run a worker until SIGTERM; then finish what fits in the grace period.
+
+    Whether it lives and works is told over HTTP: /livez and /readyz on the health port.
+    """
+    import structlog
+
+    from aimicromind_worker import logs
+    from aimicromind_worker.adapters.health import AddressUnusable, answering_probes
+    from aimicromind_worker.app import Worker
+    from aimicromind_worker.settings import Settings, unknown_names
+
+    settings = read(Settings)
+    logs.set_up(settings.log_level, settings.log_format)
+    for name in unknown_names(os.environ):
+        structlog.get_logger().warning("setting.unknown", name=name)
+
+    async def work() -> None:
+        worker = Worker(settings)
+        loop = asyncio.get_running_loop()
+
+        def stop() -> None:
+            worker.stop()
+            # A broker that says nothing must not hold us to the end of the grace period.
+            loop.call_later(settings.drain_seconds * _LEAVES_AT, _leave)
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
+        told = worker.condition
+        async with answering_probes(
+            settings.health_host,
+            settings.health_port,
+            told.why_not_live,
+            told.why_not_ready,
+            lambda: {"events": asdict(worker.event_counts)},
+        ):
+            await worker.run()
+
+    try:
+        run_async(work())
+    except AddressUnusable as error:
+        fail(str(error), WRONG_USE)
+    # To free every object takes 0.2 s, more on a busy machine, and all of the grace is promised.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+@click.command()
+@click.option("--flow", "flows", multiple=True, help="Flow of the server in AIMICROMIND_BASE_URL.")
+@click.option("--question", default="What can you do?", show_default=True, help="What to ask it.")
+def demo(flows: tuple[str, ...], question: str) -> None:
+    """See it work: broker, scripted endpoint, worker and five jobs, in one command.
+
+    Uses the broker in AIMICROMIND_AMQP_URL, else the machine's RabbitMQ as a private node,
+    else Docker. Uses the server in AIMICROMIND_BASE_URL, if set, with the flows given.
+    """
+    from rich.console import Console
+
+    from aimicromind_worker.demo import run_demo
+    from aimicromind_worker.testing import BrokerDidNotStart
+
+    if bool(flows) != bool(os.environ.get("AIMICROMIND_BASE_URL")):
+        fail("--flow and AIMICROMIND_BASE_URL go together", WRONG_USE)
+    try:
+        as_expected = run_async(run_demo(Console(), flows, question))
+    except asyncio.CancelledError:
+        fail("stopped", FAILED)
+    except BrokerDidNotStart as error:
+        fail(str(error), NO_BROKER)
+    if not as_expected:
+        sys.exit(FAILED)
+
+
+def _leave() -> Never:
+    """End the process at once; the broker takes back what it still holds."""
+    import structlog
+
+    structlog.get_logger().warning("drain.overran")
+    os._exit(0)

@@ -1,0 +1,131 @@
+"""The `dead` commands: look at parked jobs, put them in once more, or throw them away."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from aimicromind_schemas import Names
+from aimicromind_worker.adapters.connection import connect
+from aimicromind_worker.adapters.dead_queue import Parked, parked_jobs
+from aimicromind_worker.core.dead_job import Choice, DeadJob, NotReplayable
+from aimicromind_worker.reasons import NotAchieved
+from aimicromind_worker.settings import BrokerSettings
+
+_CONNECTION = "aimicromind-worker dead"
+
+
+class NoSuchJob(NotAchieved):
+    """No parked job has that id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no parked job has the id {job_id}")
+
+
+async def list_all(settings: BrokerSettings, choice: Choice, *, as_json: bool) -> None:
+    """Show the parked jobs that are meant, the longest parked first, and count them by kind."""
+    table = Table("failed at", "job", "chat", "flow", "kind", "attempts", "bytes")
+    kinds: Counter[str] = Counter()
+    async with _chosen(settings, choice) as jobs:
+        async for parked in jobs:
+            dead = parked.dead
+            kinds[dead.kind] += 1
+            if as_json:
+                _write(dead)
+            else:
+                table.add_row(*_row(dead))
+    if not as_json:
+        Console().print(table if kinds else "no parked jobs")
+        click.echo(_counts(kinds), err=True)
+
+
+async def show(settings: BrokerSettings, job_id: str, *, body: bool) -> None:
+    """Show one parked job as JSON, with its body only if asked: prompts may be secret.
+
+    Raises:
+        NoSuchJob: It is not there.
+    """
+    async with _chosen(settings, Choice(job_id=job_id)) as jobs:
+        async for parked in jobs:
+            _write(parked.dead)
+            if body:
+                click.echo(parked.body.decode(errors="replace"))
+            return
+    raise NoSuchJob(job_id)
+
+
+async def replay(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_json: bool) -> None:
+    """Put the jobs that are meant in once more, in the order in which they failed.
+
+    One after the other, each confirmed before the next: a chat keeps its order.
+
+    Raises:
+        NotReplayed: The broker did not take one; it and all that follow stay parked.
+    """
+    done = left = 0
+    async with _chosen(settings, choice) as jobs:
+        async for parked in jobs:
+            said: dict[str, object] = {"jobId": parked.dead.job_id, "chatId": parked.dead.chat_id}
+            if dry_run:
+                said["wouldReplay"] = True
+                done += 1
+            else:
+                try:
+                    said["replayedAs"] = await parked.replay()
+                    done += 1
+                except NotReplayable as error:
+                    said["left"] = str(error)
+                    left += 1
+            _say(said, as_json=as_json)
+    verb = "would be replayed" if dry_run else "replayed"
+    click.echo(f"{done} {verb}" + (f", {left} left" if left else ""), err=True)
+
+
+async def purge(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_json: bool) -> None:
+    """Throw the jobs that are meant away."""
+    done = 0
+    async with _chosen(settings, choice) as jobs:
+        async for parked in jobs:
+            done += 1
+            if not dry_run:
+                await parked.take_out()
+            said = {"jobId": parked.dead.job_id, "wouldPurge" if dry_run else "purged": True}
+            _say(said, as_json=as_json)
+    click.echo(f"{done} {'would be thrown' if dry_run else 'thrown'} away", err=True)
+
+
+@asynccontextmanager
+async def _chosen(settings: BrokerSettings, choice: Choice) -> AsyncIterator[AsyncIterator[Parked]]:
+    names = Names(settings.prefix)
+    async with (
+        connect(settings.broker_urls, _CONNECTION, settings.heartbeat) as broker,
+        aclosing(parked_jobs(broker, names)) as jobs,
+    ):
+        now = datetime.now(UTC)
+        yield (parked async for parked in jobs if choice.fits(parked.dead, now))
+
+
+def _row(dead: DeadJob) -> tuple[str, ...]:
+    failed_at = dead.failed_at.isoformat(timespec="seconds") if dead.failed_at else "?"
+    numbers = (str(dead.attempts), str(dead.size_bytes))
+    return failed_at, dead.job_id, dead.chat_id, dead.chatflow_id, dead.kind, *numbers
+
+
+def _counts(kinds: Counter[str]) -> str:
+    return ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common()) or "0"
+
+
+def _say(said: dict[str, object], *, as_json: bool) -> None:
+    if as_json:
+        _write(said)
+    else:
+        click.echo(" ".join(f"{name}={value}" for name, value in said.items()))
+
+
+def _write(value: object) -> None:
+    click.echo(msgspec.json.encode(value).decode())

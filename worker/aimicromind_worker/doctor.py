@@ -1,0 +1,225 @@
+"""The `doctor` command: look at everything around a worker, and say what to do about it."""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import click
+import msgspec
+from aio_pika.abc import AbstractConnection
+from aiormq.exceptions import AMQPError, ChannelAccessRefused
+
+from aimicromind_schemas import Names
+from aimicromind_worker.adapters.chat_lease import ChatLeases, LeasesLost
+from aimicromind_worker.adapters.connection import (
+    BrokerConnection,
+    BrokerRefused,
+    BrokerUnreachable,
+    connect,
+)
+from aimicromind_worker.adapters.endpoint_memory import EndpointMemory
+from aimicromind_worker.adapters.management import Management, ManagementSilent
+from aimicromind_worker.adapters.prediction_stream import PredictionStream
+from aimicromind_worker.adapters.topology import compare
+from aimicromind_worker.core.errors import CallFailed
+from aimicromind_worker.core.findings import Finding, State, of_subscriber
+from aimicromind_worker.needs import endpoint, needed_topology
+from aimicromind_worker.settings import Settings
+
+_CONNECTION = "aimicromind-worker doctor"
+_OLDEST, _FILTERS_FROM = (3, 10), (3, 13)
+_MARKS = {
+    State.OK: ("ok", "green"),
+    State.WARNING: ("warning", "yellow"),
+    State.PROBLEM: ("problem", "red"),
+    State.NOT_CHECKED: ("not checked", "cyan"),
+}
+
+
+async def examine(settings: Settings, flow: str | None, *, as_json: bool) -> bool:
+    """Look at everything and print what is found, as it is found.
+
+    Returns:
+        Whether there is no problem.
+    """
+    problems = 0
+    for part in (
+        _broker(settings),
+        _deadlines(settings),
+        _endpoint(settings, flow),
+        _subscribers(settings),
+    ):
+        async for finding in part:
+            problems += finding.state is State.PROBLEM
+            _print(finding, as_json=as_json)
+    return not problems
+
+
+async def _broker(settings: Settings) -> AsyncIterator[Finding]:
+    try:
+        async with connect(settings.broker_urls, _CONNECTION, settings.heartbeat) as connection:
+            yield _version(connection)
+            async for finding in _objects(connection, settings):
+                yield finding
+            yield await _permissions(connection, Names(settings.prefix))
+    except BrokerUnreachable as error:
+        remedy = "start the broker, or set AIMICROMIND_AMQP_URL to where it is"
+        yield Finding("broker", State.PROBLEM, str(error), remedy)
+    except BrokerRefused as error:
+        remedy = "check user, password and virtual host in AIMICROMIND_AMQP_URL"
+        yield Finding("broker", State.PROBLEM, str(error), remedy)
+
+
+def _version(connection: BrokerConnection) -> Finding:
+    told = connection.inner.server_properties
+    text = _text(told.get("version"))
+    product = f"{_text(told.get('product'))} {text}"
+    numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+    if numbers < _OLDEST:
+        remedy = "RabbitMQ 3.10 is the oldest with what the worker needs"
+        return Finding("broker", State.PROBLEM, product, remedy)
+    how = "filters its event log by chat" if numbers >= _FILTERS_FROM else "without stream filters"
+    return Finding("broker", State.OK, f"{product}, {how}")
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+
+
+async def _objects(connection: AbstractConnection, settings: Settings) -> AsyncIterator[Finding]:
+    found = await compare(connection, needed_topology(settings))
+    for each in found:
+        about = f"{each.kind} {each.name}"
+        if each.state == "different":
+            remedy = "delete it when it is empty, or set AIMICROMIND_PREFIX to names of your own"
+            yield Finding(about, State.PROBLEM, each.detail, remedy)
+        elif each.state == "missing":
+            remedy = "a worker declares it; so does `aimicromind-worker topology declare`"
+            yield Finding(about, State.WARNING, "it is not there yet", remedy)
+    fine = sum(each.state == "as expected" for each in found)
+    yield Finding(
+        "topology", State.OK, f"{fine} of {len(found)} exchanges and queues are as needed"
+    )
+
+
+async def _permissions(connection: AbstractConnection, names: Names) -> Finding:
+    about, tried = "permissions", "declare, read and delete a queue of the prefix"
+    try:
+        leases = await ChatLeases.open(connection, names)
+        async with leases.hold(f"doctor-{uuid4()}", timedelta()):
+            pass
+    except (LeasesLost, ChannelAccessRefused, AMQPError) as error:
+        cause = error.__cause__ or error
+        remedy = "grant configure, write and read on all names that begin with the prefix"
+        return Finding(about, State.PROBLEM, " ".join(str(cause).split()), remedy)
+    return Finding(about, State.OK, f"the user may {tried}; writing was not tried")
+
+
+async def _deadlines(settings: Settings) -> AsyncIterator[Finding]:
+    taken_s = settings.consumer_timeout_seconds
+    yield Finding(
+        "consumer_timeout",
+        State.NOT_CHECKED,
+        f"a job is kept up to {settings.hold.total_seconds():g} s, since the broker is taken to "
+        f"allow {taken_s:g} s; that cannot be read over AMQP",
+        "compare with consumer_timeout in rabbitmq.conf (milliseconds), and set "
+        "AIMICROMIND_CONSUMER_TIMEOUT_SECONDS to it",
+    )
+
+
+async def _endpoint(settings: Settings, flow: str | None) -> AsyncIterator[Finding]:
+    async with PredictionStream.open(endpoint(settings)) as predictions:
+        if not await predictions.answers():
+            remedy = "set AIMICROMIND_BASE_URL to the server, and check DNS, TLS and proxies"
+            detail = f"nothing answers at {settings.base_url}"
+            yield Finding("endpoint", State.PROBLEM, detail, remedy)
+            return
+        yield Finding("endpoint", State.OK, f"{settings.base_url} answers")
+        if flow is None:
+            for about in ("flow", "saved answers"):
+                yield Finding(about, State.NOT_CHECKED, "no flow was named", "give --flow")
+            return
+        yield await _flow(predictions, flow)
+        has_key = settings.api_key is not None
+        memory = EndpointMemory(
+            predictions.client, settings.base_url, settings.max_answer_bytes, has_key=has_key
+        )
+        yield await _saved_answers(memory, flow, has_key=has_key)
+
+
+async def _flow(predictions: PredictionStream, flow: str) -> Finding:
+    about = f"flow {flow}"
+    try:
+        streams = await predictions.can_stream(flow)
+    except CallFailed as error:
+        return Finding(about, State.PROBLEM, str(error), "check the flow's id")
+    match streams:
+        case True:
+            return Finding(about, State.OK, "it streams")
+        case False:
+            remedy = "choose a model and a last node that stream, if tokens are wanted"
+            return Finding(about, State.WARNING, "it answers in one piece", remedy)
+        case None:
+            return Finding(about, State.NOT_CHECKED, "the endpoint does not say whether it streams")
+
+
+async def _saved_answers(memory: EndpointMemory, flow: str, *, has_key: bool) -> Finding:
+    about = "saved answers"
+    off = "answers whose stream broke are asked for again, not recovered"
+    if not has_key:
+        return Finding(about, State.WARNING, f"there is no key: {off}", "set AIMICROMIND_API_KEY")
+    try:
+        readable = await memory.messages(flow, f"doctor-{uuid4()}")
+    except CallFailed as error:
+        return Finding(about, State.NOT_CHECKED, str(error))
+    if readable is None:
+        remedy = "use a key that may read messages, on a server that has /api/v1/chatmessage"
+        return Finding(about, State.WARNING, f"they may not be read: {off}", remedy)
+    return Finding(about, State.OK, "the key is accepted, and messages can be read")
+
+
+async def _subscribers(settings: Settings) -> AsyncIterator[Finding]:
+    about, names = "subscribers", Names(settings.prefix)
+    if settings.management_url is None:
+        detail = "AMQP does not show the queues of others"
+        yield Finding(about, State.NOT_CHECKED, detail, "set AIMICROMIND_MANAGEMENT_URL")
+        return
+    path = urlsplit(settings.broker_urls[0]).path
+    url = settings.management_url.get_secret_value()
+    ours = {queue.name for queue in needed_topology(settings).queues}
+    try:
+        async with Management(url, unquote(path[1:]) or "/") as management:
+            for node in await management.nodes():
+                for finding in _node(node.name, memory=node.mem_alarm, disk=node.disk_free_alarm):
+                    yield finding
+            bound = await management.subscribers(names.events)
+    except ManagementSilent as error:
+        remedy = "check AIMICROMIND_MANAGEMENT_URL, its user and the management plugin"
+        yield Finding(about, State.NOT_CHECKED, str(error), remedy)
+        return
+    queues = [it for it in bound if it.name not in ours]
+    yield Finding(about, State.OK, f"{len(queues)} queues of subscribers")
+    for queue in queues:
+        passing = queue.exclusive or not queue.durable
+        for finding in of_subscriber(
+            queue.name, queue.type, passing=passing, messages=queue.messages, limit=queue.limit
+        ):
+            yield finding
+
+
+def _node(name: str, *, memory: bool, disk: bool) -> Iterator[Finding]:
+    for is_set, what in ((memory, "memory"), (disk, "disk")):
+        if is_set:
+            detail = f"it has a {what} alarm: no worker can publish"
+            yield Finding(f"node {name}", State.PROBLEM, detail, f"free {what}, or add some")
+
+
+def _print(finding: Finding, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(msgspec.json.encode(finding).decode())
+        return
+    mark, colour = _MARKS[finding.state]
+    click.echo(f"{click.style(f'{mark:>11}', fg=colour)}  {finding.about}: {finding.detail}")
+    if finding.remedy:
+        click.echo(f"{'':>11}  → {finding.remedy}")
