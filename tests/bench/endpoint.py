@@ -3,6 +3,7 @@
 It answers a question such as `n=200 rate=20` with so many tokens, so many a second; rate 0 is as
 fast as the client reads. A token reads `<time.time_ns() of its writing> <number, from 0> word`.
 `skip=7` leaves a token out, and `swap=7` sends one after its follower, to try those who check.
+`size=1000` makes each longer by as much.
 With `bare=1` a token is its number alone, in eight bytes, so that a million of them fit an answer.
 """
 
@@ -29,7 +30,7 @@ _FLOW_FACTS = (
 _LAST_CHUNK = b"0\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _QUESTION = re.compile(rb'"question": *"([^"]*)"')
-_WISH = re.compile(rb"(n|rate|skip|swap|bare)=(\d+)")
+_WISH = re.compile(rb"(n|rate|skip|swap|bare|size)=(\d+)")
 _TICK_S = 0.001
 _BURST = 64
 _now = time.time_ns
@@ -44,8 +45,15 @@ def _chunk(data: bytes) -> bytes:
 _START = _chunk(b'{"event":"start","data":""}')
 _END = _chunk(b'{"event":"end","data":"[DONE]"}') + _LAST_CHUNK
 _PLAIN = b'{"event":"token","data":"%019d %07d word"}'
-# Their length is the same for all times and numbers, so that the chunk's front is, too.
-_TOKEN = _chunk(_PLAIN % (0, 0)).replace(b"%019d" % 0, b"%d", 1).replace(b"%07d" % 0, b"%07d", 1)
+
+
+def _token(more: int) -> bytes:
+    # The length is the same for all times and numbers, so that the chunk's front is, too.
+    whole = _chunk(_PLAIN % (0, 0) if not more else (_PLAIN % (0, 0))[:-2] + b"x" * more + b'"}')
+    return whole.replace(b"%019d" % 0, b"%d", 1).replace(b"%07d" % 0, b"%07d", 1)
+
+
+_TOKEN = _token(0)
 _BARE_TOKEN = _chunk(b'{"event":"token","data":"%07d "}' % 0).replace(b"%07d" % 0, b"%07d", 1)
 
 
@@ -95,6 +103,7 @@ class Stream(asyncio.Protocol):
         self._numbers: Iterator[int] = iter(())
         self._pours = self._is_bare = False
         self._ending = b""
+        self._token = _TOKEN
         self._paused = False
         self._transport: asyncio.Transport
 
@@ -127,6 +136,8 @@ class Stream(asyncio.Protocol):
         wishes = {name: int(number) for name, number in _WISH.findall(question)}
         self._numbers = iter(_numbers(wishes))
         self._ending = _chunk(b'{"event":"metadata","data":{"question":"%b"}}' % question) + _END
+        more = wishes.get(b"size", 0)
+        self._token = _token(more) if more else _TOKEN
         self._transport.write(_HEAD + _START)
         if rate := wishes.get(b"rate", 0):
             self.period = 1 / rate
@@ -138,7 +149,7 @@ class Stream(asyncio.Protocol):
     def speak(self) -> bool:
         """Write the next token, or the ending; say whether there is more."""
         for number in self._numbers:
-            self._transport.write(_TOKEN % (_now(), number))
+            self._transport.write(self._token % (_now(), number))
             return True
         if not self._transport.is_closing():
             self._transport.write(self._ending)
@@ -151,7 +162,7 @@ class Stream(asyncio.Protocol):
         if self._is_bare:
             burst = [_BARE_TOKEN % number for number in coming]
         else:
-            burst = [_TOKEN % (_now(), number) for number in coming]
+            burst = [self._token % (_now(), number) for number in coming]
         if burst:
             self._transport.write(b"".join(burst))
             self._loop.call_soon(self._pour)

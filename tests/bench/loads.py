@@ -14,11 +14,13 @@ class Load:
         streams: Jobs at once.
         rate: Tokens per second of each; FLOOD is as fast as the worker reads.
         tokens: Tokens of each.
+        longer_by: Bytes by which each token is longer than usual.
     """
 
     streams: int
     rate: int
     tokens: int
+    longer_by: int = 0
 
     @property
     def name(self) -> str:
@@ -31,7 +33,7 @@ class Load:
     @property
     def question(self) -> str:
         """What makes the benchmark's endpoint answer like this."""
-        return f"n={self.tokens} rate={self.rate}"
+        return f"n={self.tokens} rate={self.rate} size={self.longer_by}"
 
     @property
     def events_of_a_job(self) -> int:

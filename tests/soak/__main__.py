@@ -9,7 +9,9 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -20,7 +22,7 @@ from tests.soak.leftovers import settled_counters
 from tests.soak.load import Order, Producer
 from tests.soak.plant import a_plant
 from tests.soak.report import report
-from tests.support.checker import Gauge, Listener, Run, Tolerance, Violation
+from tests.support.checker import Gauge, Listener, Outage, Run, Span, Tolerance, Violation
 from tests.support.steady_consumer import SteadyConsumer
 from tests.support.watch import Watch
 
@@ -60,7 +62,7 @@ async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path)
         run.calls = noted_calls(plant.endpoint.log, plant.endpoint.deaths)
         run.fencing = facts.fencing
         run.tolerance = Tolerance(facts.interruptions, facts.endpoint_down)
-        run.outages = facts.outages
+        run.outages = [_forgiving(it, facts.endpoint_down) for it in facts.outages]
         run.probes = watch.probes
         sizes = [size for of_one in watch.sizes.values() for size in of_one]
         run.gauges = [Gauge("worker memory, MB", it.at, it.rss_mb) for it in sizes]
@@ -73,6 +75,14 @@ async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path)
         print(violation)
     print(f"{len(violations)} violations")
     return not violations
+
+
+def _forgiving(outage: Outage, endpoint_down: Sequence[Span]) -> Outage:
+    """Give more time where the endpoint is down meanwhile, of which readiness tells, too."""
+    until = outage.cleared + outage.back_within_s
+    ends = [span.until for span in endpoint_down if span.meets(outage.began, until)]
+    later_s = max(0.0, max(ends, default=0.0) - outage.cleared)
+    return replace(outage, back_within_s=outage.back_within_s + later_s)
 
 
 async def _work(producer: Producer, listener: Listener, faults: Faults) -> None:
