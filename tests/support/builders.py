@@ -8,6 +8,8 @@ from hypothesis import settings
 
 from aimicromind_schemas import Event, Names, PredictionJob, ThinkingEvent
 from aimicromind_schemas.wire import dump_json
+from aimicromind_worker.adapters.event_counts import EventCounts
+from aimicromind_worker.adapters.metrics import Metrics
 from aimicromind_worker.attempt import EventSink, Limits
 from aimicromind_worker.breaker import Breaker
 from aimicromind_worker.calls import Means, Predictions
@@ -85,7 +87,8 @@ def means(
     """Give a run what it needs; silence is never too long, and nothing is saved."""
     recovery = recovery or Recovery(Forgetful(), timedelta(seconds=5))
     watch = IdleWatch(timedelta(hours=1))
-    return Means(predictions, sink, watch, limits(**changed), policy, recovery, Breaker())
+    meter = Metrics(EventCounts())
+    return Means(predictions, sink, watch, limits(**changed), policy, recovery, Breaker(), meter)
 
 
 class Forgetful:

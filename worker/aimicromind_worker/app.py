@@ -27,6 +27,7 @@ from aimicromind_worker.adapters.event_sink import EventSink
 from aimicromind_worker.adapters.fence import Fence
 from aimicromind_worker.adapters.job_source import JobSource
 from aimicromind_worker.adapters.journal import Journal, JournalMemory
+from aimicromind_worker.adapters.metrics import Metrics
 from aimicromind_worker.adapters.prediction_stream import PredictionStream
 from aimicromind_worker.adapters.publishing import Publishing
 from aimicromind_worker.adapters.topology import DeclarationRefused, TopologyDiffers
@@ -63,6 +64,7 @@ class Worker:
     Attributes:
         condition: To be asked whether it works, at any time.
         event_counts: What became of its events, over all sessions.
+        metrics: All that it counts.
     """
 
     def __init__(self, settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -74,6 +76,7 @@ class Worker:
         """
         self.condition = Condition()
         self.event_counts = EventCounts()
+        self.metrics = Metrics(self.event_counts)
         self._settings = settings
         self._on_ready = on_ready
         self._names = Names(settings.prefix)
@@ -83,8 +86,31 @@ class Worker:
         self._journal = JournalMemory()
         self._cancels_known_until = datetime.now(UTC) - KEPT_FOR
         self._has_worked = False
+        self._sink: EventSink | None = None
+        self._watch_condition()
         self._stopping = asyncio.Event()
         self._hurried = asyncio.Event()
+
+    def _watch_condition(self) -> None:
+        watch, held = self.metrics.watch, self._held
+        watch("running_jobs", "Jobs that are run now", lambda: held.running)
+        watch("waiting_jobs", "Jobs that wait in the worker", lambda: held.waiting)
+        watch("ready", "Whether jobs are taken", lambda: not self.condition.why_not_ready())
+        watch(
+            "endpoint_down",
+            "Whether no calls are made since the endpoint does not answer",
+            lambda: self._breaker.obstacle() is not None,
+        )
+        watch(
+            "unconfirmed_events",
+            "Events that the broker has not answered for",
+            lambda: self._sink.unsettled if self._sink else 0,
+        )
+        watch(
+            "broker_blocked",
+            "Whether the broker takes no events",
+            lambda: self._sink is not None and self._sink.blocked,
+        )
 
     def stop(self) -> None:
         """Take no more jobs, finish what fits in the grace period, then end.
@@ -145,6 +171,7 @@ class Worker:
 
     def _note_loss(self, reason: str) -> None:
         self.condition.lost(reason)
+        self.metrics.session_lost()
         log.warning("broker.lost", reason=reason)
 
     async def _session(self, predictions: PredictionStream, watch: IdleWatch) -> None:
@@ -154,7 +181,7 @@ class Worker:
         async with connect(urls, "aimicromind-worker jobs", beat) as consuming:
             fence = Fence(beat)
             fence.when_shut(consuming.wire.abort)
-            sink = EventSink(names, Window(), fence.is_open, self.event_counts)
+            sink = self._sink = EventSink(names, Window(), fence.is_open, self.event_counts)
             publishing = Publishing(urls, beat, needed_topology(settings), sink, fence)
             async with asyncio.TaskGroup() as links:
                 kept = [
@@ -181,6 +208,7 @@ class Worker:
                         self._policy,
                         found,
                         self._breaker,
+                        self.metrics,
                     )
                     kept.append(links.create_task(self._breaker.watch(predictions.answers)))
                     lifetime = timedelta(seconds=settings.job_lifetime_seconds)

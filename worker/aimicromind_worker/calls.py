@@ -23,6 +23,7 @@ from aimicromind_worker.core.request import call_chat_id, prediction_body
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.core.saved_answer import continues
 from aimicromind_worker.idle_watch import IdleWatch
+from aimicromind_worker.meter import Meter
 from aimicromind_worker.progress import Progress
 from aimicromind_worker.recovery import Found, Recovery
 
@@ -59,6 +60,7 @@ class Means:
         policy: What follows a failed call.
         recovery: Where answers are that nobody read.
         breaker: Says whether to call at all.
+        meter: Gets numbers.
     """
 
     predictions: Predictions
@@ -68,6 +70,7 @@ class Means:
     policy: RetryPolicy
     recovery: Recovery
     breaker: Breaker
+    meter: Meter
 
 
 class Calls:
@@ -92,6 +95,7 @@ class Calls:
                 streams = await self._means.predictions.can_stream(flow)
                 async with attempt.deadline():
                     progress.calls += 1
+                    self._means.meter.call_begun()
                     attempt.calls += 1
                     attempt.answer.begin_call()
                     call = self._last = self._next(streams=streams is not False)
@@ -105,6 +109,7 @@ class Calls:
                 progress.open_attempt = attempt.number
             raise
         except CallFailed as failure:
+            self._means.meter.call_failed(failure.kind)
             progress.sent |= failure.request_sent
             may_go_on = attempt.answer.output and isinstance(failure, _RUN_GOES_ON)
             if call is None or not may_go_on or not await self._recover(call, failure):
@@ -168,6 +173,7 @@ class Calls:
 
     def _show(self, found: Found) -> None:
         self._progress.recovered = True
+        self._means.meter.recovered()
         attempt = self._progress.attempt
         attempt.show_saved(found.answer, found.endpoint_chat_id)
         log.info("answer.recovered", attempt=attempt.number, calls=self._progress.calls)

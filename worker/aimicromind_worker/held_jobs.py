@@ -24,6 +24,11 @@ class HeldJob:
         self.called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._run: JobRun | None = None
 
+    @property
+    def is_run(self) -> bool:
+        """Whether it has been begun."""
+        return self._run is not None
+
     def runs(self, run: JobRun) -> None:
         """Note the job's run, which a cancel interrupts, also one that has come already."""
         self._run = run
@@ -44,6 +49,16 @@ class HeldJobs:
     def __init__(self) -> None:
         self._cancels = Cancels()
         self._held: set[HeldJob] = set()
+
+    @property
+    def running(self) -> int:
+        """How many jobs are run now."""
+        return sum(job.is_run for job in self._held)
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait here: for their chat, a slot, or the endpoint."""
+        return len(self._held) - self.running
 
     def cancel(self, request: CancelRequest) -> None:
         """Stop the jobs that a request covers, now or when they come."""

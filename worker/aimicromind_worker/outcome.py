@@ -40,3 +40,18 @@ class Cancelled:
 
 
 Outcome = Completed | Failed | Unfinished | Delayed | Cancelled
+
+
+def in_words(outcome: Outcome) -> tuple[str, str]:
+    """Give an outcome as numbers are kept of it: its name, and why if it is no success."""
+    match outcome:
+        case Completed():
+            return "completed", ""
+        case Failed(kind):
+            return "failed", kind
+        case Delayed(kind):
+            return "delayed", kind
+        case Unfinished():
+            return "handed_back", ""
+        case Cancelled():
+            return "cancelled", ""

@@ -21,6 +21,7 @@ class Progress:
         open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
         recovered: Whether the answer was read from the endpoint's memory.
         ran: Whether this worker has run the job.
+        confirm_took: How long the broker took to answer for the last events, None if never asked.
     """
 
     def __init__(self, ticket: Ticket, sink: EventSink, limits: Limits) -> None:
@@ -31,6 +32,7 @@ class Progress:
         self.open_attempt = ticket.open_attempt
         self.recovered = False
         self.ran = False
+        self.confirm_took: timedelta | None = None
         self._sink = sink
         self._limits = limits
         self._side_effect = ticket.side_effect_before
@@ -89,8 +91,10 @@ class Progress:
 
     async def confirmed(self) -> None:
         """Wait until the broker has answered for every event of the job."""
+        began = time.monotonic()
         for attempt in self._attempts:
             await attempt.confirmed()
+        self.confirm_took = timedelta(seconds=time.monotonic() - began)
 
     def _begin(self, number: int) -> None:
         self._side_effect = self.side_effect

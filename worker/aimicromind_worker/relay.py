@@ -20,7 +20,8 @@ from aimicromind_worker.core.history import History
 from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.held_jobs import HeldJob, HeldJobs
 from aimicromind_worker.job_run import JobRun
-from aimicromind_worker.outcome import Cancelled, Failed, Outcome
+from aimicromind_worker.outcome import Cancelled, Failed, Outcome, in_words
+from aimicromind_worker.progress import Progress
 from aimicromind_worker.settling import (
     Delivery,
     reject,
@@ -140,13 +141,17 @@ class Relay:
                 await delivery.put_again(state_unnamed(delivery.facts))
             case Rejected() as rejected:
                 with bound_contextvars(job_id=rejected.job_id, chat_id=rejected.chat_id):
-                    await reject(rejected, delivery, self._means.sink)
+                    await self._reject(rejected, delivery)
             case Ticket() as ticket:
                 with (
                     bound_contextvars(job_id=ticket.job_id, chat_id=ticket.chat_id),
                     self._held.holding(ticket) as job,
                 ):
                     await self._carry_if_possible(job, delivery)
+
+    async def _reject(self, rejected: Rejected, delivery: Delivery) -> None:
+        await reject(rejected, delivery, self._means.sink)
+        self._means.meter.job_left("rejected", rejected.kind, timedelta())
 
     async def _carry_if_possible(self, job: HeldJob, delivery: Delivery) -> None:
         """Run a job unless the endpoint is down; while it waits for that, no other is taken."""
@@ -212,6 +217,7 @@ class Relay:
             run = JobRun(job.ticket, self._means)
             await settle(run.progress, Cancelled(), delivery)
             self._remember(job.ticket.job_id)
+            self._measure(Cancelled(), run.progress)
 
     async def bury(self, delivery: Delivery) -> None:
         """End a job that the broker gave up, if nobody has, and park it.
@@ -238,13 +244,15 @@ class Relay:
                 await delivery.park(kind, message, attempts=0)
             case Rejected() as rejected:
                 with bound_contextvars(job_id=rejected.job_id, chat_id=rejected.chat_id):
-                    await reject(rejected, delivery, self._means.sink)
+                    await self._reject(rejected, delivery)
             case Ticket() as ticket:
                 with bound_contextvars(job_id=ticket.job_id, chat_id=ticket.chat_id):
                     known = await self._known(ticket)
                     if known.status is None:
                         run = JobRun(ticket.knowing(known), self._means)
-                        await settle(run.progress, Failed(kind, message), delivery)
+                        failed = Failed(kind, message)
+                        await settle(run.progress, failed, delivery)
+                        self._measure(failed, run.progress)
                     else:
                         await self._settle_again(ticket, known, delivery)
 
@@ -279,8 +287,17 @@ class Relay:
             outcome = await self._outcome(run)
             if await settle(run.progress, outcome, delivery):
                 self._remember(ticket.job_id)
+            self._measure(outcome, run.progress)
         finally:
             self._runs.discard(run)
+
+    def _measure(self, outcome: Outcome, progress: Progress) -> None:
+        meter, first = self._means.meter, progress.attempt.first_output_after
+        meter.job_left(*in_words(outcome), progress.duration)
+        if first is not None:
+            meter.first_output(first)
+        if progress.confirm_took is not None:
+            meter.confirmed(progress.confirm_took)
 
     async def _outcome(self, run: JobRun) -> Outcome:
         """Run the job; a fault of our own fails it alone."""

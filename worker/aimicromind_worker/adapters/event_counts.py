@@ -1,6 +1,7 @@
 """What became of the events of a worker, in numbers that only grow."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
@@ -14,9 +15,14 @@ class EventCounts:
         passed_over: Events, or copies for a `reply_to`, that are not sent again though they
             were refused: the queue that refused them has a gap.
         ends_to_journal: `end`s that were sent straight to the journal.
+        reconnected: How often the connection of the events was opened again.
+        published: Events by name, copies for a `reply_to` included; names that are not ours
+            count as `other`.
     """
 
     refused: int = 0
     sent_again: int = 0
     passed_over: int = 0
     ends_to_journal: int = 0
+    reconnected: int = 0
+    published: Counter[str] = field(default_factory=Counter)

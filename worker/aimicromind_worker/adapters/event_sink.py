@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
-from aimicromind_schemas import Names
+from aimicromind_schemas import EVENT_NAMES, Names
 from aimicromind_worker.adapters.confirm_channel import CHANNEL_NUMBER, ConfirmChannel
 from aimicromind_worker.adapters.event_counts import EventCounts
 from aimicromind_worker.adapters.event_frames import EventFrames
@@ -96,6 +96,7 @@ class EventSink:
             raise FramesTooLarge(self._frame_max, channel.frame_max)
         else:
             again = self._channel.take_back()
+            self.counts.reconnected += 1
         self._channel = channel
         for sent in again:
             sent.returned = False
@@ -131,6 +132,11 @@ class EventSink:
         return Refusals(to, self.window.resend_for, self.counts, self._loop.time)
 
     @property
+    def unsettled(self) -> int:
+        """How many messages the broker has not answered for."""
+        return self._unsettled
+
+    @property
     def full(self) -> bool:
         """Whether nothing more should be published now."""
         return not self._room.is_set()
@@ -144,6 +150,8 @@ class EventSink:
         """Take in one message. For the lanes."""
         self._unsettled += 1
         self._unsettled_bytes += len(sent.frames)
+        name = sent.event.name
+        self.counts.published[name if name in EVENT_NAMES else "other"] += 1
         window = self.window
         if self._unsettled >= window.messages or self._unsettled_bytes >= window.size_bytes:
             self._room.clear()

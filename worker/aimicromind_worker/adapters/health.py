@@ -1,4 +1,4 @@
-"""HTTP probes → what the worker says of its condition: `/livez` and `/readyz`, and nothing else.
+"""HTTP → what the worker says of itself: `/livez`, `/readyz` and `/metrics`, and nothing else.
 
 That an answer comes at all says that the event loop runs: a blocked one gives none.
 """
@@ -25,6 +25,9 @@ Figures = Callable[[], Mapping[str, object]]
 """Gives what is worth a look whatever the answer is, JSON."""
 
 _CLOSE_TIMEOUT_S = 1
+_METHODS = ("GET", "HEAD")
+_METRICS = "/metrics"
+_METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 
 class AddressUnusable(Exception):
@@ -44,6 +47,7 @@ async def answering_probes(
     why_not_live: Reasons,
     why_not_ready: Reasons,
     figures: Figures = dict,
+    metrics: Callable[[], bytes] = bytes,
 ) -> AsyncIterator[int]:
     """Answer probes for the body, and give the port.
 
@@ -53,11 +57,12 @@ async def answering_probes(
         why_not_live: Asked for each `/livez`.
         why_not_ready: Asked for each `/readyz`.
         figures: Shown with each `/readyz`; they change nothing of its status.
+        metrics: Gives what `/metrics` shows, in Prometheus's text format.
 
     Raises:
         AddressUnusable: The port is taken, or the host is none of this machine.
     """
-    pages = Pages({"/livez": (why_not_live, dict), "/readyz": (why_not_ready, figures)})
+    pages = Pages({"/livez": (why_not_live, dict), "/readyz": (why_not_ready, figures)}, metrics)
     try:
         listening = await _listen(host, port)
     except (OSError, UnicodeError) as error:
@@ -88,8 +93,11 @@ async def answering_probes(
 class Pages:
     """An ASGI application of a few paths, each with what stands against a good answer."""
 
-    def __init__(self, pages: Mapping[str, tuple[Reasons, Figures]]) -> None:
+    def __init__(
+        self, pages: Mapping[str, tuple[Reasons, Figures]], metrics: Callable[[], bytes]
+    ) -> None:
         self._pages = pages
+        self._metrics = metrics
 
     async def __call__(
         self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -98,10 +106,9 @@ class Pages:
         del receive
         if scope["type"] != "http":
             return
-        status, said = self._answer(scope["method"], scope["path"])
-        body = msgspec.json.encode(said)
+        status, content_type, body = self._answer(scope["method"], scope["path"])
         headers = [
-            (b"content-type", b"application/json"),
+            (b"content-type", content_type),
             (b"content-length", str(len(body)).encode()),
         ]
         await send(
@@ -114,11 +121,17 @@ class Pages:
         )
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    def _answer(self, method: str, path: str) -> tuple[int, Mapping[str, object]]:
-        if path not in self._pages:
-            return codes.NOT_FOUND, {"paths": list(self._pages)}
-        if method not in {"GET", "HEAD"}:
-            return codes.METHOD_NOT_ALLOWED, {"methods": ["GET", "HEAD"]}
+    def _answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
+        if path == _METRICS and method in _METHODS:
+            return codes.OK, _METRICS_TYPE, self._metrics()
+        status, said = self._said(method, path)
+        return status, b"application/json", msgspec.json.encode(said)
+
+    def _said(self, method: str, path: str) -> tuple[int, Mapping[str, object]]:
+        if path not in {*self._pages, _METRICS}:
+            return codes.NOT_FOUND, {"paths": [*self._pages, _METRICS]}
+        if method not in _METHODS:
+            return codes.METHOD_NOT_ALLOWED, {"methods": _METHODS}
         reasons, figures = self._pages[path]
         against = list(reasons())
         said = {"status": "failing" if against else "ok", "reasons": against, **figures()}

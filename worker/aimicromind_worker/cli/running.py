@@ -52,6 +52,7 @@ def run() -> None:
             told.why_not_live,
             told.why_not_ready,
             lambda: {"events": asdict(worker.event_counts)},
+            worker.metrics.text,
         ):
             await worker.run()
 
