@@ -20,7 +20,6 @@ from aimicromind_schemas import EndEvent, EndStatus, ErrorEvent, FailureKind, Pr
 from aimicromind_schemas.client import Client
 from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.topology import remove
-from aimicromind_worker.app import Worker
 from aimicromind_worker.needs import needed_topology
 from aimicromind_worker.reasons import NotAchieved
 from aimicromind_worker.settings import Settings
@@ -30,6 +29,7 @@ from aimicromind_worker.testing import (
     add_demo_flows,
     find_rabbitmq_server,
 )
+from aimicromind_worker.testing.at_work import at_work
 from aimicromind_worker.testing.docker_broker import docker_answers, docker_broker
 from aimicromind_worker.views import LiveView, PlainView
 
@@ -139,20 +139,10 @@ async def _broker(console: Console) -> AsyncIterator[str]:
 @asynccontextmanager
 async def _worker(settings: Settings) -> AsyncIterator[None]:
     """Run a worker for the body; its names leave the broker with it."""
-    ready = asyncio.Event()
-    worker = Worker(settings, ready.set)
-    running = asyncio.create_task(worker.run())
-    waiting = asyncio.create_task(ready.wait())
     try:
-        await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            await running
-        yield
+        async with at_work(settings):
+            yield
     finally:
-        waiting.cancel()
-        worker.stop()
-        worker.stop()
-        await running
         async with connect(
             settings.broker_urls, "aimicromind-worker demo", settings.heartbeat
         ) as connection:

@@ -25,11 +25,7 @@ Head = tuple[int, list[tuple[bytes, bytes]]]
 
 
 class Connection(asyncio.Protocol):
-    """Carries one request at a time. Use it from the event loop only.
-
-    Attributes:
-        reusable: Whether another request may follow.
-    """
+    """Carries one request at a time. Use it from the event loop only."""
 
     def __init__(self, on_free: "Callable[[Connection], None]") -> None:
         """Wait for the connection to be made.
@@ -37,7 +33,7 @@ class Connection(asyncio.Protocol):
         Args:
             on_free: Called once nobody needs a response any more.
         """
-        self.reusable = False
+        self._may_follow = False
         self._on_free = on_free
         self._transport: asyncio.Transport | None = None
         self._parser: HttpResponseParser | None = None
@@ -47,6 +43,12 @@ class Connection(asyncio.Protocol):
         self._is_interim = False
         self._beside_body = 0
 
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may follow."""
+        transport = self._transport
+        return self._may_follow and transport is not None and not transport.is_closing()
+
     async def ask(self, request: bytes) -> "tuple[Head, Body]":
         """Send a request and wait for the head of the response; its body is still to come.
 
@@ -54,7 +56,7 @@ class Connection(asyncio.Protocol):
             httpx.ReadError: The connection was lost; the endpoint may have seen the request.
             httpx.RemoteProtocolError: What came is not HTTP.
         """
-        self.reusable = False
+        self._may_follow = False
         self._headers, self._beside_body = [], 0
         self._head = asyncio.get_running_loop().create_future()
         self._body = body = Body(self)
@@ -70,7 +72,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close at once; whoever waits for a response hears of it."""
-        self.reusable = False
+        self._may_follow = False
         if self._transport is not None:
             self._transport.abort()
 
@@ -108,7 +110,7 @@ class Connection(asyncio.Protocol):
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        self.reusable = False
+        self._may_follow = False
         self._parser = None
         if self._body is None or self._body.complete:
             return
@@ -154,7 +156,7 @@ class Connection(asyncio.Protocol):
         """Take the end of a response. For the parser."""
         if self._parser is None or self._body is None or self._is_interim:
             return
-        self.reusable = self._parser.should_keep_alive()
+        self._may_follow = self._parser.should_keep_alive()
         self._body.end()
 
     def _fail(self, error: httpx.TransportError, cause: BaseException | None = None) -> None:

@@ -17,8 +17,8 @@ import pytest
 
 from aimicromind_schemas import EndEvent, PredictionJob
 from aimicromind_schemas.client import Client
-from aimicromind_worker.app import Worker
 from aimicromind_worker.settings import Settings
+from aimicromind_worker.testing.at_work import at_work
 from aimicromind_worker.testing.broker import PrivateBroker
 from aimicromind_worker.testing.endpoint import ScriptedEndpoint
 
@@ -121,25 +121,6 @@ async def _installation(background: Background, amqp_url: str) -> AsyncIterator[
         endpoint = await stack.enter_async_context(ScriptedEndpoint())
         prefix = f"test-{uuid4().hex[:12]}"
         settings = Settings.read(amqp_url=amqp_url, base_url=endpoint.url, prefix=prefix)
-        await stack.enter_async_context(_working(settings))
+        await stack.enter_async_context(at_work(settings))
         client = await stack.enter_async_context(Client.open(amqp_url, prefix))
         yield Installation(amqp_url, prefix, endpoint, client, background)
-
-
-@asynccontextmanager
-async def _working(settings: Settings) -> AsyncIterator[None]:
-    ready = asyncio.Event()
-    worker = Worker(settings, ready.set)
-    running = asyncio.create_task(worker.run())
-    waiting = asyncio.create_task(ready.wait())
-    try:
-        await asyncio.wait((running, waiting), return_when=asyncio.FIRST_COMPLETED)
-        if running.done():
-            await running
-        yield
-    finally:
-        waiting.cancel()
-        # Twice: what still runs is handed back at once.
-        worker.stop()
-        worker.stop()
-        await running
