@@ -27,8 +27,9 @@ CHANNEL_NUMBER = 1
 _FRAME_MAX = 131_072
 _UNBLOCKED = "_Connection__connection_unblocked"
 # What comes so soon after a write goes out with what else comes till then: in one write, that the
-# broker reads at once and mostly confirms at once.
+# broker reads at once and mostly confirms at once. Where so few are on their way, none waits.
 _GATHERED_FOR_S = 0.002
+_FEW = 16
 # Between tries to write while that cannot be done; it grows from the first to the second.
 _SHORT_PAUSE_S, _LONG_PAUSE_S = 0.001, 0.032
 
@@ -106,7 +107,7 @@ class ConfirmChannel(Channel, Generic[Item]):
         if not self._flush_is_due:
             self._flush_is_due = True
             rest_s = self._written_at + _GATHERED_FOR_S - self.loop.time()
-            if rest_s > 0:
+            if rest_s > 0 and len(self._unconfirmed) > _FEW:
                 self.loop.call_later(rest_s, self._flush)
             else:
                 self.loop.call_soon(self._flush)
