@@ -28,24 +28,28 @@ async def test_faststream_hands_events_over_as_our_models(stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(3))
     broker = RabbitBroker(stage.broker.url, logger=None)
     exchange = RabbitExchange(stage.names.events, type=ExchangeType.TOPIC, durable=True)
-    tokens: list[TokenEvent] = []
+    tokens: asyncio.Queue[TokenEvent] = asyncio.Queue()
     ended: asyncio.Future[EndEvent] = asyncio.get_running_loop().create_future()
 
-    @broker.subscriber(_queue("chat.*.token"), exchange)  # type: ignore[untyped-decorator]
+    @broker.subscriber(_queue(stage, "token"), exchange)  # type: ignore[untyped-decorator]
     async def on_token(event: TokenEvent) -> None:
-        tokens.append(event)
+        tokens.put_nowait(event)
 
-    @broker.subscriber(_queue("chat.*.end"), exchange)  # type: ignore[untyped-decorator]
+    @broker.subscriber(_queue(stage, "end"), exchange)  # type: ignore[untyped-decorator]
     async def on_end(event: EndEvent) -> None:
         ended.set_result(event)
 
-    async with stage.working(), broker:
+    async with stage.working(), asyncio.timeout(WITHIN_S):
         await broker.start()
-        await stage.put(a_job(jobId="job"))
-        end = await asyncio.wait_for(ended, WITHIN_S)
+        try:
+            await stage.put(a_job(jobId="job"))
+            end = await ended
+            texts = sorted([await tokens.get() for _ in range(3)], key=lambda it: it.seq)
+        finally:
+            await broker.stop()
 
     assert (end.job_id, end.data.text) == ("job", "tok0 tok1 tok2 ")
-    assert "".join(it.data for it in sorted(tokens, key=lambda it: it.seq)) == end.data.text
+    assert "".join(it.data for it in texts) == end.data.text
 
 
 @pytest.mark.skipif(
@@ -77,8 +81,10 @@ async def test_typescript_example_prints_a_chat(stage: Stage, tmp_path: Path) ->
     assert last == "tok0 tok1 tok2 \ncompleted\n"
 
 
-def _queue(key: str) -> RabbitQueue:
-    return RabbitQueue("", exclusive=True, routing_key=key)
+def _queue(stage: Stage, event: str) -> RabbitQueue:
+    # FastStream takes queues of one name for one queue, the empty name included.
+    name = f"{stage.names.prefix}.{event}s"
+    return RabbitQueue(name, exclusive=True, routing_key=f"chat.*.{event}")
 
 
 def _compiled(folder: Path) -> Path:

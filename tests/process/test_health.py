@@ -107,7 +107,7 @@ async def test_there_are_no_other_paths_and_no_log_of_probes(stage: Stage) -> No
     url = await worker.health_url()
     before = worker.stderr
 
-    gave = [await probe(url + path) for path in ("/", "/livez/", "/readyz/x", "/metrics")]
+    gave = [await probe(url + path) for path in ("/", "/livez/", "/readyz/x", "/metrics/x")]
 
     assert [status for status, _ in gave] == [404] * 4
     assert worker.stderr == before

@@ -26,3 +26,12 @@ class EventCounts:
     ends_to_journal: int = 0
     reconnected: int = 0
     published: Counter[str] = field(default_factory=Counter)
+
+    def of_refusals(self) -> dict[str, int]:
+        """Give what queues refused, and what became of it."""
+        return {
+            "refused": self.refused,
+            "sent_again": self.sent_again,
+            "passed_over": self.passed_over,
+            "ends_to_journal": self.ends_to_journal,
+        }

@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 import sys
-from dataclasses import asdict
 from typing import Never
 
 import click
@@ -51,7 +50,7 @@ def run() -> None:
             settings.health_port,
             told.why_not_live,
             told.why_not_ready,
-            lambda: {"events": asdict(worker.event_counts)},
+            lambda: {"events": worker.event_counts.of_refusals()},
             worker.metrics.text,
         ):
             await worker.run()
