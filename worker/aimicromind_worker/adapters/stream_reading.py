@@ -4,8 +4,8 @@ A stream has no end that AMQP would tell, so each reading writes a marker and re
 """
 
 import asyncio
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from uuid import uuid4
 
@@ -18,6 +18,7 @@ from aimicromind_worker.adapters.outgoing import Outgoing
 
 _SILENCE_S = 30.0
 _ONE_WITHIN_S = 5.0
+_CLOSE_S = 5.0
 _PREFETCH = 500
 _MARKER = "x-aimicromind-marker"
 _OFFSET = "x-stream-offset"
@@ -57,11 +58,24 @@ async def read_up_to_now(
     marker = aio_pika.Message(b"", message_id=str(uuid4()), headers={_MARKER: True})
     try:
         await outgoing.publish(marker, "", stream)
-        async with connection.channel(publisher_confirms=False) as channel:
+        async with _channel(connection) as channel:
             return await _read(channel, stream, since, marker.message_id, take)
     except (AMQPError, ChannelInvalidStateError, TimeoutError, RuntimeError) as error:
         # The last is how aio_pika tells that the connection has closed.
         raise StreamUnreadable(stream, str(error) or type(error).__name__) from error
+
+
+@asynccontextmanager
+async def _channel(connection: AbstractConnection) -> AsyncIterator[AbstractChannel]:
+    """Have a channel for the body; a broker that does not answer its close is not waited for."""
+    channel = connection.channel(publisher_confirms=False)
+    await channel.initialize(timeout=_SILENCE_S)
+    try:
+        yield channel
+    finally:
+        with suppress(AMQPError, ChannelInvalidStateError, TimeoutError, RuntimeError):
+            async with asyncio.timeout(_CLOSE_S):
+                await channel.close()
 
 
 def offset_of(message: DeliveredMessage) -> int:
@@ -77,7 +91,7 @@ async def read_one(connection: AbstractConnection, stream: str, offset: int) -> 
     """
     arrived: asyncio.Queue[DeliveredMessage] = asyncio.Queue()
     try:
-        async with asyncio.timeout(_SILENCE_S), connection.channel() as channel:
+        async with asyncio.timeout(_SILENCE_S), _channel(connection) as channel:
             await channel.set_qos(prefetch_count=_PREFETCH)
             inner = await channel.get_underlay_channel()
             await inner.basic_consume(stream, arrived.put, arguments={_OFFSET: offset})
