@@ -257,3 +257,15 @@ def test_any_cut_of_a_recording_shows_the_same(recording: Recording, places: lis
     assert sink.shown() == whole_sink.shown()
     assert attempt.answer.text == whole.answer.text
     assert attempt.answer.complete == whole.answer.complete
+
+
+async def test_time_to_the_first_output_is_counted_from_the_first_call() -> None:
+    called, uncalled = an_attempt(RecordingSink()), an_attempt(RecordingSink())
+
+    async with called.deadline():
+        await show(called, tokens("a") + ENDED_WELL)
+    await show(uncalled, tokens("a") + ENDED_WELL)
+
+    assert called.first_output_after is not None
+    assert called.first_output_after < timedelta(seconds=5)
+    assert uncalled.first_output_after is None

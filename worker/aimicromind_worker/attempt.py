@@ -83,7 +83,7 @@ class Attempt:
         calls: Calls begun within it.
         timeout: Its longest time, its silent calls included.
         answer: What it has shown.
-        first_output_after: How long its stream took to show anything, None if nothing yet.
+        first_output_after: From its first call to its first output; None without both.
     """
 
     def __init__(self, ticket: Ticket, number: int, sink: EventSink, limits: Limits) -> None:
@@ -100,7 +100,7 @@ class Attempt:
         longest_s = limits.attempt_timeout.total_seconds()
         self.timeout = timedelta(seconds=min(job.timeout_seconds or longest_s, longest_s))
         self.first_output_after: timedelta | None = None
-        self._ends_at: float | None = None
+        self._began_at: float | None = None
         self._max_frame_bytes = limits.max_frame_bytes
         self._numbering = Numbering(ticket.job_id, ticket.chat_id, job.chatflow_id, number)
         self._lane = sink.lane(
@@ -134,9 +134,9 @@ class Attempt:
         Raises:
             AttemptOverdue: Nothing is left.
         """
-        if self._ends_at is None:
-            self._ends_at = time.monotonic() + self.timeout.total_seconds()
-        scope = asyncio.timeout(self._ends_at - time.monotonic())
+        if self._began_at is None:
+            self._began_at = time.monotonic()
+        scope = asyncio.timeout(self._began_at + self.timeout.total_seconds() - time.monotonic())
         try:
             async with scope:
                 yield
@@ -182,10 +182,6 @@ class Attempt:
             watched.progressed()
         raise StreamCut("it ended before the endpoint ended it")
 
-    def _since_begin(self) -> timedelta:
-        left_s = (self._ends_at or time.monotonic()) - time.monotonic()
-        return self.timeout - timedelta(seconds=left_s)
-
     def show_saved(self, saved: SavedAnswer, endpoint_chat_id: str) -> None:
         """Publish what the attempt has not shown of a saved answer that continues it.
 
@@ -200,5 +196,5 @@ class Attempt:
             if len(published.data) > _MOST_DATA_BYTES:
                 raise FrameTooLarge(_MOST_DATA_BYTES)
             self.publish(published)
-        if self.first_output_after is None and self.answer.output:
-            self.first_output_after = self._since_begin()
+        if self.first_output_after is None and self.answer.output and self._began_at is not None:
+            self.first_output_after = timedelta(seconds=time.monotonic() - self._began_at)

@@ -109,7 +109,8 @@ class Calls:
                 progress.open_attempt = attempt.number
             raise
         except CallFailed as failure:
-            self._means.meter.call_failed(failure.kind)
+            if call is not None:
+                self._means.meter.call_failed(failure.kind)
             progress.sent |= failure.request_sent
             may_go_on = attempt.answer.output and isinstance(failure, _RUN_GOES_ON)
             if call is None or not may_go_on or not await self._recover(call, failure):

@@ -14,7 +14,7 @@ class Meter(Protocol):
         """Note a prediction call."""
 
     def call_failed(self, kind: str) -> None:
-        """Note that a call gave no good answer."""
+        """Note that a call that was begun gave no good answer."""
 
     def first_output(self, after: timedelta) -> None:
         """Note how long an attempt took to show anything."""

@@ -163,7 +163,7 @@ class Settings(BrokerSettings):
     """Time from SIGTERM to the end of the process."""
 
     health_host: str = "0.0.0.0"  # noqa: S104 - probes come from outside the container
-    """Interface on which /livez and /readyz answer."""
+    """Interface on which /livez, /readyz and /metrics answer."""
 
     health_port: int = Field(8080, ge=0, le=65_535)
     """Their port, one for each worker of a machine; 0 takes a free one, which the log names."""

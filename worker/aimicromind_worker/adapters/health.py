@@ -6,15 +6,15 @@ That an answer comes at all says that the event loop runs: a blocked one gives n
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import msgspec
 import structlog
 import uvicorn
 from httpx import codes
 from typing_extensions import override
-from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
 log = structlog.get_logger()
 
@@ -23,6 +23,8 @@ Reasons = Callable[[], Sequence[str]]
 
 Figures = Callable[[], Mapping[str, object]]
 """Gives what is worth a look whatever the answer is, JSON."""
+
+_Message = dict[str, Any]
 
 _CLOSE_TIMEOUT_S = 1
 _METHODS = ("GET", "HEAD")
@@ -100,10 +102,9 @@ class Pages:
         self._metrics = metrics
 
     async def __call__(
-        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+        self, scope: Mapping[str, Any], receive: object, send: Callable[[_Message], Awaitable[None]]
     ) -> None:
         """Answer one request; there is nothing to read from it."""
-        del receive
         if scope["type"] != "http":
             return
         status, content_type, body = self._answer(scope["method"], scope["path"])
@@ -111,15 +112,8 @@ class Pages:
             (b"content-type", content_type),
             (b"content-length", str(len(body)).encode()),
         ]
-        await send(
-            {
-                "type": "http.response.start",
-                "status": status,
-                "headers": headers,
-                "trailers": False,
-            }
-        )
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
 
     def _answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
         if path == _METRICS and method in _METHODS:

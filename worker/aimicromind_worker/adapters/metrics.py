@@ -66,7 +66,7 @@ class Metrics:
         self._calls.inc()
 
     def call_failed(self, kind: str) -> None:
-        """Note that a call gave no good answer."""
+        """Note that a call that was begun gave no good answer."""
         self._failed_calls.labels(kind).inc()
 
     def first_output(self, after: timedelta) -> None:

@@ -19,7 +19,7 @@ _LEAVES_AT = 0.97
 def run() -> None:
     """Run a worker until SIGTERM; then finish what fits in the grace period.
 
-    Whether it lives and works is told over HTTP: /livez and /readyz on the health port.
+    How it is and what it does is told over HTTP: /livez, /readyz, /metrics on the health port.
     """
     import structlog
 
