@@ -137,7 +137,7 @@ async def test_job_runs_again_after_the_forced_close_of_the_connection_it_came_b
 async def test_job_goes_on_after_the_forced_close_of_the_connection_of_events(
     stage: Stage,
 ) -> None:
-    stage.endpoint.flow("flow", answer(150, rate=100))
+    stage.endpoint.flow("flow", answer(400, rate=100))
     async with stage.listening() as chats, working(stage.settings()) as running:
         await stage.put(a_job())
         await chats.shows("token")

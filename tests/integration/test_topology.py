@@ -1,3 +1,4 @@
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any, Final
@@ -20,6 +21,7 @@ from aimicromind_worker.adapters.topology import (
 from aimicromind_worker.testing import PrivateBroker
 from tests.support.amqp import (
     BEAT,
+    WITHIN_S,
     delete_exchange,
     delete_queue,
     exists,
@@ -38,6 +40,24 @@ async def powerless(broker: PrivateBroker) -> str:
     await broker.rabbitmqctl("add_user", "powerless", "s3cr3t")
     await broker.rabbitmqctl("set_permissions", "powerless", "^$", "^$", "^$")
     return broker.url.replace("guest:guest", "powerless:s3cr3t")
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_declaring_ends_in_whichever_turn_of_the_loop_it_is_cancelled(
+    broker: PrivateBroker, names: Names, turns: int
+) -> None:
+    async with connect([broker.url], "test", BEAT) as connection:
+        declaring = asyncio.create_task(declare(connection, topology(names, LOG)))
+        in_the_middle = connection.wire.heard + 7
+        while connection.wire.heard < in_the_middle:  # noqa: ASYNC110 - each turn counts
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+        declaring.cancel()
+        await asyncio.wait((declaring,), timeout=WITHIN_S)
+
+        assert declaring.cancelled()
 
 
 async def test_queues_are_declared_with_the_arguments_of_the_contract(

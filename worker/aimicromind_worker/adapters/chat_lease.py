@@ -90,7 +90,6 @@ class ChatLeases:
             async with _answered():
                 # Without a consumer, a policy may let the queue expire; and nobody would tell.
                 await self._inner.basic_consume(queue, _ignore, no_ack=True, consumer_tag=queue)
-            unless_cancelled()
             yield lease
         except (ConnectionError, asyncio.CancelledError):
             # The connection ends, and the lease with it.
@@ -145,20 +144,6 @@ class ChatLeases:
         if lease is not None:
             log.warning("lease.taken_away")
             lease.on_loss()
-
-
-def unless_cancelled() -> None:
-    """Be cancelled now if the task was, and what it waited for hid that.
-
-    Up to Python 3.11, `asyncio.wait_for`, which aiormq uses, gives its result and drops a
-    cancellation that comes in the same moment (python/cpython#86296).
-
-    Raises:
-        CancelledError: The task is to end.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 @contextlib.asynccontextmanager

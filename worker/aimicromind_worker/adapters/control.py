@@ -66,19 +66,19 @@ class Control:
             StreamUnreadable: The log could not be read.
         """
         control = cls(take)
-        # It closes with its connection: to close it first would wait for a silent broker.
-        channel = await connection.channel()
-        channel.close_callbacks.add(control._closed)
-        inner = await channel.get_underlay_channel()
-        inner.on_consumer_cancel_callbacks.add(control._cancelled)
-        queue = await channel.declare_queue(
-            f"{names.control}.{uuid4()}",
-            exclusive=True,
-            arguments={"x-queue-type": "classic"},
-            timeout=_TIMEOUT_S,
-        )
-        await queue.bind(names.control, "", timeout=_TIMEOUT_S)
-        await inner.basic_consume(queue.name, control._come, no_ack=True, timeout=_TIMEOUT_S)
+        async with asyncio.timeout(_TIMEOUT_S):
+            # It closes with its connection: to close it first would wait for a silent broker.
+            channel = await connection.channel()
+            channel.close_callbacks.add(control._closed)
+            inner = await channel.get_underlay_channel()
+            inner.on_consumer_cancel_callbacks.add(control._cancelled)
+            queue = await channel.declare_queue(
+                f"{names.control}.{uuid4()}",
+                exclusive=True,
+                arguments={"x-queue-type": "classic"},
+            )
+            await queue.bind(names.control, "")
+            await inner.basic_consume(queue.name, control._come, no_ack=True)
         await read_up_to_now(
             connection, outgoing, names.control_log, since - _CLOCK_SLACK, control._take
         )

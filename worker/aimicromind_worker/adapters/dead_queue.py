@@ -100,12 +100,14 @@ async def parked_jobs(connection: AbstractConnection, names: Names) -> AsyncGene
     """
     async with connection.channel(on_return_raises=True) as channel:
         try:
-            queue = await channel.declare_queue(names.jobs_dead, passive=True, timeout=_TIMEOUT_S)
+            async with asyncio.timeout(_TIMEOUT_S):
+                queue = await channel.declare_queue(names.jobs_dead, passive=True)
         except ChannelNotFoundEntity as error:
             raise NoDeadQueue(names.jobs_dead) from error
         # What is parked from now on, perhaps a replayed job again, is for the next time.
         for _ in range(queue.declaration_result.message_count or 0):
-            message = await queue.get(fail=False, timeout=_TIMEOUT_S)
+            async with asyncio.timeout(_TIMEOUT_S):
+                message = await queue.get(fail=False)
             if message is None:
                 return
             yield Parked(message, channel, names)

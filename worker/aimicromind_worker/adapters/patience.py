@@ -1,4 +1,4 @@
-"""Wait with a deadline whose clock stands still now and then."""
+"""Wait with a deadline whose clock stands still now and then; end when told to."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -40,3 +40,17 @@ async def within(
         return task.result()
     finally:
         task.cancel()
+
+
+def unless_cancelled() -> None:
+    """Be cancelled now if the task was, and what it waited for hid that.
+
+    Up to Python 3.11, `asyncio.wait_for`, by which aiormq closes channels and keeps deadlines,
+    gives its result and drops a cancellation that comes meanwhile (python/cpython#86296).
+
+    Raises:
+        CancelledError: The task is to end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError

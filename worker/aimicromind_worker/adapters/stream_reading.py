@@ -15,6 +15,7 @@ from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 from aimicromind_worker.adapters.outgoing import Outgoing
+from aimicromind_worker.adapters.patience import unless_cancelled
 
 _SILENCE_S = 30.0
 _ONE_WITHIN_S = 5.0
@@ -69,13 +70,15 @@ async def read_up_to_now(
 async def _channel(connection: AbstractConnection) -> AsyncIterator[AbstractChannel]:
     """Have a channel for the body; a broker that does not answer its close is not waited for."""
     channel = connection.channel(publisher_confirms=False)
-    await channel.initialize(timeout=_SILENCE_S)
+    async with asyncio.timeout(_SILENCE_S):
+        await channel.initialize()
     try:
         yield channel
     finally:
         with suppress(AMQPError, ChannelInvalidStateError, TimeoutError, RuntimeError):
             async with asyncio.timeout(_CLOSE_S):
                 await channel.close()
+        unless_cancelled()
 
 
 def offset_of(message: DeliveredMessage) -> int:
@@ -115,12 +118,13 @@ async def _read(
 ) -> int:
     arrived: asyncio.Queue[DeliveredMessage | None] = asyncio.Queue()
     channel.close_callbacks.add(lambda *_: arrived.put_nowait(None))
-    await channel.set_qos(prefetch_count=_PREFETCH, timeout=_SILENCE_S)
-    # aio_pika's own consumer takes twice the time for each message.
-    inner = await channel.get_underlay_channel()
     too_early = since is None or (isinstance(since, datetime) and since < _EARLIEST)
     offset = "first" if too_early else since
-    await inner.basic_consume(stream, arrived.put, arguments={_OFFSET: offset}, timeout=_SILENCE_S)
+    async with asyncio.timeout(_SILENCE_S):
+        await channel.set_qos(prefetch_count=_PREFETCH)
+        # aio_pika's own consumer takes twice the time for each message.
+        inner = await channel.get_underlay_channel()
+        await inner.basic_consume(stream, arrived.put, arguments={_OFFSET: offset})
     read = 0
     while True:
         async with asyncio.timeout(_SILENCE_S):

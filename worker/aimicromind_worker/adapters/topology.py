@@ -1,5 +1,6 @@
 """Declare the exchanges, queues and streams that jobs and events go through, or compare them."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, 
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from aimicromind_schemas import JOURNAL_BINDINGS, Names
+from aimicromind_worker.adapters.patience import unless_cancelled
 from aimicromind_worker.core.ladder import RUNGS
 
 Argument = str | int
@@ -169,7 +171,7 @@ async def declare(connection: AbstractConnection, wanted: Topology) -> None:
         TopologyDiffers: An object exists with other arguments.
         DeclarationRefused: The user lacks a permission.
     """
-    async with connection.channel() as channel:
+    async with asyncio.timeout(_TIMEOUT_S), connection.channel() as channel:
         for exchange in wanted.exchanges:
             with _named(exchange.name):
                 await _declare_exchange(channel, exchange)
@@ -177,7 +179,8 @@ async def declare(connection: AbstractConnection, wanted: Topology) -> None:
             with _named(queue.name):
                 declared = await _declare_queue(channel, queue)
                 for source, key in queue.bindings:
-                    await declared.bind(source, key, timeout=_TIMEOUT_S)
+                    await declared.bind(source, key)
+    unless_cancelled()
 
 
 async def compare(connection: AbstractConnection, wanted: Topology) -> list[Finding]:
@@ -186,12 +189,13 @@ async def compare(connection: AbstractConnection, wanted: Topology) -> list[Find
     Bindings cannot be read over AMQP and are not compared.
     """
     findings = []
-    for exchange in wanted.exchanges:
-        state, detail = await _state(connection, partial(_declare_exchange, exchange=exchange))
-        findings.append(Finding(exchange.name, "exchange", state, detail))
-    for queue in wanted.queues:
-        state, detail = await _state(connection, partial(_declare_queue, queue=queue))
-        findings.append(Finding(queue.name, "queue", state, detail))
+    async with asyncio.timeout(_TIMEOUT_S):
+        for exchange in wanted.exchanges:
+            state, detail = await _state(connection, partial(_declare_exchange, exchange=exchange))
+            findings.append(Finding(exchange.name, "exchange", state, detail))
+        for queue in wanted.queues:
+            state, detail = await _state(connection, partial(_declare_queue, queue=queue))
+            findings.append(Finding(queue.name, "queue", state, detail))
     return findings
 
 
@@ -215,7 +219,7 @@ async def _declare_exchange(
     channel: AbstractChannel, exchange: Exchange, *, passive: bool = False
 ) -> AbstractExchange:
     return await channel.declare_exchange(
-        exchange.name, exchange.type, durable=True, passive=passive, timeout=_TIMEOUT_S
+        exchange.name, exchange.type, durable=True, passive=passive
     )
 
 
@@ -227,7 +231,6 @@ async def _declare_queue(
         durable=True,
         passive=passive,
         arguments=dict(queue.arguments),
-        timeout=_TIMEOUT_S,
     )
 
 
@@ -248,8 +251,8 @@ def _reason(error: Exception) -> str:
 
 async def remove(connection: AbstractConnection, unwanted: Topology) -> None:
     """Delete everything, with what is in it."""
-    async with connection.channel() as channel:
+    async with asyncio.timeout(_TIMEOUT_S), connection.channel() as channel:
         for queue in unwanted.queues:
-            await channel.queue_delete(queue.name, timeout=_TIMEOUT_S)
+            await channel.queue_delete(queue.name)
         for exchange in unwanted.exchanges:
-            await channel.exchange_delete(exchange.name, timeout=_TIMEOUT_S)
+            await channel.exchange_delete(exchange.name)
