@@ -2,14 +2,10 @@
 
 import re
 
-import pytest
-
 from aimicromind_worker.testing import answer
 from tests.image.containers import configuration, engine, running
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
-
-pytestmark = pytest.mark.timeout(90)
 
 
 async def test_job_runs_and_one_in_mid_stream_outlives_sigterm(image: str, stage: Stage) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator
 
 import msgspec
-import pytest
 import pytest_asyncio
 
 from tests.bench.loads import FLOOD, Load
@@ -11,8 +10,6 @@ from tests.bench.queues import queues
 from tests.bench.tally import Count
 from tests.bench.turn import Stage, consuming, jobs, stage, turn, working
 from tests.bench.workers import PRODUCT, RAW
-
-pytestmark = pytest.mark.timeout(90)
 
 LOAD = Load(2, FLOOD, 30)
 

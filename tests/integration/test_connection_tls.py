@@ -15,8 +15,6 @@ from tests.integration.speaker import Speaker
 from tests.support.amqp import BEAT, WITHIN_S, listening
 from tests.support.http import self_signed
 
-pytestmark = pytest.mark.timeout(60)
-
 
 async def test_events_go_out_by_tls_and_nobody_is_trusted_without_reason(
     names: Names, tmp_path: Path

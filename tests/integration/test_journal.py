@@ -101,7 +101,6 @@ async def test_next_session_knows_what_was_read_and_what_came_since(stage: Stage
     assert statuses == [EndStatus.COMPLETED, None, EndStatus.COMPLETED, EndStatus.COMPLETED]
 
 
-@pytest.mark.timeout(90)
 async def test_memory_of_a_journal_that_was_made_anew_is_given_up(stage: Stage) -> None:
     memory = JournalMemory(read_from=datetime.now(UTC) - timedelta(hours=1), next_offset=9_000)
     async with stage.listening(), publishing_at(stage.broker.url, stage.names) as way:

@@ -182,6 +182,23 @@ async def test_nothing_is_lost_while_the_broker_confirms_nothing(
     assert end["events"] == more_than_the_window + 3
 
 
+async def test_end_waits_until_the_broker_has_confirmed_what_comes_before_it(
+    stage: Stage, proxy: Proxy
+) -> None:
+    stage.endpoint.flow("flow", answer(3), answer(3))
+    async with stage.listening() as chats, working(stage.settings(amqp_url=proxy.url)):
+        proxy.hold("aimicromind-worker events")
+        await stage.put(a_job())
+        await chats.inbox.until(lambda: (1, "metadata") in chats.shown("job"))
+        await stage.put(a_job(jobId="later", chatId="other"))
+        await chats.inbox.until(lambda: (1, "metadata") in chats.shown("later"))
+        shown = set(chats.inbox.ids)
+        proxy.release()
+        await chats.end_of("job")
+
+    assert "job:end" not in shown
+
+
 async def test_deleted_jobs_queue_is_declared_again(stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(3))
     async with working(stage.settings()) as running:

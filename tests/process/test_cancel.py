@@ -27,8 +27,6 @@ from tests.process.stage import Stage
 from tests.support.consumer import publish
 from tests.support.processes import serving_endpoint
 
-pytestmark = pytest.mark.timeout(90)
-
 SHOWS_A_WORD: Final = Script.of(Head(), send("token", "Once "), Stall()).stopped_by_abort()
 WITHIN_S: Final = 1.0
 RUNNING: Final = 120

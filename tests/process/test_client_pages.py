@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pika
-import pytest
 
 from aimicromind_worker.testing import answer, too_many_requests
 from tests.process.stage import Stage
 from tests.support.consumer import delete
-
-pytestmark = pytest.mark.timeout(90)
 
 _TOP = Path(__file__).parents[2]
 _PAGES = ("README.md", "docs/producers.md", "docs/consumers.md")

@@ -16,8 +16,6 @@ from tests.support.consumer import Consumer
 from tests.support.probes import OK, probe, turns
 from tests.support.proxy import Proxy
 
-pytestmark = pytest.mark.timeout(90)
-
 JOBS, EVENTS = "worker jobs", "worker events"
 Record = Callable[[str, object], None]
 

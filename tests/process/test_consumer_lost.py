@@ -10,8 +10,6 @@ from aimicromind_worker.testing import PrivateBroker, answer
 from tests.process.jobs import a_job
 from tests.process.stage import Stage, set_up
 
-pytestmark = pytest.mark.timeout(90)
-
 
 async def test_job_longer_than_the_consumer_timeout_runs_again_and_the_worker_works_on(
     names: Names, tmp_path: Path

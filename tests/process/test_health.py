@@ -15,8 +15,6 @@ from tests.process.stage import Stage
 from tests.support.probes import OK, READY, probe, turns
 from tests.support.processes import WorkerProcess, Workers
 
-pytestmark = pytest.mark.timeout(60)
-
 _BACK_AT_WORK_WITHIN_S = 10.0
 _A_FEW_SECONDS = 5.0
 # A stream that was declared just before RabbitMQ 3.10 is killed stays down after its return.

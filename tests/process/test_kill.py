@@ -19,8 +19,6 @@ from tests.process.jobs import a_job
 from tests.process.stage import Stage
 from tests.support.consumer import give_back_unsettled
 
-pytestmark = pytest.mark.timeout(60)
-
 # The system closes a killed process's connections: the broker need not wait for heartbeats.
 _TAKEN_OVER_WITHIN_S = 5.0
 

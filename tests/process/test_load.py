@@ -4,14 +4,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-import pytest
-
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
 from tests.support.consumer import read_stream
 from tests.support.processes import serving_endpoint
-
-pytestmark = pytest.mark.timeout(90)
 
 JOBS: Final = 200
 TOKENS: Final = 60

@@ -26,7 +26,7 @@ from tests.process.stage import Stage, set_up
 from tests.support.consumer import publish
 from tests.support.processes import WorkerProcess
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NAMES: Final = Names("test-logs")
 MARK: Final = "s3cr3t"

@@ -18,8 +18,6 @@ from tests.process.jobs import a_job
 from tests.process.stage import Stage
 from tests.support.consumer import delete
 
-pytestmark = pytest.mark.timeout(60)
-
 _PAGE = Path(__file__).parents[2] / "docs" / "queues.md"
 _RECIPES = dict(re.findall(r"```python (\w+)\n(.*?)```", _PAGE.read_text(), re.DOTALL))
 _QUEUES = ("service", "endings", "cheap")

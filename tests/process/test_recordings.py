@@ -20,7 +20,7 @@ from tests.process.stage import judge, set_up
 from tests.support.checker import Seen
 from tests.support.consumer import Consumer, Message, publish, read_stream
 
-pytestmark = [pytest.mark.timeout(60), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NAMES: Final = Names("test-recordings")
 RECORDINGS: Final = recording_names()

@@ -10,8 +10,6 @@ from aimicromind_worker.testing import Head, Script, Stall, answer, send, too_ma
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
 
-pytestmark = pytest.mark.timeout(60)
-
 _AT_ONCE_S = 3.0
 _ENDLESS = answer(100_000, rate=50)
 

@@ -4,15 +4,11 @@ import signal
 import time
 from pathlib import Path
 
-import pytest
-
 from aimicromind_schemas import Names
 from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint, answer
 from tests.process.jobs import a_job
 from tests.support.consumer import publish
 from tests.support.processes import Workers
-
-pytestmark = pytest.mark.timeout(60)
 
 _GRACE_S = 4.0
 

@@ -3,15 +3,11 @@
 import signal
 from pathlib import Path
 
-import pytest
-
 from aimicromind_schemas import Names
 from aimicromind_worker.testing import PrivateBroker
 from tests.process.stage import Stage
 from tests.support.consumer import declare_classic_queue
 from tests.support.processes import Workers
-
-pytestmark = pytest.mark.timeout(60)
 
 _BACK_AT_WORK_WITHIN_S = 10.0
 

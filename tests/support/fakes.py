@@ -134,7 +134,7 @@ class RecordingSink:
         published: The events of all lanes, as they were published.
         has_room: Cleared, lanes are full.
         waits_for_room: Set once a lane waited for room.
-        lost: Set, the broker confirms no more.
+        end_lost: Set, the broker confirms no `end`.
     """
 
     def __init__(self, history: list[str] | None = None) -> None:
@@ -144,7 +144,7 @@ class RecordingSink:
         self.has_room = asyncio.Event()
         self.has_room.set()
         self.waits_for_room = asyncio.Event()
-        self.lost: Exception | None = None
+        self.end_lost: Exception | None = None
 
     def lane(self, address: Address) -> "RecordingLane":
         self.addresses.append(address)
@@ -192,8 +192,8 @@ class RecordingLane:
 
     async def confirmed(self) -> None:
         await asyncio.sleep(0)
-        if self._sink.lost is not None:
-            raise self._sink.lost
+        if self._sink.end_lost is not None and self._sink.history[-1] == "end":
+            raise self._sink.end_lost
         if self._unconfirmed:
             self._sink.history.append(f"{self._unconfirmed} confirmed")
         self._unconfirmed = 0

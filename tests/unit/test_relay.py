@@ -110,12 +110,20 @@ def facts_after(delivery: FakeDelivery) -> MessageFacts:
     )
 
 
-async def test_job_is_acknowledged_after_its_end_is_confirmed() -> None:
+async def test_end_waits_for_the_confirms_before_it_and_the_acknowledgement_for_its_own() -> None:
     stage = Stage(WELL)
 
     await stage.carry()
 
-    assert stage.sink.history == ["start", "token", "metadata", "end", "4 confirmed", "ack"]
+    assert stage.sink.history == [
+        "start",
+        "token",
+        "metadata",
+        "3 confirmed",
+        "end",
+        "1 confirmed",
+        "ack",
+    ]
 
 
 async def test_events_of_every_attempt_are_confirmed_before_the_acknowledgement() -> None:
@@ -123,7 +131,7 @@ async def test_events_of_every_attempt_are_confirmed_before_the_acknowledgement(
 
     await stage.carry()
 
-    assert stage.sink.history[-3:] == ["3 confirmed", "4 confirmed", "ack"]
+    assert stage.sink.history[-3:] == ["end", "1 confirmed", "ack"]
 
 
 async def test_job_that_must_wait_long_says_so_and_waits_on_the_ladder() -> None:
@@ -168,7 +176,7 @@ async def test_failed_job_says_why_ends_and_is_parked() -> None:
 
     delivery = await stage.carry()
 
-    assert stage.sink.history == ["error", "end", "2 confirmed", "park"]
+    assert stage.sink.history == ["error", "1 confirmed", "end", "1 confirmed", "park"]
     assert stage.sink.data("error") == [
         {"kind": "unauthorized", "message": "the key was refused: no key", "httpStatus": 401}
     ]
@@ -257,7 +265,7 @@ async def test_job_that_is_none_is_told_to_its_chat_and_parked(
 
     delivery = await stage.carry(body, MessageFacts(message_id="message", correlation_id="c-1"))
 
-    assert stage.sink.history == ["error", "end", "2 confirmed", "park"]
+    assert stage.sink.history == ["error", "1 confirmed", "end", "1 confirmed", "park"]
     assert stage.sink.addresses == [Address(chat_id, "", 0, "c-1")]
     assert stage.sink.shown() == [(0, 0, "error"), (0, 1, "end")]
     end = stage.sink.end()
@@ -360,7 +368,7 @@ async def test_fault_of_our_own_fails_its_job_alone_and_tells_no_content() -> No
 @pytest.mark.parametrize("scripts", [[WELL], [errors.BadRequest("x")], [CUT_AFTER_TOOL]])
 async def test_job_whose_end_is_not_confirmed_is_not_settled(scripts: list[Script]) -> None:
     stage = Stage(*scripts)
-    stage.sink.lost = ConnectionError("gone")
+    stage.sink.end_lost = ConnectionError("gone")
 
     with pytest.raises(ConnectionError, match="gone"):
         await stage.carry()
@@ -370,12 +378,12 @@ async def test_job_whose_end_is_not_confirmed_is_not_settled(scripts: list[Scrip
 
 async def test_refused_job_whose_end_is_not_confirmed_is_not_settled() -> None:
     stage = Stage()
-    stage.sink.lost = ConnectionError("gone")
+    stage.sink.end_lost = ConnectionError("gone")
 
     with pytest.raises(ConnectionError):
         await stage.carry(b"{")
 
-    assert stage.sink.history == ["error", "end"]
+    assert stage.sink.history[-1] == "end"
 
 
 async def test_content_stays_out_of_the_logs() -> None:

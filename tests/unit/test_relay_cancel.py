@@ -104,7 +104,15 @@ async def test_running_job_ends_with_what_it_showed_and_is_acknowledged() -> Non
 
     await stage.cancelled()
 
-    assert stage.sink.history == ["start", "token", "token", "end", "4 confirmed", "ack"]
+    assert stage.sink.history == [
+        "start",
+        "token",
+        "token",
+        "3 confirmed",
+        "end",
+        "1 confirmed",
+        "ack",
+    ]
     end = stage.sink.end()
     assert end.data.status == EndStatus.CANCELLED
     assert (end.attempt, end.seq, end.data.attempts) == (1, 3, 1)

@@ -78,14 +78,12 @@ async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
     match outcome:
         case Completed() | Cancelled():
             completed = isinstance(outcome, Completed)
-            _end(job, EndStatus.COMPLETED if completed else EndStatus.CANCELLED)
-            await job.confirmed()
+            await _end(job, EndStatus.COMPLETED if completed else EndStatus.CANCELLED)
             await delivery.ack()
         case Failed(kind, message, http_status):
             job.attempt.publish(error_event(kind, message, http_status))
             expired = kind == FailureKind.EXPIRED
-            _end(job, EndStatus.EXPIRED if expired else EndStatus.FAILED)
-            await job.confirmed()
+            await _end(job, EndStatus.EXPIRED if expired else EndStatus.FAILED)
             await delivery.park(kind, message, job.attempt.number)
             log.warning("job.parked", kind=kind, attempt=job.attempt.number)
         case Delayed(kind, message, delay):
@@ -154,7 +152,7 @@ async def reject(rejected: Rejected, delivery: Delivery, sink: EventSink) -> Non
             end_event(EndStatus.REJECTED, tally, b'""', {}),
         ):
             lane.publish(numbering.stamp(event, now))
-        await lane.confirmed()
+            await lane.confirmed()
     await delivery.park(rejected.kind, rejected.message, attempts=0)
     log.warning("job.rejected", kind=rejected.kind)
 
@@ -201,11 +199,15 @@ async def _pass_on(
     await delivery.put_again(_state_of(job), delay)
 
 
-def _end(job: Progress, status: EndStatus) -> None:
+async def _end(job: Progress, status: EndStatus) -> None:
+    # A broker that is killed may lose what it did not confirm: once there is an end, nobody
+    # publishes again what came before it.
+    await job.confirmed()
     tally = job.tally()
     job.attempt.publish(
         end_event(status, tally, job.attempt.answer.text, job.ticket.job.tags or {})
     )
+    await job.confirmed()
     log.info(
         "job.ended",
         status=status,

@@ -13,8 +13,6 @@ from tests.integration.workers import working
 from tests.support.amqp import delete_queue
 from tests.support.proxy import Proxy
 
-pytestmark = pytest.mark.timeout(60)
-
 
 async def test_request_brings_all_events_of_the_job(stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(20))

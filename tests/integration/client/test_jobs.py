@@ -22,7 +22,6 @@ from tests.integration.workers import working
 from tests.support.amqp import delete_queue, first_in, in_queue
 from tests.support.proxy import Proxy
 
-pytestmark = pytest.mark.timeout(60)
 ENDLESS = answer(1_000_000, rate=50)
 
 

@@ -11,8 +11,6 @@ from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S, delete_queue, in_queue, until_in_queue
 from tests.support.proxy import Proxy
 
-pytestmark = pytest.mark.timeout(60)
-
 
 async def test_shared_queue_gives_each_event_to_one_reader(stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(40))

@@ -91,7 +91,7 @@ async def test_interrupted_process_leaves_nothing_behind() -> None:
 
     process.send_signal(signal.SIGINT)
 
-    assert await asyncio.wait_for(process.wait(), 20) != 0
+    assert await asyncio.wait_for(process.wait(), 45) != 0
     await all_ended(node_name)
     assert [folder for folder in folders if folder.exists()] == []
 
@@ -104,7 +104,7 @@ async def test_killed_process_leaves_no_process_behind() -> None:
 
     process.kill()
 
-    await asyncio.wait_for(process.wait(), 5)
+    await asyncio.wait_for(process.wait(), 25)
     await all_ended(node_name)
     for folder in folders:
         shutil.rmtree(folder)

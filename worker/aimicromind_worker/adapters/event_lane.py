@@ -121,10 +121,11 @@ class EventLane:
             EventTooLarge: It never will.
         """
         limit = self._sink.window.confirm_timeout
-        try:
-            await within(limit, self._all_settled(), not_counting=lambda: self._sink.blocked)
-        except TimeoutError as error:
-            raise BrokerSilent(limit) from error
+        if self._unsettled:
+            try:
+                await within(limit, self._all_settled(), not_counting=lambda: self._sink.blocked)
+            except TimeoutError as error:
+                raise BrokerSilent(limit) from error
         if self.fault is not None:
             raise self.fault
 
