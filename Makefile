@@ -46,7 +46,7 @@ imports: setup ## Check that imports go one way and that the core does no I/O
 
 .PHONY: unit
 unit: setup ## Run the tests that open no socket
-	$(RUN) pytest -q tests/unit
+	$(RUN) pytest -q -n 2 tests/unit
 
 .PHONY: contract
 contract: setup ## Write JSON Schema, AsyncAPI, TypeScript and the message reference from the types
@@ -78,7 +78,7 @@ test-image: setup broker ## Build the image and run it, read-only and without ri
 .PHONY: test-faults
 test-faults: setup broker ## Break everything around real workers, one test for each fault of docs/faults.md
 	@scripts/find-faketime.sh
-	$(RUN) pytest -q -n 2 --dist loadfile tests/faults
+	$(RUN) pytest -q -n 3 --dist loadfile tests/faults
 
 .PHONY: broker
 broker:

@@ -41,7 +41,7 @@ for version in 3.11 3.13; do
     # All unit tests have run on the project's own Python already, but not on what a wheel carries.
     suite=tests/unit
     [ "$version" != "$own" ] || suite=tests/unit/contract/test_generated_files.py
-    PYTHONSAFEPATH=1 "$venv/bin/python" -m pytest -q $suite
+    PYTHONSAFEPATH=1 "$venv/bin/python" -m pytest -q -n 2 $suite
     "$venv/bin/aimicromind-worker" demo
     cd "$top"
     echo "wheels: Python $version passed"

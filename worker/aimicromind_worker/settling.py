@@ -3,7 +3,9 @@
 A job is acknowledged only after its `end` is confirmed by the broker.
 """
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -41,6 +43,8 @@ from aimicromind_worker.outcome import (
 from aimicromind_worker.progress import Progress
 
 log = structlog.get_logger()
+
+_END_WAITS_S = 5.0
 
 State = Mapping[str, str | int | bool]
 
@@ -201,8 +205,11 @@ async def _pass_on(
 
 async def _end(job: Progress, status: EndStatus) -> None:
     # A broker that is killed may lose what it did not confirm: once there is an end, nobody
-    # publishes again what came before it.
-    await job.confirmed()
+    # publishes again what came before it. Some never confirm (RabbitMQ 3.10 when a stream's leader
+    # dies); consumers are not kept waiting for that.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_END_WAITS_S):
+            await job.confirmed()
     tally = job.tally()
     job.attempt.publish(
         end_event(status, tally, job.attempt.answer.text, job.ticket.job.tags or {})
