@@ -1,9 +1,14 @@
 """What a run leaves in the log: every milestone of every job, and nothing that was said."""
 
+import asyncio
 import json
+import os
+import pty
 import signal
+import sys
 from collections.abc import AsyncIterator
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import pytest
 import pytest_asyncio
@@ -163,13 +168,63 @@ async def test_every_milestone_is_there(worker: WorkerProcess) -> None:
 
 async def test_every_line_about_a_job_names_job_and_chat(worker: WorkerProcess) -> None:
     about_jobs = [
-        line for line in worker.log() if line["event"].startswith(("job.", "retry.", "event."))
+        line
+        for line in worker.log()
+        if line["event"].startswith(("abort.", "answer.", "job.", "retry.", "event."))
     ]
 
     assert len(about_jobs) > 20
     for line in about_jobs:
         assert line["job_id"]
         assert "chat_id" in line
+
+
+async def test_every_line_about_a_running_job_names_its_attempt(worker: WorkerProcess) -> None:
+    running: set[str] = set()
+    about_them: list[dict[str, Any]] = []
+    for line in worker.log():
+        if line["event"] == "broker.lost":
+            running.clear()
+        elif line["event"] == "job.started":
+            running.add(line["job_id"])
+        elif line.get("job_id") in running:
+            about_them.append(line)
+
+    assert len(about_them) > 10
+    assert all("attempt" in line for line in about_them)
+
+
+async def test_lines_are_for_people_on_a_terminal(tmp_path: Path) -> None:
+    settings = {
+        "AMQP_URL": "amqp://127.0.0.1:1",
+        "BASE_URL": "http://127.0.0.1",
+        "HEALTH_PORT": "0",
+    }
+    shown, terminal = pty.openpty()
+    worker = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("aimicromind-worker"),
+        "run",
+        cwd=tmp_path,
+        env=os.environ | {f"AIMICROMIND_{name}": value for name, value in settings.items()},
+        stderr=terminal,
+    )
+    os.close(terminal)
+    reader = asyncio.StreamReader()
+    with open(shown, "rb", buffering=0) as screen:  # noqa: ASYNC230, PTH123 - a file descriptor
+        pipe, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), screen
+        )
+        try:
+            async with asyncio.timeout(15):
+                said = await reader.readuntil(b"broker.lost")
+        finally:
+            worker.kill()
+            await worker.wait()
+            pipe.close()
+
+    line = said.splitlines()[-1]
+    assert b"warning" in line
+    assert b"{" not in line
 
 
 async def test_nothing_that_was_said_or_kept_secret_is_there(worker: WorkerProcess) -> None:

@@ -21,6 +21,7 @@ from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.idle_watch import IdleWatch
 from aimicromind_worker.recovery import Recovery
 from aimicromind_worker.testing import frame
+from aimicromind_worker.tracing import Untraced
 
 MODERATE: Final = settings(max_examples=200, deadline=None)
 """For properties: as many examples as a fast suite bears, however busy the machine is."""
@@ -88,7 +89,17 @@ def means(
     recovery = recovery or Recovery(Forgetful(), timedelta(seconds=5))
     watch = IdleWatch(timedelta(hours=1))
     meter = Metrics(EventCounts())
-    return Means(predictions, sink, watch, limits(**changed), policy, recovery, Breaker(), meter)
+    return Means(
+        predictions,
+        sink,
+        watch,
+        limits(**changed),
+        policy,
+        recovery,
+        Breaker(),
+        meter,
+        Untraced(),
+    )
 
 
 class Forgetful:

@@ -26,6 +26,7 @@ from aimicromind_worker.job_run import JobRun
 from aimicromind_worker.outcome import Failed, Outcome
 from aimicromind_worker.recovery import Memory, Recovery
 from aimicromind_worker.testing import frame
+from aimicromind_worker.tracing import PassedOn
 from tests.support.builders import (
     END,
     ENDED_WELL,
@@ -320,8 +321,9 @@ class Run:
     ) -> None:
         self.predictions = ScriptedPredictions(*scripts, streams=streams)
         self.sink = RecordingSink()
+        ticket = a_ticket(facts, **fields).knowing(history or History())
         self.job = JobRun(
-            a_ticket(facts, **fields).knowing(history or History()),
+            ticket,
             means(
                 self.predictions,
                 self.sink,
@@ -329,6 +331,7 @@ class Run:
                 Recovery(memory or Forgetful(), timedelta(seconds=recovery_s)),
                 **(limits or {}),
             ),
+            PassedOn(ticket.facts.trace),
         )
 
     async def outcome(self) -> Outcome:

@@ -17,6 +17,7 @@ from aimicromind_worker.core.errors import AttemptOverdue, CallFailed, FrameTooL
 from aimicromind_worker.core.exchange import Address, EventStream, WholeAnswer
 from aimicromind_worker.idle_watch import IdleWatch
 from aimicromind_worker.testing import Recording, frame, recording_names
+from aimicromind_worker.tracing import PassedOn
 from tests.support.builders import BRIEF, ENDED_WELL, a_ticket, an_event, limits, tokens
 from tests.support.fakes import FakeBody, RecordingSink
 from tests.unit.core.streams import cut
@@ -33,7 +34,9 @@ def an_attempt(
     timeout: timedelta = timedelta(seconds=10),
     **fields: Any,  # noqa: ANN401 - see a_job
 ) -> Attempt:
-    return Attempt(a_ticket(facts, **fields), number, sink, limits(attempt_timeout=timeout))
+    ticket = a_ticket(facts, **fields)
+    bounds = limits(attempt_timeout=timeout)
+    return Attempt(ticket, number, sink, bounds, PassedOn(ticket.facts.trace))
 
 
 async def chunks_of(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -230,6 +233,7 @@ def played(recording: Recording, places: list[int]) -> tuple[Attempt, RecordingS
         1,
         sink,
         limits(max_frame_bytes=4 << 20, max_answer_bytes=4 << 20),
+        PassedOn({}),
     )
     with suppress(CallFailed):
         asyncio.run(show(attempt, *cut(recording.body, places)))

@@ -41,6 +41,7 @@ from aimicromind_worker.idle_watch import IdleWatch
 from aimicromind_worker.needs import endpoint, limits, needed_topology, recovery
 from aimicromind_worker.relay import Relay
 from aimicromind_worker.settings import Settings
+from aimicromind_worker.tracing import Tracer, Untraced
 from aimicromind_worker.turns import Turns
 
 log = structlog.get_logger()
@@ -67,18 +68,25 @@ class Worker:
         metrics: All that it counts.
     """
 
-    def __init__(self, settings: Settings, on_ready: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        on_ready: Callable[[], None] = lambda: None,
+        tracer: Tracer | None = None,
+    ) -> None:
         """Prepare; nothing is opened yet.
 
         Args:
             settings: What the operator set.
             on_ready: Called whenever the worker begins to take jobs.
+            tracer: Keeps spans, if anybody does; whoever gives it closes it.
         """
         self.condition = Condition()
         self.event_counts = EventCounts()
         self.metrics = Metrics(self.event_counts)
         self._settings = settings
         self._on_ready = on_ready
+        self._tracer = tracer or Untraced()
         self._names = Names(settings.prefix)
         self._policy = RetryPolicy()
         self._held = HeldJobs()
@@ -209,6 +217,7 @@ class Worker:
                         found,
                         self._breaker,
                         self.metrics,
+                        self._tracer,
                     )
                     kept.append(links.create_task(self._breaker.watch(predictions.answers)))
                     lifetime = timedelta(seconds=settings.job_lifetime_seconds)

@@ -25,6 +25,7 @@ from aimicromind_worker.core.request import expected_question
 from aimicromind_worker.core.saved_answer import SavedAnswer, missing
 from aimicromind_worker.core.sse import SseDecoder
 from aimicromind_worker.idle_watch import IdleWatch, Watched
+from aimicromind_worker.tracing import Span
 
 # Mending makes data longer; with the rest of its message it stays below the broker's 16 MiB.
 _MOST_DATA_BYTES = 12 * 1024 * 1024
@@ -84,11 +85,15 @@ class Attempt:
         timeout: Its longest time, its silent calls included.
         answer: What it has shown.
         first_output_after: From its first call to its first output; None without both.
+        span: What is told of it; its events carry the context.
     """
 
-    def __init__(self, ticket: Ticket, number: int, sink: EventSink, limits: Limits) -> None:
+    def __init__(
+        self, ticket: Ticket, number: int, sink: EventSink, limits: Limits, span: Span
+    ) -> None:
         job = ticket.job
         self.number = number
+        self.span = span
         self.calls = 0
         self.answer = Answer(
             ticket.chat_id,
@@ -110,7 +115,7 @@ class Attempt:
                 attempt=number,
                 correlation_id=ticket.facts.correlation_id or ticket.job_id,
                 reply_to=ticket.facts.reply_to,
-                traceparent=ticket.facts.trace.get("traceparent"),
+                traceparent=span.context.get("traceparent"),
             )
         )
 
@@ -198,3 +203,4 @@ class Attempt:
             self.publish(published)
         if self.first_output_after is None and self.answer.output and self._began_at is not None:
             self.first_output_after = timedelta(seconds=time.monotonic() - self._began_at)
+            self.span.note("first_output")

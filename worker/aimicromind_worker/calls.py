@@ -26,6 +26,7 @@ from aimicromind_worker.idle_watch import IdleWatch
 from aimicromind_worker.meter import Meter
 from aimicromind_worker.progress import Progress
 from aimicromind_worker.recovery import Found, Recovery
+from aimicromind_worker.tracing import Span, Tracer
 
 log = structlog.get_logger()
 
@@ -61,6 +62,7 @@ class Means:
         recovery: Where answers are that nobody read.
         breaker: Says whether to call at all.
         meter: Gets numbers.
+        tracer: Gets spans.
     """
 
     predictions: Predictions
@@ -71,6 +73,7 @@ class Means:
     recovery: Recovery
     breaker: Breaker
     meter: Meter
+    tracer: Tracer
 
 
 class Calls:
@@ -93,15 +96,17 @@ class Calls:
                 # Outside the attempt's time: an attempt that begins no call would never count.
                 flow = progress.ticket.job.chatflow_id
                 streams = await self._means.predictions.can_stream(flow)
-                async with attempt.deadline():
-                    progress.calls += 1
-                    self._means.meter.call_begun()
-                    attempt.calls += 1
-                    attempt.answer.begin_call()
-                    call = self._last = self._next(streams=streams is not False)
-                    async with self._means.predictions.call(call) as response:
-                        asking.answered()
-                        await attempt.show(response, self._means.idle_watch)
+                with attempt.span.call(progress.calls + 1) as span:
+                    async with attempt.deadline():
+                        progress.calls += 1
+                        self._means.meter.call_begun()
+                        attempt.calls += 1
+                        attempt.answer.begin_call()
+                        call = self._last = self._next(span, streams=streams is not False)
+                        async with self._means.predictions.call(call) as response:
+                            asking.answered()
+                            span.answered()
+                            await attempt.show(response, self._means.idle_watch)
         except asyncio.CancelledError:
             if call is not None:
                 progress.given_up += 1
@@ -177,9 +182,10 @@ class Calls:
         self._means.meter.recovered()
         attempt = self._progress.attempt
         attempt.show_saved(found.answer, found.endpoint_chat_id)
-        log.info("answer.recovered", attempt=attempt.number, calls=self._progress.calls)
+        log.info("answer.recovered", calls=self._progress.calls)
+        attempt.span.note("answer.recovered")
 
-    def _next(self, *, streams: bool) -> PredictionCall:
+    def _next(self, span: Span, *, streams: bool) -> PredictionCall:
         ticket, attempt = self._progress.ticket, self._progress.attempt
         chat_id = call_chat_id(ticket.job_id, attempt.number, attempt.calls)
         if self._means.limits.shares_chat_id:
@@ -189,5 +195,5 @@ class Calls:
             chat_id,
             prediction_body(ticket.job, ticket.chat_id, chat_id),
             streams,
-            ticket.facts.trace,
+            span.context,
         )

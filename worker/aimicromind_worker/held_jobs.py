@@ -9,6 +9,7 @@ from aimicromind_schemas import CancelRequest
 from aimicromind_worker.core.admission import Ticket
 from aimicromind_worker.core.cancels import Cancels, covers
 from aimicromind_worker.job_run import JobRun
+from aimicromind_worker.tracing import Span
 
 
 class HeldJob:
@@ -16,11 +17,13 @@ class HeldJob:
 
     Attributes:
         ticket: The job, with what has become known of it.
+        span: What is told of it.
         called_off: Done once the job is cancelled.
     """
 
-    def __init__(self, ticket: Ticket) -> None:
+    def __init__(self, ticket: Ticket, span: Span) -> None:
         self.ticket = ticket
+        self.span = span
         self.called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._run: JobRun | None = None
 
@@ -39,6 +42,7 @@ class HeldJob:
         """Stop the job, unless its outcome is known."""
         if not self.called_off.done():
             self.called_off.set_result(None)
+            self.span.note("job.cancelled")
         if self._run is not None:
             self._run.cancel()
 
@@ -68,9 +72,9 @@ class HeldJobs:
                 job.cancel()
 
     @contextmanager
-    def holding(self, ticket: Ticket) -> Iterator[HeldJob]:
+    def holding(self, ticket: Ticket, span: Span) -> Iterator[HeldJob]:
         """Let requests reach a job while the body has it."""
-        job = HeldJob(ticket)
+        job = HeldJob(ticket, span)
         if self._cancels.cover(ticket):
             job.cancel()
         self._held.add(job)

@@ -31,6 +31,7 @@ from aimicromind_worker.outcome import (
     Unfinished,
 )
 from aimicromind_worker.progress import Progress
+from aimicromind_worker.tracing import Span
 
 log = structlog.get_logger()
 
@@ -45,8 +46,8 @@ class JobRun:
         progress: How far the job has come.
     """
 
-    def __init__(self, ticket: Ticket, means: Means) -> None:
-        self.progress = Progress(ticket, means.sink, means.limits)
+    def __init__(self, ticket: Ticket, means: Means, span: Span) -> None:
+        self.progress = Progress(ticket, means.sink, means.limits, span)
         self._ticket = ticket
         self._policy = means.policy
         self._calls = Calls(self.progress, means)
@@ -165,10 +166,12 @@ class JobRun:
         log.warning(
             "retry.scheduled",
             kind=failure.kind,
-            attempt=self.progress.attempt.number,
             calls=self.progress.calls,
             wait_s=round(wait.total_seconds(), 3),
             new_attempt=new_attempt,
+        )
+        self.progress.attempt.span.note(
+            "retry.scheduled", kind=failure.kind, wait_s=wait.total_seconds()
         )
         if new_attempt:
             self.progress.follow_with(failure.kind, str(failure), wait)

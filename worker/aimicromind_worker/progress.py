@@ -3,10 +3,13 @@
 import time
 from datetime import timedelta
 
+from structlog.contextvars import bind_contextvars
+
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.attempt import Attempt, EventSink, Limits
 from aimicromind_worker.core.admission import Ticket
 from aimicromind_worker.core.worker_events import Tally, retry_event
+from aimicromind_worker.tracing import Span
 
 
 class Progress:
@@ -14,6 +17,7 @@ class Progress:
 
     Attributes:
         ticket: The job.
+        span: What is told of it.
         attempt: The attempt that is published now; 0 if the job was never run.
         calls: Calls begun, those of earlier workers as far as is known.
         given_up: How many of them were broken off while they ran.
@@ -24,8 +28,9 @@ class Progress:
         confirm_took: How long the broker took to answer for the last events, None if never asked.
     """
 
-    def __init__(self, ticket: Ticket, sink: EventSink, limits: Limits) -> None:
+    def __init__(self, ticket: Ticket, sink: EventSink, limits: Limits, span: Span) -> None:
         self.ticket = ticket
+        self.span = span
         self.calls = ticket.calls_before
         self.given_up = ticket.given_up_before
         self.sent = ticket.sent_before
@@ -39,7 +44,7 @@ class Progress:
         self._began = time.monotonic()
         before = ticket.attempts_before
         # Whoever ends a job that was never run has attempt 0; a run has the next one.
-        self.attempt = Attempt(ticket, before + 1 if before else 0, sink, limits)
+        self.attempt = self._attempt(before + 1 if before else 0)
         self._attempts = [self.attempt]
 
     @property
@@ -77,6 +82,8 @@ class Progress:
         """Close the attempt, and begin the next one."""
         following = self.attempt.number + 1
         self.attempt.publish(retry_event(kind, message, following, wait))
+        self.attempt.span.note("retry", kind=kind, next_attempt=following)
+        self.attempt.span.end(kind)
         self._begin(following)
 
     def tally(self) -> Tally:
@@ -98,5 +105,13 @@ class Progress:
 
     def _begin(self, number: int) -> None:
         self._side_effect = self.side_effect
-        self.attempt = Attempt(self.ticket, number, self._sink, self._limits)
+        self.attempt = self._attempt(number)
         self._attempts.append(self.attempt)
+
+    def _attempt(self, number: int) -> Attempt:
+        if number == 0:
+            span = self.span
+        else:
+            span = self.span.attempt(number)
+            bind_contextvars(attempt=number)
+        return Attempt(self.ticket, number, self._sink, self._limits, span)

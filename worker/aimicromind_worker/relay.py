@@ -1,8 +1,8 @@
 """Carry one job from the queue to its chat: admit it, look it up, run it, have it settled."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from time import monotonic
@@ -11,7 +11,7 @@ from typing import Protocol
 from zlib import crc32
 
 import structlog
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bound_contextvars, unbind_contextvars
 
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_worker.calls import Means
@@ -31,6 +31,7 @@ from aimicromind_worker.settling import (
     state_unrun,
 )
 from aimicromind_worker.suspects import Suspects
+from aimicromind_worker.tracing import Span, trace_id
 from aimicromind_worker.turns import Turns
 
 log = structlog.get_logger()
@@ -140,18 +141,33 @@ class Relay:
                 log.info("job.stamped")
                 await delivery.put_again(state_unnamed(delivery.facts))
             case Rejected() as rejected:
-                with bound_contextvars(job_id=rejected.job_id, chat_id=rejected.chat_id):
-                    await self._reject(rejected, delivery)
+                with self._told_of(rejected, delivery, self._names.jobs) as span:
+                    await self._reject(rejected, delivery, span)
             case Ticket() as ticket:
                 with (
-                    bound_contextvars(job_id=ticket.job_id, chat_id=ticket.chat_id),
-                    self._held.holding(ticket) as job,
+                    self._told_of(ticket, delivery, self._names.jobs) as span,
+                    self._held.holding(ticket, span) as job,
                 ):
                     await self._carry_if_possible(job, delivery)
 
-    async def _reject(self, rejected: Rejected, delivery: Delivery) -> None:
-        await reject(rejected, delivery, self._means.sink)
+    @contextmanager
+    def _told_of(self, job: Ticket | Rejected, delivery: Delivery, queue: str) -> Iterator[Span]:
+        """Have a span for the body, and the job's ids on each line that is logged in it."""
+        chat_id = job.chat_id
+        flow = job.job.chatflow_id if isinstance(job, Ticket) else ""
+        trace = delivery.facts.trace
+        with self._means.tracer.job(queue, job.job_id, chat_id or "", flow, trace) as span:
+            traced = {"trace_id": it} if (it := trace_id(span.context)) else {}
+            with bound_contextvars(job_id=job.job_id, chat_id=chat_id, **traced):
+                try:
+                    yield span
+                finally:
+                    unbind_contextvars("attempt")
+
+    async def _reject(self, rejected: Rejected, delivery: Delivery, span: Span) -> None:
+        await reject(rejected, delivery, self._means.sink, span)
         self._means.meter.job_left("rejected", rejected.kind, timedelta())
+        span.end(rejected.kind)
 
     async def _carry_if_possible(self, job: HeldJob, delivery: Delivery) -> None:
         """Run a job unless the endpoint is down; while it waits for that, no other is taken."""
@@ -197,7 +213,7 @@ class Relay:
         if ticket.came_before:
             known = await self._known(ticket)
             if known.status is not None:
-                await self._settle_again(ticket, known, delivery)
+                await self._settle_again(ticket, known, delivery, job.span)
                 return False
             job.ticket = ticket.knowing(known)
         return True
@@ -208,13 +224,14 @@ class Relay:
             await self._call_off(job, delivery)
             return
         log.debug("job.waits")
+        job.span.note("job.waits")
         delay = timedelta() if self._handing_back else _pause(job.ticket)
         await delivery.put_again(state_unrun(job.ticket), delay)
 
     async def _call_off(self, job: HeldJob, delivery: Delivery) -> None:
         """End a cancelled job that waits: its chat may be another job's for long."""
         if await self._is_open(job, delivery):
-            run = JobRun(job.ticket, self._means)
+            run = JobRun(job.ticket, self._means, job.span)
             await settle(run.progress, Cancelled(), delivery)
             self._remember(job.ticket.job_id)
             self._measure(Cancelled(), run.progress)
@@ -243,18 +260,18 @@ class Relay:
             case Unnamed():
                 await delivery.park(kind, message, attempts=0)
             case Rejected() as rejected:
-                with bound_contextvars(job_id=rejected.job_id, chat_id=rejected.chat_id):
-                    await self._reject(rejected, delivery)
+                with self._told_of(rejected, delivery, self._names.jobs_reaped) as span:
+                    await self._reject(rejected, delivery, span)
             case Ticket() as ticket:
-                with bound_contextvars(job_id=ticket.job_id, chat_id=ticket.chat_id):
+                with self._told_of(ticket, delivery, self._names.jobs_reaped) as span:
                     known = await self._known(ticket)
                     if known.status is None:
-                        run = JobRun(ticket.knowing(known), self._means)
+                        run = JobRun(ticket.knowing(known), self._means, span)
                         failed = Failed(kind, message)
                         await settle(run.progress, failed, delivery)
                         self._measure(failed, run.progress)
                     else:
-                        await self._settle_again(ticket, known, delivery)
+                        await self._settle_again(ticket, known, delivery, span)
 
     def _admit(self, delivery: Delivery) -> Admission:
         facts = delivery.facts
@@ -272,13 +289,15 @@ class Relay:
     async def _known(self, ticket: Ticket) -> History:
         return await self._journal.look_up(ticket.job_id, ticket.facts.submitted_at)
 
-    async def _settle_again(self, ticket: Ticket, known: History, delivery: Delivery) -> None:
+    async def _settle_again(
+        self, ticket: Ticket, known: History, delivery: Delivery, span: Span
+    ) -> None:
         end = await self._journal.end_of(ticket.job_id)
-        await settle_again(known, end, delivery, self._means.sink)
+        await settle_again(known, end, delivery, self._means.sink, span)
 
     async def _run(self, job: HeldJob, delivery: Delivery, lease: Lease) -> None:
         ticket = job.ticket
-        run = JobRun(ticket, self._means)
+        run = JobRun(ticket, self._means, job.span)
         job.runs(run)
         self._runs.add(run)
         lease.on_loss = run.hand_back
@@ -293,7 +312,9 @@ class Relay:
 
     def _measure(self, outcome: Outcome, progress: Progress) -> None:
         meter, first = self._means.meter, progress.attempt.first_output_after
-        meter.job_left(*in_words(outcome), progress.duration)
+        word, kind = in_words(outcome)
+        progress.span.end(kind)
+        meter.job_left(word, kind, progress.duration)
         if first is not None:
             meter.first_output(first)
         if progress.confirm_took is not None:

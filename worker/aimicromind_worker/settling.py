@@ -41,6 +41,7 @@ from aimicromind_worker.outcome import (
     Unfinished,
 )
 from aimicromind_worker.progress import Progress
+from aimicromind_worker.tracing import Span
 
 log = structlog.get_logger()
 
@@ -89,21 +90,21 @@ async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
             expired = kind == FailureKind.EXPIRED
             await _end(job, EndStatus.EXPIRED if expired else EndStatus.FAILED)
             await delivery.park(kind, message, job.attempt.number)
-            log.warning("job.parked", kind=kind, attempt=job.attempt.number)
+            log.warning("job.parked", kind=kind)
         case Delayed(kind, message, delay):
             await _pass_on(job, kind, message, delay, delivery)
-            log.info(
-                "job.delayed", kind=kind, attempt=job.attempt.number, delay_s=delay.total_seconds()
-            )
+            log.info("job.delayed", kind=kind, delay_s=delay.total_seconds())
+            job.attempt.span.note("job.delayed", kind=kind, delay_s=delay.total_seconds())
         case Unfinished():
             leaving = "the worker is leaving; another one goes on"
             await _pass_on(job, FailureKind.SHUTDOWN, leaving, timedelta(), delivery)
-            log.info("job.handed_back", attempt=job.attempt.number, calls=job.calls)
+            log.info("job.handed_back", calls=job.calls)
+            job.attempt.span.note("job.handed_back")
     return isinstance(outcome, Completed | Failed | Cancelled)
 
 
 async def settle_again(
-    known: History, end: bytes | None, delivery: Delivery, sink: EventSink
+    known: History, end: bytes | None, delivery: Delivery, sink: EventSink, span: Span
 ) -> None:
     """Settle a delivery whose job has ended already, with its end published once more.
 
@@ -122,7 +123,7 @@ async def settle_again(
                 attempt=told.attempt,
                 correlation_id=facts.correlation_id or told.job_id,
                 reply_to=facts.reply_to,
-                traceparent=facts.trace.get("traceparent"),
+                traceparent=span.context.get("traceparent"),
             )
         )
         lane.publish(told.event(end))
@@ -134,7 +135,7 @@ async def settle_again(
         await delivery.park(known.kind, known.message, known.last_attempt)
 
 
-async def reject(rejected: Rejected, delivery: Delivery, sink: EventSink) -> None:
+async def reject(rejected: Rejected, delivery: Delivery, sink: EventSink, span: Span) -> None:
     """Tell the chat, where it could be read, that its job cannot be run; then park the job."""
     if rejected.chat_id is not None:
         facts = delivery.facts
@@ -145,7 +146,7 @@ async def reject(rejected: Rejected, delivery: Delivery, sink: EventSink) -> Non
                 attempt=0,
                 correlation_id=facts.correlation_id or rejected.job_id,
                 reply_to=rejected.reply_to,
-                traceparent=facts.trace.get("traceparent"),
+                traceparent=span.context.get("traceparent"),
             )
         )
         numbering = Numbering(rejected.job_id, rejected.chat_id, "", attempt=0)
@@ -218,7 +219,6 @@ async def _end(job: Progress, status: EndStatus) -> None:
     log.info(
         "job.ended",
         status=status,
-        attempt=job.attempt.number,
         calls=tally.calls,
         events=tally.events,
         duration_s=round(tally.duration.total_seconds(), 3),

@@ -43,10 +43,12 @@ class Lease:
     """A lease while it is held.
 
     Attributes:
+        chat_id: The chat.
         on_loss: Called if the lease is taken away while the connection lives.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, chat_id: str) -> None:
+        self.chat_id = chat_id
         self.on_loss: Callable[[], None] = lambda: None
 
 
@@ -85,7 +87,7 @@ class ChatLeases:
         if not await self._granted(queue, patience):
             yield None
             return
-        lease = self._held[queue] = Lease()
+        lease = self._held[queue] = Lease(chat_id)
         try:
             async with _answered():
                 # Without a consumer, a policy may let the queue expire; and nobody would tell.
@@ -142,7 +144,7 @@ class ChatLeases:
     def _taken_away(self, cancelled: commands.Basic.Cancel) -> None:
         lease = self._held.get(cancelled.consumer_tag or "")
         if lease is not None:
-            log.warning("lease.taken_away")
+            log.warning("lease.taken_away", chat_id=lease.chat_id)
             lease.on_loss()
 
 
