@@ -16,7 +16,7 @@ from aimicromind_worker.testing import PrivateBroker
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the machine, and no `.env` of a folder, reaches a test."""
     for name in os.environ:
-        if name.upper().startswith("AIMICROMIND_"):
+        if name.upper().startswith(("AIMICROMIND_", "OTEL_")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 

@@ -30,7 +30,8 @@ EVENT_HEADERS: Final[Shape] = {
     "seq": _COUNT,
     "chatflowId": _TEXT,
     "x-stream-filter-value": _TEXT | {"description": "The chatId."},
-    "traceparent": _TEXT | {"description": "The job's, if it had one."},
+    "traceparent": _TEXT
+    | {"description": "W3C trace context: the attempt's if it is traced, else the job's, if any."},
 }
 EVENT_PROPERTIES: Final = {
     "message_id": "`<jobId>:<attempt>:<seq>`, of an `end` `<jobId>:end`; a repeat has the same",

@@ -7,7 +7,7 @@ from typing import Literal
 import structlog
 from structlog.typing import Processor
 
-_QUIET = ("aio_pika", "aiormq", "httpx", "httpcore", "pamqp", "uvicorn")
+_QUIET = ("aio_pika", "aiormq", "httpx", "httpcore", "pamqp", "urllib3", "uvicorn")
 
 
 def set_up(level: str, form: Literal["auto", "json", "pretty"]) -> None:

@@ -6,13 +6,26 @@ import asyncio
 import os
 import signal
 import sys
-from typing import Never
+from collections.abc import Mapping
+from datetime import timedelta
+from math import inf
+from time import monotonic
+from typing import TYPE_CHECKING, Never
 
 import click
 
 from aimicromind_worker.cli.outcomes import FAILED, NO_BROKER, WRONG_USE, fail, read, run_async
 
+if TYPE_CHECKING:
+    from aimicromind_worker.tracing import Tracer
+
 _LEAVES_AT = 0.97
+_SPANS_WITHIN_S = 1.0
+_ASKS_FOR_SPANS = (
+    "OTEL_TRACES_EXPORTER",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+)
 
 
 @click.command()
@@ -33,11 +46,16 @@ def run() -> None:
     for name in unknown_names(os.environ):
         structlog.get_logger().warning("setting.unknown", name=name)
 
+    tracer = _tracer(os.environ, settings.base_url + settings.prediction_path)
+    leaves_at = inf
+
     async def work() -> None:
-        worker = Worker(settings)
+        worker = Worker(settings, tracer=tracer)
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
+            nonlocal leaves_at
+            leaves_at = min(leaves_at, monotonic() + settings.drain_seconds * _LEAVES_AT)
             worker.stop()
             # A broker that says nothing must not hold us to the end of the grace period.
             loop.call_later(settings.drain_seconds * _LEAVES_AT, _leave)
@@ -59,6 +77,7 @@ def run() -> None:
         run_async(work())
     except AddressUnusable as error:
         fail(str(error), WRONG_USE)
+    tracer.close(timedelta(seconds=min(_SPANS_WITHIN_S, leaves_at - monotonic())))
     # To free every object takes 0.2 s, more on a busy machine, and all of the grace is promised.
     sys.stderr.flush()
     os._exit(0)
@@ -88,6 +107,30 @@ def demo(flows: tuple[str, ...], question: str) -> None:
         fail(str(error), NO_BROKER)
     if not as_expected:
         sys.exit(FAILED)
+
+
+def _tracer(environment: Mapping[str, str], url_template: str) -> "Tracer":
+    """Say who keeps spans: OpenTelemetry, where its own variables ask for it."""
+    import structlog
+
+    from aimicromind_worker.tracing import Untraced
+
+    disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    to_nobody = environment.get("OTEL_TRACES_EXPORTER") == "none"
+    if disabled or to_nobody or not any(map(environment.get, _ASKS_FOR_SPANS)):
+        return Untraced()
+    log = structlog.get_logger()
+    try:
+        from aimicromind_worker.adapters.traces import NoSuchExporter, Traces
+    except ModuleNotFoundError as error:
+        remedy = "pip install 'aimicromind-worker[otel]'"
+        log.warning("tracing.unavailable", missing=error.name, remedy=remedy)
+        return Untraced()
+    try:
+        return Traces(environment, url_template)
+    except (NoSuchExporter, ValueError) as error:
+        log.warning("tracing.unavailable", reason=str(error))
+        return Untraced()
 
 
 def _leave() -> Never:
