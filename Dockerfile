@@ -16,10 +16,10 @@ WORKDIR /src
 COPY pyproject.toml uv.lock ./
 COPY schemas/pyproject.toml schemas/
 COPY worker/pyproject.toml worker/
-RUN /opt/uv/bin/uv sync --frozen --no-dev --package aimicromind-worker --no-install-workspace
+RUN /opt/uv/bin/uv sync --frozen --no-dev --package aimicromind-worker --extra otel --no-install-workspace
 COPY schemas schemas
 COPY worker worker
-RUN /opt/uv/bin/uv sync --frozen --no-dev --package aimicromind-worker --no-editable
+RUN /opt/uv/bin/uv sync --frozen --no-dev --package aimicromind-worker --extra otel --no-editable
 
 FROM ${BASE_IMAGE}
 ARG VERSION=0.1.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from aimicromind_worker.app import Worker
 from aimicromind_worker.settings import Settings
-from tests.chart.helm import render
+from tests.chart.helm import only_container, pods, render
 
 TOP = Path(__file__).parents[2]
 CHART = TOP / "charts/aimicromind-worker"
@@ -33,3 +33,12 @@ def test_each_runbook_that_an_alert_names_is_there(helm: Path) -> None:
 
     assert len(named) == 5
     assert [name for name in named if f"**{name}**" not in page] == []
+
+
+def test_variables_of_opentelemetry_reach_the_worker(helm: Path) -> None:
+    worker, _ = pods(render(helm, CHART / "ci/tracing-values.yaml"))
+    names = [variable["name"] for variable in only_container(worker)["env"]]
+
+    assert "OTEL_EXPORTER_OTLP_ENDPOINT" in names
+    # A variable can only name one that stands before it.
+    assert names.index("POD_NAME") < names.index("OTEL_RESOURCE_ATTRIBUTES")

@@ -60,6 +60,16 @@ async def test_its_health_check_tells_live_from_dead(image: str, stage: Stage) -
     assert dead != 0
 
 
+async def test_it_has_what_tracing_needs(image: str) -> None:
+    as_python = ("run", "--rm", "--network=none", "--entrypoint=python", image, "-c")
+
+    exit_code, said = await engine(
+        *as_python, "import aimicromind_worker.adapters.traces", check=False
+    )
+
+    assert exit_code == 0, said
+
+
 async def test_it_names_its_user_by_number_and_starts_without_a_shell(image: str) -> None:
     made = await configuration(image)
 
