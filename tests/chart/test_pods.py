@@ -1,6 +1,5 @@
 """What schemas cannot see: that the parts of the chart fit each other, and the worker."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,32 @@ from tests.chart.helm import (
 )
 
 _SETTINGS = {f"AIMICROMIND_{name.upper()}" for name in Settings.model_fields}
-_SECRET_SETTINGS = {"AIMICROMIND_AMQP_URL", "AIMICROMIND_API_KEY"}
+_SECRETS_DIR = "AIMICROMIND_SECRETS_DIR"
+# These are files, which exist in the pod alone.
+_FILES = {
+    f"AIMICROMIND_{name}"
+    for name in ("CA_FILE", "CLIENT_CERTIFICATE", "AMQP_CA_FILE", "AMQP_CLIENT_CERTIFICATE")
+}
 
 
 def names_of_environment(manifests: list[Manifest], pod: Manifest) -> list[str]:
     container = only_container(pod)
     own = [variable["name"] for variable in container["env"]]
     return [*own, *of_kind(manifests, "ConfigMap")["data"]]
+
+
+def secrets_of(pod: Manifest) -> list[dict[str, Any]]:
+    """Give what is mounted where the worker looks for secrets."""
+    (folder,) = [it for it in only_container(pod)["env"] if it["name"] == _SECRETS_DIR]
+    (mount,) = [
+        it for it in only_container(pod)["volumeMounts"] if it["mountPath"] == folder["value"]
+    ]
+    (volume,) = [it for it in pod["spec"]["volumes"] if it["name"] == mount["name"]]
+    return [source["secret"] for source in volume["projected"]["sources"]]
+
+
+def settings_of_secrets(pod: Manifest) -> set[str]:
+    return {item["path"].upper() for source in secrets_of(pod) for item in source["items"]}
 
 
 def matches(selector: dict[str, Any], pod: Manifest) -> bool:
@@ -84,18 +102,22 @@ def test_what_is_mounted_is_there_and_what_is_there_is_mounted(manifests: list[M
 def test_files_that_settings_name_are_mounted(helm: Path) -> None:
     manifests = render(helm, SMALLEST.with_name("tls-values.yaml"))
     (worker, _), data = pods(manifests), of_kind(manifests, "ConfigMap")["data"]
-    volumes = {volume["name"]: volume["secret"] for volume in worker["spec"]["volumes"]}
+    volumes = {it["name"]: it["secret"] for it in worker["spec"]["volumes"] if "secret" in it}
 
     mounted = {
-        f"{mount['mountPath']}/{item['path']}"
+        f"{mount['mountPath']}/{item['path']}": (volumes[mount["name"]]["secretName"], item["key"])
         for mount in only_container(worker)["volumeMounts"]
-        for item in volumes[mount["name"]].get("items", [{"path": "ca.crt"}])
+        if mount["name"] in volumes
+        for item in volumes[mount["name"]]["items"]
     }
 
-    (of_amqp,) = re.findall(
-        r"cafile=([^&]+)", of_kind(manifests, "Secret")["stringData"]["amqp-url"]
-    )
-    assert mounted == {of_amqp, data["AIMICROMIND_CA_FILE"], data["AIMICROMIND_CLIENT_CERTIFICATE"]}
+    assert {name: mounted.pop(data[name]) for name in _FILES} == {
+        "AIMICROMIND_AMQP_CA_FILE": ("rabbitmq-client", "ca.crt"),
+        "AIMICROMIND_AMQP_CLIENT_CERTIFICATE": ("rabbitmq-client", "tls-combined.pem"),
+        "AIMICROMIND_CA_FILE": ("company-ca", "ca.crt"),
+        "AIMICROMIND_CLIENT_CERTIFICATE": ("aimicromind-client", "tls-combined.pem"),
+    }
+    assert not mounted
 
 
 def test_worker_may_drain_before_it_is_killed(manifests: list[Manifest]) -> None:
@@ -123,7 +145,7 @@ def test_worker_knows_every_variable_and_gets_each_once(manifests: list[Manifest
         given = names_of_environment(manifests, pod)
         own = [name for name in given if name.upper().startswith("AIMICROMIND_")]
 
-        assert set(own) <= _SETTINGS
+        assert set(own) <= _SETTINGS | {_SECRETS_DIR}
         assert len(set(given)) == len(given)
 
 
@@ -131,7 +153,8 @@ def test_chart_can_set_every_setting(helm: Path) -> None:
     settable: set[str] = set()
     for values in CASES:
         manifests = render(helm, values)
-        settable |= set(names_of_environment(manifests, pods(manifests)[0]))
+        worker, _ = pods(manifests)
+        settable |= set(names_of_environment(manifests, worker)) | settings_of_secrets(worker)
 
     assert settable >= _SETTINGS
 
@@ -140,9 +163,8 @@ def test_worker_reads_what_the_chart_writes(
     manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = dict(of_kind(manifests, "ConfigMap")["data"])
-    # These are files, which exist in the pod alone.
-    data.pop("AIMICROMIND_CA_FILE", None)
-    data.pop("AIMICROMIND_CLIENT_CERTIFICATE", None)
+    for file in _FILES:
+        data.pop(file, None)
     for name, value in {**data, "AIMICROMIND_AMQP_URL": "amqp://broker"}.items():
         monkeypatch.setenv(name, value)
 
@@ -167,20 +189,23 @@ def test_secrets_come_from_the_secret_alone(manifests: list[Manifest]) -> None:
             assert "password" not in str(manifest)
             assert "an-api-key" not in str(manifest)
     for pod in pods(manifests):
-        env = {variable["name"]: variable for variable in only_container(pod)["env"]}
-        assert set(env) >= _SECRET_SETTINGS
-        for name in _SECRET_SETTINGS:
-            assert set(env[name]) == {"name", "valueFrom"}
+        # As files, which are there anew when the Secret changes; variables never are.
+        assert settings_of_secrets(pod) == {
+            "AIMICROMIND_AMQP_URL",
+            "AIMICROMIND_API_KEY",
+            "AIMICROMIND_MANAGEMENT_URL",
+        }
+        assert not settings_of_secrets(pod) & set(names_of_environment(manifests, pod))
 
 
 def test_secret_that_is_named_exists_or_is_made(manifests: list[Manifest]) -> None:
     made = {m["metadata"]["name"]: m["stringData"] for m in manifests if m["kind"] == "Secret"}
     for pod in pods(manifests):
-        for variable in only_container(pod)["env"]:
-            reference = variable.get("valueFrom", {}).get("secretKeyRef")
-            if reference and reference["name"] != "aimicromind":
-                keys = made[reference["name"]]
-                assert reference["key"] in keys or reference.get("optional")
+        for source in secrets_of(pod):
+            if source["name"] != "aimicromind":
+                keys = made[source["name"]]
+                for item in source["items"]:
+                    assert item["key"] in keys or source.get("optional")
 
 
 @pytest.mark.parametrize(

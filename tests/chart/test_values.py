@@ -61,7 +61,7 @@ def test_bad_value_is_refused_by_name(helm: Path, values: dict[str, Any], named:
     [
         ({"settings": {"baseUrl": ""}}, "settings.baseUrl is needed"),
         ({"secret": {"amqpUrl": ""}}, "secret.amqpUrl is needed, or secret.existingSecret"),
-        ({"tls": {"amqpSecret": "ca"}}, "secret.amqpUrl must name the file"),
+        ({"tls": {"amqpCaSecret": "ca"}}, "secret.amqpUrl must begin with amqps://"),
     ],
 )
 def test_what_is_missing_is_asked_for(helm: Path, values: dict[str, Any], sentence: str) -> None:
@@ -81,7 +81,8 @@ def test_defaults_are_the_workers_own() -> None:
 
 def test_schema_knows_the_settings_and_no_others() -> None:
     named = {name.upper() for name in _SCHEMA["properties"]["settings"]["properties"]}
-    elsewhere = {"AMQP_URL", "API_KEY", "CA_FILE", "CLIENT_CERTIFICATE", "MANAGEMENT_URL"}
+    files = {"CA_FILE", "CLIENT_CERTIFICATE", "AMQP_CA_FILE", "AMQP_CLIENT_CERTIFICATE"}
+    elsewhere = {"AMQP_URL", "API_KEY", "MANAGEMENT_URL", *files}
 
     assert named == {
         name.upper().replace("_", "")

@@ -26,7 +26,7 @@ QUESTION: Final = "Why is the sky s3cr3t-blue?"
 def an_endpoint(base_url: str, **changed: Any) -> Endpoint:  # noqa: ANN401 - named in Endpoint
     usual: dict[str, Any] = {
         "prediction_path": "/api/v1/prediction/{chatflowId}",
-        "api_key": KEY,
+        "api_key": lambda: KEY,
         "connect_timeout": timedelta(seconds=5),
         "first_byte_timeout": timedelta(seconds=5),
         "max_answer_bytes": 64 * 1024,

@@ -1,12 +1,15 @@
 """A publishing connection that is kept open, with a sink on it, as a session has them."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from aimicromind_schemas import Names
+from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.event_lane import Window
 from aimicromind_worker.adapters.event_sink import EventSink
 from aimicromind_worker.adapters.fence import Fence
@@ -15,6 +18,7 @@ from aimicromind_worker.adapters.topology import Topology
 from tests.support.amqp import BEAT, WITHIN_S
 
 NOTHING = Topology((), ())
+_NAME = "aimicromind-worker events"
 
 
 class Way:
@@ -56,12 +60,17 @@ async def publishing_at(
     names: Names,
     wanted: Topology = NOTHING,
     beat: timedelta = BEAT,
+    tls: ssl.SSLContext | None = None,
     **window: Any,  # noqa: ANN401 - named in Window
 ) -> AsyncIterator[Way]:
     """Keep a connection open; nobody shuts the fence, which stands open for the test's time."""
     fence = Fence(BEAT)
     sink = EventSink(names, Window(**window), fence.is_open)
-    way = Way(sink, Publishing([url], beat, wanted, sink, fence), fence)
+    way = Way(
+        sink,
+        Publishing(partial(connect, [url], _NAME, beat, tls), beat, wanted, sink, fence),
+        fence,
+    )
     try:
         await way.usable()
         yield way

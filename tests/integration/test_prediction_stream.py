@@ -131,7 +131,7 @@ async def test_request_is_made_as_the_job_says(endpoint: ScriptedEndpoint) -> No
 async def test_without_a_key_no_authorization_is_sent(endpoint: ScriptedEndpoint) -> None:
     endpoint.flow("flow", answer(1))
 
-    await call_once(endpoint, api_key=None)
+    await call_once(endpoint, api_key=lambda: None)
 
     assert "authorization" not in endpoint.calls[0].headers
 

@@ -39,6 +39,12 @@ class Running:
                     await self._task
                     assert self.times_ready >= times, "the worker has ended"
 
+    async def not_ready(self, reason: str) -> None:
+        """Wait until it says that for this reason it takes no jobs."""
+        async with asyncio.timeout(WITHIN_S):
+            while reason not in str(self.worker.condition.why_not_ready()):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.02)
+
     async def ended(self) -> None:
         """Wait for its end; it says its fault, if it has one."""
         await asyncio.wait_for(asyncio.shield(self._task), WITHIN_S)

@@ -8,7 +8,7 @@ answers again. The connection that events go out by is opened again within the s
 import asyncio
 import random
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
@@ -17,8 +17,13 @@ import structlog
 from aiormq.exceptions import AMQPError, ChannelAccessRefused
 
 from aimicromind_schemas import Names
+from aimicromind_schemas.client import BrokerTlsRefused
 from aimicromind_worker.adapters.chat_lease import ChatLeases
-from aimicromind_worker.adapters.connection import BrokerRefused, PermissionMissing, connect
+from aimicromind_worker.adapters.connection import (
+    BrokerConnection,
+    BrokerRefused,
+    PermissionMissing,
+)
 from aimicromind_worker.adapters.control import Control
 from aimicromind_worker.adapters.delivery import Delivery
 from aimicromind_worker.adapters.event_counts import EventCounts
@@ -38,9 +43,9 @@ from aimicromind_worker.core.cancels import KEPT_FOR
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.held_jobs import HeldJobs
 from aimicromind_worker.idle_watch import IdleWatch
-from aimicromind_worker.needs import endpoint, limits, needed_topology, recovery
+from aimicromind_worker.needs import broker_connection, endpoint, limits, needed_topology, recovery
 from aimicromind_worker.relay import Relay
-from aimicromind_worker.settings import Settings
+from aimicromind_worker.settings import Settings, SettingsInvalid
 from aimicromind_worker.tracing import Tracer, Untraced
 from aimicromind_worker.turns import Turns
 
@@ -48,6 +53,8 @@ log = structlog.get_logger()
 
 _LONGEST_PAUSE_S = 5.0
 _STEADY_SESSION_S = 30.0
+# How long an API key that was read is used, at most.
+_KEY_LASTS_S = 2.0
 # The end of the grace period in which what is not finished is handed back.
 _HAND_BACK_PART = 0.2
 _HAND_BACK_AT_MOST_S = 5.0
@@ -56,7 +63,17 @@ _CLOSING_PART = 0.06
 # Jobs that the broker gave up and that this worker holds, to bury one after the other.
 _BURIALS = 4
 # Nothing would be gained by trying again.
-_FINAL = (BrokerRefused, PermissionMissing, DeclarationRefused, TopologyDiffers)
+_FINAL = (
+    BrokerRefused,
+    BrokerTlsRefused,
+    SettingsInvalid,
+    PermissionMissing,
+    DeclarationRefused,
+    TopologyDiffers,
+)
+# Of those, what a worker that got in before waits out: secrets and certificates are renewed here
+# and at the broker, never at both at once.
+_RENEWED = (BrokerRefused, BrokerTlsRefused, SettingsInvalid)
 
 
 class Worker:
@@ -95,6 +112,7 @@ class Worker:
         self._cancels_known_until = datetime.now(UTC) - KEPT_FOR
         self._has_worked = False
         self._sink: EventSink | None = None
+        self._renewed_at = monotonic()
         self._watch_condition()
         self._stopping = asyncio.Event()
         self._hurried = asyncio.Event()
@@ -134,14 +152,17 @@ class Worker:
         """Carry jobs until stopped; reconnect for as long as that takes.
 
         Raises:
-            BrokerRefused: The broker does not let us in.
+            BrokerRefused: The broker does not let us in, and never did.
+            BrokerTlsRefused: We do not trust it, or it does not trust us, and never did.
             PermissionMissing: It does not let us publish or consume.
             TopologyDiffers: A queue or exchange exists with other arguments.
             DeclarationRefused: It does not let us declare.
         """
         settings = self._settings
         watch = IdleWatch(timedelta(seconds=settings.idle_timeout_seconds))
-        async with PredictionStream.open(endpoint(settings)) as predictions:
+        async with PredictionStream.open(
+            endpoint(partial(self._renewed, _KEY_LASTS_S))
+        ) as predictions:
             watching = asyncio.create_task(watch.run())
             try:
                 with self.condition.supervising():
@@ -161,6 +182,9 @@ class Worker:
                 await self._session(predictions, watch)
             except* _FINAL as refused:
                 final = _leaf(refused)
+                if self._has_worked and isinstance(final, _RENEWED):
+                    self._note_loss(str(final))
+                    final = None
             except* (ConnectionError, AMQPError, TimeoutError) as lost:
                 final = final or _missing_permission(_leaf(lost))
                 if final is None:
@@ -182,15 +206,28 @@ class Worker:
         self.metrics.session_lost()
         log.warning("broker.lost", reason=reason)
 
+    def _connection(self, name: str) -> AbstractAsyncContextManager[BrokerConnection]:
+        return broker_connection(self._renewed(), name)
+
+    def _renewed(self, age_s: float = 0.0) -> Settings:
+        """Give the settings with their secrets as they are now, or were so many seconds ago."""
+        if monotonic() - self._renewed_at >= age_s:
+            self._renewed_at = monotonic()
+            try:
+                self._settings = self._settings.renewed()
+            except SettingsInvalid as error:
+                log.warning("secrets.unreadable", reason=str(error))
+        return self._settings
+
     async def _session(self, predictions: PredictionStream, watch: IdleWatch) -> None:
         """Work over one connection that jobs come by until told to stop, or until it is lost."""
         settings, names = self._settings, self._names
-        urls, beat = settings.broker_urls, settings.heartbeat
-        async with connect(urls, "aimicromind-worker jobs", beat) as consuming:
+        beat, events = settings.heartbeat, partial(self._connection, "aimicromind-worker events")
+        async with self._connection("aimicromind-worker jobs") as consuming:
             fence = Fence(beat)
             fence.when_shut(consuming.wire.abort)
             sink = self._sink = EventSink(names, Window(), fence.is_open, self.event_counts)
-            publishing = Publishing(urls, beat, needed_topology(settings), sink, fence)
+            publishing = Publishing(events, beat, needed_topology(settings), sink, fence)
             async with asyncio.TaskGroup() as links:
                 kept = [
                     links.create_task(fence.watch(consuming)),

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from aimicromind_schemas import Names
-from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.dead_queue import Parked, parked_jobs
 from aimicromind_worker.core.dead_job import Choice, DeadJob, NotReplayable
+from aimicromind_worker.needs import broker_connection
 from aimicromind_worker.reasons import NotAchieved
 from aimicromind_worker.settings import BrokerSettings
 
@@ -103,8 +103,8 @@ async def purge(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_j
 async def _chosen(settings: BrokerSettings, choice: Choice) -> AsyncIterator[AsyncIterator[Parked]]:
     names = Names(settings.prefix)
     async with (
-        connect(settings.broker_urls, _CONNECTION, settings.heartbeat) as broker,
-        aclosing(parked_jobs(broker, names)) as jobs,
+        broker_connection(settings, _CONNECTION) as connection,
+        aclosing(parked_jobs(connection, names)) as jobs,
     ):
         now = datetime.now(UTC)
         yield (parked async for parked in jobs if choice.fits(parked.dead, now))

@@ -18,9 +18,8 @@ from typing_extensions import override
 
 from aimicromind_schemas import EndEvent, EndStatus, ErrorEvent, FailureKind, PredictionJob
 from aimicromind_schemas.client import Client
-from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.topology import remove
-from aimicromind_worker.needs import needed_topology
+from aimicromind_worker.needs import broker_connection, needed_topology
 from aimicromind_worker.reasons import NotAchieved
 from aimicromind_worker.settings import Settings
 from aimicromind_worker.testing import (
@@ -143,9 +142,7 @@ async def _worker(settings: Settings) -> AsyncIterator[None]:
         async with at_work(settings):
             yield
     finally:
-        async with connect(
-            settings.broker_urls, "aimicromind-worker demo", settings.heartbeat
-        ) as connection:
+        async with broker_connection(settings, "aimicromind-worker demo") as connection:
             await remove(connection, needed_topology(settings))
 
 
@@ -159,7 +156,7 @@ async def _run_jobs(
     live = LiveView(console, titles) if console.is_terminal else None
     view = live or PlainView(console, flows)
     async with (
-        Client.open(settings.broker_urls, settings.prefix) as client,
+        Client.open(settings.broker_urls, settings.prefix, tls=settings.broker_tls) as client,
         client.private("chat.#") as events,
     ):
         for job_id, flow in flows.items():

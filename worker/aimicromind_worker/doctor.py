@@ -11,12 +11,12 @@ from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import AMQPError, ChannelAccessRefused
 
 from aimicromind_schemas import Names
+from aimicromind_schemas.client import BrokerTlsRefused
 from aimicromind_worker.adapters.chat_lease import ChatLeases, LeasesLost
 from aimicromind_worker.adapters.connection import (
     BrokerConnection,
     BrokerRefused,
     BrokerUnreachable,
-    connect,
 )
 from aimicromind_worker.adapters.endpoint_memory import EndpointMemory
 from aimicromind_worker.adapters.management import Management, ManagementSilent
@@ -24,7 +24,7 @@ from aimicromind_worker.adapters.prediction_stream import PredictionStream
 from aimicromind_worker.adapters.topology import compare
 from aimicromind_worker.core.errors import CallFailed
 from aimicromind_worker.core.findings import Finding, State, of_subscriber
-from aimicromind_worker.needs import endpoint, needed_topology
+from aimicromind_worker.needs import broker_connection, endpoint, needed_topology
 from aimicromind_worker.settings import Settings
 
 _CONNECTION = "aimicromind-worker doctor"
@@ -58,11 +58,13 @@ async def examine(settings: Settings, flow: str | None, *, as_json: bool) -> boo
 
 async def _broker(settings: Settings) -> AsyncIterator[Finding]:
     try:
-        async with connect(settings.broker_urls, _CONNECTION, settings.heartbeat) as connection:
+        async with broker_connection(settings, _CONNECTION) as connection:
             yield _version(connection)
             async for finding in _objects(connection, settings):
                 yield finding
             yield await _permissions(connection, Names(settings.prefix))
+    except BrokerTlsRefused as error:
+        yield Finding("broker", State.PROBLEM, str(error), error.remedy)
     except BrokerUnreachable as error:
         remedy = "start the broker, or set AIMICROMIND_AMQP_URL to where it is"
         yield Finding("broker", State.PROBLEM, str(error), remedy)
@@ -129,7 +131,7 @@ async def _deadlines(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _endpoint(settings: Settings, flow: str | None) -> AsyncIterator[Finding]:
-    async with PredictionStream.open(endpoint(settings)) as predictions:
+    async with PredictionStream.open(endpoint(lambda: settings)) as predictions:
         if not await predictions.answers():
             remedy = "set AIMICROMIND_BASE_URL to the server, and check DNS, TLS and proxies"
             detail = f"nothing answers at {settings.base_url}"

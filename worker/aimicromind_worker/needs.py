@@ -1,10 +1,13 @@
 """Settings → the plain values that adapters and the flow take."""
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 
 import httpx
 
 from aimicromind_schemas import Names
+from aimicromind_worker.adapters.connection import BrokerConnection, connect
 from aimicromind_worker.adapters.endpoint_memory import EndpointMemory
 from aimicromind_worker.adapters.prediction_stream import Endpoint
 from aimicromind_worker.adapters.topology import EventLog, Topology, topology
@@ -19,12 +22,33 @@ def needed_topology(settings: BrokerSettings) -> Topology:
     return topology(Names(settings.prefix), log if settings.events_log else None)
 
 
-def endpoint(settings: Settings) -> Endpoint:
-    """Say where predictions are made, and how to get in."""
+def broker_connection(
+    settings: BrokerSettings, name: str
+) -> AbstractAsyncContextManager[BrokerConnection]:
+    """Open a connection to the broker, under a name that operators see.
+
+    Raises:
+        SettingsInvalid: A certificate cannot be read any more.
+    """
+    return connect(settings.broker_urls, name, settings.heartbeat, settings.broker_tls)
+
+
+def endpoint(now: Callable[[], Settings]) -> Endpoint:
+    """Say where predictions are made, and how to get in.
+
+    Args:
+        now: Gives the settings with the key as it is now.
+    """
+    settings = now()
+
+    def key() -> str | None:
+        api_key = now().api_key
+        return api_key.get_secret_value() if api_key else None
+
     return Endpoint(
         base_url=settings.base_url,
         prediction_path=settings.prediction_path,
-        api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        api_key=key,
         connect_timeout=timedelta(seconds=settings.connect_timeout_seconds),
         first_byte_timeout=timedelta(seconds=settings.first_byte_timeout_seconds),
         max_answer_bytes=settings.max_answer_bytes,

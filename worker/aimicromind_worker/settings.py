@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     ByteSize,
     Field,
+    PrivateAttr,
     Secret,
     SecretStr,
     ValidationError,
@@ -22,9 +23,15 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from aimicromind_worker.tls import CaFile, ClientCertificate, context
+
 ENV_PREFIX = "AIMICROMIND_"
 _SECRETS_DIR = "AIMICROMIND_SECRETS_DIR"
 _HELD_PART = 0.8
+_RENEWABLE = ("amqp_url", "api_key")
+_TLS_SETTINGS = f"{ENV_PREFIX}AMQP_CA_FILE and {ENV_PREFIX}AMQP_CLIENT_CERTIFICATE"
+# What aiormq would read of an address; one of them switches off all verification.
+_TLS_PARAMETERS = {"cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl"}
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[ByteSize, Field(ge=1024, le=8 * 1024 * 1024)]
@@ -59,6 +66,12 @@ class BrokerSettings(BaseSettings):
     heartbeat_seconds: int = Field(12, ge=2, le=60)
     """Interval of AMQP heartbeats."""
 
+    amqp_ca_file: CaFile | None = None
+    """Certificates to trust for the broker (amqps://), instead of the system's."""
+
+    amqp_client_certificate: ClientCertificate | None = None
+    """PEM file with certificate and key that the broker asks for."""
+
     events_log: bool = True
     """Whether the broker keeps an event log for those who come late."""
 
@@ -75,10 +88,26 @@ class BrokerSettings(BaseSettings):
     log_format: Literal["auto", "json", "pretty"] = "auto"
     """Form of log lines; `auto` is pretty on a terminal and JSON elsewhere."""
 
+    _overrides: dict[str, object] = PrivateAttr(default_factory=dict)
+
     @property
     def broker_urls(self) -> list[str]:
         """The broker's addresses, passwords included: for connecting, not for showing."""
         return [url.get_secret_value() for url in self.amqp_url]
+
+    @property
+    def broker_tls(self) -> ssl.SSLContext | None:
+        """What to trust and to show; None where no address begins with amqps://.
+
+        Raises:
+            SettingsInvalid: A file cannot be used any more.
+        """
+        if all(urlsplit(url).scheme != "amqps" for url in self.broker_urls):
+            return None
+        try:
+            return context(self.amqp_ca_file, self.amqp_client_certificate)
+        except OSError as error:
+            raise SettingsInvalid([f"the files of {_TLS_SETTINGS} cannot be read"]) from error
 
     @property
     def heartbeat(self) -> timedelta:
@@ -97,6 +126,8 @@ class BrokerSettings(BaseSettings):
     def _are_amqp(cls, urls: tuple[Secret[str], ...]) -> tuple[Secret[str], ...]:
         for url in urls:
             _check_url(url.get_secret_value(), ("amqp", "amqps"))
+            if parse_qs(urlsplit(url.get_secret_value()).query).keys() & _TLS_PARAMETERS:
+                raise ValueError(f"must say nothing of TLS after the ?: use {_TLS_SETTINGS}")
         return urls
 
     @classmethod
@@ -113,9 +144,11 @@ class BrokerSettings(BaseSettings):
         if folder and not Path(folder).is_dir():
             raise SettingsInvalid([f"{_SECRETS_DIR} names no folder"])
         try:
-            return cls(_secrets_dir=folder, **overrides)  # type: ignore[arg-type]
+            settings = cls(_secrets_dir=folder, **overrides)  # type: ignore[arg-type]
         except ValidationError as error:
             raise SettingsInvalid(list(_sentences(error))) from None
+        settings._overrides = overrides
+        return settings
 
 
 class Settings(BrokerSettings):
@@ -181,15 +214,26 @@ class Settings(BrokerSettings):
     """Which chatId the server sees: one for each call, or the conversation's own. With the
     latter the server mixes a call that was cut into the next one of the same chat."""
 
-    ca_file: Path | None = None
+    ca_file: CaFile | None = None
     """Certificates to trust for the server, instead of the system's."""
 
-    client_certificate: Path | None = None
+    client_certificate: ClientCertificate | None = None
     """PEM file with certificate and key that the server asks for."""
 
     management_url: Secret[str] | None = None
     """Address of RabbitMQ's management API, http:// or https:// with user and password; only
     `doctor` uses it."""
+
+    def renewed(self) -> Self:
+        """Give the same with the secrets that may change meanwhile, which are files.
+
+        Raises:
+            SettingsInvalid: They cannot be read, or make no sense.
+        """
+        if not os.environ.get(_SECRETS_DIR):
+            return self
+        now = self.read(**self._overrides)
+        return self.model_copy(update={name: getattr(now, name) for name in _RENEWABLE})
 
     @property
     def hold(self) -> timedelta:
@@ -221,19 +265,6 @@ class Settings(BrokerSettings):
         if url is not None:
             _check_url(url.get_secret_value(), ("http", "https"))
         return url
-
-    @field_validator("ca_file", "client_certificate")
-    @classmethod
-    def _can_be_used(cls, path: Path | None, info: ValidationInfo) -> Path | None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        try:
-            if path is not None and info.field_name == "ca_file":
-                context.load_verify_locations(path)
-            elif path is not None:
-                context.load_cert_chain(path)
-        except OSError as error:
-            raise ValueError("is no PEM file that can be read and used") from error
-        return path
 
     @field_validator("prediction_path")
     @classmethod

@@ -5,13 +5,14 @@ from dataclasses import asdict
 import click
 import msgspec
 
-from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.topology import (
     compare,
     declare,
 )
-from aimicromind_worker.needs import needed_topology
+from aimicromind_worker.needs import broker_connection, needed_topology
 from aimicromind_worker.settings import BrokerSettings
+
+_CONNECTION = "aimicromind-worker topology"
 
 
 async def declare_all(settings: BrokerSettings) -> None:
@@ -22,10 +23,8 @@ async def declare_all(settings: BrokerSettings) -> None:
         DeclarationRefused: The user lacks a permission.
     """
     wanted = needed_topology(settings)
-    async with connect(
-        settings.broker_urls, "aimicromind-worker topology", settings.heartbeat
-    ) as broker:
-        await declare(broker, wanted)
+    async with broker_connection(settings, _CONNECTION) as connection:
+        await declare(connection, wanted)
     counts = f"{len(wanted.exchanges)} exchanges and {len(wanted.queues)} queues"
     click.echo(f"{counts} are as needed")
 
@@ -52,10 +51,8 @@ async def check_all(settings: BrokerSettings) -> bool:
     Returns:
         Whether everything is as needed.
     """
-    async with connect(
-        settings.broker_urls, "aimicromind-worker topology", settings.heartbeat
-    ) as broker:
-        findings = await compare(broker, needed_topology(settings))
+    async with broker_connection(settings, _CONNECTION) as connection:
+        findings = await compare(connection, needed_topology(settings))
     for finding in findings:
         detail = f": {finding.detail}" if finding.detail else ""
         click.echo(f"{finding.kind} {finding.name} is {finding.state}{detail}")

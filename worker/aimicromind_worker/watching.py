@@ -136,7 +136,7 @@ async def _show(items: Items, view: View, job_id: str | None) -> bool:
 
 
 def _client(settings: BrokerSettings) -> AbstractAsyncContextManager[Client]:
-    return Client.open(settings.broker_urls, settings.prefix, _PATIENCE)
+    return Client.open(settings.broker_urls, settings.prefix, _PATIENCE, settings.broker_tls)
 
 
 def _view(titles: dict[str, str] | None, *, as_json: bool) -> View:

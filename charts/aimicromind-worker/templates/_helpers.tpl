@@ -74,44 +74,35 @@ app.kubernetes.io/component: worker
 {{- end -}}
 {{- end -}}
 
+{{/* Files for TLS by the names of their volumes: where each is from, and the setting that names it. */}}
+{{- define "worker.tlsFiles" -}}
+{{- $tls := .Values.tls -}}
+{{- range list
+    (list "amqp-ca" $tls.amqpCaSecret "ca.crt" "AIMICROMIND_AMQP_CA_FILE")
+    (list "amqp-client" $tls.amqpClientSecret $tls.clientKey "AIMICROMIND_AMQP_CLIENT_CERTIFICATE")
+    (list "endpoint-ca" $tls.endpointCaSecret "ca.crt" "AIMICROMIND_CA_FILE")
+    (list "endpoint-client" $tls.endpointClientSecret $tls.clientKey "AIMICROMIND_CLIENT_CERTIFICATE") }}
+{{- if index . 1 }}
+{{ index . 0 }}: {secret: {{ index . 1 }}, key: {{ index . 2 }}, setting: {{ index . 3 }}}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{- define "worker.env" -}}
-{{- $secret := include "worker.secretName" . -}}
-- name: AIMICROMIND_AMQP_URL
-  valueFrom:
-    secretKeyRef:
-      name: {{ $secret }}
-      key: {{ .Values.secret.keys.amqpUrl }}
-- name: AIMICROMIND_API_KEY
-  valueFrom:
-    secretKeyRef:
-      name: {{ $secret }}
-      key: {{ .Values.secret.keys.apiKey }}
-      optional: true
-- name: AIMICROMIND_MANAGEMENT_URL
-  valueFrom:
-    secretKeyRef:
-      name: {{ $secret }}
-      key: {{ .Values.secret.keys.managementUrl }}
-      optional: true
+- name: AIMICROMIND_SECRETS_DIR
+  value: /etc/aimicromind/secrets
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
 {{- end -}}
 
 {{- define "worker.volumeMounts" -}}
-{{- if .Values.tls.amqpSecret }}
-- name: amqp-tls
-  mountPath: /etc/aimicromind/amqp
+- name: secrets
+  mountPath: /etc/aimicromind/secrets
   readOnly: true
-{{- end }}
-{{- if .Values.tls.endpointCaSecret }}
-- name: endpoint-ca
-  mountPath: /etc/aimicromind/endpoint-ca
-  readOnly: true
-{{- end }}
-{{- if .Values.tls.endpointClientSecret }}
-- name: endpoint-client
-  mountPath: /etc/aimicromind/endpoint-client
+{{- range $name, $_ := include "worker.tlsFiles" . | fromYaml }}
+- name: {{ $name }}
+  mountPath: /etc/aimicromind/{{ $name }}
   readOnly: true
 {{- end }}
 {{- with .Values.extraVolumeMounts }}
@@ -120,25 +111,28 @@ app.kubernetes.io/component: worker
 {{- end -}}
 
 {{- define "worker.volumes" -}}
-{{- with .Values.tls.amqpSecret }}
-- name: amqp-tls
-  secret:
-    secretName: {{ . }}
+{{- $secret := include "worker.secretName" . -}}
+- name: secrets
+  projected:
     defaultMode: 0440
-{{- end }}
-{{- with .Values.tls.endpointCaSecret }}
-- name: endpoint-ca
+    sources:
+      - secret:
+          name: {{ $secret }}
+          items: [{key: {{ .Values.secret.keys.amqpUrl }}, path: aimicromind_amqp_url}]
+      - secret:
+          name: {{ $secret }}
+          items: [{key: {{ .Values.secret.keys.apiKey }}, path: aimicromind_api_key}]
+          optional: true
+      - secret:
+          name: {{ $secret }}
+          items: [{key: {{ .Values.secret.keys.managementUrl }}, path: aimicromind_management_url}]
+          optional: true
+{{- range $name, $file := include "worker.tlsFiles" . | fromYaml }}
+- name: {{ $name }}
   secret:
-    secretName: {{ . }}
+    secretName: {{ $file.secret }}
     defaultMode: 0440
-    items: [{key: ca.crt, path: ca.crt}]
-{{- end }}
-{{- with .Values.tls.endpointClientSecret }}
-- name: endpoint-client
-  secret:
-    secretName: {{ . }}
-    defaultMode: 0440
-    items: [{key: client.pem, path: client.pem}]
+    items: [{key: {{ $file.key }}, path: {{ $file.key }}}]
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}

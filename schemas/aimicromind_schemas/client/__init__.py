@@ -4,6 +4,7 @@ from aimicromind_schemas.client.client import Client
 from aimicromind_schemas.client.errors import (
     BrokerGone,
     BrokerRefused,
+    BrokerTlsRefused,
     BrokerUnreachable,
     ClientError,
     EndNotReadable,
@@ -21,6 +22,7 @@ from aimicromind_schemas.reading import Gap, Position
 __all__ = [
     "BrokerGone",
     "BrokerRefused",
+    "BrokerTlsRefused",
     "BrokerUnreachable",
     "Client",
     "ClientError",

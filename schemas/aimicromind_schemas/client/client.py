@@ -1,6 +1,7 @@
 """The client: put jobs in, follow chats, wait for endings, cancel. See docs/consumers.md."""
 
 import asyncio
+import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -37,18 +38,28 @@ class _Submitted:
 class Client:
     """One user of an installation; any number of its calls may run at once."""
 
-    def __init__(self, urls: Sequence[str], names: Names, patience: timedelta) -> None:
+    def __init__(
+        self,
+        urls: Sequence[str],
+        names: Names,
+        patience: timedelta,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._names = names
         # Two, so that a broker which has no memory for new jobs still brings events.
-        self._out = Link(urls, "aimicromind client, jobs", patience)
-        self._in = Link(urls, "aimicromind client, events", patience)
+        self._out = Link(urls, "aimicromind client, jobs", patience, tls)
+        self._in = Link(urls, "aimicromind client, events", patience, tls)
         self._publishing = Publishing(self._out, names)
         self._submitted: OrderedDict[str, _Submitted] = OrderedDict()
 
     @classmethod
     @asynccontextmanager
     async def open(
-        cls, url: str | Sequence[str], prefix: str = "aimicromind", patience: timedelta = _PATIENCE
+        cls,
+        url: str | Sequence[str],
+        prefix: str = "aimicromind",
+        patience: timedelta = _PATIENCE,
+        tls: ssl.SSLContext | None = None,
     ) -> AsyncIterator[Self]:
         """Connect, and close at the end.
 
@@ -56,12 +67,15 @@ class Client:
             url: amqp:// or amqps://. Several are tried in order.
             prefix: First word of the names of exchanges and queues.
             patience: How long to try to reach a broker again when the connection was lost.
+            tls: Whom to trust and what to show where the address begins with amqps://, such as
+                `ssl.create_default_context(cafile=…)`; None: the system's certificates are trusted.
 
         Raises:
             BrokerUnreachable: No broker answers.
             BrokerRefused: It lets us not in.
+            BrokerTlsRefused: One of the two sides does not accept the other's certificate.
         """
-        client = cls([url] if isinstance(url, str) else url, Names(prefix), patience)
+        client = cls([url] if isinstance(url, str) else url, Names(prefix), patience, tls)
         try:
             await client._in.connection(once=True)
             yield client

@@ -28,6 +28,18 @@ class BrokerRefused(ClientError):
         super().__init__(f"the broker refuses: {' '.join(reason.split())}")
 
 
+class BrokerTlsRefused(ClientError):
+    """One side of a TLS connection does not accept the other: waiting would not help.
+
+    Attributes:
+        remedy: What to do about it.
+    """
+
+    def __init__(self, where: str, reason: str, remedy: str) -> None:
+        self.remedy = remedy
+        super().__init__(f"no TLS connection to the broker at {where} ({reason}): {remedy}")
+
+
 class JobNotTaken(ClientError):
     """The broker did not take a job or a cancel request: nobody will act on it."""
 

@@ -1,6 +1,7 @@
 """A connection to the broker that is opened again when it was lost, and what it is lost by."""
 
 import asyncio
+import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -22,6 +23,7 @@ from aiormq.exceptions import (
 from yarl import URL
 
 from aimicromind_schemas.client.errors import BrokerGone, BrokerRefused, BrokerUnreachable
+from aimicromind_schemas.client.tls import tls_refusal
 
 TIMEOUT_S: Final = 10.0
 _HANDSHAKE_S: Final = 5.0
@@ -41,17 +43,21 @@ _REFUSALS = (
 class Link:
     """One connection, opened when it is asked for. Any number of tasks may ask."""
 
-    def __init__(self, urls: Sequence[str], name: str, patience: timedelta) -> None:
+    def __init__(
+        self, urls: Sequence[str], name: str, patience: timedelta, tls: ssl.SSLContext | None
+    ) -> None:
         """Prepare.
 
         Args:
             urls: Addresses, tried in order.
             name: What operators see in the broker's list of connections.
             patience: How long to try.
+            tls: For amqps://; None: as the address says, else the system's certificates.
         """
         self._urls = urls
         self._name = name
         self._patience = patience
+        self._tls = tls
         self._opening = asyncio.Lock()
         self._connection: AbstractConnection | None = None
 
@@ -64,6 +70,7 @@ class Link:
         Raises:
             BrokerUnreachable: No address answered in time.
             BrokerRefused: One answered and let us not in.
+            BrokerTlsRefused: One of the two sides does not accept the other's certificate.
         """
         async with self._opening:
             if self._connection is None or not self._connection.connected.is_set():
@@ -97,7 +104,9 @@ class Link:
         for text in self._urls:
             url = URL(text).update_query(heartbeat=_HEARTBEAT_S)
             where = f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
-            connection = aio_pika.Connection(url, client_properties={"connection_name": self._name})
+            connection = aio_pika.Connection(
+                url, ssl_context=self._tls, client_properties={"connection_name": self._name}
+            )
             try:
                 async with asyncio.timeout(_HANDSHAKE_S):
                     await connection.connect()
@@ -108,6 +117,9 @@ class Link:
                 failures.append(f"{where} within {_HANDSHAKE_S:g} s")
             except (OSError, AMQPConnectionError, AMQPError, StopAsyncIteration) as error:
                 # The last is how aiormq tells that the peer hung up within the handshake.
+                refusal = await tls_refusal(error, url, self._tls)
+                if refusal is not None:
+                    raise refusal from error
                 failures.append(f"{where} ({type(error).__name__})")
         raise BrokerUnreachable(failures)
 

@@ -1,6 +1,7 @@
 """Open connections to the broker: the first address that answers, under a deadline."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -17,6 +18,7 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
+from aimicromind_schemas.client.tls import tls_refusal
 from aimicromind_worker.adapters import close_reasons, lenient_amqp
 from aimicromind_worker.adapters.wire import Wire
 
@@ -76,8 +78,8 @@ class BrokerConnection(aio_pika.Connection):
         wire: The socket.
     """
 
-    def __init__(self, url: URL, name: str) -> None:
-        super().__init__(url, client_properties={"connection_name": name})
+    def __init__(self, url: URL, name: str, tls: ssl.SSLContext | None) -> None:
+        super().__init__(url, ssl_context=tls, client_properties={"connection_name": name})
         self.wire = Wire()
         self.kwargs["transport_factory"] = self.wire
 
@@ -95,7 +97,7 @@ class BrokerConnection(aio_pika.Connection):
 
 @asynccontextmanager
 async def connect(
-    urls: Sequence[str], name: str, heartbeat: timedelta
+    urls: Sequence[str], name: str, heartbeat: timedelta, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[BrokerConnection]:
     """Open a connection and close it at the end.
 
@@ -103,15 +105,18 @@ async def connect(
         urls: Addresses, tried in order.
         name: What operators see in the broker's list of connections.
         heartbeat: Interval that is asked for.
+        tls: Whom to trust and what to show where an address begins with amqps://; None: the
+            system's certificates are trusted.
 
     Raises:
         BrokerUnreachable: No address answered as a broker.
         BrokerRefused: A broker answered and refused us.
+        BrokerTlsRefused: One of the two sides does not accept the other's certificate.
         BrokerGone: The connection closed while the body used it.
     """
     lenient_amqp.install()
     close_reasons.install()
-    connection = await _first_of(urls, name, heartbeat)
+    connection = await _first_of(urls, name, heartbeat, tls)
     try:
         yield connection
     except RuntimeError as error:
@@ -127,13 +132,15 @@ async def connect(
             connection.wire.abort()
 
 
-async def _first_of(urls: Sequence[str], name: str, heartbeat: timedelta) -> BrokerConnection:
+async def _first_of(
+    urls: Sequence[str], name: str, heartbeat: timedelta, tls: ssl.SSLContext | None
+) -> BrokerConnection:
     failures = []
     for text in urls:
         url = URL(text).update_query(heartbeat=int(heartbeat.total_seconds()))
         where = f"{url.host}:{url.port or DEFAULT_PORTS[url.scheme]}"
         try:
-            connection = BrokerConnection(url, name)
+            connection = BrokerConnection(url, name, tls)
             async with asyncio.timeout(_PATIENCE_S):
                 await connection.connect()
             return connection  # noqa: TRY300 - an address that fails is not the last word
@@ -145,5 +152,8 @@ async def _first_of(urls: Sequence[str], name: str, heartbeat: timedelta) -> Bro
             # So aiormq tells that the peer hung up within the handshake.
             failures.append(f"{where} (it closed the connection)")
         except (OSError, AMQPConnectionError, IncompatibleProtocolError) as error:
+            refusal = await tls_refusal(error, url, tls)
+            if refusal is not None:
+                raise refusal from error
             failures.append(f"{where} ({error.args[-1] if error.args else type(error).__name__})")
     raise BrokerUnreachable(failures)

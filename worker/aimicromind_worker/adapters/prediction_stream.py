@@ -4,8 +4,7 @@ The endpoint's habits that shape this file are in docs/endpoint.md.
 """
 
 import asyncio
-import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,6 +36,7 @@ from aimicromind_worker.core.errors import (
 )
 from aimicromind_worker.core.exchange import EventStream, PredictionCall, Response, WholeAnswer
 from aimicromind_worker.core.failures import failure_of_status, read_retry_after, unknown_flow
+from aimicromind_worker.tls import context
 
 log = structlog.get_logger()
 
@@ -60,7 +60,7 @@ class Endpoint:
     Attributes:
         base_url: Scheme, host and perhaps a path, without a slash at the end.
         prediction_path: With `{chatflowId}` in it.
-        api_key: Sent as a bearer token; never shown.
+        api_key: Gives what is sent as a bearer token, for each request; never shown.
         connect_timeout: For a TCP and TLS connection.
         first_byte_timeout: For the response headers of a flow that streams.
         max_answer_bytes: Largest JSON answer.
@@ -70,7 +70,7 @@ class Endpoint:
 
     base_url: str
     prediction_path: str
-    api_key: str | None
+    api_key: Callable[[], str | None]
     connect_timeout: timedelta
     first_byte_timeout: timedelta
     max_answer_bytes: int
@@ -99,13 +99,17 @@ class PredictionStream:
     @asynccontextmanager
     async def open(cls, endpoint: Endpoint) -> AsyncIterator["PredictionStream"]:
         """Open the client that all calls share."""
-        context = _tls(endpoint)
-        headers = {"Accept-Encoding": "identity"}
-        if endpoint.api_key:
-            headers["Authorization"] = f"Bearer {endpoint.api_key}"
+        trust = context(endpoint.ca_file, endpoint.client_certificate)
+
+        def with_key(request: httpx.Request) -> httpx.Request:
+            if key := endpoint.api_key():
+                request.headers["Authorization"] = f"Bearer {key}"
+            return request
+
         async with httpx.AsyncClient(
-            transport=PushTransport(context),
-            headers=headers,
+            transport=PushTransport(trust),
+            auth=with_key,
+            headers={"Accept-Encoding": "identity"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             timeout=httpx.Timeout(None, connect=endpoint.connect_timeout.total_seconds()),
             event_hooks={"response": [refuse_redirect]},
@@ -279,10 +283,3 @@ class _FlowFacts(msgspec.Struct):
 class _ErrorBody(msgspec.Struct):
     message: str = ""
     error: str = ""
-
-
-def _tls(endpoint: Endpoint) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=endpoint.ca_file)
-    if endpoint.client_certificate is not None:
-        context.load_cert_chain(endpoint.client_certificate)
-    return context

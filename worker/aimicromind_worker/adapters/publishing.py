@@ -7,7 +7,8 @@ miss nothing. Jobs go on meanwhile, up to the window of the events.
 import asyncio
 import random
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from time import monotonic
 from typing import Never
@@ -26,7 +27,7 @@ from aiormq.exceptions import (
 )
 
 from aimicromind_worker.adapters.confirm_channel import ConfirmChannel, check_parts
-from aimicromind_worker.adapters.connection import BrokerConnection, PermissionMissing, connect
+from aimicromind_worker.adapters.connection import BrokerConnection, PermissionMissing
 from aimicromind_worker.adapters.event_sink import EventSink, FramesTooLarge
 from aimicromind_worker.adapters.fence import Fence
 from aimicromind_worker.adapters.patience import within
@@ -34,7 +35,6 @@ from aimicromind_worker.adapters.topology import Topology, declare
 
 log = structlog.get_logger()
 
-_NAME = "aimicromind-worker events"
 _LOOK_EVERY_S = 0.25
 # A broker that has nothing to say sends a heartbeat every half interval.
 _SILENT_INTERVALS = 1.25
@@ -81,7 +81,7 @@ class Publishing:
 
     def __init__(
         self,
-        urls: Sequence[str],
+        connect: Callable[[], AbstractAsyncContextManager[BrokerConnection]],
         interval: timedelta,
         wanted: Topology,
         sink: EventSink,
@@ -90,13 +90,13 @@ class Publishing:
         """Prepare; nothing is opened before `run`.
 
         Args:
-            urls: Addresses, tried in order.
+            connect: Opens a connection for the body; called again whenever one was lost.
             interval: Of heartbeats.
             wanted: What is declared on each new connection.
             sink: Publishes on it, over all of them.
             fence: Once shut, what was not sent is dropped.
         """
-        self._urls = urls
+        self._connect = connect
         self._interval = interval
         self._wanted = wanted
         self._sink = sink
@@ -210,7 +210,7 @@ class Publishing:
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads reconnects
 
     async def _one_connection(self) -> None:
-        async with connect(self._urls, _NAME, self._interval) as connection:
+        async with self._connect() as connection:
             self._connection = connection
             check_parts(connection.inner)
             try:

@@ -44,7 +44,7 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             return runner.run(work)
-    except SettingsInvalid as error:
+    except (SettingsInvalid, client.BrokerTlsRefused) as error:
         fail(str(error), WRONG_USE)
     except ConnectionError as error:
         fail(str(error), NO_BROKER)

@@ -20,6 +20,7 @@ from aimicromind_worker.testing.broker import (
     PrivateBroker,
     find_rabbitmq_server,
 )
+from aimicromind_worker.testing.broker_home import BrokerTls
 from aimicromind_worker.testing.call import Call
 from aimicromind_worker.testing.connection import Request
 from aimicromind_worker.testing.endpoint import ScriptedEndpoint
@@ -52,6 +53,7 @@ __all__ = [
     "Arrival",
     "Break",
     "BrokerDidNotStart",
+    "BrokerTls",
     "Call",
     "CommandFailed",
     "Crash",

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
-from aimicromind_worker.testing.broker_home import BrokerHome, Identity
+from aimicromind_worker.testing.broker_home import BrokerHome, BrokerTls, Identity
 from aimicromind_worker.testing.broker_probe import speaks_amqp
 from aimicromind_worker.testing.broker_process import OwnedProcess
 
@@ -76,6 +76,7 @@ class PrivateBroker:
         settings: Mapping[str, str] | None = None,
         identity: Identity | None = None,
         management: bool = False,
+        tls: BrokerTls | None = None,
     ) -> None:
         """Prepare; nothing is started or written yet.
 
@@ -84,8 +85,10 @@ class PrivateBroker:
             settings: Further lines of `rabbitmq.conf`, by name.
             identity: Who it is to other nodes; one of its own if not given.
             management: Whether it also answers the management API, which takes longer to start.
+            tls: With which it also listens for TLS.
         """
         self._management = management
+        self._tls = tls
         self._server = server
         self._settings = settings or {}
         self._identity = identity or Identity.new()
@@ -104,6 +107,11 @@ class PrivateBroker:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
     @property
+    def tls_port(self) -> int:
+        """The port for TLS, if it was asked for; there is no AMQP without TLS on it."""
+        return self._home.tls_port
+
+    @property
     def management_url(self) -> str:
         """Where the management API answers, if it was asked for."""
         return f"http://guest:guest@127.0.0.1:{self._home.management_port}"
@@ -118,7 +126,9 @@ class PrivateBroker:
         if self._server is None:
             reason = "rabbitmq-server was not found; install RabbitMQ or name its start script"
             raise BrokerDidNotStart(reason)
-        self._entered = BrokerHome(self._settings, self._identity, management=self._management)
+        self._entered = BrokerHome(
+            self._settings, self._identity, management=self._management, tls=self._tls
+        )
         try:
             await self.start()
         except BaseException:

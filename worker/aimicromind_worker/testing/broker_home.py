@@ -52,6 +52,37 @@ class Identity:
         return replace(self, node_name=_new_node_name())
 
 
+@dataclass(frozen=True, slots=True)
+class BrokerTls:
+    """What a broker shows to those who connect by TLS, and asks of them.
+
+    Attributes:
+        certificate: PEM file with its certificate.
+        key: PEM file with the key of that.
+        asks_for: PEM file with the CA of the certificates that clients must show; None: they
+            need none.
+    """
+
+    certificate: Path
+    key: Path
+    asks_for: Path | None = None
+
+    def configuration(self, port: int) -> dict[str, str]:
+        """Give it as lines of `rabbitmq.conf`, by name."""
+        lines = {
+            "listeners.ssl.1": f"{_LOOPBACK}:{port}",
+            "ssl_options.certfile": str(self.certificate),
+            "ssl_options.keyfile": str(self.key),
+        }
+        if self.asks_for is not None:
+            lines |= {
+                "ssl_options.cacertfile": str(self.asks_for),
+                "ssl_options.verify": "verify_peer",
+                "ssl_options.fail_if_no_peer_cert": "true",
+            }
+        return lines
+
+
 class BrokerHome:
     """A temporary folder with all that one RabbitMQ node reads and writes.
 
@@ -59,10 +90,17 @@ class BrokerHome:
     """
 
     def __init__(
-        self, settings: Mapping[str, str], identity: Identity, *, management: bool
+        self,
+        settings: Mapping[str, str],
+        identity: Identity,
+        *,
+        management: bool,
+        tls: BrokerTls | None,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="private-broker-"))
-        self.amqp_port, self._distribution_port, self.management_port = _free_ports(3)
+        self.amqp_port, self.tls_port, self._distribution_port, self.management_port = _free_ports(
+            4
+        )
         self._identity = identity
         self._plugins = ["rabbitmq_management"] if management else []
         if management:
@@ -70,6 +108,8 @@ class BrokerHome:
             settings = {f"management.tcp.{name}": str(it) for name, it in listener.items()} | dict(
                 settings
             )
+        if tls is not None:
+            settings = tls.configuration(self.tls_port) | dict(settings)
         self._write_files({**_CONFIGURATION, **settings})
 
     @property
