@@ -186,6 +186,17 @@ async def test_user_without_permission_can_compare_nothing(powerless: str, names
     assert "as expected" not in {finding.state for finding in findings}
 
 
+async def test_user_who_may_not_declare_takes_what_is_there(
+    powerless: str, declared: Names
+) -> None:
+    wanted = topology(declared, LOG)
+    async with connect([powerless], "test", BEAT) as connection:
+        await declare(connection, wanted)
+        findings = await compare(connection, wanted)
+
+    assert {finding.state for finding in findings} == {"not compared"}
+
+
 async def test_comparison_finds_everything_as_expected(
     declared: Names, connection: AbstractConnection
 ) -> None:

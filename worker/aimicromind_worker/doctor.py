@@ -96,6 +96,9 @@ async def _objects(connection: AbstractConnection, settings: Settings) -> AsyncI
         if each.state == "different":
             remedy = "delete it when it is empty, or set AIMICROMIND_PREFIX to names of your own"
             yield Finding(about, State.PROBLEM, each.detail, remedy)
+        elif each.state == "not compared":
+            remedy = "compare as a user who may declare it: `aimicromind-worker topology check`"
+            yield Finding(about, State.NOT_CHECKED, each.detail, remedy)
         elif each.state == "missing":
             remedy = "a worker declares it; so does `aimicromind-worker topology declare`"
             yield Finding(about, State.WARNING, "it is not there yet", remedy)

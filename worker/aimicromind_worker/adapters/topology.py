@@ -17,7 +17,7 @@ from aimicromind_worker.core.ladder import RUNGS
 
 Argument = str | int
 ExchangeType = Literal["topic", "fanout"]
-State = Literal["as expected", "missing", "different"]
+State = Literal["as expected", "missing", "different", "not compared"]
 _TIMEOUT_S = 20.0
 # Each look at a parked job counts as a delivery; the broker knows no "unlimited" on 3.10.
 _LOOKS = 1_000_000
@@ -101,6 +101,10 @@ class DeclarationRefused(Exception):
         )
 
 
+class _MayNotDeclare(DeclarationRefused):
+    """It may not be declared by this user; somebody else may have done so."""
+
+
 def topology(names: Names, event_log: EventLog | None) -> Topology:
     """Say what is needed.
 
@@ -167,20 +171,44 @@ def _stream(
 async def declare(connection: AbstractConnection, wanted: Topology) -> None:
     """Declare everything; what exists as wanted is left as it is.
 
+    Where the user may not declare, and all is there, it is taken as somebody else declared it.
+
     Raises:
         TopologyDiffers: An object exists with other arguments.
-        DeclarationRefused: The user lacks a permission.
+        DeclarationRefused: The user lacks a permission, and something is not there.
     """
-    async with asyncio.timeout(_TIMEOUT_S), connection.channel() as channel:
-        for exchange in wanted.exchanges:
-            with _named(exchange.name):
-                await _declare_exchange(channel, exchange)
-        for queue in wanted.queues:
-            with _named(queue.name):
-                declared = await _declare_queue(channel, queue)
-                for source, key in queue.bindings:
-                    await declared.bind(source, key)
+    async with asyncio.timeout(_TIMEOUT_S):
+        try:
+            async with connection.channel() as channel:
+                await _declare_all(channel, wanted)
+        except _MayNotDeclare:
+            if not await _is_there(connection, wanted):
+                raise
     unless_cancelled()
+
+
+async def _declare_all(channel: AbstractChannel, wanted: Topology) -> None:
+    for exchange in wanted.exchanges:
+        with _named(exchange.name, _MayNotDeclare):
+            await _declare_exchange(channel, exchange)
+    for queue in wanted.queues:
+        with _named(queue.name, _MayNotDeclare):
+            declared = await _declare_queue(channel, queue)
+        with _named(queue.name):
+            for source, key in queue.bindings:
+                await declared.bind(source, key)
+
+
+async def _is_there(connection: AbstractConnection, wanted: Topology) -> bool:
+    try:
+        async with connection.channel() as channel:
+            for exchange in wanted.exchanges:
+                await _declare_exchange(channel, exchange, passive=True)
+            for queue in wanted.queues:
+                await _declare_queue(channel, queue, passive=True)
+    except ChannelNotFoundEntity:
+        return False
+    return True
 
 
 async def compare(connection: AbstractConnection, wanted: Topology) -> list[Finding]:
@@ -210,8 +238,10 @@ async def _state(
             await declare_one(channel)
     except ChannelNotFoundEntity:
         return "missing", ""
-    except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
+    except ChannelPreconditionFailed as error:
         return "different", _reason(error)
+    except ChannelAccessRefused as error:
+        return "not compared", _reason(error)
     return "as expected", ""
 
 
@@ -235,14 +265,14 @@ async def _declare_queue(
 
 
 @contextmanager
-def _named(name: str) -> Iterator[None]:
+def _named(name: str, refused: type[DeclarationRefused] = DeclarationRefused) -> Iterator[None]:
     """Turn the broker's refusals into errors that name the object and the remedy."""
     try:
         yield
     except ChannelPreconditionFailed as error:
         raise TopologyDiffers(name, _reason(error)) from error
     except ChannelAccessRefused as error:
-        raise DeclarationRefused(name, _reason(error)) from error
+        raise refused(name, _reason(error)) from error
 
 
 def _reason(error: Exception) -> str:
