@@ -84,6 +84,16 @@ def of_kind(manifests: list[Manifest], kind: str) -> Manifest:
     return found
 
 
+def variables(manifests: list[Manifest]) -> dict[str, str]:
+    """Give what the ConfigMap of the pods sets."""
+    (source,) = only_container(pods(manifests)[0])["envFrom"]
+    name = source["configMapRef"]["name"]
+    (found,) = (
+        it for it in manifests if it["kind"] == "ConfigMap" and it["metadata"]["name"] == name
+    )
+    return dict(found["data"])
+
+
 def pods(manifests: list[Manifest]) -> list[Manifest]:
     """Give every pod with its metadata: the deployment's template, and the test's."""
     return [of_kind(manifests, "Deployment")["spec"]["template"], of_kind(manifests, "Pod")]

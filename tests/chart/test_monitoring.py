@@ -1,30 +1,91 @@
-"""Alerts speak of numbers that there are, and of runbooks that there are."""
+"""Alerts and dashboard speak of numbers that there are, and alerts of runbooks that there are."""
 
+import json
 import re
 from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from aimicromind_worker.app import Worker
 from aimicromind_worker.settings import Settings
-from tests.chart.helm import only_container, pods, render
+from tests.chart.helm import Manifest, of_kind, only_container, pods, render
 
 TOP = Path(__file__).parents[2]
 CHART = TOP / "charts/aimicromind-worker"
+# Those of Grafana: plain, seconds, yes or no, and so many of something in a second.
+_UNITS = {"none", "s", "bool_yes_no", "ops", "reqps", "cps"}
+
+
+def manifests(helm: Path) -> list[Manifest]:
+    return render(helm, CHART / "ci/monitoring-values.yaml")
 
 
 def rules(helm: Path) -> list[dict[str, object]]:
-    manifests = render(helm, CHART / "ci/monitoring-values.yaml")
-    (rule,) = [it for it in manifests if it["kind"] == "PrometheusRule"]
-    found: list[dict[str, object]] = rule["spec"]["groups"][0]["rules"]
+    found: list[dict[str, object]] = of_kind(manifests(helm), "PrometheusRule")["spec"]["groups"][
+        0
+    ]["rules"]
     return found
 
 
-def test_alerts_use_numbers_that_the_worker_has(helm: Path) -> None:
+def dashboard(helm: Path) -> dict[str, Any]:
+    """Give the dashboard as Grafana's sidecar finds it."""
+    (found,) = [
+        it
+        for it in manifests(helm)
+        if it["metadata"].get("labels", {}).get("grafana_dashboard") == "worker"
+    ]
+    (text,) = found["data"].values()
+    read: dict[str, Any] = json.loads(text)
+    return read
+
+
+def expressions(helm: Path) -> list[str]:
+    panels = dashboard(helm)["panels"]
+    return [target["expr"] for panel in panels for target in panel["targets"]]
+
+
+def names(text: object) -> set[str]:
+    """Find the worker's numbers in expressions, by the names that their families have."""
+    found = re.findall(r"aimicromind_worker_\w+", str(text))
+    return {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in found}
+
+
+def exported() -> set[str]:
+    """Name the families that a worker shows, but for the times when each was created."""
     settings = Settings.read(amqp_url="amqp://broker/", base_url="http://server")
     shown = Worker(settings).metrics.text().decode()
-    used = set(re.findall(r"aimicromind_worker_\w+", str([it["expr"] for it in rules(helm)])))
+    families = {family.name for family in text_string_to_metric_families(shown)}
+    return {name for name in families if not name.endswith("_created")}
+
+
+def test_alerts_use_numbers_that_the_worker_has(helm: Path) -> None:
+    used = names([it["expr"] for it in rules(helm)])
 
     assert len(used) >= 6
-    assert {name for name in used if f"# HELP {name} " not in shown} == set()
+    assert used - exported() == set()
+
+
+def test_dashboard_shows_each_number_that_the_worker_has_and_no_other(helm: Path) -> None:
+    assert names(expressions(helm)) == exported()
+    variables = dashboard(helm)["templating"]["list"]
+    assert names([it.get("definition", "") for it in variables]) <= exported()
+
+
+def test_each_panel_of_the_dashboard_has_a_unit_and_a_place_of_its_own(helm: Path) -> None:
+    panels = dashboard(helm)["panels"]
+
+    units = {panel["title"]: panel["fieldConfig"]["defaults"].get("unit") for panel in panels}
+    assert {title for title, unit in units.items() if unit not in _UNITS} == set()
+    assert len(units) == len({panel["id"] for panel in panels}) == len(panels)
+    taken = [
+        (column, row)
+        for place in (panel["gridPos"] for panel in panels)
+        for column in range(place["x"], place["x"] + place["w"])
+        for row in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(set(taken)) == len(taken)
+    assert max(column for column, _ in taken) < 24
 
 
 def test_each_runbook_that_an_alert_names_is_there(helm: Path) -> None:

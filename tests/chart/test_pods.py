@@ -15,6 +15,7 @@ from tests.chart.helm import (
     only_container,
     pods,
     render,
+    variables,
 )
 
 _SETTINGS = {f"AIMICROMIND_{name.upper()}" for name in Settings.model_fields}
@@ -29,7 +30,7 @@ _FILES = {
 def names_of_environment(manifests: list[Manifest], pod: Manifest) -> list[str]:
     container = only_container(pod)
     own = [variable["name"] for variable in container["env"]]
-    return [*own, *of_kind(manifests, "ConfigMap")["data"]]
+    return [*own, *variables(manifests)]
 
 
 def secrets_of(pod: Manifest) -> list[dict[str, Any]]:
@@ -84,7 +85,7 @@ def test_probes_ask_ports_that_there_are(manifests: list[Manifest]) -> None:
         "livenessProbe": "/livez",
         "readinessProbe": "/readyz",
     }
-    told = of_kind(manifests, "ConfigMap")["data"]["AIMICROMIND_HEALTH_PORT"]
+    told = variables(manifests)["AIMICROMIND_HEALTH_PORT"]
     assert list(ports.values()) == [int(told)]
     for monitor in (manifest for manifest in manifests if manifest["kind"] == "PodMonitor"):
         assert all(end["port"] in ports for end in monitor["spec"]["podMetricsEndpoints"])
@@ -101,7 +102,7 @@ def test_what_is_mounted_is_there_and_what_is_there_is_mounted(manifests: list[M
 
 def test_files_that_settings_name_are_mounted(helm: Path) -> None:
     manifests = render(helm, SMALLEST.with_name("tls-values.yaml"))
-    (worker, _), data = pods(manifests), of_kind(manifests, "ConfigMap")["data"]
+    (worker, _), data = pods(manifests), variables(manifests)
     volumes = {it["name"]: it["secret"] for it in worker["spec"]["volumes"] if "secret" in it}
 
     mounted = {
@@ -121,7 +122,7 @@ def test_files_that_settings_name_are_mounted(helm: Path) -> None:
 
 
 def test_worker_may_drain_before_it_is_killed(manifests: list[Manifest]) -> None:
-    drain = float(of_kind(manifests, "ConfigMap")["data"]["AIMICROMIND_DRAIN_SECONDS"])
+    drain = float(variables(manifests)["AIMICROMIND_DRAIN_SECONDS"])
 
     assert pods(manifests)[0]["spec"]["terminationGracePeriodSeconds"] >= drain + 5
 
@@ -162,7 +163,7 @@ def test_chart_can_set_every_setting(helm: Path) -> None:
 def test_worker_reads_what_the_chart_writes(
     manifests: list[Manifest], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data = dict(of_kind(manifests, "ConfigMap")["data"])
+    data = variables(manifests)
     for file in _FILES:
         data.pop(file, None)
     for name, value in {**data, "AIMICROMIND_AMQP_URL": "amqp://broker"}.items():
@@ -176,7 +177,7 @@ def test_worker_reads_what_the_chart_writes(
 
 
 def test_large_numbers_stay_as_they_are_written(helm: Path) -> None:
-    data = of_kind(render(helm, SMALLEST.with_name("settings-values.yaml")), "ConfigMap")["data"]
+    data = variables(render(helm, SMALLEST.with_name("settings-values.yaml")))
 
     assert data["AIMICROMIND_EVENTS_LOG_MAX_BYTES"] == "2000000000"
     assert data["AIMICROMIND_DRAIN_SECONDS"] == "110.5"

@@ -6,7 +6,16 @@ from typing import Any
 import pytest
 
 from aimicromind_schemas import Names
-from tests.chart.helm import SMALLEST, HelmRefused, Manifest, of_kind, only_container, pods, render
+from tests.chart.helm import (
+    SMALLEST,
+    HelmRefused,
+    Manifest,
+    of_kind,
+    only_container,
+    pods,
+    render,
+    variables,
+)
 
 KEDA = SMALLEST.with_name("keda-values.yaml")
 
@@ -20,7 +29,7 @@ def triggers(manifests: list[Manifest]) -> list[dict[str, Any]]:
 def test_queues_that_are_counted_are_those_of_the_worker(helm: Path, prefix: str) -> None:
     manifests = render(helm, KEDA, {"settings": {"prefix": prefix}})
 
-    told = of_kind(manifests, "ConfigMap")["data"]["AIMICROMIND_PREFIX"]
+    told = variables(manifests)["AIMICROMIND_PREFIX"]
     counted = [trigger["metadata"]["queueName"] for trigger in triggers(manifests)]
     assert told == prefix
     assert counted == [Names(told).jobs, Names(told).jobs_reaped]
