@@ -1,4 +1,4 @@
-"""The page of faults names tests that exist."""
+"""The pages of faults and of security name tests that exist."""
 
 import re
 from pathlib import Path
@@ -11,7 +11,10 @@ ROWS = [
     for line in (ROOT / "docs" / "faults.md").read_text().split("## The faults")[1].splitlines()
     if line.startswith("|") and not line.startswith(("|---", "| fault |"))
 ]
-NAMED = sorted({name for row in ROWS for name in re.findall(r"`(tests/[^`]+)`", row)})
+SECURITY = (ROOT / "SECURITY.md").read_text()
+NAMED = sorted(
+    {name for page in (*ROWS, SECURITY) for name in re.findall(r"`(tests/[^`]+)`", page)}
+)
 
 
 @pytest.mark.parametrize("name", NAMED)
