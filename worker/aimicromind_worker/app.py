@@ -25,7 +25,6 @@ from aimicromind_worker.adapters.connection import (
     PermissionMissing,
 )
 from aimicromind_worker.adapters.control import Control
-from aimicromind_worker.adapters.delivery import Delivery
 from aimicromind_worker.adapters.event_counts import EventCounts
 from aimicromind_worker.adapters.event_lane import Window
 from aimicromind_worker.adapters.event_sink import EventSink
@@ -45,6 +44,7 @@ from aimicromind_worker.held_jobs import HeldJobs
 from aimicromind_worker.idle_watch import IdleWatch
 from aimicromind_worker.needs import broker_connection, endpoint, limits, needed_topology, recovery
 from aimicromind_worker.relay import Relay
+from aimicromind_worker.service import GraceOver, Leave, Service
 from aimicromind_worker.settings import Settings, SettingsInvalid
 from aimicromind_worker.tracing import Tracer, Untraced
 from aimicromind_worker.turns import Turns
@@ -55,11 +55,6 @@ _LONGEST_PAUSE_S = 5.0
 _STEADY_SESSION_S = 30.0
 # How long an API key that was read is used, at most.
 _KEY_LASTS_S = 2.0
-# The end of the grace period in which what is not finished is handed back.
-_HAND_BACK_PART = 0.2
-_HAND_BACK_AT_MOST_S = 5.0
-# The end of that in which the connections are closed.
-_CLOSING_PART = 0.06
 # Jobs that the broker gave up and that this worker holds, to bury one after the other.
 _BURIALS = 4
 # Nothing would be gained by trying again.
@@ -114,8 +109,7 @@ class Worker:
         self._sink: EventSink | None = None
         self._renewed_at = monotonic()
         self._watch_condition()
-        self._stopping = asyncio.Event()
-        self._hurried = asyncio.Event()
+        self._leave = Leave()
 
     def _watch_condition(self) -> None:
         watch, held = self.metrics.watch, self._held
@@ -143,10 +137,8 @@ class Worker:
 
         Asked a second time, hand the running jobs back at once.
         """
-        if self._stopping.is_set():
-            self._hurried.set()
         self.condition.drain()
-        self._stopping.set()
+        self._leave.ask()
 
     async def run(self) -> None:
         """Carry jobs until stopped; reconnect for as long as that takes.
@@ -175,7 +167,7 @@ class Worker:
 
     async def _sessions(self, predictions: PredictionStream, watch: IdleWatch) -> None:
         failures = 0
-        while not self._stopping.is_set():
+        while not self._leave.is_asked:
             began = monotonic()
             final: BaseException | None = None
             try:
@@ -189,17 +181,17 @@ class Worker:
                 final = final or _missing_permission(_leaf(lost))
                 if final is None:
                     self._note_loss(str(_leaf(lost)))
-            except* _GraceOver:
+            except* GraceOver:
                 log.warning("drain.overran", grace_s=self._settings.drain_seconds)
             if final is not None:
                 raise final
-            if self._stopping.is_set():
+            if self._leave.is_asked:
                 return
             failures = 0 if monotonic() - began > _STEADY_SESSION_S else failures + 1
             pause = min(_LONGEST_PAUSE_S, 0.25 * 2 ** min(failures, 10)) * random.uniform(0.5, 1)  # noqa: S311 - spreads reconnects
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause):
-                    await self._stopping.wait()
+                    await self._leave.asked()
 
     def _note_loss(self, reason: str) -> None:
         self.condition.lost(reason)
@@ -274,53 +266,15 @@ class Worker:
                     self._has_worked = True
                     log.info("worker.ready", concurrency=settings.concurrency)
                     self._on_ready()
-                    await self._serve(source, reaped, relay, publishing)
+                    await Service(source, reaped, relay, publishing).run(
+                        self._leave,
+                        timedelta(seconds=settings.drain_seconds),
+                        self.condition.consuming(
+                            lambda: publishing.obstacle() or self._breaker.obstacle()
+                        ),
+                    )
                 for task in kept:
                     task.cancel()
-
-    async def _serve(
-        self, source: JobSource, reaped: JobSource, relay: Relay, publishing: Publishing
-    ) -> None:
-        async with asyncio.TaskGroup() as service:
-            drain = service.create_task(self._drain(source, reaped, relay))
-            async with asyncio.TaskGroup() as jobs:
-                jobs.create_task(_bury_all(reaped, relay, publishing))
-                with self.condition.consuming(
-                    lambda: publishing.obstacle() or self._breaker.obstacle()
-                ):
-                    async for delivery in source:
-                        jobs.create_task(_carry(delivery, relay, publishing))
-            drain.cancel()
-
-    async def _drain(self, source: JobSource, reaped: JobSource, relay: Relay) -> None:
-        await self._stopping.wait()
-        grace_s = self._settings.drain_seconds
-        hand_back_s = min(grace_s * _HAND_BACK_PART, _HAND_BACK_AT_MOST_S)
-        log.info("worker.draining", grace_s=grace_s)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(grace_s - hand_back_s):
-                await source.stop()
-                await reaped.stop()
-                await self._hurried.wait()
-        relay.hand_back_all()
-        await asyncio.sleep(hand_back_s - grace_s * _CLOSING_PART)
-        raise _GraceOver
-
-
-async def _carry(delivery: Delivery, relay: Relay, publishing: Publishing) -> None:
-    # A call whose answer cannot be published would cost its price for nothing.
-    await publishing.usable()
-    await relay.carry(delivery)
-
-
-async def _bury_all(reaped: JobSource, relay: Relay, publishing: Publishing) -> None:
-    async for delivery in reaped:
-        await publishing.usable()
-        await relay.bury(delivery)
-
-
-class _GraceOver(Exception):
-    """The grace period is over and jobs are still held; the broker takes them back."""
 
 
 def _leaf(error: BaseException) -> BaseException:
