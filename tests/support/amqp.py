@@ -141,6 +141,18 @@ async def close_connections(broker: PrivateBroker, name: str) -> None:
         await broker.rabbitmqctl("close_connection", pid, "closed by a test")
 
 
+async def until_no_channels(broker: PrivateBroker, name: str) -> None:
+    """Wait until there is one connection of a name, and nothing open on it."""
+    async with asyncio.timeout(2 * WITHIN_S):
+        while await _channels(broker, name) != ["0"]:  # noqa: ASYNC110 - another process knows
+            await asyncio.sleep(0.2)
+
+
+async def _channels(broker: PrivateBroker, name: str) -> list[str]:
+    listed = await broker.rabbitmqctl("list_connections", "channels", "client_properties")
+    return [line.split("\t")[0] for line in listed.splitlines() if f'"{name}"' in line]
+
+
 async def delete_queue(connection: AbstractConnection, queue: str) -> None:
     async with connection.channel() as channel:
         await channel.queue_delete(queue)

@@ -10,6 +10,7 @@ from typing import Final
 from aimicromind_schemas.client.errors import BrokerGone, NoEventLog, NoSuchQueue
 from aimicromind_schemas.client.joined import Joined, Wanted
 from aimicromind_schemas.client.link import Link
+from aimicromind_schemas.client.subscription import to_the_end
 from aimicromind_schemas.events import Event
 from aimicromind_schemas.reading import Gap, Reader
 
@@ -67,14 +68,18 @@ class Following:
             NoEventLog: There is no stream to read from before.
             BrokerUnreachable: No broker answers.
             BrokerRefused: The user lacks a permission.
-            BrokerGone: The connection closed.
         """
-        connection = await self._link.connection()
         stream = self._history.streams[0] if self._history.before else None
-        try:
-            self._joined = await Joined.open(connection, self._wanted, stream, self._history.since)
-        except NoSuchQueue as error:
-            raise NoEventLog(self._history.streams[0]) from error
+        while self._joined is None:
+            connection = await self._link.connection()
+            try:
+                self._joined = await Joined.open(
+                    connection, self._wanted, stream, self._history.since
+                )
+            except NoSuchQueue as error:
+                raise NoEventLog(self._history.streams[0]) from error
+            except BrokerGone:
+                await asyncio.sleep(_PAUSE_S)
 
     async def close(self) -> None:
         """Leave nothing on the broker."""
@@ -134,4 +139,4 @@ async def opened(following: Following) -> AsyncIterator[AsyncIterator[Event | Ga
         async with aclosing(following.items()) as items:
             yield items
     finally:
-        await following.close()
+        await to_the_end(following.close())

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -11,11 +11,29 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from aimicromind_schemas.client.errors import BrokerGone, NoSuchQueue, NothingToListenTo
+from aimicromind_schemas.client.errors import (
+    BrokerGone,
+    ClientError,
+    NoSuchQueue,
+    NothingToListenTo,
+)
 from aimicromind_schemas.client.link import TIMEOUT_S, told_apart
 
 STREAM_PREFETCH: Final = 400
 _CLOSE_S: Final = 3.0
+_going_on: set[asyncio.Task[None]] = set()
+
+
+async def to_the_end(closing: Coroutine[Any, Any, None]) -> None:
+    """Wait for what must be done in any case; it goes on although the wait is cancelled.
+
+    A cancelled scope of anyio, which is how FastAPI leaves a stream whose client has gone, cancels
+    every further wait in it, those for cleaning up included.
+    """
+    task = asyncio.create_task(closing)
+    _going_on.add(task)
+    task.add_done_callback(_going_on.discard)
+    await asyncio.shield(task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +86,21 @@ class Subscription:
             NothingToListenTo: The exchange does not exist.
             NoSuchQueue: The queue does not exist.
         """
+        opening = asyncio.create_task(cls._open(connection, queue, arguments, prefetch))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await to_the_end(_undo(opening))
+            raise
+
+    @classmethod
+    async def _open(
+        cls,
+        connection: AbstractConnection,
+        queue: Fresh | str,
+        arguments: Mapping[str, Any] | None,
+        prefetch: int,
+    ) -> Self:
         unasked = isinstance(queue, Fresh) and not queue.name
         with told_apart():
             async with asyncio.timeout(TIMEOUT_S):
@@ -115,7 +148,10 @@ class Subscription:
             await self._channel.basic_ack(message.delivery_tag or 0, multiple=True)
 
     async def close(self) -> None:
-        """Give back what was not acknowledged."""
+        """Give back what was not acknowledged, also if whoever waits for it is cancelled."""
+        await to_the_end(self._close())
+
+    async def _close(self) -> None:
         with suppress(BrokerGone, TimeoutError), told_apart():
             async with asyncio.timeout(_CLOSE_S):
                 await self._channel.close()
@@ -157,3 +193,9 @@ class Subscription:
     def _end(self, *_: object) -> None:
         self._over = True
         self._news.set()
+
+
+async def _undo(opening: asyncio.Task[Subscription]) -> None:
+    """Close what nobody waits for any more; what is cancelled half-way leaves a channel."""
+    with suppress(ClientError, TimeoutError):
+        await (await opening).close()

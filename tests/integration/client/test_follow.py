@@ -2,6 +2,7 @@ import asyncio
 import random
 from datetime import UTC, datetime, timedelta
 
+import anyio
 import pytest
 
 from aimicromind_schemas import EndEvent, StartEvent
@@ -10,7 +11,7 @@ from aimicromind_worker.testing import Cut, Head, Script, answer, send
 from tests.integration.client.stage import a_job, all_of, client_of, filters, published
 from tests.integration.stage import Stage
 from tests.integration.workers import working
-from tests.support.amqp import delete_queue
+from tests.support.amqp import WITHIN_S, delete_queue, until_no_channels
 from tests.support.proxy import Proxy
 
 
@@ -213,3 +214,42 @@ async def test_event_log_deleted_meanwhile_is_told_as_a_gap(stage: Stage, proxy:
 
 async def _channels(stage: Stage) -> int:
     return len((await stage.broker.rabbitmqctl("list_channels", "pid")).split())
+
+
+async def test_connection_that_is_lost_while_a_follow_begins_is_opened_again(
+    stage: Stage, proxy: Proxy
+) -> None:
+    stage.endpoint.flow("flow", answer(3))
+    job = a_job()
+
+    async def follow() -> list[object]:
+        async with client.follow(chat_id=job.chat_id, until=job.job_id) as events:
+            begun.set()
+            return [item async for item in events]
+
+    async with stage.working() as chats, client_of(stage, proxy.url) as client:
+        proxy.hold("events")
+        begun = asyncio.Event()
+        following = asyncio.create_task(follow())
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(begun.wait(), 0.3)
+        proxy.reset("events")
+        await asyncio.wait_for(begun.wait(), WITHIN_S)
+        await client.submit(job)
+
+        assert await asyncio.wait_for(following, WITHIN_S) == published(chats, job.job_id or "")
+
+
+async def test_followers_that_a_cancelled_scope_ends_leave_no_channel(stage: Stage) -> None:
+    chance = random.Random(9)
+    async with stage.working(), client_of(stage) as client:
+
+        async def follow_a_while() -> None:
+            # Such a scope cancels each further wait in it, not one only.
+            with anyio.move_on_after(chance.uniform(0, 1.5)):
+                async with client.follow(chat_id="chat", from_start=True) as events:
+                    async for _ in events:
+                        pass
+
+        await asyncio.gather(*(follow_a_while() for _ in range(40)))
+        await until_no_channels(stage.broker, "aimicromind client, events")
