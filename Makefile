@@ -71,6 +71,11 @@ test-chart: setup ## Render the chart with Helm 3 and Helm 4 and check it agains
 	@scripts/find-helm.sh $(UV)
 	$(RUN) pytest -q -n 2 tests/chart
 
+.PHONY: test-browser
+test-browser: setup broker ## Try the page of docs/examples in Chromium; skipped where that cannot be had
+	@scripts/find-chromium.sh
+	$(RUN) --group browser pytest -q tests/browser
+
 .PHONY: test-image
 test-image: setup broker ## Build the image and run it, read-only and without rights: with Docker, else podman as root
 	@scripts/test-image.sh $(UV)
