@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -49,6 +50,15 @@ async def test_parked_jobs_are_listed_and_stay(stage: Stage, settings: Mapping[s
     assert [it["chatId"] for it in twice[0]] == ["first", "chat"]
     assert {it["kind"] for it in twice[0]} == {"unauthorized"}
     assert "unauthorized: 2" in plain.err
+
+
+async def test_list_shows_ids_whole(stage: Stage, settings: Mapping[str, str]) -> None:
+    job_ids = {str(uuid4()) for _ in range(2)}
+    await parked(stage, *(a_refused_job(job_id, str(uuid4())) for job_id in job_ids))
+
+    plain = await run("dead", "list", **settings)
+
+    assert job_ids <= set(plain.out.split())
 
 
 @pytest.mark.parametrize(

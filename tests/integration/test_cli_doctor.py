@@ -1,6 +1,11 @@
 """`doctor` on brokers and endpoints that are well, and on others."""
 
+import asyncio
 import json
+import os
+import pty
+import re
+import termios
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -13,7 +18,7 @@ from aimicromind_worker.adapters.topology import declare
 from aimicromind_worker.needs import needed_topology
 from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint, answer
 from tests.integration.stage import Stage
-from tests.integration.test_cli import run
+from tests.integration.test_cli import COMMAND, run
 
 
 async def diagnosis(*arguments: str, **settings: str) -> tuple[int | None, dict[str, Any]]:
@@ -44,6 +49,28 @@ async def test_all_is_well(stage: Stage) -> None:
     assert {name: found[name]["state"] for name in well} == dict.fromkeys(well, "ok")
     assert found["subscribers"]["state"] == "not checked"
     assert all(it["remedy"] for it in found.values() if it["state"] in {"problem", "warning"})
+
+
+async def test_lines_of_a_terminal_break_between_words() -> None:
+    ours, its = pty.openpty()
+    termios.tcsetwinsize(its, (24, 80))
+    process = await asyncio.create_subprocess_exec(
+        *(COMMAND, "doctor"),
+        env={
+            "AIMICROMIND_AMQP_URL": "amqp://127.0.0.1:1/",
+            "AIMICROMIND_BASE_URL": "http://[::1]:1",
+        },
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=its,
+    )
+    os.close(its)
+    await asyncio.wait_for(process.wait(), 30)
+    said = os.read(ours, 100_000).decode()
+    os.close(ours)
+
+    lines = _plain(said).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert {line[:13].strip() for line in lines} <= {"", "problem", "warning", "not checked", "ok"}
 
 
 async def test_what_is_not_there_yet_is_no_problem(stage: Stage) -> None:
@@ -138,3 +165,8 @@ async def test_unsafe_queues_of_subscribers_are_named(managed: PrivateBroker) ->
     assert found["subscribers"]["detail"] == "3 queues of subscribers"
     assert code == 1
     assert "guest:guest" not in str(found)
+
+
+def _plain(text: str) -> str:
+    """Take the colours out."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)

@@ -29,7 +29,12 @@ class NoSuchJob(NotAchieved):
 
 async def list_all(settings: BrokerSettings, choice: Choice, *, as_json: bool) -> None:
     """Show the parked jobs that are meant, the longest parked first, and count them by kind."""
-    table = Table("failed at", "job", "chat", "flow", "kind", "attempts", "bytes")
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    # What is asked for again is never cut or broken: the ids of chats and flows may be.
+    for heading in ("failed at (UTC)", "job", "kind"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("chat", "flow"):
+        table.add_column(heading, overflow="fold")
     kinds: Counter[str] = Counter()
     async with _chosen(settings, choice) as jobs:
         async for parked in jobs:
@@ -111,9 +116,8 @@ async def _chosen(settings: BrokerSettings, choice: Choice) -> AsyncIterator[Asy
 
 
 def _row(dead: DeadJob) -> tuple[str, ...]:
-    failed_at = dead.failed_at.isoformat(timespec="seconds") if dead.failed_at else "?"
-    numbers = (str(dead.attempts), str(dead.size_bytes))
-    return failed_at, dead.job_id, dead.chat_id, dead.chatflow_id, dead.kind, *numbers
+    failed_at = f"{dead.failed_at.astimezone(UTC):%Y-%m-%d %H:%M}" if dead.failed_at else "?"
+    return failed_at, dead.job_id, dead.kind, dead.chat_id, dead.chatflow_id
 
 
 def _counts(kinds: Counter[str]) -> str:

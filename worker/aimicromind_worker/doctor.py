@@ -1,5 +1,8 @@
 """The `doctor` command: look at everything around a worker, and say what to do about it."""
 
+import shutil
+import sys
+import textwrap
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from urllib.parse import unquote, urlsplit
@@ -225,6 +228,16 @@ def _print(finding: Finding, *, as_json: bool) -> None:
         click.echo(msgspec.json.encode(finding).decode())
         return
     mark, colour = _MARKS[finding.state]
-    click.echo(f"{click.style(f'{mark:>11}', fg=colour)}  {finding.about}: {finding.detail}")
+    said = _wrapped(f"{finding.about}: {finding.detail}", indent=13)
+    click.echo(f"{click.style(f'{mark:>11}', fg=colour)}  {said}")
     if finding.remedy:
-        click.echo(f"{'':>11}  → {finding.remedy}")
+        click.echo(f"{'':>11}  → {_wrapped(finding.remedy, indent=15)}")
+
+
+def _wrapped(text: str, indent: int) -> str:
+    """Break a text that begins so far from the left, where a terminal would; a pipe has no edge."""
+    if not sys.stdout.isatty():
+        return text
+    columns = max(shutil.get_terminal_size().columns - indent, 20)
+    lines = textwrap.wrap(text, columns, break_long_words=False, break_on_hyphens=False)
+    return f"\n{'':{indent}}".join(lines)

@@ -155,7 +155,10 @@ class PlainView:
 
 
 class LiveView:
-    """Shows one panel for each job, its answer as it grows. Use it with `with`."""
+    """Shows one panel for each job, its answer as it grows. Use it with `with`.
+
+    A job that has ended stays above those that run: a terminal has room for few.
+    """
 
     def __init__(self, console: Console, titles: Mapping[str, str] | None) -> None:
         self._jobs = Jobs(titles)
@@ -172,11 +175,14 @@ class LiveView:
     def show(self, item: Event | Gap) -> None:
         """Show the next event, if it is one of these jobs'."""
         job = self._jobs.of(item)
-        if job is not None:
-            job.take(item)
+        if job is None or job.end is not None:
+            return
+        job.take(item)
+        if job.end is not None:
+            self._live.console.print(_panel(job))
 
     def _render(self) -> RenderableType:
-        return Group(*map(_panel, self._jobs.states.values()))
+        return Group(*(_panel(job) for job in self._jobs.states.values() if job.end is None))
 
 
 def _panel(job: JobState) -> Panel:
