@@ -146,6 +146,15 @@ async def test_port_without_tls_is_told(secured: Secured) -> None:
     assert "amqp://" in said
 
 
+async def test_address_that_refuses_is_passed_over_for_the_next(secured: Secured) -> None:
+    urls = [secured.url(port=secured.broker.port), secured.url()]
+
+    async with connect(urls, "test", BEAT, secured.trust()) as connection:
+        assert not connection.is_closed
+    async with Client.open(urls, tls=secured.trust()) as client:
+        assert client is not None
+
+
 async def test_certificate_is_read_for_each_connection(
     secured: Secured, names: Names, tmp_path: Path
 ) -> None:

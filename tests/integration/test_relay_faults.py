@@ -1,9 +1,11 @@
 """The worker leaves, the broker goes, a queue disappears: jobs end all the same, once."""
 
+import asyncio
 from typing import Final
 from uuid import uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from aimicromind_worker.adapters.connection import BrokerRefused, PermissionMissing
 from aimicromind_worker.adapters.topology import DeclarationRefused, TopologyDiffers
@@ -73,6 +75,26 @@ async def test_what_does_not_fit_in_the_grace_goes_on_at_another_worker(stage: S
     assert (end["status"], end["attempts"], end["calls"]) == ("completed", 2, 2)
     assert end["tags"] == {"kept": "yes"}
     assert len({call.chat_id for call in stage.endpoint.calls}) == 2
+
+
+async def test_worker_that_cannot_begin_yet_leaves_at_once(stage: Stage, proxy: Proxy) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
+        with capture_logs() as logs:
+            running = Running(stage.settings(amqp_url=proxy.url))
+            await proxy.tried(1)
+            # That for events, which is opened after that for jobs, gets nowhere.
+            proxy.to_port = silent.sockets[0].getsockname()[1]
+            await proxy.tried(2)
+
+            running.worker.stop()
+            await running.ended()
+
+    assert "worker.left_at_once" in [line["event"] for line in logs]
+    assert running.times_ready == 0
 
 
 async def test_second_stop_hands_back_at_once(stage: Stage) -> None:

@@ -104,6 +104,45 @@ async def test_password_that_is_not_there_yet_is_waited_for(stage: Stage, accoun
     assert "-password" not in worker.stderr
 
 
+async def test_job_goes_on_while_its_events_wait_for_a_new_password(
+    stage: Stage, account: Account
+) -> None:
+    worker = await a_worker(stage, account)
+    stage.endpoint.flow("flow", answer(200, rate=20))
+    job = a_job()
+    with stage.listen() as consumer:
+        stage.submit(job)
+        await consumer.saw(job.job_id, "token")
+        await account.change("n3w-password")
+        await close_connections(account.broker, "aimicromind-worker events")
+        refused = 1
+        while "refuses" not in (await worker.logged("publishing.lost", count=refused))["reason"]:
+            refused += 1
+        account.write("n3w-password")
+        (seen,) = await stage.ended(consumer, job, within_s=40)
+
+    assert (seen.end["status"], seen.end["attempts"]) == ("completed", 1)
+    assert len(worker.log("worker.ready")) == 1
+
+
+@pytest.mark.parametrize("written", [b"", b"\xff"])
+async def test_key_that_cannot_be_read_leaves_the_one_there_was(
+    written: bytes, stage: Stage, tmp_path: Path
+) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    key = folder / "aimicromind_api_key"
+    replace(key, "0ld-key")
+    worker = await stage.ready_worker(SECRETS_DIR=folder)
+
+    key.write_bytes(written)
+    async with asyncio.timeout(_KEY_WITHIN_S):
+        while not worker.log("secrets.unreadable"):
+            await completes_a_job(stage)
+
+    assert used_key(stage) == "0ld-key"
+
+
 async def test_secrets_that_make_no_sense_leave_those_there_were(
     stage: Stage, account: Account
 ) -> None:

@@ -83,6 +83,19 @@ async def test_job_that_is_handed_back_leaves_its_span_before_the_worker_ends(
     assert not leaving.log("drain.overran")
 
 
+async def test_header_that_cannot_be_read_is_in_no_log(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "api-key: s3cr3t")
+    worker = await stage.ready_worker()
+
+    trouble = await worker.logged("tracing.trouble")
+
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in trouble["reason"]
+    assert "s3cr3t" not in worker.stderr
+
+
 @pytest.mark.parametrize("answers", [False, True], ids=["refuses", "never answers"])
 async def test_collector_that_is_down_costs_a_line(
     answers: bool,  # noqa: FBT001 - a parameter of the test

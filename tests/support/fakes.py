@@ -193,7 +193,7 @@ class RecordingLane:
 
     async def confirmed(self) -> None:
         await asyncio.sleep(0)
-        if self._sink.end_lost is not None and self._sink.history[-1] == "end":
+        if self._sink.end_lost is not None and self._sink.history[-1:] == ["end"]:
             raise self._sink.end_lost
         if self._unconfirmed:
             self._sink.history.append(f"{self._unconfirmed} confirmed")

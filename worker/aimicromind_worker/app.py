@@ -8,10 +8,11 @@ answers again. The connection that events go out by is opened again within the s
 import asyncio
 import random
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
+from typing import Never
 
 import structlog
 from aiormq.exceptions import AMQPError, ChannelAccessRefused
@@ -181,6 +182,8 @@ class Worker:
                 final = final or _missing_permission(_leaf(lost))
                 if final is None:
                     self._note_loss(str(_leaf(lost)))
+            except* _LeftAtOnce:
+                log.info("worker.left_at_once")
             except* GraceOver:
                 log.warning("drain.overran", grace_s=self._settings.drain_seconds)
             if final is not None:
@@ -197,6 +200,10 @@ class Worker:
         self.condition.lost(reason)
         self.metrics.session_lost()
         log.warning("broker.lost", reason=reason)
+
+    async def _leave_at_once(self) -> Never:
+        await self._leave.asked()
+        raise _LeftAtOnce
 
     def _connection(self, name: str) -> AbstractAsyncContextManager[BrokerConnection]:
         return broker_connection(self._renewed(), name)
@@ -219,21 +226,26 @@ class Worker:
             fence = Fence(beat)
             fence.when_shut(consuming.wire.abort)
             sink = self._sink = EventSink(names, Window(), fence.is_open, self.event_counts)
-            publishing = Publishing(events, beat, needed_topology(settings), sink, fence)
+            wanted = needed_topology(settings)
+            publishing = Publishing(events, beat, wanted, sink, fence, _RENEWED)
             async with asyncio.TaskGroup() as links:
                 kept = [
                     links.create_task(fence.watch(consuming)),
                     links.create_task(fence.until_shut()),
                     links.create_task(publishing.run()),
                 ]
+                leaving = links.create_task(self._leave_at_once())
                 await publishing.usable()
                 take = partial(JobSource.open, consuming, publishing, names, fence.shut)
                 since = self._cancels_known_until
-                async with (
-                    Control.open(consuming, publishing, names, self._held.cancel, since) as control,
-                    take(settings.concurrency) as source,
-                    take(_BURIALS, names.jobs_reaped) as reaped,
-                ):
+                async with AsyncExitStack() as opened:
+                    control = await opened.enter_async_context(
+                        Control.open(consuming, publishing, names, self._held.cancel, since)
+                    )
+                    # From here on there may be jobs, which are handed back in good order.
+                    leaving.cancel()
+                    source = await opened.enter_async_context(take(settings.concurrency))
+                    reaped = await opened.enter_async_context(take(_BURIALS, names.jobs_reaped))
                     self._cancels_known_until = control.known_until
                     kept.append(links.create_task(control.lost()))
                     found = recovery(settings, predictions.client)
@@ -275,6 +287,10 @@ class Worker:
                     )
                 for task in kept:
                     task.cancel()
+
+
+class _LeftAtOnce(Exception):
+    """The worker was told to leave before it took jobs."""
 
 
 def _leaf(error: BaseException) -> BaseException:

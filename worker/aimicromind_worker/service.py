@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, suppress
 from datetime import timedelta
+from time import monotonic
 from typing import Protocol
 
 import structlog
@@ -30,6 +31,7 @@ class Leave:
     def __init__(self) -> None:
         self._asked = asyncio.Event()
         self._hurried = asyncio.Event()
+        self._since = 0.0
 
     @property
     def is_asked(self) -> bool:
@@ -40,7 +42,14 @@ class Leave:
         """Have it leave; asked again, at once."""
         if self.is_asked:
             self._hurried.set()
+        else:
+            self._since = monotonic()
         self._asked.set()
+
+    def left_of(self, grace: timedelta) -> timedelta:
+        """Say what is left of a time that began when it was asked to leave."""
+        passed = timedelta(seconds=monotonic() - self._since)
+        return max(timedelta(), grace - passed) if self.is_asked else grace
 
     async def asked(self) -> None:
         """Wait until it is to leave."""
@@ -118,7 +127,7 @@ class Service:
 
     async def _leave(self, leave: Leave, grace: timedelta) -> None:
         await leave.asked()
-        grace_s = grace.total_seconds()
+        grace_s = leave.left_of(grace).total_seconds()
         hand_back_s = min(grace_s * _HAND_BACK_PART, _HAND_BACK_AT_MOST_S)
         log.info("worker.draining", grace_s=grace_s)
         async with asyncio.TaskGroup() as stopping:

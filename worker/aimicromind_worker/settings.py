@@ -21,7 +21,7 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from aimicromind_worker.tls import CaFile, ClientCertificate, context
 
@@ -147,6 +147,8 @@ class BrokerSettings(BaseSettings):
             settings = cls(_secrets_dir=folder, **overrides)  # type: ignore[arg-type]
         except ValidationError as error:
             raise SettingsInvalid(list(_sentences(error))) from None
+        except SettingsError as error:
+            raise SettingsInvalid([f"a file of {_SECRETS_DIR} cannot be read: {error}"]) from None
         settings._overrides = overrides
         return settings
 
@@ -233,6 +235,9 @@ class Settings(BrokerSettings):
         if not os.environ.get(_SECRETS_DIR):
             return self
         now = self.read(**self._overrides)
+        # A file that is just being written is empty, or not there.
+        if self.api_key is not None and not (now.api_key and now.api_key.get_secret_value()):
+            raise SettingsInvalid([f"{ENV_PREFIX}API_KEY is empty now"])
         return self.model_copy(update={name: getattr(now, name) for name in _RENEWABLE})
 
     @property

@@ -4,10 +4,10 @@ A job is acknowledged only after its `end` is confirmed by the broker.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -156,8 +156,9 @@ async def reject(rejected: Rejected, delivery: Delivery, sink: EventSink, span: 
             error_event(rejected.kind, rejected.message),
             end_event(EndStatus.REJECTED, tally, b'""', {}),
         ):
+            await _before_an_end(lane.confirmed())
             lane.publish(numbering.stamp(event, now))
-            await lane.confirmed()
+        await lane.confirmed()
     await delivery.park(rejected.kind, rejected.message, attempts=0)
     log.warning("job.rejected", kind=rejected.kind)
 
@@ -205,12 +206,7 @@ async def _pass_on(
 
 
 async def _end(job: Progress, status: EndStatus) -> None:
-    # A broker that is killed may lose what it did not confirm: once there is an end, nobody
-    # publishes again what came before it. Some never confirm (RabbitMQ 3.10 when a stream's leader
-    # dies); consumers are not kept waiting for that.
-    with suppress(TimeoutError):
-        async with asyncio.timeout(_END_WAITS_S):
-            await job.confirmed()
+    await _before_an_end(job.confirmed())
     tally = job.tally()
     job.attempt.publish(
         end_event(status, tally, job.attempt.answer.text, job.ticket.job.tags or {})
@@ -223,3 +219,15 @@ async def _end(job: Progress, status: EndStatus) -> None:
         events=tally.events,
         duration_s=round(tally.duration.total_seconds(), 3),
     )
+
+
+async def _before_an_end(confirmed: Coroutine[Any, Any, None]) -> None:
+    """Wait until the broker has confirmed what was published, or a few seconds.
+
+    A broker that is killed may lose what it did not confirm: once there is an end, nobody
+    publishes again what came before it. Some never confirm (RabbitMQ 3.10 when a stream's leader
+    dies); consumers are not kept waiting for that.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_END_WAITS_S):
+            await confirmed

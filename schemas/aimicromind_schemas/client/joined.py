@@ -13,7 +13,6 @@ silent while others are not, where the log was a second after the queue had been
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -21,7 +20,6 @@ from typing import Any, Final, Self
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 
-from aimicromind_schemas.client.errors import BrokerGone
 from aimicromind_schemas.client.subscription import Fresh, Subscription
 from aimicromind_schemas.codec import decode
 from aimicromind_schemas.events import Event, NotAnEvent
@@ -163,8 +161,10 @@ class Joined:
         log, self._log = self._log, None
         if edge is not None:
             edge.cancel()
-            with suppress(asyncio.CancelledError, BrokerGone):
-                await edge
+            await asyncio.wait((edge,))
+            if not edge.cancelled():
+                # Nobody needs to know any more why it failed.
+                edge.exception()
         if log is not None:
             await log.close()
 

@@ -100,7 +100,7 @@ class Link:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _first(self) -> AbstractConnection:
-        failures = []
+        failures, refusals = [], []
         for text in self._urls:
             url = URL(text).update_query(heartbeat=_HEARTBEAT_S)
             where = f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
@@ -119,8 +119,10 @@ class Link:
                 # The last is how aiormq tells that the peer hung up within the handshake.
                 refusal = await tls_refusal(error, url, self._tls)
                 if refusal is not None:
-                    raise refusal from error
+                    refusals.append(refusal)
                 failures.append(f"{where} ({type(error).__name__})")
+        if refusals and len(refusals) == len(failures):
+            raise refusals[0]
         raise BrokerUnreachable(failures)
 
 

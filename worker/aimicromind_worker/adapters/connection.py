@@ -135,7 +135,7 @@ async def connect(
 async def _first_of(
     urls: Sequence[str], name: str, heartbeat: timedelta, tls: ssl.SSLContext | None
 ) -> BrokerConnection:
-    failures = []
+    failures, refusals = [], []
     for text in urls:
         url = URL(text).update_query(heartbeat=int(heartbeat.total_seconds()))
         where = f"{url.host}:{url.port or DEFAULT_PORTS[url.scheme]}"
@@ -154,6 +154,8 @@ async def _first_of(
         except (OSError, AMQPConnectionError, IncompatibleProtocolError) as error:
             refusal = await tls_refusal(error, url, tls)
             if refusal is not None:
-                raise refusal from error
+                refusals.append(refusal)
             failures.append(f"{where} ({error.args[-1] if error.args else type(error).__name__})")
+    if refusals and len(refusals) == len(failures):
+        raise refusals[0]
     raise BrokerUnreachable(failures)

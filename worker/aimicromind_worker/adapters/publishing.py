@@ -86,6 +86,7 @@ class Publishing:
         wanted: Topology,
         sink: EventSink,
         fence: Fence,
+        waits_out: tuple[type[Exception], ...] = (),
     ) -> None:
         """Prepare; nothing is opened before `run`.
 
@@ -95,12 +96,14 @@ class Publishing:
             wanted: What is declared on each new connection.
             sink: Publishes on it, over all of them.
             fence: Once shut, what was not sent is dropped.
+            waits_out: What a connection that was open once may fail by, to be tried again.
         """
         self._connect = connect
         self._interval = interval
         self._wanted = wanted
         self._sink = sink
         self._fence = fence
+        self._waits_out = waits_out
         self._connection: BrokerConnection | None = None
         self._outgoing: AbstractChannel | None = None
         self._lost = "it is not open yet"
@@ -197,6 +200,10 @@ class Publishing:
                 raise PermissionMissing(str(error)) from error
             except FramesTooLarge:
                 raise
+            except self._waits_out as error:
+                if not self._was_open:
+                    raise
+                self._note_loss(_sentence(error))
             except _LOST as error:
                 if _is_cancelled() or not self._was_open:
                     raise

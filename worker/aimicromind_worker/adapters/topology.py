@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Literal
 
+import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
@@ -15,10 +16,13 @@ from aimicromind_schemas import JOURNAL_BINDINGS, Names
 from aimicromind_worker.adapters.patience import unless_cancelled
 from aimicromind_worker.core.ladder import RUNGS
 
+log = structlog.get_logger()
+
 Argument = str | int
 ExchangeType = Literal["topic", "fanout"]
 State = Literal["as expected", "missing", "different", "not compared"]
 _TIMEOUT_S = 20.0
+_COMPARE = "run `aimicromind-worker topology check` as a user who may declare"
 # Each look at a parked job counts as a delivery; the broker knows no "unlimited" on 3.10.
 _LOOKS = 1_000_000
 # Deliveries of a job before the broker gives it up, the same on all versions.
@@ -184,6 +188,7 @@ async def declare(connection: AbstractConnection, wanted: Topology) -> None:
         except _MayNotDeclare:
             if not await _is_there(connection, wanted):
                 raise
+            log.warning("topology.not_compared", remedy=_COMPARE)
     unless_cancelled()
 
 

@@ -56,6 +56,11 @@ class Traces:
             NoSuchExporter: One that is named is not installed.
             ValueError: A variable makes no sense to the library.
         """
+        library = logging.getLogger("opentelemetry")
+        library.addHandler(_Complaints())
+        library.propagate = False
+        # It quotes the headers that it cannot read, which hold keys.
+        logging.getLogger("opentelemetry.util.re").addFilter(_without_headers)
         exporters = [_exporter(name, environment) for name in _names(environment)]
         own = Resource({"service.name": _NAME, "service.version": version(_NAME)})
         # What the operator names goes before our own name, and that before the library's default.
@@ -66,9 +71,6 @@ class Traces:
         self._tracer = self._provider.get_tracer(_NAME, version(_NAME))
         # What stands after a `?` may be a key.
         self._url_template = url_template.partition("?")[0]
-        library = logging.getLogger("opentelemetry")
-        library.addHandler(_Complaints())
-        library.propagate = False
 
     @contextmanager
     def job(
@@ -197,6 +199,11 @@ class _Complaints(logging.Handler):
         if monotonic() >= self._silent_until:
             self._silent_until = monotonic() + _COMPLAINS_EVERY_S
             log.warning("tracing.trouble", reason=record.getMessage())
+
+
+def _without_headers(record: logging.LogRecord) -> bool:
+    record.msg, record.args = "a header of OTEL_EXPORTER_OTLP_HEADERS is not NAME=VALUE", ()
+    return True
 
 
 @contextmanager
