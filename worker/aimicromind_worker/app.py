@@ -248,24 +248,12 @@ class Worker:
                     reaped = await opened.enter_async_context(take(_BURIALS, names.jobs_reaped))
                     self._cancels_known_until = control.known_until
                     kept.append(links.create_task(control.lost()))
-                    found = recovery(settings, predictions.client)
-                    means = Means(
-                        predictions,
-                        sink,
-                        watch,
-                        limits(settings),
-                        self._policy,
-                        found,
-                        self._breaker,
-                        self.metrics,
-                        self._tracer,
-                    )
                     kept.append(links.create_task(self._breaker.watch(predictions.answers)))
                     lifetime = timedelta(seconds=settings.job_lifetime_seconds)
                     journal = Journal(consuming, publishing, names.journal, self._journal)
                     leases = await ChatLeases.open(consuming, names)
                     relay = Relay(
-                        means,
+                        self._means(predictions, sink, watch),
                         journal,
                         leases,
                         self._held,
@@ -287,6 +275,19 @@ class Worker:
                     )
                 for task in kept:
                     task.cancel()
+
+    def _means(self, predictions: PredictionStream, sink: EventSink, watch: IdleWatch) -> Means:
+        return Means(
+            predictions,
+            sink,
+            watch,
+            limits(self._settings),
+            self._policy,
+            recovery(self._settings, predictions.client),
+            self._breaker,
+            self.metrics,
+            self._tracer,
+        )
 
 
 class _LeftAtOnce(Exception):

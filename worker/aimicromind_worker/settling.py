@@ -152,12 +152,9 @@ async def reject(rejected: Rejected, delivery: Delivery, sink: EventSink, span: 
         numbering = Numbering(rejected.job_id, rejected.chat_id, "", attempt=0)
         tally = Tally(attempts=0, calls=0, events=2, duration=timedelta())
         now = datetime.now(UTC).timestamp()
-        for event in (
-            error_event(rejected.kind, rejected.message),
-            end_event(EndStatus.REJECTED, tally, b'""', {}),
-        ):
-            await _before_an_end(lane.confirmed())
-            lane.publish(numbering.stamp(event, now))
+        lane.publish(numbering.stamp(error_event(rejected.kind, rejected.message), now))
+        await _before_an_end(lane.confirmed())
+        lane.publish(numbering.stamp(end_event(EndStatus.REJECTED, tally, b'""', {}), now))
         await lane.confirmed()
     await delivery.park(rejected.kind, rejected.message, attempts=0)
     log.warning("job.rejected", kind=rejected.kind)
