@@ -8,7 +8,7 @@ import pytest_asyncio
 from aio_pika.abc import AbstractConnection
 
 from aimicromind_schemas import Names
-from aimicromind_worker.adapters.connection import connect
+from aimicromind_worker.adapters.connection import BrokerConnection, connect
 from aimicromind_worker.adapters.topology import EventLog, declare, remove, topology
 from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint
 from tests.integration.stage import Stage
@@ -24,7 +24,7 @@ def no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest_asyncio.fixture
-async def connection(broker: PrivateBroker) -> AsyncIterator[AbstractConnection]:
+async def connection(broker: PrivateBroker) -> AsyncIterator[BrokerConnection]:
     """The test's own way to the broker, beside those of what it tests."""
     async with connect([broker.url], "test", BEAT) as opened:
         yield opened

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from time import monotonic
 from typing import Final
 
 import pytest
@@ -230,3 +231,19 @@ async def test_nothing_is_written_once_the_fence_is_shut(
         await asyncio.sleep(0.3)
 
     assert list(box.ids) == ["job:1:0"]
+
+
+async def test_connection_on_which_only_confirms_come_is_kept(
+    broker: PrivateBroker, declared: Names
+) -> None:
+    beat = timedelta(seconds=1)
+    async with publishing_at(broker.url, declared, beat=beat) as way:
+        speaker = Speaker(way.sink)
+        ends = monotonic() + 10
+        while monotonic() < ends:
+            speaker.say("token", "Once")
+            await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+            assert way.publishing.obstacle() is None
+            await asyncio.sleep(0.02)
+
+    assert way.sink.counts.sent_again == 0

@@ -111,7 +111,7 @@ async def _objects(connection: AbstractConnection, settings: Settings) -> AsyncI
     )
 
 
-async def _permissions(connection: AbstractConnection, names: Names) -> Finding:
+async def _permissions(connection: BrokerConnection, names: Names) -> Finding:
     about, tried = "permissions", "declare, read and delete a queue of the prefix"
     try:
         leases = await ChatLeases.open(connection, names)

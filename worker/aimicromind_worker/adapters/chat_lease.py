@@ -6,18 +6,17 @@ it twice: within the process, turns are taken before (see `turns`).
 
 import asyncio
 import contextlib
-import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import timedelta
 from time import monotonic
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection
-from aiormq.abc import AbstractChannel as InnerChannel
-from aiormq.exceptions import ChannelLockedResource
+from aiormq.exceptions import AMQPConnectionError, ChannelLockedResource
 from pamqp import commands
 
 from aimicromind_schemas import Names
+from aimicromind_worker.adapters.connection import BrokerConnection
+from aimicromind_worker.adapters.rpc_channel import RpcChannel
 
 log = structlog.get_logger()
 
@@ -25,11 +24,8 @@ _TIMEOUT_S = 30.0
 _ASK_EVERY_S = 0.05
 # Each on a channel of its own, which broker and worker would otherwise keep for each slot.
 _ASKED_AT_ONCE = 16
-# aiormq frees the number of a refused channel before it has told the broker that the channel is
-# closed; whoever opens it too soon has the broker end the connection. So each number rests for
-# long. The lower ones are left to the other channels.
-_LEFT_TO_OTHERS = 10
-_MOST_CHANNELS = 65_535
+# aiormq numbers its channels from the lowest on.
+_HIGHEST_NUMBER = 65_535
 
 
 class LeasesLost(ConnectionError):
@@ -55,22 +51,31 @@ class Lease:
 class ChatLeases:
     """The leases of one connection. Open it in the event loop, and use it there."""
 
-    def __init__(self, names: Names, holding: AbstractChannel, inner: InnerChannel) -> None:
+    def __init__(self, names: Names, channels: Sequence[RpcChannel]) -> None:
         self._names = names
-        self._holding = holding
-        self._inner = inner
-        self._to_ask_on: list[InnerChannel] = []
-        self._asking = asyncio.Semaphore(_ASKED_AT_ONCE)
-        highest = inner.connection.connection_tune.channel_max or _MOST_CHANNELS
-        self._numbers = itertools.cycle(range(highest // _LEFT_TO_OTHERS, highest + 1))
+        self._holding, *self._to_ask_on = channels
+        self._asking = asyncio.Semaphore(len(self._to_ask_on))
         self._held: dict[str, Lease] = {}
-        inner.on_consumer_cancel_callbacks.add(self._taken_away)
+        self._holding.on_cancel = self._taken_away
 
     @classmethod
-    async def open(cls, connection: AbstractConnection, names: Names) -> "ChatLeases":
+    async def open(cls, connection: BrokerConnection, names: Names) -> "ChatLeases":
         """Prepare to hold leases; they close with the connection."""
-        holding = await connection.channel()
-        return cls(names, holding, await holding.get_underlay_channel())
+        inner = connection.inner
+        highest = inner.connection_tune.channel_max or _HIGHEST_NUMBER
+        channels = [
+            RpcChannel(connection.wire, number)
+            for number in range(highest, highest - 1 - _ASKED_AT_ONCE, -1)
+        ]
+
+        def lost(_: object) -> None:
+            for channel in channels:
+                channel.lost(AMQPConnectionError("the connection closed"))
+
+        inner.closing.add_done_callback(lost)
+        async with _answered():
+            await channels[0].open()
+        return cls(names, channels)
 
     @contextlib.asynccontextmanager
     async def hold(self, chat_id: str, patience: timedelta) -> AsyncIterator[Lease | None]:
@@ -91,7 +96,9 @@ class ChatLeases:
         try:
             async with _answered():
                 # Without a consumer, a policy may let the queue expire; and nobody would tell.
-                await self._inner.basic_consume(queue, _ignore, no_ack=True, consumer_tag=queue)
+                await self._holding.ask(
+                    commands.Basic.Consume(queue=queue, consumer_tag=queue, no_ack=True)
+                )
             yield lease
         except (ConnectionError, asyncio.CancelledError):
             # The connection ends, and the lease with it.
@@ -115,44 +122,45 @@ class ChatLeases:
     async def _ask(self, queue: str) -> bool:
         # A refusal closes the channel that asked: each question has one of its own.
         async with self._asking:
-            async with _answered():
-                idle = self._to_ask_on
-                channel = idle.pop() if idle else await self._open_channel()
-                try:
-                    await channel.queue_declare(
-                        queue,
-                        exclusive=True,
-                        arguments={"x-queue-type": "classic"},
-                    )
-                except ChannelLockedResource:
+            channel = self._to_ask_on.pop()
+            try:
+                async with _answered():
+                    if not channel.is_open:
+                        await channel.open()
+                    await channel.ask(_declare(queue))
+            except LeasesLost as error:
+                if isinstance(error.__cause__, ChannelLockedResource):
                     return False
-            idle.append(channel)
+                raise
+            finally:
+                self._to_ask_on.append(channel)
             return True
-
-    async def _open_channel(self) -> InnerChannel:
-        connection = self._inner.connection
-        number = next(number for number in self._numbers if number not in connection.channels)
-        return await connection.channel(number, publisher_confirms=False)
 
     async def _release(self, queue: str) -> None:
         # No longer held: the end of its consumer is no loss.
         self._held.pop(queue, None)
         async with _answered():
-            await self._inner.basic_cancel(queue, nowait=True)
-            await self._inner.queue_delete(queue)
+            await self._holding.ask(
+                commands.Basic.Cancel(consumer_tag=queue, nowait=True),
+                commands.Queue.Delete(queue=queue),
+            )
 
-    def _taken_away(self, cancelled: commands.Basic.Cancel) -> None:
-        lease = self._held.get(cancelled.consumer_tag or "")
+    def _taken_away(self, queue: str) -> None:
+        lease = self._held.get(queue)
         if lease is not None:
             log.warning("lease.taken_away", chat_id=lease.chat_id)
             lease.on_loss()
 
 
+def _declare(queue: str) -> commands.Queue.Declare:
+    return commands.Queue.Declare(
+        queue=queue, exclusive=True, arguments={"x-queue-type": "classic"}
+    )
+
+
 @contextlib.asynccontextmanager
 async def _answered() -> AsyncIterator[None]:
     """Ask the broker in the body.
-
-    A deadline over all is far cheaper than aiormq's own, which makes a task of every step.
 
     Raises:
         LeasesLost: It does not answer, or the connection has closed.
@@ -163,7 +171,3 @@ async def _answered() -> AsyncIterator[None]:
     except Exception as error:
         # Where the connection closes, aiormq and aio_pika raise RuntimeError or just Exception.
         raise LeasesLost(str(error) or type(error).__name__) from error
-
-
-async def _ignore(_: object) -> None:
-    """Take what nobody should send here."""

@@ -5,17 +5,18 @@ file that knows them, and `check_parts` says at start when they are not as expec
 """
 
 import asyncio
+import struct
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Generic, Protocol, TypeVar
 
-from aiormq.abc import ConfirmationFrameType
 from aiormq.channel import Channel
 from aiormq.connection import Connection
 from pamqp import commands
-from pamqp.body import ContentBody
+from pamqp.frame import unmarshal
 from pamqp.header import ContentHeader
-from typing_extensions import override
 
+from aimicromind_worker.adapters.frame_tap import METHOD_FRAME, method_number, method_of
 from aimicromind_worker.adapters.wire import Wire
 
 Item = TypeVar("Item")
@@ -30,6 +31,12 @@ _UNBLOCKED = "_Connection__connection_unblocked"
 # broker reads at once and mostly confirms at once. Where so few are on their way, none waits.
 _GATHERED_FOR_S = 0.002
 _FEW = 16
+_ACK, _NACK, _RETURN = map(
+    method_number, (commands.Basic.Ack, commands.Basic.Nack, commands.Basic.Return)
+)
+# Behind a frame's start, class and method: a delivery tag, and flags of which one is `multiple`.
+_answer = struct.Struct(">11xQB").unpack_from
+_MULTIPLE = 1
 # Between tries to write while that cannot be done; it grows from the first to the second.
 _SHORT_PAUSE_S, _LONG_PAUSE_S = 0.001, 0.032
 
@@ -85,7 +92,7 @@ class ConfirmChannel(Channel, Generic[Item]):
     ) -> "ConfirmChannel[Item]":
         """Open the channel, in confirm mode; its number must be free."""
         channel = cls(connection, wire, sender)
-        connection.channels[CHANNEL_NUMBER] = channel
+        connection.channels[CHANNEL_NUMBER] = wire.tap.takers[CHANNEL_NUMBER] = channel
         await channel.open()
         return channel
 
@@ -133,33 +140,34 @@ class ConfirmChannel(Channel, Generic[Item]):
         self.loop.call_later(self._pause_s, self._flush)
         self._pause_s = min(self._pause_s * 2, _LONG_PAUSE_S)
 
-    @override
-    async def _on_confirm_frame(self, frame: ConfirmationFrameType) -> None:
-        taken = isinstance(frame, commands.Basic.Ack)
-        settle = self._sender.confirmed if taken else self._sender.refused
-        last = frame.delivery_tag or self._last_tag
-        if not getattr(frame, "multiple", False):
-            if last in self._unconfirmed:
-                settle(self._unconfirmed.pop(last))
-            return
+    def take(self, frame: bytes) -> bool:
+        """Take what the broker says of messages. For the tap."""
+        if frame[0] != METHOD_FRAME:
+            # Nothing is consumed here: it belongs to a message that comes back.
+            self._take_returned(frame)
+            return True
+        method = method_of(frame)
+        if method in {_ACK, _NACK}:
+            tag, flags = _answer(frame)
+            settle = self._sender.confirmed if method == _ACK else self._sender.refused
+            if flags & _MULTIPLE:
+                self._settle_all(tag or self._last_tag, settle)
+            elif tag in self._unconfirmed:
+                settle(self._unconfirmed.pop(tag))
+            return True
+        return method == _RETURN
+
+    def _settle_all(self, last: int, settle: Callable[[Item], None]) -> None:
         # Tags below the oldest are settled for good; a dict would walk over their graves.
         for tag in range(self._oldest_tag, last + 1):
             if tag in self._unconfirmed:
                 settle(self._unconfirmed.pop(tag))
         self._oldest_tag = max(self._oldest_tag, last + 1)
 
-    @override
-    async def _on_return_frame(self, frame: commands.Basic.Return) -> None:
-        header = await self._get_frame()
-        if not isinstance(header, ContentHeader):
-            raise PartsChanged("content header after Basic.Return")
-        left = header.body_size or 0
-        while left > 0:
-            part = await self._get_frame()
-            if not isinstance(part, ContentBody):
-                raise PartsChanged("content body after Basic.Return")
-            left -= len(part.value)
-        self._sender.returned(header.properties.message_id or "")
+    def _take_returned(self, frame: bytes) -> None:
+        header = unmarshal(frame)[2]
+        if isinstance(header, ContentHeader):
+            self._sender.returned(header.properties.message_id or "")
 
 
 def check_parts(connection: Connection) -> None:
@@ -168,8 +176,5 @@ def check_parts(connection: Connection) -> None:
     Raises:
         PartsChanged: Naming the part.
     """
-    for name in ("_on_confirm_frame", "_on_return_frame", "_get_frame"):
-        if not asyncio.iscoroutinefunction(getattr(Channel, name, None)):
-            raise PartsChanged(f"Channel.{name}")
     if not isinstance(getattr(connection, _UNBLOCKED, None), asyncio.Event):
         raise PartsChanged(f"Connection.{_UNBLOCKED}")

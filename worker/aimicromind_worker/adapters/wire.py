@@ -10,6 +10,8 @@ from aiormq.connection import DEFAULT_PORTS, TransportFactory
 from typing_extensions import override
 from yarl import URL
 
+from aimicromind_worker.adapters.frame_tap import FrameTap
+
 # With this a close drops what the system has not sent yet, instead of sending it later.
 _DROP_ON_CLOSE = struct.pack("ii", 1, 0)
 _TLS_GOODBYE_S = 1.0
@@ -20,10 +22,12 @@ class Wire(TransportFactory):
 
     Attributes:
         heard: How often something came; a number that stands still is silence.
+        tap: Where frames are taken before aiormq reads them.
     """
 
     def __init__(self) -> None:
         self.heard = 0
+        self.tap = FrameTap()
         self._transport: asyncio.WriteTransport | None = None
 
     @override
@@ -75,4 +79,11 @@ class _Reader(asyncio.StreamReader):
     @override
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         self._wire.heard += 1
-        super().feed_data(data)
+        if for_aiormq := self._wire.tap.part(bytes(data)):
+            super().feed_data(for_aiormq)
+
+    @override
+    def feed_eof(self) -> None:
+        if cut_off := self._wire.tap.rest():
+            super().feed_data(cut_off)
+        super().feed_eof()

@@ -1,0 +1,86 @@
+"""Some channels' frames, taken from a connection's bytes before aiormq reads them.
+
+aiormq wakes two tasks and makes a dozen objects for each frame, which is most of what the
+answers to many small messages cost. Frames are those of AMQP 0-9-1, 2.3.5.
+"""
+
+import struct
+from collections.abc import Callable
+from time import monotonic
+from typing import Final, Protocol
+
+from pamqp.base import Frame
+
+METHOD_FRAME: Final = 1
+"""The first byte of a frame that is neither the header nor the body of a message."""
+
+_start = struct.Struct(">BHI").unpack_from  # kind, channel, bytes of the payload
+_START_BYTES = 7
+_END_BYTES = 1
+_NOT_A_FRAME = b"A"  # of "AMQP": a broker names the protocol that it wants instead
+_HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+_HEARTBEAT_EVERY_S = 1.0
+
+
+def method_number(of: type[Frame]) -> bytes:
+    """Give the class and method of a kind of frame, as `method_of` does."""
+    return struct.pack(">I", of.index)
+
+
+def method_of(frame: bytes) -> bytes:
+    """Give the class and method of a method's frame."""
+    return frame[_START_BYTES : _START_BYTES + 4]
+
+
+class Taker(Protocol):
+    """Who reads the frames of one channel."""
+
+    def take(self, frame: bytes) -> bool:
+        """Take a whole frame, or leave it to aiormq."""
+
+
+class FrameTap:
+    """Parts the bytes of one connection. It must see all of them, from the first.
+
+    Attributes:
+        takers: By the numbers of their channels; frames of all others are left to aiormq.
+    """
+
+    def __init__(self, now: Callable[[], float] = monotonic) -> None:
+        self.takers: dict[int, Taker] = {}
+        self._now = now
+        self._sign_of_life_at = 0.0
+        self._unfinished = b""
+
+    def part(self, data: bytes) -> bytes:
+        """Have the takers take theirs of what came, and give the frames that are left."""
+        data = self._unfinished + data
+        if data.startswith(_NOT_A_FRAME):
+            self._unfinished = b""
+            return data
+        left: list[bytes] = []
+        at, length = 0, len(data)
+        while at + _START_BYTES + _END_BYTES <= length:
+            _, channel, size = _start(data, at)
+            end = at + _START_BYTES + size + _END_BYTES
+            if end > length:
+                break
+            frame = data[at:end]
+            taker = self.takers.get(channel)
+            if taker is None or not taker.take(frame):
+                left.append(frame)
+            at = end
+        self._unfinished = data[at:]
+        return b"".join(left) or self._sign_of_life(at)
+
+    def rest(self) -> bytes:
+        """Give what came of a frame that the connection's end cut off."""
+        return self._unfinished
+
+    def _sign_of_life(self, taken_bytes: int) -> bytes:
+        """Give a heartbeat from time to time: aiormq hangs up on a broker that it never hears."""
+        now = self._now()
+        if taken_bytes and now - self._sign_of_life_at > _HEARTBEAT_EVERY_S:
+            self._sign_of_life_at = now
+            return _HEARTBEAT
+        return b""
