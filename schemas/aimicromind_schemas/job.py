@@ -6,6 +6,7 @@ Ids that a job lacks are filled in by whoever knows the message it came in.
 
 import json
 import re
+from functools import cache
 from typing import Annotated, Any, ClassVar, Final, LiteralString, Never, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -177,9 +178,12 @@ class PredictionJob(Quiet, BaseModel):
         return self._present(_FOR_ENDPOINT)
 
     def _present(self, names: tuple[str, ...]) -> dict[str, Any]:
-        known = {to_camel(name): getattr(self, name) for name in names}
+        known = {_alias(name): getattr(self, name) for name in names}
         present = {name: value for name, value in known.items() if value is not None}
         return present | (self.model_extra or {})
+
+
+_alias = cache(to_camel)
 
 
 def _refuse(field: LiteralString, because: LiteralString) -> Never:

@@ -18,7 +18,6 @@ class Progress:
     Attributes:
         ticket: The job.
         span: What is told of it.
-        attempt: The attempt that is published now; 0 if the job was never run.
         calls: Calls begun, those of earlier workers as far as is known.
         given_up: How many of them were broken off while they ran.
         sent: Whether the endpoint may have had a request.
@@ -42,15 +41,21 @@ class Progress:
         self._limits = limits
         self._side_effect = ticket.side_effect_before
         self._began = time.monotonic()
-        before = ticket.attempts_before
-        # Whoever ends a job that was never run has attempt 0; a run has the next one.
-        self.attempt = self._attempt(before + 1 if before else 0)
-        self._attempts = [self.attempt]
+        self._attempts: list[Attempt] = []
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that is published now; 0 if the job was never run."""
+        if not self._attempts:
+            # Whoever ends a job that was never run has attempt 0; a run has the next one.
+            before = self.ticket.attempts_before
+            self._begin(before + 1 if before else 0)
+        return self._attempts[-1]
 
     @property
     def side_effect(self) -> bool:
         """Whether a tool or action event was published in any attempt, as far as we know."""
-        return self._side_effect or self.attempt.answer.side_effect
+        return self._side_effect or any(each.answer.side_effect for each in self._attempts)
 
     @property
     def max_calls(self) -> int:
@@ -75,8 +80,8 @@ class Progress:
     def run(self) -> None:
         """Note that this worker runs the job, which so has an attempt."""
         self.ran = True
-        if self.attempt.number == 0:
-            self._begin(1)
+        if not self._attempts or self.attempt.number == 0:
+            self._begin(self.ticket.attempts_before + 1)
 
     def follow_with(self, kind: FailureKind, message: str, wait: timedelta) -> None:
         """Close the attempt, and begin the next one."""
@@ -104,14 +109,9 @@ class Progress:
         self.confirm_took = timedelta(seconds=time.monotonic() - began)
 
     def _begin(self, number: int) -> None:
-        self._side_effect = self.side_effect
-        self.attempt = self._attempt(number)
-        self._attempts.append(self.attempt)
-
-    def _attempt(self, number: int) -> Attempt:
         if number == 0:
             span = self.span
         else:
             span = self.span.attempt(number)
             bind_contextvars(attempt=number)
-        return Attempt(self.ticket, number, self._sink, self._limits, span)
+        self._attempts.append(Attempt(self.ticket, number, self._sink, self._limits, span))

@@ -1,20 +1,18 @@
 """Write events as AMQP 0-9-1 frames by hand: most of a frame is the same for a whole attempt.
 
-Layouts are those of the AMQP 0-9-1 specification, 2.3.5 and 4.2.6.
+Layouts are those of the AMQP 0-9-1 specification, 1.8.3.7, 2.3.5 and 4.2.6.
 """
 
 from struct import Struct
-
-from pamqp import commands
-from pamqp.frame import marshal
 
 from aimicromind_schemas.routing import routing_key
 from aimicromind_worker.core.exchange import Address
 from aimicromind_worker.core.numbering import NumberedEvent
 
 APP_ID = "aimicromind-worker"
-_HEADER_FRAME, _BODY_FRAME = 2, 3
+_METHOD_FRAME, _HEADER_FRAME, _BODY_FRAME = 1, 2, 3
 _CLASS_BASIC = 60
+_PUBLISH = b"\x00\x3c\x00\x28\x00\x00"  # class, method, and what is left of a ticket
 _FRAME_END = b"\xce"
 _FRAME_OVERHEAD = 8
 # content-type, headers, delivery-mode, correlation-id, message-id, timestamp, type, app-id
@@ -91,8 +89,9 @@ class EventFrames:
         return known
 
     def _publish(self, exchange: str, key: str, *, mandatory: bool) -> bytes:
-        method = commands.Basic.Publish(exchange=exchange, routing_key=key, mandatory=mandatory)
-        return marshal(method, self._channel)
+        payload = b"%b%b%b%c" % (_PUBLISH, _short(exchange), _short(key), mandatory)
+        front = _frame_front(_METHOD_FRAME, self._channel, len(payload))
+        return b"%b%b%b" % (front, payload, _FRAME_END)
 
     def _body_frames(self, body: bytes) -> list[bytes]:
         frames = []

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from time import monotonic
@@ -86,12 +87,21 @@ class PredictionStream:
     """Calls the endpoint. One for the process; any number of calls at once.
 
     Attributes:
-        client: What all requests go by; it adds the key.
+        client: What all requests but the calls themselves go by; it adds the key.
     """
 
-    def __init__(self, client: httpx.AsyncClient, endpoint: Endpoint) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, transport: httpx.AsyncBaseTransport, endpoint: Endpoint
+    ) -> None:
         self.client = client
+        self._transport = transport
         self._endpoint = endpoint
+        self._headers = {
+            **client.headers,
+            "content-type": "application/json",
+            "accept": "text/event-stream, application/json",
+        }
+        self._extensions = {"timeout": client.timeout.as_dict()}
         self._flows: dict[str, tuple[bool, float]] = {}
         self._aborting: set[asyncio.Task[None]] = set()
 
@@ -101,13 +111,14 @@ class PredictionStream:
         """Open the client that all calls share."""
         trust = context(endpoint.ca_file, endpoint.client_certificate)
 
+        transport = PushTransport(trust)
+
         def with_key(request: httpx.Request) -> httpx.Request:
-            if key := endpoint.api_key():
-                request.headers["Authorization"] = f"Bearer {key}"
+            request.headers.update(_authorization(endpoint))
             return request
 
         async with httpx.AsyncClient(
-            transport=PushTransport(trust),
+            transport=transport,
             auth=with_key,
             headers={"Accept-Encoding": "identity"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
@@ -115,7 +126,7 @@ class PredictionStream:
             event_hooks={"response": [refuse_redirect]},
             trust_env=False,
         ) as client:
-            predictions = cls(client, endpoint)
+            predictions = cls(client, transport, endpoint)
             try:
                 yield predictions
             finally:
@@ -177,6 +188,7 @@ class PredictionStream:
         """
         response = await self._send(self._request(call), streams=call.streams)
         try:
+            await refuse_redirect(response)
             yield await self._read(response)
         finally:
             await close(response)
@@ -205,15 +217,12 @@ class PredictionStream:
     def _request(self, call: PredictionCall) -> httpx.Request:
         path = self._endpoint.prediction_path.replace("{chatflowId}", call.chatflow_id)
         try:
-            return self.client.build_request(
+            return httpx.Request(
                 "POST",
-                self._endpoint.base_url + path,
+                _url(self._endpoint.base_url + path),
                 content=call.body,
-                headers={
-                    "Content-Type": "application/json",
-                    "Accept": "text/event-stream, application/json",
-                    **call.trace,
-                },
+                headers={**self._headers, **_authorization(self._endpoint), **call.trace},
+                extensions=self._extensions,
             )
         except _ODD as error:
             raise no_address() from error
@@ -222,7 +231,8 @@ class PredictionStream:
         limit = self._endpoint.first_byte_timeout
         try:
             async with asyncio.timeout(limit.total_seconds() if streams else None):
-                return await self.client.send(request, stream=True)
+                # The client's way adds cookies and redirects, which nobody wants, at some cost.
+                return await self._transport.handle_async_request(request)
         except TimeoutError as error:
             raise HeadersOverdue(limit) from error
         except (httpx.HTTPError, OSError, ValueError) as error:
@@ -274,6 +284,16 @@ class PredictionStream:
         except _ODD:
             return body.decode(errors="replace")
         return told.message or told.error
+
+
+@lru_cache(_FLOWS_REMEMBERED)
+def _url(text: str) -> httpx.URL:
+    return httpx.URL(text)
+
+
+def _authorization(endpoint: Endpoint) -> dict[str, str]:
+    key = endpoint.api_key()
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 class _FlowFacts(msgspec.Struct):
