@@ -52,6 +52,27 @@ async def test_many_refusals_at_once_cost_no_connection(
             assert lease is not None
 
 
+@pytest.mark.parametrize("channel_max", [12, 20])
+async def test_broker_that_grants_few_channels_still_grants_leases(channel_max: int) -> None:
+    names, chats = Names("few"), [f"chat-{number}" for number in range(32)]
+    async with (
+        PrivateBroker(settings={"channel_max": str(channel_max)}) as broker,
+        connect([broker.url], "mine", BEAT) as connection,
+        connect([broker.url], "other", BEAT) as other,
+    ):
+        mine, theirs = await ChatLeases.open(connection, names), await ChatLeases.open(other, names)
+
+        async def asked(leases: ChatLeases, chat: str) -> bool:
+            async with leases.hold(chat, AT_ONCE) as lease:
+                return lease is not None
+
+        async with mine.hold("chat", AT_ONCE):
+            assert not any(await asyncio.gather(*(asked(theirs, "chat") for _ in range(32))))
+            assert all(await asyncio.gather(*(asked(theirs, chat) for chat in chats)))
+            for _ in range(channel_max // 2 - 3):
+                await other.channel()
+
+
 async def test_lease_ends_with_its_connection(
     broker: PrivateBroker, declared: Names, connection: BrokerConnection
 ) -> None:

@@ -75,12 +75,13 @@ def test_frames_cut_anywhere_are_parted_whole_and_in_order(
     assert tap.rest() == b""
 
 
-def test_what_a_connection_cuts_off_is_left() -> None:
+def test_what_a_connection_cuts_off_is_left_once() -> None:
     tap = FrameTap()
     whole = marshal(commands.Channel.CloseOk(), _OTHERS)
 
     assert tap.part(whole + whole[:9]) == whole
     assert tap.rest() == whole[:9]
+    assert tap.rest() == b""
 
 
 def test_broker_that_wants_another_protocol_is_heard() -> None:

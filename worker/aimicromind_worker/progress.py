@@ -45,7 +45,7 @@ class Progress:
 
     @property
     def attempt(self) -> Attempt:
-        """The attempt that is published now; 0 if the job was never run."""
+        """The attempt that is published now, begun if there is none; 0 if the job was never run."""
         if not self._attempts:
             # Whoever ends a job that was never run has attempt 0; a run has the next one.
             before = self.ticket.attempts_before

@@ -11,7 +11,7 @@ from datetime import timedelta
 from time import monotonic
 
 import structlog
-from aiormq.exceptions import AMQPConnectionError, ChannelLockedResource
+from aiormq.exceptions import AMQPConnectionError, AMQPError, ChannelLockedResource
 from pamqp import commands
 
 from aimicromind_schemas import Names
@@ -60,13 +60,16 @@ class ChatLeases:
 
     @classmethod
     async def open(cls, connection: BrokerConnection, names: Names) -> "ChatLeases":
-        """Prepare to hold leases; they close with the connection."""
+        """Prepare, once for a connection, to hold leases; they close with it.
+
+        Raises:
+            LeasesLost: The broker grants no channel for it.
+        """
         inner = connection.inner
         highest = inner.connection_tune.channel_max or _HIGHEST_NUMBER
-        channels = [
-            RpcChannel(connection.wire, number)
-            for number in range(highest, highest - 1 - _ASKED_AT_ONCE, -1)
-        ]
+        # The lower half is left to others, also where the broker grants few.
+        lowest = max(highest - _ASKED_AT_ONCE, highest // 2)
+        channels = [RpcChannel(connection.wire, it) for it in range(highest, lowest - 1, -1)]
 
         def lost(_: object) -> None:
             for channel in channels:
@@ -168,6 +171,5 @@ async def _answered() -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(_TIMEOUT_S):
             yield
-    except Exception as error:
-        # Where the connection closes, aiormq and aio_pika raise RuntimeError or just Exception.
+    except (AMQPError, RuntimeError, TimeoutError) as error:
         raise LeasesLost(str(error) or type(error).__name__) from error

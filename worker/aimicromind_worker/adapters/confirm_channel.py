@@ -16,7 +16,12 @@ from pamqp import commands
 from pamqp.frame import unmarshal
 from pamqp.header import ContentHeader
 
-from aimicromind_worker.adapters.frame_tap import METHOD_FRAME, method_number, method_of
+from aimicromind_worker.adapters.frame_tap import (
+    HEADER_FRAME,
+    METHOD_FRAME,
+    method_number,
+    method_of,
+)
 from aimicromind_worker.adapters.wire import Wire
 
 Item = TypeVar("Item")
@@ -144,7 +149,8 @@ class ConfirmChannel(Channel, Generic[Item]):
         """Take what the broker says of messages. For the tap."""
         if frame[0] != METHOD_FRAME:
             # Nothing is consumed here: it belongs to a message that comes back.
-            self._take_returned(frame)
+            if frame[0] == HEADER_FRAME:
+                self._take_returned(frame)
             return True
         method = method_of(frame)
         if method in {_ACK, _NACK}:

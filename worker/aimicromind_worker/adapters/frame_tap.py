@@ -12,7 +12,8 @@ from typing import Final, Protocol
 from pamqp.base import Frame
 
 METHOD_FRAME: Final = 1
-"""The first byte of a frame that is neither the header nor the body of a message."""
+HEADER_FRAME: Final = 2
+"""The first byte of a method's frame, and of the one with a message's properties."""
 
 _start = struct.Struct(">BHI").unpack_from  # kind, channel, bytes of the payload
 _START_BYTES = 7
@@ -53,7 +54,10 @@ class FrameTap:
         self._unfinished = b""
 
     def part(self, data: bytes) -> bytes:
-        """Have the takers take theirs of what came, and give the frames that are left."""
+        """Have the takers take theirs of what came, and give what aiormq is to read.
+
+        That are the frames that are left, or else, from time to time, a heartbeat.
+        """
         data = self._unfinished + data
         if data.startswith(_NOT_A_FRAME):
             self._unfinished = b""
@@ -74,11 +78,12 @@ class FrameTap:
         return b"".join(left) or self._sign_of_life(at)
 
     def rest(self) -> bytes:
-        """Give what came of a frame that the connection's end cut off."""
-        return self._unfinished
+        """Give, once, what came of a frame that the connection's end cut off."""
+        cut_off, self._unfinished = self._unfinished, b""
+        return cut_off
 
     def _sign_of_life(self, taken_bytes: int) -> bytes:
-        """Give a heartbeat from time to time: aiormq hangs up on a broker that it never hears."""
+        # aiormq hangs up on a broker that it never hears.
         now = self._now()
         if taken_bytes and now - self._sign_of_life_at > _HEARTBEAT_EVERY_S:
             self._sign_of_life_at = now

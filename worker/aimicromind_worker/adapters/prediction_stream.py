@@ -78,6 +78,12 @@ class Endpoint:
     ca_file: Path | None = None
     client_certificate: Path | None = None
 
+    def with_key(self, request: httpx.Request) -> httpx.Request:
+        """Have a request say who asks."""
+        if key := self.api_key():
+            request.headers["Authorization"] = f"Bearer {key}"
+        return request
+
     @override
     def __repr__(self) -> str:
         return f"Endpoint({self.base_url!r})"
@@ -113,13 +119,9 @@ class PredictionStream:
 
         transport = PushTransport(trust)
 
-        def with_key(request: httpx.Request) -> httpx.Request:
-            request.headers.update(_authorization(endpoint))
-            return request
-
         async with httpx.AsyncClient(
             transport=transport,
-            auth=with_key,
+            auth=endpoint.with_key,
             headers={"Accept-Encoding": "identity"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
             timeout=httpx.Timeout(None, connect=endpoint.connect_timeout.total_seconds()),
@@ -221,7 +223,7 @@ class PredictionStream:
                 "POST",
                 _url(self._endpoint.base_url + path),
                 content=call.body,
-                headers={**self._headers, **_authorization(self._endpoint), **call.trace},
+                headers={**self._headers, **call.trace},
                 extensions=self._extensions,
             )
         except _ODD as error:
@@ -232,7 +234,7 @@ class PredictionStream:
         try:
             async with asyncio.timeout(limit.total_seconds() if streams else None):
                 # The client's way adds cookies and redirects, which nobody wants, at some cost.
-                return await self._transport.handle_async_request(request)
+                return await self._transport.handle_async_request(self._endpoint.with_key(request))
         except TimeoutError as error:
             raise HeadersOverdue(limit) from error
         except (httpx.HTTPError, OSError, ValueError) as error:
@@ -289,11 +291,6 @@ class PredictionStream:
 @lru_cache(_FLOWS_REMEMBERED)
 def _url(text: str) -> httpx.URL:
     return httpx.URL(text)
-
-
-def _authorization(endpoint: Endpoint) -> dict[str, str]:
-    key = endpoint.api_key()
-    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 class _FlowFacts(msgspec.Struct):

@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
+import structlog
 from aiormq.channel import exception_by_code
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from pamqp import commands
@@ -12,6 +13,8 @@ from pamqp.frame import FrameTypes, marshal, unmarshal
 
 from aimicromind_worker.adapters.frame_tap import METHOD_FRAME, method_number, method_of
 from aimicromind_worker.adapters.wire import Wire
+
+log = structlog.get_logger()
 
 _CLOSE = method_number(commands.Channel.Close)
 _CANCEL = method_number(commands.Basic.Cancel)
@@ -26,6 +29,9 @@ _ANSWERS = {
 class RpcChannel:
     """Asks the broker, any number of times at once. Use it from the event loop only.
 
+    Requests are carried out in order, so that all up to the one that waits longest are done when
+    an answer comes.
+
     Attributes:
         is_open: Whether it may be asked on; a refusal closes it.
         on_cancel: Called with the tag of a consumer that the broker ends.
@@ -38,33 +44,39 @@ class RpcChannel:
         self._wire = wire
         self._number = number
         self._waiting: deque[asyncio.Future[None]] = deque()
+        self._gone: AMQPError | None = None
         wire.tap.takers[number] = self
 
     async def open(self) -> None:
-        """Open the channel, for the first time or once more."""
-        self.is_open = True
+        """Open the channel, for the first time or after a refusal.
+
+        Raises:
+            AMQPError: The broker refuses it, or has closed the connection.
+        """
+        self.is_open = self._gone is None
         await self.ask(commands.Channel.Open())
 
     async def ask(self, *requests: Frame) -> None:
         """Send requests, of which only the last one has an answer, and wait for that.
 
         Raises:
-            AMQPError: The broker refuses it, or closes.
+            AMQPError: The broker refuses one, or closes the connection.
+            ChannelInvalidStateError: The channel is not open.
         """
+        if self._gone is not None:
+            raise self._gone
         if not self.is_open:
             raise ChannelInvalidStateError("the channel is closed")
+        frames = b"".join(marshal(request, self._number) for request in requests)
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
-        self._wire.write(b"".join(marshal(request, self._number) for request in requests))
+        self._wire.write(frames)
         await answer
 
     def lost(self, error: AMQPError) -> None:
-        """Note that the channel has closed, and have all that waits fail."""
-        self.is_open = False
-        while self._waiting:
-            answer = self._waiting.popleft()
-            if not answer.done():
-                answer.set_exception(error)
+        """Note that the connection has closed."""
+        self._gone = error
+        self._close(error)
 
     def take(self, frame: bytes) -> bool:
         """Take a frame; what a queue delivers is of no interest. For the tap."""
@@ -72,16 +84,29 @@ class RpcChannel:
             return True
         method = method_of(frame)
         if method in _ANSWERS:
-            answer = self._waiting.popleft()
-            if not answer.done():
-                answer.set_result(None)
+            self._answered()
         elif method in {_CLOSE, _CANCEL}:
             self._take_news(unmarshal(frame)[2])
         return True
 
+    def _answered(self) -> None:
+        if not self._waiting:
+            log.error("broker.answered_unasked", channel=self._number)
+            return
+        answer = self._waiting.popleft()
+        if not answer.done():
+            answer.set_result(None)
+
     def _take_news(self, news: FrameTypes) -> None:
         if isinstance(news, commands.Channel.Close):
             self._wire.write(marshal(commands.Channel.CloseOk(), self._number))
-            self.lost(exception_by_code(news))
+            self._close(exception_by_code(news))
         elif isinstance(news, commands.Basic.Cancel):
             self.on_cancel(news.consumer_tag or "")
+
+    def _close(self, error: AMQPError) -> None:
+        self.is_open = False
+        while self._waiting:
+            answer = self._waiting.popleft()
+            if not answer.done():
+                answer.set_exception(error)
