@@ -134,6 +134,7 @@ class RecordingSink:
         addresses: Of the lanes, in the order in which they were opened.
         published: The events of all lanes, as they were published.
         has_room: Cleared, lanes are full.
+        room_for: So many events clear it, if this is a number.
         waits_for_room: Set once a lane waited for room.
         end_lost: Set, the broker confirms no `end`.
     """
@@ -144,6 +145,7 @@ class RecordingSink:
         self.published: list[NumberedEvent] = []
         self.has_room = asyncio.Event()
         self.has_room.set()
+        self.room_for: int | None = None
         self.waits_for_room = asyncio.Event()
         self.end_lost: Exception | None = None
 
@@ -190,6 +192,8 @@ class RecordingLane:
         self._unconfirmed += 1
         self._sink.published.append(event)
         self._sink.history.append(event.name)
+        if len(self._sink.published) == self._sink.room_for:
+            self._sink.has_room.clear()
 
     async def confirmed(self) -> None:
         await asyncio.sleep(0)

@@ -192,6 +192,20 @@ async def test_reading_waits_while_the_broker_is_slow() -> None:
     assert sink.data("token") == ["a", "b"]
 
 
+async def test_what_came_at_once_is_published_as_far_as_there_is_room() -> None:
+    sink = RecordingSink()
+    sink.room_for = 3
+    showing = asyncio.create_task(show(an_attempt(sink), tokens(*"abcdef") + ENDED_WELL))
+    await sink.waits_for_room.wait()
+    before = len(sink.published)
+    sink.room_for = None
+    sink.has_room.set()
+    await showing
+
+    assert before == 3
+    assert sink.data("token") == list("abcdef")
+
+
 async def test_waiting_for_the_broker_is_no_silence_of_the_endpoint() -> None:
     sink = RecordingSink()
     sink.has_room.clear()

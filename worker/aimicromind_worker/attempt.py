@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,7 +23,7 @@ from aimicromind_worker.core.json_answer import events_of
 from aimicromind_worker.core.numbering import NumberedEvent, Numbering
 from aimicromind_worker.core.request import expected_question
 from aimicromind_worker.core.saved_answer import SavedAnswer, missing
-from aimicromind_worker.core.sse import SseDecoder
+from aimicromind_worker.core.sse import Frame, SseDecoder
 from aimicromind_worker.idle_watch import IdleWatch, Watched
 from aimicromind_worker.tracing import Span
 
@@ -165,26 +165,30 @@ class Attempt:
                     self._show(event)
 
     async def _show_stream(self, body: Body, watched: Watched) -> None:
-        limit = self._max_frame_bytes
-        decoder = SseDecoder(limit)
+        decoder = SseDecoder(self._max_frame_bytes)
+        left: Iterator[Frame] = iter(())
+
+        def show_left() -> bool:
+            while not (self.answer.complete or self._lane.full):
+                frame = next(left, None)
+                if frame is None:
+                    return True
+                watched.progressed()
+                self._show(read_frame(frame))
+            return False
 
         def take(chunk: bytes) -> bool:
-            for start in range(0, len(chunk), limit):
-                frames = decoder.feed(chunk[start : start + limit])
-                if frames:
-                    watched.progressed()
-                for frame in frames:
-                    self._show(read_frame(frame))
-                    if self.answer.complete:
-                        return False
-            return not self._lane.full
+            nonlocal left
+            left = decoder.frames(chunk)
+            return show_left()
 
         while await body.pump(take):
-            if self.answer.complete:
-                return
-            watched.paused()
-            await self._lane.room()
-            watched.progressed()
+            while not show_left():
+                if self.answer.complete:
+                    return
+                watched.paused()
+                await self._lane.room()
+                watched.progressed()
         raise StreamCut("it ended before the endpoint ended it")
 
     def show_saved(self, saved: SavedAnswer, endpoint_chat_id: str) -> None:

@@ -18,6 +18,7 @@ from aimicromind_worker.adapters.event_frames import EventFrames
 from aimicromind_worker.adapters.event_lane import EventLane, EventTooLarge, Window
 from aimicromind_worker.adapters.event_track import Sent, Track
 from aimicromind_worker.adapters.refusals import Refusals
+from aimicromind_worker.adapters.window_room import WindowRoom
 from aimicromind_worker.core.exchange import Address
 
 log = structlog.get_logger()
@@ -63,8 +64,7 @@ class EventSink:
         self._loop = asyncio.get_running_loop()
         self._unsettled = 0
         self._unsettled_bytes = 0
-        self._room = asyncio.Event()
-        self._room.set()
+        self._room = WindowRoom()
         self._refusals = self._new_refusals("events")
         self._chats: WeakValueDictionary[str, Track] = WeakValueDictionary()
         self._reply_queues: WeakValueDictionary[str, Track] = WeakValueDictionary()
@@ -139,12 +139,11 @@ class EventSink:
     @property
     def full(self) -> bool:
         """Whether nothing more should be published now."""
-        return not self._room.is_set()
+        return self._room.is_full
 
     async def room(self) -> None:
         """Wait until the window has emptied far enough; first come, first served."""
-        while not self._room.is_set():
-            await self._room.wait()
+        await self._room.wait()
 
     def send(self, sent: Sent) -> None:
         """Take in one message. For the lanes."""
@@ -154,7 +153,7 @@ class EventSink:
         self.counts.published[name if name in EVENT_NAMES else "other"] += 1
         window = self.window
         if self._unsettled >= window.messages or self._unsettled_bytes >= window.size_bytes:
-            self._room.clear()
+            self._room.fill()
         if sent.is_end:
             self._ends[sent.event.message_id.decode()] = sent
         sent.track.send(sent)
@@ -183,11 +182,11 @@ class EventSink:
         self._unsettled -= 1
         self._unsettled_bytes -= len(sent.frames)
         if (
-            not self._room.is_set()
+            self._room.is_full
             and self._unsettled <= self.window.messages * _REOPENS_AT
             and self._unsettled_bytes <= self.window.size_bytes * _REOPENS_AT
         ):
-            self._room.set()
+            self._room.reopen()
         if sent.is_end:
             self._ends.pop(sent.event.message_id.decode(), None)
         sent.lane.settled()

@@ -3,6 +3,8 @@
 What a frame means is left to `frames`.
 """
 
+from collections.abc import Iterator
+
 import msgspec
 
 from aimicromind_worker.core.errors import FrameTooLarge
@@ -33,6 +35,15 @@ class SseDecoder:
         self._head: bytes | None = b""
         self._after_cr = False
         self._open = bytearray()
+
+    def frames(self, chunk: bytes) -> Iterator[Frame]:
+        """Decode any number of bytes, bit by bit as frames are asked for; ask until the last.
+
+        Raises:
+            FrameTooLarge: As `feed`, after the frames before it.
+        """
+        for start in range(0, len(chunk), self._limit):
+            yield from self.feed(chunk[start : start + self._limit])
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """Decode the next bytes, cut anywhere.

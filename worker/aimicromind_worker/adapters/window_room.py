@@ -1,0 +1,46 @@
+"""Who waits for room among what is on its way to the broker: one goes on after the other."""
+
+import asyncio
+from collections import deque
+
+
+class WindowRoom:
+    """Whether there is room, and who waits for it. Use it from the event loop only.
+
+    All at once would cost a turn of the loop for each, only to find that the first took it all.
+
+    Attributes:
+        is_full: Whether nothing more should be published now.
+    """
+
+    def __init__(self) -> None:
+        self.is_full = False
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def fill(self) -> None:
+        """Have all wait from now on."""
+        self.is_full = True
+
+    def reopen(self) -> None:
+        """Let those who wait go on, first come, first served, until it is full again."""
+        self.is_full = False
+        self._wake_next()
+
+    async def wait(self) -> None:
+        """Wait for room."""
+        while self.is_full:
+            turn = self._loop.create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            finally:
+                # The next one follows once this one, if it goes on, has published what it had.
+                self._loop.call_soon(self._wake_next)
+
+    def _wake_next(self) -> None:
+        while self._waiting and not self.is_full:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
