@@ -39,7 +39,6 @@ class Progress:
         self.confirm_took: timedelta | None = None
         self._sink = sink
         self._limits = limits
-        self._side_effect = ticket.side_effect_before
         self._began = time.monotonic()
         self._attempts: list[Attempt] = []
 
@@ -55,7 +54,8 @@ class Progress:
     @property
     def side_effect(self) -> bool:
         """Whether a tool or action event was published in any attempt, as far as we know."""
-        return self._side_effect or any(each.answer.side_effect for each in self._attempts)
+        shown = (attempt.answer.side_effect for attempt in self._attempts)
+        return self.ticket.side_effect_before or any(shown)
 
     @property
     def max_calls(self) -> int:

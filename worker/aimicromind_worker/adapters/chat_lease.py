@@ -24,7 +24,7 @@ _TIMEOUT_S = 30.0
 _ASK_EVERY_S = 0.05
 # Each on a channel of its own, which broker and worker would otherwise keep for each slot.
 _ASKED_AT_ONCE = 16
-# aiormq numbers its channels from the lowest on.
+# Used where the broker sets no limit.
 _HIGHEST_NUMBER = 65_535
 
 
@@ -67,7 +67,7 @@ class ChatLeases:
         """
         inner = connection.inner
         highest = inner.connection_tune.channel_max or _HIGHEST_NUMBER
-        # The lower half is left to others, also where the broker grants few.
+        # aiormq numbers its channels from the lowest on, and keeps half of them in any case.
         lowest = max(highest - _ASKED_AT_ONCE, highest // 2)
         channels = [RpcChannel(connection.wire, it) for it in range(highest, lowest - 1, -1)]
 

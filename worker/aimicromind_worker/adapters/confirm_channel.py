@@ -13,15 +13,11 @@ from typing import Generic, Protocol, TypeVar
 from aiormq.channel import Channel
 from aiormq.connection import Connection
 from pamqp import commands
+from pamqp.constants import FRAME_HEADER, FRAME_METHOD
 from pamqp.frame import unmarshal
 from pamqp.header import ContentHeader
 
-from aimicromind_worker.adapters.frame_tap import (
-    HEADER_FRAME,
-    METHOD_FRAME,
-    method_number,
-    method_of,
-)
+from aimicromind_worker.adapters.frame_tap import method_number, method_of
 from aimicromind_worker.adapters.wire import Wire
 
 Item = TypeVar("Item")
@@ -147,9 +143,9 @@ class ConfirmChannel(Channel, Generic[Item]):
 
     def take(self, frame: bytes) -> bool:
         """Take what the broker says of messages. For the tap."""
-        if frame[0] != METHOD_FRAME:
+        if frame[0] != FRAME_METHOD:
             # Nothing is consumed here: it belongs to a message that comes back.
-            if frame[0] == HEADER_FRAME:
+            if frame[0] == FRAME_HEADER:
                 self._take_returned(frame)
             return True
         method = method_of(frame)

@@ -5,15 +5,15 @@ Layouts are those of the AMQP 0-9-1 specification, 1.8.3.7, 2.3.5 and 4.2.6.
 
 from struct import Struct
 
+from pamqp.constants import FRAME_BODY, FRAME_END_CHAR, FRAME_HEADER, FRAME_METHOD
+
 from aimicromind_schemas.routing import routing_key
 from aimicromind_worker.core.exchange import Address
 from aimicromind_worker.core.numbering import NumberedEvent
 
 APP_ID = "aimicromind-worker"
-_METHOD_FRAME, _HEADER_FRAME, _BODY_FRAME = 1, 2, 3
 _CLASS_BASIC = 60
 _PUBLISH = b"\x00\x3c\x00\x28\x00\x00"  # class, method, and what is left of a ticket
-_FRAME_END = b"\xce"
 _FRAME_OVERHEAD = 8
 # content-type, headers, delivery-mode, correlation-id, message-id, timestamp, type, app-id
 _FLAGS = 1 << 15 | 1 << 13 | 1 << 12 | 1 << 10 | 1 << 7 | 1 << 6 | 1 << 5 | 1 << 3
@@ -63,12 +63,12 @@ class EventFrames:
         )
         size = len(event.body)
         header = _header_front(
-            _HEADER_FRAME, self._channel, 14 + len(properties), _CLASS_BASIC, 0, size, _FLAGS
+            FRAME_HEADER, self._channel, 14 + len(properties), _CLASS_BASIC, 0, size, _FLAGS
         )
         if size <= self._longest_body_frame:
-            front = _frame_front(_BODY_FRAME, self._channel, size)
+            front = _frame_front(FRAME_BODY, self._channel, size)
             return b"%b%b\xce%b%b\xce" % (header, properties, front, event.body)
-        return b"".join((header, properties, _FRAME_END, *self._body_frames(event.body)))
+        return b"".join((header, properties, FRAME_END_CHAR, *self._body_frames(event.body)))
 
     def to_chat(self, name: str) -> bytes:
         """Write the publish frame to the chat. An `end` that no queue takes comes back."""
@@ -90,14 +90,14 @@ class EventFrames:
 
     def _publish(self, exchange: str, key: str, *, mandatory: bool) -> bytes:
         payload = b"%b%b%b%c" % (_PUBLISH, _short(exchange), _short(key), mandatory)
-        front = _frame_front(_METHOD_FRAME, self._channel, len(payload))
-        return b"%b%b%b" % (front, payload, _FRAME_END)
+        front = _frame_front(FRAME_METHOD, self._channel, len(payload))
+        return b"%b%b%b" % (front, payload, FRAME_END_CHAR)
 
     def _body_frames(self, body: bytes) -> list[bytes]:
         frames = []
         for start in range(0, len(body), self._longest_body_frame):
             part = body[start : start + self._longest_body_frame]
-            frames += [_frame_front(_BODY_FRAME, self._channel, len(part)), part, _FRAME_END]
+            frames += [_frame_front(FRAME_BODY, self._channel, len(part)), part, FRAME_END_CHAR]
         return frames
 
 

@@ -7,19 +7,17 @@ answers to many small messages cost. Frames are those of AMQP 0-9-1, 2.3.5.
 import struct
 from collections.abc import Callable
 from time import monotonic
-from typing import Final, Protocol
+from typing import Protocol
 
 from pamqp.base import Frame
-
-METHOD_FRAME: Final = 1
-HEADER_FRAME: Final = 2
-"""The first byte of a method's frame, and of the one with a message's properties."""
+from pamqp.constants import FRAME_END_CHAR, FRAME_HEADER_SIZE
+from pamqp.frame import marshal
+from pamqp.heartbeat import Heartbeat
 
 _start = struct.Struct(">BHI").unpack_from  # kind, channel, bytes of the payload
-_START_BYTES = 7
-_END_BYTES = 1
+_END_BYTES = len(FRAME_END_CHAR)
 _NOT_A_FRAME = b"A"  # of "AMQP": a broker names the protocol that it wants instead
-_HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
+_HEARTBEAT = marshal(Heartbeat(), 0)
 _HEARTBEAT_EVERY_S = 1.0
 
 
@@ -30,7 +28,7 @@ def method_number(of: type[Frame]) -> bytes:
 
 def method_of(frame: bytes) -> bytes:
     """Give the class and method of a method's frame."""
-    return frame[_START_BYTES : _START_BYTES + 4]
+    return frame[FRAME_HEADER_SIZE : FRAME_HEADER_SIZE + 4]
 
 
 class Taker(Protocol):
@@ -56,7 +54,7 @@ class FrameTap:
     def part(self, data: bytes) -> bytes:
         """Have the takers take theirs of what came, and give what aiormq is to read.
 
-        That are the frames that are left, or else, from time to time, a heartbeat.
+        These are the frames that are left, or else, from time to time, a heartbeat.
         """
         data = self._unfinished + data
         if data.startswith(_NOT_A_FRAME):
@@ -64,9 +62,9 @@ class FrameTap:
             return data
         left: list[bytes] = []
         at, length = 0, len(data)
-        while at + _START_BYTES + _END_BYTES <= length:
+        while at + FRAME_HEADER_SIZE + _END_BYTES <= length:
             _, channel, size = _start(data, at)
-            end = at + _START_BYTES + size + _END_BYTES
+            end = at + FRAME_HEADER_SIZE + size + _END_BYTES
             if end > length:
                 break
             frame = data[at:end]

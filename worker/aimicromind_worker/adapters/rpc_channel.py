@@ -9,9 +9,10 @@ from aiormq.channel import exception_by_code
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from pamqp import commands
 from pamqp.base import Frame
+from pamqp.constants import FRAME_METHOD
 from pamqp.frame import FrameTypes, marshal, unmarshal
 
-from aimicromind_worker.adapters.frame_tap import METHOD_FRAME, method_number, method_of
+from aimicromind_worker.adapters.frame_tap import method_number, method_of
 from aimicromind_worker.adapters.wire import Wire
 
 log = structlog.get_logger()
@@ -80,7 +81,7 @@ class RpcChannel:
 
     def take(self, frame: bytes) -> bool:
         """Take a frame; what a queue delivers is of no interest. For the tap."""
-        if frame[0] != METHOD_FRAME:
+        if frame[0] != FRAME_METHOD:
             return True
         method = method_of(frame)
         if method in _ANSWERS:
