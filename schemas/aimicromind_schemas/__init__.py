@@ -31,7 +31,7 @@ from aimicromind_schemas.endpoint_events import (
     UsageMetadataEvent,
     UsedToolsEvent,
 )
-from aimicromind_schemas.envelope import ChatEvent, GenericEvent
+from aimicromind_schemas.envelope import ChatEvent, GenericEvent, Truncated
 from aimicromind_schemas.events import Event, KnownEvent, NotAnEvent, event_from
 from aimicromind_schemas.invalid_job import InvalidJob, Problem
 from aimicromind_schemas.job import SUBMITTED_HEADER, PredictionJob, is_job_id, readable_ids
@@ -76,6 +76,7 @@ from aimicromind_schemas.worker_events import (
     RetryEvent,
     StartData,
     StartEvent,
+    Usage,
 )
 
 __all__ = [
@@ -140,9 +141,11 @@ __all__ = [
     "ThinkingEvent",
     "TokenEvent",
     "ToolEvent",
+    "Truncated",
     "TtsDataEvent",
     "TtsEndEvent",
     "TtsStartEvent",
+    "Usage",
     "UsageMetadata",
     "UsageMetadataEvent",
     "UsedTool",

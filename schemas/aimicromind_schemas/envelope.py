@@ -8,6 +8,15 @@ from pydantic.alias_generators import to_camel
 from aimicromind_schemas.wire import Count, Quiet, UtcTime, time_text
 
 
+class Truncated(BaseModel):
+    """Stands beside `data: null` where the endpoint's event was too large to be published."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+
+    bytes: Count
+    """Size of the data that was left out."""
+
+
 class ChatEvent(Quiet, BaseModel):
     """One message of a job to its chat.
 
@@ -48,11 +57,14 @@ class ChatEvent(Quiet, BaseModel):
     """Name of the event; last word of its routing key, there percent-encoded."""
 
     data: Any
-    """What the event says; the shape goes by the name."""
+    """What the event says; the shape goes by the name. Null where `truncated` is there."""
+
+    truncated: Truncated | None = None
+    """There where the data was too large to be published: its size."""
 
     def wire(self) -> dict[str, Any]:
         """The JSON object of this event, its members in the order of the contract."""
-        return {
+        fields = {
             "jobId": self.job_id,
             "chatId": self.chat_id,
             "chatflowId": self.chatflow_id,
@@ -62,6 +74,9 @@ class ChatEvent(Quiet, BaseModel):
             "event": self.event,
             "data": self._wire_data(),
         }
+        if self.truncated is not None:
+            fields["truncated"] = self.truncated.model_dump()
+        return fields
 
     def _wire_data(self) -> Any:  # noqa: ANN401 - data goes by the name
         if isinstance(self.data, BaseModel | tuple):

@@ -17,7 +17,10 @@ _REMEDIES: Final = {
     "streaming": "send true or false, or leave it out",
     "timeoutSeconds": "send a number of seconds above 0",
     "expiresAt": "send an RFC 3339 time with its offset, such as 2026-11-22T13:20:00Z",
-    "maxAttempts": "send a whole number from 1",
+    "maxCalls": "send a whole number from 1",
+    "maxAttempts": "it is called maxCalls now: send that instead",
+    "answer": 'send "json", or leave it out',
+    "after": "send the id of another job: 1 to 128 of A-Z a-z 0-9 _ . -",
     "idempotent": "send true or false, or leave it out",
     "tags": "send an object whose values are strings, at most 16 KiB as JSON",
 }

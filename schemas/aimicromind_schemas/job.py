@@ -7,7 +7,7 @@ Ids that a job lacks are filled in by whoever knows the message it came in.
 import json
 import re
 from functools import cache
-from typing import Annotated, Any, ClassVar, Final, LiteralString, Never, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, LiteralString, Never, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.alias_generators import to_camel
@@ -91,7 +91,10 @@ class PredictionJob(Quiet, BaseModel):
     """Address the endpoint stores with the conversation."""
 
     streaming: bool | None = None
-    """Accepted for compatibility; the worker always streams."""
+    """Accepted for compatibility and sent as the worker asks: true, unless `answer` is `json`."""
+
+    answer: Literal["json"] | None = None
+    """`json`: ask without streaming, and put the server's whole JSON into `end.data.answer`."""
 
     timeout_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Limit of one attempt. Can only lower the worker's own."""
@@ -99,8 +102,14 @@ class PredictionJob(Quiet, BaseModel):
     expires_at: UtcTime | None = None
     """When the whole job is given up. Can only lower the worker's own limit."""
 
-    max_attempts: Annotated[int, Field(ge=1)] | None = None
+    max_calls: Annotated[int, Field(ge=1)] | None = None
     """Calls to the endpoint that may be begun. Can only lower the worker's own limit."""
+
+    max_attempts: None = None
+    """Retired: use `maxCalls`. A job that sets it is invalid."""
+
+    after: Annotated[str, Field(pattern=_JOB_ID)] | None = None
+    """The job before this one in its chat, by its id. It has no effect yet."""
 
     idempotent: bool | None = None
     """Whether running the flow twice is harmless. Absent: the worker judges by what it saw."""
@@ -135,6 +144,8 @@ class PredictionJob(Quiet, BaseModel):
             _refuse("question", "nothing is asked")
         if self.chat_id is not None and not chat_fits(self.chat_id):
             _refuse("chatId", "its routing keys would be too long")
+        if self.after is not None and self.after == self.job_id:
+            _refuse("after", "a job cannot come after itself")
         if self.chat_id is None and self.job_id is not None and not chat_fits(self.job_id):
             _refuse("chatId", "the job id stands in for it, and its routing keys would be too long")
         return self

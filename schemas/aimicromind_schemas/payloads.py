@@ -53,7 +53,10 @@ class Metadata(EndpointData):
     """The endpoint's own record of the answer. Never holds the answer's text."""
 
     chat_id: Text | None = None
-    """The endpoint's chat id of this call; not the chat of the event."""
+    """The conversation, as in the envelope."""
+
+    endpoint_chat_id: Text | None = None
+    """The chatId that this call had at the endpoint: its messages are saved under it."""
 
     chat_message_id: Text | None = None
     """Id of the saved answer."""

@@ -93,13 +93,27 @@ class Names:
 
     @property
     def events_log(self) -> str:
-        """Stream of all events, for those who come late or come back."""
+        """Super stream of all events, for those who come late or come back: its exchange."""
         return f"{self.prefix}.events.log"
+
+    def events_log_stream(self, partition: int = 0) -> str:
+        """Return the name of one partition of the event log."""
+        return f"{self.events_log}-{partition}"
 
     @property
     def journal(self) -> str:
         """Stream of the events in `JOURNAL_BINDINGS`, the memory of the worker pool."""
         return f"{self.prefix}.journal"
+
+    @property
+    def endings(self) -> str:
+        """Stream of every `end`, for results."""
+        return f"{self.prefix}.endings"
+
+    @property
+    def pool(self) -> str:
+        """Fanout exchange between workers; each has an exclusive queue on it."""
+        return f"{self.prefix}.pool"
 
     @property
     def control(self) -> str:

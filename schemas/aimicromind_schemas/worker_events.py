@@ -35,6 +35,15 @@ class WorkerData(Quiet, BaseModel):
     )
 
 
+class SparseData(WorkerData):
+    """A shape some of whose members are there only where there is something to say."""
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        fields: dict[str, Any] = write(self)
+        return {name: value for name, value in fields.items() if value is not None}
+
+
 class StartData(WorkerData):
     """Comes with the first sign of an answer."""
 
@@ -64,7 +73,7 @@ class RetryData(WorkerData):
     """How long until it begins, at least."""
 
 
-class ErrorData(WorkerData):
+class ErrorData(SparseData):
     """The job failed for good; its `end` follows."""
 
     kind: FailureKind
@@ -76,13 +85,21 @@ class ErrorData(WorkerData):
     http_status: StrictInt | None = None
     """Status of the endpoint's response, where that was the reason."""
 
-    @model_serializer(mode="wrap")
-    def _without_absent_status(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = write(self)
-        return {name: value for name, value in fields.items() if value is not None}
+
+class Usage(SparseData):
+    """Tokens that the model's provider counted, over the whole winning attempt."""
+
+    input: Count | None = None
+    """Tokens of the prompts."""
+
+    output: Count | None = None
+    """Tokens of the answers."""
+
+    total: Count | None = None
+    """All of them."""
 
 
-class EndData(WorkerData):
+class EndData(SparseData):
     """How the job ended."""
 
     status: EndStatus
@@ -108,6 +125,18 @@ class EndData(WorkerData):
 
     tags: dict[StrictStr, StrictStr]
     """The job's tags."""
+
+    answer: Any = None
+    """The server's whole JSON answer, where the job asked for it by `answer`."""
+
+    usage: Usage | None = None
+    """What the answer cost, where the server told."""
+
+    waits_for: StrictStr | None = None
+    """`human` where the flow has paused on an `action` that somebody must answer."""
+
+    handle: StrictStr | None = None
+    """Where the job's events begin in the event log, for those who read them later."""
 
 
 class OtherData(WorkerData):

@@ -123,8 +123,10 @@ export interface ChatEvent {
   time: string;
   /** Name of the event; last word of its routing key, there percent-encoded. */
   event: string;
-  /** What the event says; the shape goes by the name. */
+  /** What the event says; the shape goes by the name. Null where `truncated` is there. */
   data: unknown;
+  /** There where the data was too large to be published: its size. */
+  truncated?: Truncated | null;
 }
 
 /** How the job ended. */
@@ -145,6 +147,14 @@ export interface EndData {
   recovered: boolean;
   /** The job's tags. */
   tags: Readonly<Record<string, string>>;
+  /** The server's whole JSON answer, where the job asked for it by `answer`. */
+  answer?: unknown;
+  /** What the answer cost, where the server told. */
+  usage?: Usage | null;
+  /** `human` where the flow has paused on an `action` that somebody must answer. */
+  waitsFor?: string | null;
+  /** Where the job's events begin in the event log, for those who read them later. */
+  handle?: string | null;
 }
 
 /** The job ended. A repeat has the same message id; nothing else follows. */
@@ -231,7 +241,7 @@ export interface FileAnnotationsEvent extends ChatEvent {
 export interface GenericEvent extends ChatEvent {
   /** Name of the event; last word of its routing key, there percent-encoded. */
   event: string;
-  /** What the event says; the shape goes by the name. */
+  /** What the event says; the shape goes by the name. Null where `truncated` is there. */
   data: unknown;
 }
 
@@ -246,8 +256,10 @@ export interface JobCancel {
 
 /** The endpoint's own record of the answer. Never holds the answer's text. */
 export interface Metadata {
-  /** The endpoint's chat id of this call; not the chat of the event. */
+  /** The conversation, as in the envelope. */
   chatId?: string | null;
+  /** The chatId that this call had at the endpoint: its messages are saved under it. */
+  endpointChatId?: string | null;
   /** Id of the saved answer. */
   chatMessageId?: string | null;
   /** The question that was answered. */
@@ -334,14 +346,20 @@ export interface PredictionJob {
   action?: unknown;
   /** Address the endpoint stores with the conversation. */
   leadEmail?: unknown;
-  /** Accepted for compatibility; the worker always streams. */
+  /** Accepted for compatibility and sent as the worker asks: true, unless `answer` is `json`. */
   streaming?: boolean | null;
+  /** `json`: ask without streaming, and put the server's whole JSON into `end.data.answer`. */
+  answer?: "json" | null;
   /** Limit of one attempt. Can only lower the worker's own. */
   timeoutSeconds?: number | null;
   /** When the whole job is given up. Can only lower the worker's own limit. */
   expiresAt?: string | null;
   /** Calls to the endpoint that may be begun. Can only lower the worker's own limit. */
-  maxAttempts?: number | null;
+  maxCalls?: number | null;
+  /** Retired: use `maxCalls`. A job that sets it is invalid. */
+  maxAttempts?: null;
+  /** The job before this one in its chat, by its id. It has no effect yet. */
+  after?: string | null;
   /** Whether running the flow twice is harmless. Absent: the worker judges by what it saw. */
   idempotent?: boolean | null;
   /** The producer's own notes, echoed in `start` and `end`. At most 16 KiB as JSON. */
@@ -420,6 +438,12 @@ export interface ToolEvent extends ChatEvent {
   data: unknown;
 }
 
+/** Stands beside `data: null` where the endpoint's event was too large to be published. */
+export interface Truncated {
+  /** Size of the data that was left out. */
+  bytes: number;
+}
+
 /** A piece of spoken output. */
 export interface TtsDataEvent extends ChatEvent {
   event: "tts_data";
@@ -436,6 +460,16 @@ export interface TtsEndEvent extends ChatEvent {
 export interface TtsStartEvent extends ChatEvent {
   event: "tts_start";
   data: unknown;
+}
+
+/** Tokens that the model's provider counted, over the whole winning attempt. */
+export interface Usage {
+  /** Tokens of the prompts. */
+  input?: number | null;
+  /** Tokens of the answers. */
+  output?: number | null;
+  /** All of them. */
+  total?: number | null;
 }
 
 /** Tokens counted by the model's provider. */

@@ -12,7 +12,7 @@ import aio_pika
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.journal import Journal, JournalMemory
-from aimicromind_worker.adapters.topology import EventLog, declare, topology
+from aimicromind_worker.adapters.topology import Retention, declare, topology
 from aimicromind_worker.testing import PrivateBroker
 from tests.integration.outgoing import publishing_at
 
@@ -32,7 +32,7 @@ async def main() -> None:
         connect([broker.url], "bench", timedelta(seconds=30)) as connection,
         AsyncExitStack() as stack,
     ):
-        await declare(connection, topology(names, EventLog("1h", 10_000_000)))
+        await declare(connection, topology(names, Retention("1h", 10_000_000)))
         way = await stack.enter_async_context(publishing_at(broker.url, names))
         watching = asyncio.create_task(way.fence.watch(connection))
         held = 0

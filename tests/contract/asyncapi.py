@@ -7,7 +7,7 @@ import yaml
 from typing_extensions import override
 
 from aimicromind_schemas import Names, encode, event_from
-from aimicromind_worker.adapters.topology import EventLog, Queue, topology
+from aimicromind_worker.adapters.topology import Queue, Retention, topology
 from aimicromind_worker.settings import Settings
 from tests.contract.amqp import (
     DEAD_HEADERS,
@@ -119,13 +119,13 @@ def _queues(exchange: str) -> Shape:
     return {
         queue.name: {"durable": True, "arguments": dict(queue.arguments), "bindings": keys}
         for queue in _all_queues()
-        if (keys := [key for source, key in queue.bindings if source == exchange])
+        if (keys := [it.key for it in queue.bindings if it.source == exchange])
     }
 
 
 def _all_queues() -> list[Queue]:
     fields = Settings.model_fields
-    log = EventLog(
+    log = Retention(
         fields["events_log_max_age"].default, int(fields["events_log_max_bytes"].default)
     )
     return sorted(topology(_NAMES, log).queues, key=lambda queue: queue.name)

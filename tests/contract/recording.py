@@ -22,7 +22,7 @@ from tests.process.stage import Stage, set_up
 from tests.support.consumer import Message
 
 _CHOICE: Final = {
-    "end": "b-toolagent",
+    "end": "d-agentflow-agent",
     "metadata": "b-toolagent",
     "retry": "server-sigkill",
     "start": "b-toolagent",
@@ -66,9 +66,10 @@ PRODUCED: Final[Mapping[str, Mapping[str, Any]]] = {
         "question": "What is a queue?",
         "chatId": "chat-1",
         "jobId": "job-1",
+        "after": "job-0",
         "overrideConfig": {"sessionId": "session-1"},
         "timeoutSeconds": 120,
-        "maxAttempts": 2,
+        "maxCalls": 2,
         "idempotent": False,
         "tags": {"tenant": "acme"},
     },
@@ -89,7 +90,7 @@ async def record() -> dict[str, Mapping[str, Any]]:
 
 async def _carried(stage: Stage) -> dict[str, list[Message]]:
     """Give all events by the name of the recording."""
-    await stage.ready_worker(IDLE_TIMEOUT_SECONDS=1, MAX_ATTEMPTS=2)
+    await stage.ready_worker(IDLE_TIMEOUT_SECONDS=1, MAX_CALLS=2)
     for name in recording_names():
         stage.endpoint.flow(name, play(name, pace=0), streaming=name != "e-nostream")
     by_hand = [send(name, data) for name, data in BY_HAND.items()]

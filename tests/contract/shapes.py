@@ -112,7 +112,10 @@ def _always_named(event: Shape) -> None:
 def _job(job: Shape) -> None:
     absent = {"$ref": "#/$defs/Absent"}
     for name, field in job["properties"].items():
-        if name not in job["required"] and "anyOf" in field:
+        if field.get("type") == "null":
+            field["$ref"] = absent["$ref"]
+            del field["type"]
+        elif name not in job["required"] and "anyOf" in field:
             field["anyOf"] = [it for it in field["anyOf"] if it != {"type": "null"}] + [absent]
     job["anyOf"] = [
         {"properties": {name: {"not": absent}}, "required": [name]} for name in _INSTEAD_OF_QUESTION

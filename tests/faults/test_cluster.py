@@ -101,7 +101,7 @@ async def test_journal_and_log_are_whole_when_the_node_that_leads_them_is_killed
 
     journal, log = (
         {message.properties["message_id"] for message in read_stream(stage.broker.url, stream)}
-        for stream in (stage.names.journal, stage.names.events_log)
+        for stream in (stage.names.journal, stage.names.events_log_stream())
     )
     events = {message.properties["message_id"]: message.name for message in consumer.messages}
     milestones = {message_id for message_id, name in events.items() if name in ("start", "end")}
@@ -247,7 +247,7 @@ async def majority_answers(cluster: Cluster) -> float:
 
 def in_the_log(stage: Stage, *of: Job) -> list[Seen]:
     """Judge jobs by what the event log has of them, for those who come late."""
-    came = read_stream(stage.broker.url, stage.names.events_log)
+    came = read_stream(stage.broker.url, stage.names.events_log_stream())
     return [
         stage.judge(job, [message for message in came if message.event["jobId"] == job.job_id])
         for job in of

@@ -83,7 +83,9 @@ async def test_events_come_once_more_after_their_exchange_was_deleted(trial: Tri
     await worker.logged("job.ended", job_id=job.job_id)
     await eventually(lambda: not trial.endpoint.live_calls)
     # Consumers' own bindings went with the exchange; the worker has bound the log again.
-    for message in await asyncio.to_thread(read_stream, trial.broker.url, trial.names.events_log):
+    for message in await asyncio.to_thread(
+        read_stream, trial.broker.url, trial.names.events_log_stream()
+    ):
         trial.listener.take(message)
     await trial.verdict()
 
@@ -142,7 +144,7 @@ async def test_end_that_is_refused_for_ever_reaches_the_journal_and_frees_its_jo
         every = await trial.ended(*jobs)
         url = f"{await worker.health_url()}/readyz"
         async with asyncio.timeout(_BACK_WITHIN_S):
-            while (await probe(url))[1]["events"]["ends_to_journal"] < len(jobs):  # noqa: ASYNC110 - nobody tells
+            while (await probe(url))[1]["events"]["ends_straight"] < len(jobs):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.1)
         # It judges that no job is left, held or on its queue, once the worker has gone.
         await trial.verdict()
@@ -193,7 +195,7 @@ async def test_queue_that_refuses_everything_delays_nine_others_within_the_bound
     assert refused.ended_s < without.ended_s + bound_s
     assert not any(without.counted.values())
     assert refused.counted["passed_over"] > 300
-    assert refused.counted["ends_to_journal"] == 10
+    assert refused.counted["ends_straight"] == 10
     assert refused.copies < 1000
 
 

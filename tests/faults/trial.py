@@ -13,7 +13,7 @@ from typing import Any, Final
 from pika.exceptions import AMQPError
 
 from aimicromind_schemas import Names
-from aimicromind_worker.adapters.topology import EventLog, topology
+from aimicromind_worker.adapters.topology import Retention, topology
 from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint
 from tests.process.jobs import Job, a_job
 from tests.process.stage import asked_for
@@ -208,7 +208,7 @@ def _holds(holds: Callable[[], bool]) -> bool:
 
 def _clear(url: str, names: Names) -> None:
     """Delete what a test declared, on a broker that others use."""
-    all_of_it = topology(names, EventLog("24h", 1_000_000))
+    all_of_it = topology(names, Retention("24h", 1_000_000))
     queues = [*(queue.name for queue in all_of_it.queues), f"{names.prefix}.heard"]
     with suppress(AMQPError, OSError):
         delete(url, queues, [exchange.name for exchange in all_of_it.exchanges])

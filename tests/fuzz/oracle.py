@@ -108,6 +108,8 @@ class _Reader:
         self._succeeded |= name == "metadata"
         if name == "token" and isinstance(data, str):
             self.came.text += data
+        if name == "metadata" and isinstance(data, dict):
+            data["chatId"] = self._chat_id
         if _may_not_keep_its_name(name, data, self._chat_id):
             name, data = "other", {"name": name, "data": data}
         self.came.events.append((name, data))

@@ -9,7 +9,7 @@ from aio_pika.abc import AbstractConnection
 
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters.connection import BrokerConnection, connect
-from aimicromind_worker.adapters.topology import EventLog, declare, remove, topology
+from aimicromind_worker.adapters.topology import Retention, declare, remove, topology
 from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint
 from tests.integration.stage import Stage
 from tests.support.amqp import BEAT
@@ -33,7 +33,7 @@ async def connection(broker: PrivateBroker) -> AsyncIterator[BrokerConnection]:
 @pytest_asyncio.fixture
 async def declared(connection: AbstractConnection, names: Names) -> AsyncIterator[Names]:
     """Names of exchanges and queues that are there."""
-    wanted = topology(names, EventLog("1h", 10_000_000))
+    wanted = topology(names, Retention("1h", 10_000_000))
     await declare(connection, wanted)
     yield names
     await remove(connection, wanted)

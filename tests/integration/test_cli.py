@@ -102,8 +102,11 @@ async def test_topology_that_differs_is_named(
     )
 
     assert (declared.exit_code, checked.exit_code) == (4, 1)
-    assert f"{names.jobs} exists otherwise" in declared.err
+    assert f"queue {names.jobs} is different" in declared.err
     assert f"queue {names.jobs} is different" in checked.out
+    for ran in (declared, checked):
+        assert "AIMICROMIND_PREFIX" in ran.err
+        assert "delete what differs" in ran.err
 
 
 async def test_topology_is_shown_without_a_broker(names: Names) -> None:
@@ -115,9 +118,9 @@ async def test_topology_is_shown_without_a_broker(names: Names) -> None:
 
     shown = json.loads(ran.out)
     assert names.jobs in {queue["name"] for queue in shown["queues"]}
-    assert {"name": names.events, "type": "topic"} in shown["exchanges"]
-    assert {"name": names.control, "type": "fanout"} in shown["exchanges"]
-    assert names.events_log in {queue["name"] for queue in shown["queues"]}
+    exchanges = {it["name"]: it["type"] for it in shown["exchanges"]}
+    assert (exchanges[names.events], exchanges[names.control]) == ("topic", "fanout")
+    assert names.events_log_stream() in {queue["name"] for queue in shown["queues"]}
     assert names.journal in plain.out
     assert names.events_log not in plain.out
     assert (ran.exit_code, plain.exit_code) == (0, 0)

@@ -62,7 +62,7 @@ async def test_full_queue_of_one_consumer_costs_the_others_nothing(
         await journal.received(1)
 
         assert sink.counts.passed_over == 5
-        assert sink.counts.ends_to_journal == 1
+        assert sink.counts.ends_straight == 1
         assert not sink.full
     assert list(box.ids) == [*(f"job:1:{seq}" for seq in range(5)), "job:end"]
     assert set(journal.ids) == {"job:end"}

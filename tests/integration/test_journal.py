@@ -33,7 +33,7 @@ async def test_ended_jobs_are_remembered_whoever_asks_at_once(
     used = send("usedTools", [{"tool": "mail"}])
     stage.endpoint.flow("well", answer(2))
     stage.endpoint.flow("cut", Script.of(Head(), send("token", "a"), used))
-    async with stage.working(max_attempts=2) as chats:
+    async with stage.working(max_calls=2) as chats:
         await stage.put(a_job(jobId="well", chatflowId="well"))
         await stage.put(a_job(jobId="cut", chatflowId="cut"))
         await chats.end_of("well")

@@ -58,7 +58,7 @@ async def test_faststream_hands_events_over_as_our_models(stage: Stage) -> None:
 async def test_typescript_example_prints_a_chat(stage: Stage, tmp_path: Path) -> None:
     program = await asyncio.to_thread(_compiled, tmp_path)
     stage.endpoint.flow("flow", answer(3).cut(after_sends=2), answer(3))
-    async with stage.working(endpoint_chat_id="call"):
+    async with stage.working():
         following = await asyncio.create_subprocess_exec(
             *("node", str(program), stage.broker.url, "chat", stage.names.prefix),
             env={**os.environ, "NODE_PATH": str(MODULES)},

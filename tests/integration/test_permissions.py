@@ -98,12 +98,15 @@ async def test_worker_brings_jobs_of_all_kinds_to_their_end(stage: Stage, kind: 
 _NEEDED: Final = [
     (0, "chat.[0-9a-f]{32}"),
     (0, "control.[0-9a-f-]{36}"),
+    (0, "pool.[0-9a-f-]{36}"),
     (1, "amq.default"),
     (1, "events"),
     (1, "jobs.dead"),
     (1, "control.[0-9a-f-]{36}"),
-    *((2, name) for name in ("jobs", "jobs.reaped", "journal", "control", "control.log")),
+    (1, "pool.[0-9a-f-]{36}"),
+    *((2, name) for name in ("jobs", "jobs.reaped", "journal", "control", "control.log", "pool")),
     (2, "control.[0-9a-f-]{36}"),
+    (2, "pool.[0-9a-f-]{36}"),
     (2, "chat.[0-9a-f]{32}"),
 ]
 
@@ -210,7 +213,7 @@ async def test_consumer_that_lacks_a_permission_is_told(
 
 async def test_consumer_that_may_not_read_a_stream_is_told(stage: Stage) -> None:
     await declare(stage.connection, needed_topology(stage.settings()))
-    log, journal = stage.names.events_log, stage.names.journal
+    log, endings = stage.names.events_log_stream(), stage.names.endings
 
     async with (
         user(stage.broker, "consumer", stage.names, but=(2, log)) as url,
@@ -220,8 +223,8 @@ async def test_consumer_that_may_not_read_a_stream_is_told(stage: Stage) -> None
             async with client.follow(job_id="job", from_start=True):
                 pass
     async with (
-        user(stage.broker, "consumer", stage.names, but=(2, journal)) as url,
+        user(stage.broker, "consumer", stage.names, but=(2, endings)) as url,
         Client.open(url, stage.names.prefix) as client,
     ):
-        with pytest.raises(BrokerRefused, match=f"'{journal}'"):
+        with pytest.raises(BrokerRefused, match=f"'{endings}'"):
             await client.result("job")

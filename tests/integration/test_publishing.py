@@ -13,9 +13,9 @@ from aimicromind_schemas import Names
 from aimicromind_worker.adapters.connection import BrokerUnreachable
 from aimicromind_worker.adapters.event_sink import FramesTooLarge
 from aimicromind_worker.adapters.topology import (
-    EventLog,
     Exchange,
     Queue,
+    Retention,
     Topology,
     TopologyDiffers,
     topology,
@@ -135,10 +135,10 @@ async def test_refused_events_are_sent_again_over_a_loss_and_the_order_holds(
 async def test_deleted_exchange_is_declared_again_and_nothing_is_missing(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection
 ) -> None:
-    wanted = topology(declared, EventLog("1h", 10_000_000))
+    wanted = topology(declared, Retention("1h", 10_000_000))
     async with (
         publishing_at(broker.url, declared, wanted) as way,
-        reading(connection, declared.events_log) as log,
+        reading(connection, declared.events_log_stream()) as log,
     ):
         speaker = Speaker(way.sink)
         speaker.say("token", "before")

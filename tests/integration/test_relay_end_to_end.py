@@ -71,7 +71,7 @@ async def test_event_log_replays_the_chat_to_those_who_come_late(stage: Stage) -
         await stage.put(a_job())
         await chats.end_of("job")
 
-        async with reading(stage.connection, stage.names.events_log) as log:
+        async with reading(stage.connection, stage.names.events_log_stream()) as log:
             await log.received(len(chats.inbox.messages))
 
     assert log.bodies() == chats.inbox.bodies()

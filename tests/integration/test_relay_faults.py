@@ -238,7 +238,7 @@ async def test_running_job_goes_on_after_its_exchange_was_deleted(stage: Stage) 
     stage.endpoint.flow("flow", answer(150, rate=100))
     async with (
         working(stage.settings()) as running,
-        reading(stage.connection, stage.names.events_log) as log,
+        reading(stage.connection, stage.names.events_log_stream()) as log,
     ):
         await stage.put(a_job())
         await log.received(10)

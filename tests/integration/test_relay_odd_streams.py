@@ -52,7 +52,7 @@ def dripping(pieces: Iterable[bytes]) -> Script:
 )
 async def test_stream_that_says_nothing_more_is_broken_off(stage: Stage, script: Script) -> None:
     stage.endpoint.flow("flow", script)
-    async with stage.working(idle_timeout_seconds=1, max_attempts=1) as chats:
+    async with stage.working(idle_timeout_seconds=1, max_calls=1) as chats:
         await stage.put(a_job())
         end = await chats.end_of("job")
 
@@ -79,7 +79,7 @@ async def test_answer_that_never_ends_is_held_to_the_time_of_an_attempt(
     stage: Stage, script: Script, text: str
 ) -> None:
     stage.endpoint.flow("flow", script)
-    async with stage.working(attempt_timeout_seconds=2, max_attempts=1) as chats:
+    async with stage.working(attempt_timeout_seconds=2, max_calls=1) as chats:
         await stage.put(a_job())
         end = await chats.end_of("job")
 
@@ -124,7 +124,7 @@ EMOJI_AT: Final = SAID.index("😀".encode())
 )  # fmt: skip
 async def test_readable_stream_completes(stage: Stage, sends: list[bytes], text: str) -> None:
     stage.endpoint.flow("flow", Script.of(Head(), *map(Send, sends)))
-    async with stage.working(max_attempts=1) as chats:
+    async with stage.working(max_calls=1) as chats:
         await stage.put(a_job())
         end = await chats.end_of("job")
 
@@ -149,7 +149,7 @@ async def test_readable_stream_completes(stage: Stage, sends: list[bytes], text:
 )
 async def test_stream_that_tells_no_success_fails(stage: Stage, said: bytes, kind: str) -> None:
     stage.endpoint.flow("flow", Script.of(Head(), Send(said), Finish()))
-    async with stage.working(max_attempts=1) as chats:
+    async with stage.working(max_calls=1) as chats:
         await stage.put(a_job())
         end = await chats.end_of("job")
 

@@ -7,12 +7,13 @@ import pytest
 import pytest_asyncio
 from aio_pika import ExchangeType, Message
 from aio_pika.abc import AbstractConnection
+from aiormq.exceptions import DeliveryError
 
 from aimicromind_schemas import EVENT_NAMES, JOURNAL_BINDINGS, Names, routing_key
 from aimicromind_worker.adapters.connection import connect
 from aimicromind_worker.adapters.topology import (
     DeclarationRefused,
-    EventLog,
+    Retention,
     TopologyDiffers,
     compare,
     declare,
@@ -31,7 +32,7 @@ from tests.support.amqp import (
     until_in_queue,
 )
 
-LOG: Final = EventLog("1h", 10_000_000)
+LOG: Final = Retention("1h", 10_000_000)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -65,6 +66,7 @@ async def test_queues_are_declared_with_the_arguments_of_the_contract(
 ) -> None:
     queues = await _queues(broker, declared)
 
+    assert all(it.pop("x-queue-leader-locator") == "balanced" for it in queues.values())
     assert queues == {
         declared.jobs: {
             "x-queue-type": "quorum",
@@ -98,13 +100,19 @@ async def test_queues_are_declared_with_the_arguments_of_the_contract(
             "x-max-length-bytes": 2_000_000_000,
             "x-stream-max-segment-size-bytes": 50_000_000,
         },
+        declared.endings: {
+            "x-queue-type": "stream",
+            "x-max-age": "7D",
+            "x-max-length-bytes": 2_000_000_000,
+            "x-stream-max-segment-size-bytes": 50_000_000,
+        },
         declared.control_log: {
             "x-queue-type": "stream",
             "x-max-age": "7D",
             "x-max-length-bytes": 100_000_000,
             "x-stream-max-segment-size-bytes": 5_000_000,
         },
-        declared.events_log: {
+        declared.events_log_stream(): {
             "x-queue-type": "stream",
             "x-max-age": "1h",
             "x-max-length-bytes": 10_000_000,
@@ -137,23 +145,74 @@ async def test_event_log_can_be_switched_off(names: Names, connection: AbstractC
     wanted = topology(names, None)
     await declare(connection, wanted)
 
-    assert not await exists(connection, names.events_log)
+    assert not await exists(connection, names.events_log_stream())
     assert await exists(connection, names.journal)
     assert {finding.state for finding in await compare(connection, wanted)} == {"as expected"}
 
 
 @pytest.mark.parametrize(
-    "queue", ["jobs", "jobs_reaped", "jobs_dead", "journal", "control_log", "events_log"]
+    "queue",
+    ["jobs", "jobs.reaped", "jobs.dead", "journal", "endings", "control.log", "events.log-0"],
 )
 async def test_queue_with_other_arguments_is_named(
     names: Names, connection: AbstractConnection, queue: str
 ) -> None:
-    name = getattr(names, queue)
+    name = f"{names.prefix}.{queue}"
     async with connection.channel() as channel:
         await channel.declare_queue(name, durable=True, arguments={"x-max-length": 9})
 
-    with pytest.raises(TopologyDiffers, match=f"{name} exists otherwise.*AIMICROMIND_PREFIX"):
+    with pytest.raises(TopologyDiffers, match=f"queue {name} is different.*AIMICROMIND_PREFIX"):
         await declare(connection, topology(names, LOG))
+
+
+async def test_all_that_differs_is_named_at_once_with_what_is_left_over(
+    names: Names, connection: AbstractConnection
+) -> None:
+    differing = (names.jobs, names.journal, names.control_log)
+    async with connection.channel() as channel:
+        for name in (*differing, names.events_log):
+            await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
+
+    with pytest.raises(TopologyDiffers) as refused:
+        await declare(connection, topology(names, LOG))
+
+    told = str(refused.value)
+    assert all(f"queue {name} is different" in told for name in differing)
+    assert f"queue {names.events_log} is left over" in told
+    assert names.jobs_dead not in told
+
+
+async def test_event_log_is_a_super_stream_of_one_partition(
+    broker: PrivateBroker, declared: Names
+) -> None:
+    listed = await broker.rabbitmqctl(
+        *("list_bindings", "source_name", "destination_name", "routing_key", "arguments"),
+        *("--formatter", "json"),
+    )
+    bound = {
+        (it["source_name"], it["routing_key"], *_plain(it["arguments"]).items())
+        for it in json.loads(listed)
+        if it["destination_name"] == declared.events_log_stream() and it["source_name"]
+    }
+
+    assert bound == {
+        (declared.events, "#"),
+        (declared.events_log, "0", ("x-stream-partition-order", 0)),
+    }
+
+
+async def test_full_queue_of_jobs_refuses_its_producer(
+    names: Names, connection: AbstractConnection
+) -> None:
+    await declare(connection, topology(names, LOG, jobs_max_length=2))
+
+    async def put_many() -> None:
+        # A quorum queue takes a few more than its limit before it refuses.
+        for _ in range(50):
+            await put_job(connection, names, b"job")
+
+    with pytest.raises(DeliveryError):
+        await put_many()
 
 
 @pytest.mark.parametrize(
@@ -167,7 +226,7 @@ async def test_exchange_of_another_type_is_named(
     async with connection.channel() as channel:
         await channel.declare_exchange(name, other, durable=True)
 
-    with pytest.raises(TopologyDiffers, match=f"{name} exists otherwise.*'type'"):
+    with pytest.raises(TopologyDiffers, match=f"exchange {name} is different.*'type'"):
         await declare(connection, topology(names, LOG))
 
 
@@ -245,7 +304,7 @@ async def test_changed_log_size_is_a_difference(
 ) -> None:
     findings = await compare(connection, topology(declared, replace(LOG, max_age="2h")))
 
-    assert [it.name for it in findings if it.state == "different"] == [declared.events_log]
+    assert [it.name for it in findings if it.state == "different"] == [declared.events_log_stream()]
 
 
 async def test_journal_keeps_what_it_is_for_and_the_log_keeps_all(
@@ -259,14 +318,17 @@ async def test_journal_keeps_what_it_is_for_and_the_log_keeps_all(
 
     async with (
         reading(connection, declared.journal) as journal,
-        reading(connection, declared.events_log) as log,
+        reading(connection, declared.events_log_stream()) as log,
+        reading(connection, declared.endings) as endings,
     ):
         await log.received(len(said))
+        await endings.received(1)
         await journal.until(
             lambda: journal.messages[-1:] != [] and journal.messages[-1].type == "end"
         )
 
     assert [message.type for message in log.messages] == said
+    assert [message.type for message in endings.messages] == ["end"]
     kept = {binding.rpartition(".")[2] for binding in JOURNAL_BINDINGS}
     assert [message.type for message in journal.messages] == [it for it in said if it in kept]
     assert kept == {"start", "retry", "error", "end", "usedTools", "calledTools", "action"}

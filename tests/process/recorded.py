@@ -53,7 +53,7 @@ def recorded_job(name: str, number: int, reply_to: str) -> Job:
         "jobId": f"job-{name}",
         "tags": {"recording": name},
         # These would be run again; the others may be, so that what is not called again shows.
-        **({"maxAttempts": 1} if name in BROKEN_OFF else {}),
+        **({"maxCalls": 1} if name in BROKEN_OFF else {}),
     }
     properties: dict[str, Any] = {"message_id": f"message-{number}", "reply_to": reply_to}
     if number % 2:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aimicromind_schemas import Names
-from aimicromind_worker.adapters.topology import EventLog, topology
+from aimicromind_worker.adapters.topology import Retention, topology
 from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint
 from tests.process.jobs import Job
 from tests.support.checker import Asked, Listener, Run, Seen
@@ -84,7 +84,7 @@ async def set_up(
             async with Workers(folder, settings, quiet=quiet) as workers:
                 yield Stage(broker, names, endpoint, workers)
         finally:
-            all_of_it = topology(names, EventLog("24h", 1_000_000))
+            all_of_it = topology(names, Retention("24h", 1_000_000))
             queues = [queue.name for queue in all_of_it.queues]
             delete(broker.url, queues, [exchange.name for exchange in all_of_it.exchanges])
 

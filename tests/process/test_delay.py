@@ -45,7 +45,7 @@ async def test_job_that_must_wait_holds_no_slot_and_outlives_its_worker(stage: S
 
 async def test_calls_are_counted_over_the_ladder(stage: Stage) -> None:
     stage.endpoint.flow("busy", too_many_requests(str(_ASKED_S)), too_many_requests("0"), answer(5))
-    await stage.ready_worker(MAX_ATTEMPTS=2)
+    await stage.ready_worker(MAX_CALLS=2)
     job = a_job("busy")
     with stage.listen() as consumer:
         stage.submit(job)

@@ -26,7 +26,7 @@ async def test_nothing_is_lost_when_two_hundred_chats_stream_at_once(
             every = await stage.ended(consumer, *jobs, within_s=40)
             took_s = time.monotonic() - submitted
             await stage.stop_workers()
-    logged = read_stream(stage.broker.url, stage.names.events_log)
+    logged = read_stream(stage.broker.url, stage.names.events_log_stream())
 
     whole = "".join(f"tok{number} " for number in range(TOKENS))
     for seen in every:

@@ -79,7 +79,7 @@ def bad_jobs() -> list[bytes]:
         {"tags": {"tag": [MARK]}},
         {"expiresAt": MARK},
         {"chatflowId": f"{MARK}/"},
-        {"maxAttempts": MARK},
+        {"maxCalls": MARK},
     ]
     usual = {"chatflowId": "whole", "chatId": "bad-chat", "question": MARK}
     return [

@@ -51,7 +51,7 @@ async def run(
     broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Run]:
     async with set_up(broker, NAMES, tmp_path_factory.mktemp("recordings")) as stage:
-        worker = await stage.ready_worker(IDLE_TIMEOUT_SECONDS=1, MAX_ATTEMPTS=2)
+        worker = await stage.ready_worker(IDLE_TIMEOUT_SECONDS=1, MAX_CALLS=2)
         for name in RECORDINGS:
             stage.endpoint.flow(name, play(name, pace=0), streaming=name != "e-nostream")
         with (
@@ -76,7 +76,7 @@ async def run(
             everything.messages,
             copies.messages,
             endings.messages,
-            read_stream(broker.url, NAMES.events_log),
+            read_stream(broker.url, NAMES.events_log_stream()),
             read_stream(broker.url, NAMES.journal),
             stage.dead_jobs(),
         )
@@ -86,13 +86,24 @@ def of_job(messages: Sequence[Message], job: Job) -> list[Message]:
     return [message for message in messages if message.event["jobId"] == job.job_id]
 
 
+def named(
+    events: list[tuple[str, object]], chat_id: str, calls: Sequence[Call]
+) -> list[tuple[str, object]]:
+    """Give metadata the chatId of the conversation, and beside it that of the call."""
+    named = {"chatId": chat_id, "endpointChatId": calls[-1].chat_id}
+    return [
+        (name, data | named if name == "metadata" and isinstance(data, dict) else data)
+        for name, data in events
+    ]
+
+
 @pytest.mark.parametrize("name", RECORDINGS)
 async def test_consumer_gets_what_the_server_said(run: Run, name: str) -> None:
     recording = Recording.load(name)
 
     (came,) = run.seen(name).attempts.values()
 
-    expected = said(recording)
+    expected = named(said(recording), run.jobs[name].chat_id, run.calls[name])
     endings = 2 if name in FAILURES else 1
     relayed = [(message.name, message.data) for message in came[:-endings]]
     if expected:

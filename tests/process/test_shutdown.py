@@ -66,12 +66,12 @@ async def test_jobs_that_do_not_fit_go_to_another_worker(
         stage.endpoint.flow(job.flow, _ENDLESS, answer(30, rate=100))
     grace_s = 3.0
     # The call that the leaving worker gives up is not held against the job.
-    leaving = await stage.ready_worker(DRAIN_SECONDS=grace_s, MAX_ATTEMPTS=1)
+    leaving = await stage.ready_worker(DRAIN_SECONDS=grace_s, MAX_CALLS=1)
     with stage.listen() as consumer:
         stage.submit(*jobs)
         for job in jobs:
             await consumer.saw(job.job_id, "token", 5)
-        await stage.ready_worker(MAX_ATTEMPTS=1)
+        await stage.ready_worker(MAX_CALLS=1)
 
         asked = time.monotonic()
         leaving.signal(signal.SIGTERM)

@@ -89,7 +89,7 @@ class Plant:
             AMQP_URL=place.proxy.url,
             BASE_URL=self.endpoint.url,
             PREFIX=self.names.prefix,
-            MAX_ATTEMPTS=100,
+            MAX_CALLS=100,
             DRAIN_SECONDS=4,
         )
         await worker.logged("worker.ready", within_s=_WORKER_WITHIN_S)

@@ -11,7 +11,7 @@ _PAUSE_S = 0.05
 
 _FINE = {"status": "ok", "reasons": []}
 OK = (200, _FINE)
-_NO_REFUSALS = {"refused": 0, "sent_again": 0, "passed_over": 0, "ends_to_journal": 0}
+_NO_REFUSALS = {"refused": 0, "sent_again": 0, "passed_over": 0, "ends_straight": 0}
 READY = (200, {**_FINE, "events": _NO_REFUSALS})
 """What a worker says whose events no queue has refused."""
 

@@ -236,7 +236,12 @@ QUESTIONS = {
 def expected_data(recording: Recording) -> list[object]:
     """Give what consumers see of a recording: neither its start nor how it ended."""
     unseen = {"start", "error", "end"} | ({"metadata"} if recording.name in MIXED else set())
-    return [it["data"] for it in recording.frames() if it["event"] not in unseen]
+    named = {"chatId": "chat", "endpointChatId": ""}
+    return [
+        it["data"] | named if it["event"] == "metadata" else it["data"]
+        for it in recording.frames()
+        if it["event"] not in unseen
+    ]
 
 
 def played(recording: Recording, places: list[int]) -> tuple[Attempt, RecordingSink]:

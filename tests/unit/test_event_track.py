@@ -24,8 +24,8 @@ class Lane:
     def settled(self) -> None:
         """Nobody waits."""
 
-    def frames_to_queue(self, queue: str, event: NumberedEvent) -> bytes:
-        return f"{queue} {event.seq}".encode()
+    def frames_straight(self, queue: str, beside: str, event: NumberedEvent) -> bytes:
+        return f"{queue} {beside} {event.seq}".encode()
 
 
 class TwoQueues(Out):
@@ -90,7 +90,7 @@ class TwoQueues(Out):
         self.settle(sent)
 
     @override
-    def to_journal(self, sent: Sent) -> None:
+    def straight(self, sent: Sent) -> None:
         raise AssertionError
 
     @override

@@ -61,7 +61,8 @@ def test_oracle_tells_what_must_be_shown() -> None:
 
     assert told.text == "a"
     other = ("other", {"name": "token", "data": 1})
-    assert told.events == [("token", "a"), other, ("metadata", {"question": "Why?"})]
+    metadata = ("metadata", {"question": "Why?", "chatId": "chat"})
+    assert told.events == [("token", "a"), other, metadata]
 
 
 def published(*events: tuple[str, Any]) -> list[dict[str, Any]]:
@@ -73,7 +74,8 @@ def published(*events: tuple[str, Any]) -> list[dict[str, Any]]:
 
 SAID = Case("made up", (), frame("token", "a") + METADATA + END, (), "Why?", breaks=False)
 START: tuple[str, Any] = ("start", {})
-SHOWN = (START, ("token", "a"), ("metadata", {"question": "Why?"}))
+NAMED = {"question": "Why?", "chatId": "chat", "endpointChatId": "call"}
+SHOWN = (START, ("token", "a"), ("metadata", NAMED))
 ENDED = {"status": "completed", "text": "a", "events": 4}
 FAILED = ("error", {"kind": "stream_cut"})
 

@@ -78,7 +78,7 @@ async def test_failure_before_output_is_tried_again_within_the_attempt(first: Sc
 
 
 async def test_success_of_a_call_that_was_cut_is_not_that_of_the_next() -> None:
-    run = Run([METADATA, CUT], [END], maxAttempts=2)
+    run = Run([METADATA, CUT], [END], maxCalls=2)
 
     assert await run.failure() == FailureKind.NO_ANSWER
 
@@ -91,14 +91,6 @@ async def test_every_call_has_an_endpoint_chat_of_its_own() -> None:
     assert await run.outcome() == Completed()
 
     assert len({call.endpoint_chat_id for call in run.predictions.calls}) == 4
-
-
-async def test_operator_may_have_the_calls_share_the_chats_own() -> None:
-    run = Run(CUT_BEFORE, WELL, limits={"shares_chat_id": True})
-
-    await run.outcome()
-
-    assert [call.endpoint_chat_id for call in run.predictions.calls] == ["chat", "chat"]
 
 
 @pytest.mark.parametrize(
@@ -209,7 +201,7 @@ async def test_unknown_error_is_final_after_output() -> None:
 
 @pytest.mark.parametrize(("own", "calls"), [(None, 3), (2, 2), (1, 1), (9, 3)])
 async def test_job_can_only_lower_the_number_of_calls(own: int | None, calls: int) -> None:
-    run = Run(*[CUT_BEFORE] * 9, maxAttempts=own)
+    run = Run(*[CUT_BEFORE] * 9, maxCalls=own)
 
     assert await run.failure() == FailureKind.STREAM_CUT
 

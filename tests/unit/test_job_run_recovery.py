@@ -128,27 +128,9 @@ async def test_run_that_failed_at_the_endpoint_left_no_answer(script: Script) ->
     assert not saved.asked
 
 
-async def test_conversations_own_chat_id_finds_no_answer_of_another_turn() -> None:
-    saved = Saved({"chat": message("half of yesterday")})
-    run = Run(CUT_AFTER, WELL, memory=saved, limits={"shares_chat_id": True})
-
-    await run.outcome()
-
-    assert not saved.asked
-    assert run.calls == 2
-
-
-@pytest.mark.parametrize("shares_chat_id", [False, True])
-async def test_empty_success_is_checked_against_the_saved_message(
-    shares_chat_id: bool,  # noqa: FBT001 - given by pytest
-) -> None:
+async def test_empty_success_is_checked_against_the_saved_message() -> None:
     metadata = frame("metadata", {"chatId": "c", "chatMessageId": "m", "question": "Why?"})
-    chat_id = "chat" if shares_chat_id else FIRST_CALL
-    run = Run(
-        [metadata, END],
-        memory=Saved({chat_id: message("all of it")}),
-        limits={"shares_chat_id": shares_chat_id},
-    )
+    run = Run([metadata, END], memory=Saved({FIRST_CALL: message("all of it")}))
 
     assert await run.outcome() == Completed()
 

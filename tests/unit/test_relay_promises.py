@@ -55,7 +55,7 @@ steps = st.sampled_from(
 answers = st.lists(steps, max_size=6) | st.sampled_from([CUT, UNSENT, errors.BadRequest("x")])
 jobs = st.fixed_dictionaries(
     {},
-    optional={"idempotent": st.booleans(), "maxAttempts": st.integers(1, 9)},
+    optional={"idempotent": st.booleans(), "maxCalls": st.integers(1, 9)},
 )
 facts_before = st.builds(
     MessageFacts,
@@ -164,7 +164,7 @@ def test_nothing_is_called_too_often_or_again_after_it_acted(
     carried = Carried(scripts, job, facts)
 
     calls = len(carried.predictions.calls)
-    most = min(job.get("maxAttempts", MOST_CALLS), MOST_CALLS)
+    most = min(job.get("maxCalls", MOST_CALLS), MOST_CALLS)
     assert calls <= max(most - facts.carried_calls, 1)
     assert len({call.endpoint_chat_id for call in carried.predictions.calls}) == calls
     if job.get("idempotent"):

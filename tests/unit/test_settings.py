@@ -31,7 +31,7 @@ DEFAULTS = {
     "prediction_path": "/api/v1/prediction/{chatflowId}",
     "prefix": "aimicromind",
     "concurrency": 32,
-    "max_attempts": 3,
+    "max_calls": 3,
     "attempt_timeout_seconds": 600,
     "job_lifetime_seconds": 3600,
     "first_byte_timeout_seconds": 30,
@@ -47,6 +47,10 @@ DEFAULTS = {
     "events_log": True,
     "events_log_max_age": "24h",
     "events_log_max_bytes": 2_000_000_000,
+    "events_log_partitions": 1,
+    "journal_max_age": "7D",
+    "journal_max_bytes": 2_000_000_000,
+    "jobs_max_length": 0,
 }
 
 
@@ -117,7 +121,7 @@ def test_several_brokers_are_tried_in_order(monkeypatch: pytest.MonkeyPatch) -> 
         ("PREFIX", "x" * 65, "match pattern"),
         ("CONCURRENCY", "2001", "less than or equal to 2000"),
         ("CONCURRENCY", "many", "valid integer"),
-        ("MAX_ATTEMPTS", "0", "greater than or equal to 1"),
+        ("MAX_CALLS", "0", "greater than or equal to 1"),
         ("ATTEMPT_TIMEOUT_SECONDS", "0", "greater than 0"),
         ("ATTEMPT_TIMEOUT_SECONDS", "nan", ""),
         ("IDLE_TIMEOUT_SECONDS", "-1", "greater than 0"),
@@ -166,13 +170,51 @@ def test_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_file_is_read_and_the_environment_goes_before_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / ".env").write_text("AIMICROMIND_CONCURRENCY=5\nAIMICROMIND_MAX_ATTEMPTS=5\nX=1\n")
+    (tmp_path / ".env").write_text("AIMICROMIND_CONCURRENCY=5\nAIMICROMIND_MAX_CALLS=5\nX=1\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("AIMICROMIND_MAX_ATTEMPTS", "4")
+    monkeypatch.setenv("AIMICROMIND_MAX_CALLS", "4")
 
     settings = Settings.read()
 
-    assert (settings.concurrency, settings.max_attempts) == (5, 4)
+    assert (settings.concurrency, settings.max_calls) == (5, 4)
+
+
+RETIRED = {
+    "AIMICROMIND_MAX_ATTEMPTS": "AIMICROMIND_MAX_CALLS",
+    "AIMICROMIND_ENDPOINT_CHAT_ID": "remove it",
+}
+
+
+@pytest.mark.parametrize("name", RETIRED)
+def test_retired_setting_is_refused_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    told = refusal(monkeypatch, **{name.removeprefix("AIMICROMIND_"): "7"})
+
+    assert name in told
+    assert RETIRED[name] in told
+    assert "7" not in told
+
+
+@pytest.mark.parametrize("name", RETIRED)
+def test_retired_setting_is_found_in_files_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(f"{name.lower()}=7\n")
+    assert name in refusal(monkeypatch)
+
+    (tmp_path / ".env").unlink()
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / name.lower()).write_text("7")
+    assert name in refusal(monkeypatch, SECRETS_DIR=str(secrets))
+
+
+def test_retired_setting_that_is_empty_is_no_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIMICROMIND_MAX_ATTEMPTS", "")
+
+    assert Settings.read().max_calls == 3
 
 
 def test_secrets_may_come_from_a_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from aimicromind_worker.core.exchange import (
     WholeAnswer,
 )
 from aimicromind_worker.core.frames import EndpointEvent, read_frame
-from aimicromind_worker.core.json_answer import events_of
+from aimicromind_worker.core.json_answer import events_of, readable
 from aimicromind_worker.core.numbering import NumberedEvent, Numbering
 from aimicromind_worker.core.request import expected_question
-from aimicromind_worker.core.saved_answer import SavedAnswer, missing
+from aimicromind_worker.core.saved_answer import SavedAnswer, missing, whole
 from aimicromind_worker.core.sse import Frame, SseDecoder
 from aimicromind_worker.idle_watch import IdleWatch, Watched
 from aimicromind_worker.tracing import Span
@@ -65,7 +65,6 @@ class Limits:
         hold: How long a worker keeps a job before it lets others go on with it.
         max_frame_bytes: One frame of the endpoint.
         max_answer_bytes: The text of one answer.
-        shares_chat_id: Whether calls use the conversation's chatId instead of one of their own.
     """
 
     max_calls: int
@@ -73,7 +72,6 @@ class Limits:
     hold: timedelta
     max_frame_bytes: int
     max_answer_bytes: int
-    shares_chat_id: bool = False
 
 
 class Attempt:
@@ -106,6 +104,7 @@ class Attempt:
         self.timeout = timedelta(seconds=min(job.timeout_seconds or longest_s, longest_s))
         self.first_output_after: timedelta | None = None
         self._began_at: float | None = None
+        self._asks_for_json = ticket.blind
         self._max_frame_bytes = limits.max_frame_bytes
         self._numbering = Numbering(ticket.job_id, ticket.chat_id, job.chatflow_id, number)
         self._lane = sink.lane(
@@ -163,6 +162,8 @@ class Attempt:
             case WholeAnswer(body):
                 for event in events_of(body):
                     self._show(event)
+                if self._asks_for_json:
+                    self.answer.keep_whole(readable(body))
 
     async def _show_stream(self, body: Body, watched: Watched) -> None:
         decoder = SseDecoder(self._max_frame_bytes)
@@ -197,8 +198,11 @@ class Attempt:
         Raises:
             CallFailed: The answer is longer than the limit.
         """
-        for event in missing(saved, self.answer.text, self.answer.parts, endpoint_chat_id):
+        self.answer.begin_call(endpoint_chat_id)
+        for event in missing(saved, self.answer.text, self.answer.parts):
             self._show(event)
+        if self._asks_for_json:
+            self.answer.keep_whole(whole(saved, endpoint_chat_id))
 
     def _show(self, event: EndpointEvent) -> None:
         for published in self.answer.follow(event):

@@ -11,13 +11,7 @@ import structlog
 
 from aimicromind_worker.attempt import EventSink, Limits
 from aimicromind_worker.breaker import Breaker
-from aimicromind_worker.core.errors import (
-    CallFailed,
-    NoAnswer,
-    StreamCut,
-    StreamMixed,
-    StreamStalled,
-)
+from aimicromind_worker.core.errors import CallFailed
 from aimicromind_worker.core.exchange import PredictionCall, Response
 from aimicromind_worker.core.request import call_chat_id, prediction_body
 from aimicromind_worker.core.retry import RetryPolicy
@@ -30,8 +24,6 @@ from aimicromind_worker.tracing import Span, Tracer
 
 log = structlog.get_logger()
 
-# The endpoint may go on and save the answer after these; after an error it saves none.
-_RUN_GOES_ON = (StreamCut, StreamStalled, NoAnswer, StreamMixed)
 # The answer is saved before the stream ends, so that one that is not there yet will not come.
 _PATIENCE_AFTER_END = timedelta(seconds=2)
 
@@ -101,8 +93,8 @@ class Calls:
                         progress.calls += 1
                         self._means.meter.call_begun()
                         attempt.calls += 1
-                        attempt.answer.begin_call()
                         call = self._last = self._next(span, streams=streams is not False)
+                        attempt.answer.begin_call(call.endpoint_chat_id)
                         async with self._means.predictions.call(call) as response:
                             asking.answered()
                             span.answered()
@@ -117,8 +109,9 @@ class Calls:
             if call is not None:
                 self._means.meter.call_failed(failure.kind)
             progress.sent |= failure.request_sent
-            may_go_on = attempt.answer.output and isinstance(failure, _RUN_GOES_ON)
-            if call is None or not may_go_on or not await self._recover(call, failure):
+            may_have_acted = attempt.answer.output or progress.ticket.blind
+            may_be_saved = may_have_acted and failure.run_goes_on
+            if call is None or not may_be_saved or not await self._recover(call, failure):
                 raise
         else:
             await self._complete_if_empty(call)
@@ -131,12 +124,14 @@ class Calls:
     async def recover_lost(self) -> bool:
         """Show the saved answer to a call that another worker left open, if there is one."""
         progress, attempt = self._progress, self._progress.open_attempt
-        if not attempt or self._means.limits.shares_chat_id:
+        if not attempt:
             return False
         job_id = progress.ticket.job_id
         chat_ids = [call_chat_id(job_id, attempt, call + 1) for call in range(progress.max_calls)]
-        # A call that showed nothing may never have been made: one look has to do.
-        patience = progress.hold_left if progress.ticket.open_shown else timedelta()
+        # A call that showed nothing may never have been made: one look has to do, unless it
+        # would have shown nothing in any case.
+        waits = progress.ticket.open_shown or progress.ticket.blind
+        patience = progress.hold_left if waits else timedelta()
         found = await self._look(chat_ids, patience)
         progress.open_attempt = 0
         if found is None:
@@ -148,9 +143,6 @@ class Calls:
 
     async def _recover(self, call: PredictionCall, failure: CallFailed) -> bool:
         """Publish what the endpoint saved of a call whose stream failed; say whether it did."""
-        if self._means.limits.shares_chat_id:
-            # The chat's other turns are in the same place, and nothing tells them apart.
-            return False
         progress = self._progress
         progress.open_attempt = progress.attempt.number
         found = await self._look([call.endpoint_chat_id], progress.hold_left)
@@ -188,12 +180,10 @@ class Calls:
     def _next(self, span: Span, *, streams: bool) -> PredictionCall:
         ticket, attempt = self._progress.ticket, self._progress.attempt
         chat_id = call_chat_id(ticket.job_id, attempt.number, attempt.calls)
-        if self._means.limits.shares_chat_id:
-            chat_id = ticket.chat_id
         return PredictionCall(
             ticket.job.chatflow_id,
             chat_id,
             prediction_body(ticket.job, ticket.chat_id, chat_id),
-            streams,
+            streams and not ticket.blind,
             span.context,
         )

@@ -24,7 +24,7 @@ from aimicromind_worker.adapters.connection import (
 from aimicromind_worker.adapters.endpoint_memory import EndpointMemory
 from aimicromind_worker.adapters.management import Management, ManagementSilent
 from aimicromind_worker.adapters.prediction_stream import PredictionStream
-from aimicromind_worker.adapters.topology import compare
+from aimicromind_worker.adapters.topology import WAYS_OUT, compare
 from aimicromind_worker.core.errors import CallFailed
 from aimicromind_worker.core.findings import Finding, State, of_subscriber
 from aimicromind_worker.needs import broker_connection, endpoint, needed_topology
@@ -96,9 +96,8 @@ async def _objects(connection: AbstractConnection, settings: Settings) -> AsyncI
     found = await compare(connection, needed_topology(settings))
     for each in found:
         about = f"{each.kind} {each.name}"
-        if each.state == "different":
-            remedy = "delete it when it is empty, or set AIMICROMIND_PREFIX to names of your own"
-            yield Finding(about, State.PROBLEM, each.detail, remedy)
+        if each.is_in_the_way:
+            yield Finding(about, State.PROBLEM, f"{each.state}: {each.detail}", WAYS_OUT)
         elif each.state == "not compared":
             remedy = "compare as a user who may declare it: `aimicromind-worker topology check`"
             yield Finding(about, State.NOT_CHECKED, each.detail, remedy)

@@ -87,9 +87,11 @@ class JobRun:
         try:
             async with asyncio.timeout(self._left().total_seconds()) as self._scope:
                 if not self._handed_back:
+                    lost_call = self.progress.open_attempt > 0
                     if await self._calls.recover_lost():
                         return Completed()
-                    return self._refusal() or await self._call_until_answered()
+                    refusal = self._refusal(lost_call=lost_call)
+                    return refusal or await self._call_until_answered()
         except CallFailed as failure:
             return self._given_up(failure)
         except TimeoutError:
@@ -121,10 +123,15 @@ class JobRun:
     def _left(self) -> timedelta:
         return self._ticket.deadline - datetime.now(UTC)
 
-    def _refusal(self) -> Failed | None:
-        """Say why the job must not be called for, if so."""
+    def _refusal(self, *, lost_call: bool) -> Failed | None:
+        """Say why the job must not be called for, if so.
+
+        Args:
+            lost_call: Whether an earlier worker left a call open, which has no saved answer.
+        """
         progress, idempotent = self.progress, self._ticket.job.idempotent
-        risky = progress.side_effect if idempotent is None else not idempotent
+        unseen = self._ticket.blind and lost_call
+        risky = progress.side_effect or unseen if idempotent is None else not idempotent
         if risky and (progress.sent or progress.side_effect):
             message = "not called again, it could repeat an action"
             return Failed(FailureKind.REPEAT_UNSAFE, message)
@@ -148,6 +155,7 @@ class JobRun:
             doubtful=self._doubtful,
             output=progress.attempt.answer.output,
             side_effect=progress.side_effect,
+            blind=self._ticket.blind,
             idempotent=self._ticket.job.idempotent,
             left=self._left(),
             attempt_time=progress.attempt.timeout,

@@ -10,16 +10,21 @@ from aimicromind_schemas import Names
 from aimicromind_worker.adapters.connection import BrokerConnection, connect
 from aimicromind_worker.adapters.endpoint_memory import EndpointMemory
 from aimicromind_worker.adapters.prediction_stream import Endpoint
-from aimicromind_worker.adapters.topology import EventLog, Topology, topology
+from aimicromind_worker.adapters.topology import Retention, Topology, topology
 from aimicromind_worker.attempt import Limits
 from aimicromind_worker.recovery import Recovery
 from aimicromind_worker.settings import BrokerSettings, Settings
 
 
 def needed_topology(settings: BrokerSettings) -> Topology:
-    """Say what must be on the broker."""
-    log = EventLog(settings.events_log_max_age, int(settings.events_log_max_bytes))
-    return topology(Names(settings.prefix), log if settings.events_log else None)
+    """Return what must be on the broker."""
+    log = Retention(settings.events_log_max_age, int(settings.events_log_max_bytes))
+    return topology(
+        Names(settings.prefix),
+        log if settings.events_log else None,
+        Retention(settings.journal_max_age, int(settings.journal_max_bytes)),
+        settings.jobs_max_length,
+    )
 
 
 def broker_connection(
@@ -71,10 +76,9 @@ def recovery(settings: Settings, client: httpx.AsyncClient) -> Recovery:
 def limits(settings: Settings) -> Limits:
     """Say what one job may take."""
     return Limits(
-        max_calls=settings.max_attempts,
+        max_calls=settings.max_calls,
         attempt_timeout=timedelta(seconds=settings.attempt_timeout_seconds),
         hold=settings.hold,
         max_frame_bytes=settings.max_frame_bytes,
         max_answer_bytes=settings.max_answer_bytes,
-        shares_chat_id=settings.endpoint_chat_id == "conversation",
     )

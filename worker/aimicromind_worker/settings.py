@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
+from dotenv import dotenv_values
 from pydantic import (
     ByteSize,
     Field,
@@ -35,6 +36,15 @@ _TLS_PARAMETERS = {"cafile", "capath", "cadata", "certfile", "keyfile", "no_veri
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[ByteSize, Field(ge=1024, le=8 * 1024 * 1024)]
+MaxAge = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[YMDhms]$")]
+StreamBytes = Annotated[ByteSize, Field(ge=1_000_000)]
+
+
+_OTHERS = f"{ENV_PREFIX}GATEWAY_"
+_RETIRED = {
+    "MAX_ATTEMPTS": f"it is called {ENV_PREFIX}MAX_CALLS now: set that instead",
+    "ENDPOINT_CHAT_ID": "it is gone, each call has a chatId of its own: remove it",
+}
 
 
 class SettingsInvalid(Exception):
@@ -75,12 +85,26 @@ class BrokerSettings(BaseSettings):
     events_log: bool = True
     """Whether the broker keeps an event log for those who come late."""
 
-    events_log_max_age: str = Field("24h", pattern=r"^[1-9][0-9]{0,5}[YMDhms]$")
+    events_log_max_age: MaxAge = "24h"
     """How long the event log keeps events, as the broker writes it: 24h, 7D. Fixed once the log
     exists: to change it, delete the log and what is in it."""
 
-    events_log_max_bytes: ByteSize = Field(ByteSize(2_000_000_000), ge=1_000_000)
-    """How much the event log keeps. Fixed once the log exists, as its age is."""
+    events_log_max_bytes: StreamBytes = ByteSize(2_000_000_000)
+    """How much the event log keeps, over all partitions. Fixed once the log exists."""
+
+    events_log_partitions: int = Field(1, ge=1, le=1)
+    """Streams that the event log consists of. This version knows 1."""
+
+    journal_max_age: MaxAge = "7D"
+    """How long the journal and the endings keep what workers must remember. Fixed once they
+    exist."""
+
+    journal_max_bytes: StreamBytes = ByteSize(2_000_000_000)
+    """How much each of the two keeps. Fixed once they exist."""
+
+    jobs_max_length: int = Field(0, ge=0, le=100_000_000)
+    """Jobs that may wait in the queue; the broker refuses more to their producers. 0: any number.
+    Fixed once the queue exists."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Least level of log lines."""
@@ -143,6 +167,14 @@ class BrokerSettings(BaseSettings):
         folder = os.environ.get(_SECRETS_DIR)
         if folder and not Path(folder).is_dir():
             raise SettingsInvalid([f"{_SECRETS_DIR} names no folder"])
+        given = _given_names(folder)
+        retired = [
+            f"{ENV_PREFIX}{name}: {why}"
+            for name, why in _RETIRED.items()
+            if f"{ENV_PREFIX}{name}" in given
+        ]
+        if retired:
+            raise SettingsInvalid(retired)
         try:
             settings = cls(_secrets_dir=folder, **overrides)  # type: ignore[arg-type]
         except ValidationError as error:
@@ -168,7 +200,7 @@ class Settings(BrokerSettings):
     concurrency: int = Field(32, ge=1, le=2000)
     """Jobs that this worker runs at a time."""
 
-    max_attempts: int = Field(3, ge=1, le=100)
+    max_calls: int = Field(3, ge=1, le=100)
     """Prediction calls begun for one job, at most."""
 
     attempt_timeout_seconds: Seconds = 600
@@ -211,10 +243,6 @@ class Settings(BrokerSettings):
 
     max_answer_bytes: Bytes = ByteSize(8 * 1024 * 1024)
     """Largest text of an answer, as JSON."""
-
-    endpoint_chat_id: Literal["call", "conversation"] = "call"
-    """Which chatId the server sees: one for each call, or the conversation's own. With the
-    latter the server mixes a call that was cut into the next one of the same chat."""
 
     ca_file: CaFile | None = None
     """Certificates to trust for the server, instead of the system's."""
@@ -280,13 +308,27 @@ class Settings(BrokerSettings):
 
 
 def unknown_names(environment: Mapping[str, str]) -> list[str]:
-    """List the `AIMICROMIND_*` names that no setting has; most are typing errors."""
+    """List the `AIMICROMIND_*` names that no setting has; most are typing errors.
+
+    Those of the gateway, which may share the environment, are known.
+    """
     known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields} | {_SECRETS_DIR}
     return sorted(
         name
         for name in environment
-        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known
+        if name.upper().startswith(ENV_PREFIX)
+        and not name.upper().startswith(_OTHERS)
+        and name.upper() not in known
     )
+
+
+def _given_names(secrets_folder: str | None) -> set[str]:
+    """Return the names that have a value: in the environment, `.env`, or the folder of secrets."""
+    given = {name for name, value in os.environ.items() if value}
+    given |= {name for name, value in dotenv_values(".env").items() if value}
+    if secrets_folder:
+        given |= {path.name for path in Path(secrets_folder).iterdir()}
+    return {name.upper() for name in given}
 
 
 def _check_url(url: str, schemes: tuple[str, ...]) -> None:

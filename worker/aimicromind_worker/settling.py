@@ -31,7 +31,13 @@ from aimicromind_worker.core.exchange import Address
 from aimicromind_worker.core.history import History
 from aimicromind_worker.core.known_end import read_end
 from aimicromind_worker.core.numbering import Numbering
-from aimicromind_worker.core.worker_events import Tally, end_event, error_event, retry_event
+from aimicromind_worker.core.worker_events import (
+    Shown,
+    Tally,
+    end_event,
+    error_event,
+    retry_event,
+)
 from aimicromind_worker.outcome import (
     Cancelled,
     Completed,
@@ -154,7 +160,7 @@ async def reject(rejected: Rejected, delivery: Delivery, sink: EventSink, span: 
         now = datetime.now(UTC).timestamp()
         lane.publish(numbering.stamp(error_event(rejected.kind, rejected.message), now))
         await _before_an_end(lane.confirmed())
-        lane.publish(numbering.stamp(end_event(EndStatus.REJECTED, tally, b'""', {}), now))
+        lane.publish(numbering.stamp(end_event(EndStatus.REJECTED, tally, Shown(), {}), now))
         await lane.confirmed()
     await delivery.park(rejected.kind, rejected.message, attempts=0)
     log.warning("job.rejected", kind=rejected.kind)
@@ -204,10 +210,10 @@ async def _pass_on(
 
 async def _end(job: Progress, status: EndStatus) -> None:
     await _before_an_end(job.confirmed())
-    tally = job.tally()
-    job.attempt.publish(
-        end_event(status, tally, job.attempt.answer.text, job.ticket.job.tags or {})
-    )
+    tally, answer = job.tally(), job.attempt.answer
+    waits_for_human = answer.waits_for_human and status is EndStatus.COMPLETED
+    shown = Shown(answer.text, answer.usage, waits_for_human, answer.whole)
+    job.attempt.publish(end_event(status, tally, shown, job.ticket.job.tags or {}))
     await job.confirmed()
     log.info(
         "job.ended",

@@ -5,10 +5,7 @@ from dataclasses import asdict
 import click
 import msgspec
 
-from aimicromind_worker.adapters.topology import (
-    compare,
-    declare,
-)
+from aimicromind_worker.adapters.topology import WAYS_OUT, compare, declare
 from aimicromind_worker.needs import broker_connection, needed_topology
 from aimicromind_worker.settings import BrokerSettings
 
@@ -39,7 +36,7 @@ def show_all(settings: BrokerSettings, *, as_json: bool) -> None:
         click.echo(f"exchange {exchange.name} ({exchange.type})")
     for queue in wanted.queues:
         click.echo(f"queue {queue.name}")
-        for source, key in queue.bindings:
+        for source, key, _ in queue.bindings:
             click.echo(f"  bound to {source} with {key}" if key else f"  bound to {source}")
         for argument, value in queue.arguments.items():
             click.echo(f"  {argument} = {value}")
@@ -56,4 +53,6 @@ async def check_all(settings: BrokerSettings) -> bool:
     for finding in findings:
         detail = f": {finding.detail}" if finding.detail else ""
         click.echo(f"{finding.kind} {finding.name} is {finding.state}{detail}")
+    if any(finding.is_in_the_way for finding in findings):
+        click.echo(f"The broker does not change what exists: {WAYS_OUT}.", err=True)
     return all(finding.state == "as expected" for finding in findings)

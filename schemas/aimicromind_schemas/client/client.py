@@ -156,7 +156,7 @@ class Client:
         following = Following(
             self._in,
             Wanted(self._names.events, binding, chat_id, job_id),
-            History((self._names.events_log, self._names.journal), before, since),
+            History((self._names.events_log_stream(), self._names.endings), before, since),
             reader,
             job_id or until,
         )
@@ -177,8 +177,8 @@ class Client:
     ) -> EndEvent:
         """Wait for the end of a job, also one that has come already.
 
-        It is read from the journal, which keeps endings for a week, event log or not: for a job
-        that this client submitted from then on, for others all of the journal.
+        It is read from the stream of endings, which keeps them for a week, event log or not: for
+        a job that this client submitted from then on, for others all of the stream.
 
         Args:
             job_id: The job.
@@ -194,7 +194,7 @@ class Client:
         following = Following(
             self._in,
             Wanted(self._names.events, binding, chat_id, job_id),
-            History((self._names.journal,), before=True, since=self._since(job_id)),
+            History((self._names.endings,), before=True, since=self._since(job_id)),
             Reader(),
             job_id,
         )

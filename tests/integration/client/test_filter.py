@@ -22,7 +22,7 @@ async def test_broker_that_filters_sends_the_log_of_one_chat_alone(stage: Stage)
             key = f"chat.{chat}.token"
             await asyncio.gather(*(exchange.publish(message, key) for _ in range(count)))
         log = await Subscription.open(
-            stage.connection, stage.names.events_log, asked("first", "mine")
+            stage.connection, stage.names.events_log_stream(), asked("first", "mine")
         )
         mine = others = 0
         while mine < 2:

@@ -205,7 +205,7 @@ async def test_event_log_deleted_meanwhile_is_told_as_a_gap(stage: Stage, proxy:
         job = a_job()
         async with client.request(job) as events:
             await anext(events)
-            await delete_queue(stage.connection, stage.names.events_log)
+            await delete_queue(stage.connection, stage.names.events_log_stream())
             proxy.reset("events")
             came = await all_of(events)
 

@@ -32,7 +32,7 @@ class Tolerance:
 
 
 _ANY = 1_000_000
-# What a worker makes of one job, `MAX_ATTEMPTS` by default.
+# What a worker makes of one job, `MAX_CALLS` by default.
 _SILENT_CALLS = 3
 
 

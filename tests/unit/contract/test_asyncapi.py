@@ -67,6 +67,6 @@ def test_queues_and_exchanges_are_those_that_the_worker_declares() -> None:
         for channel in channels
         for name, queue in channel["x-queues"].items()
     }
-    described.pop(Names().events_log)
+    described.pop(Names().events_log_stream())
     assert described.items() <= queues.items()
     assert described.keys() >= {Names().jobs, Names().journal, Names().jobs_dead}

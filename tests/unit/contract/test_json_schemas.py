@@ -63,11 +63,15 @@ JSON_VALUES: st.SearchStrategy[object] = st.sampled_from(
     (
         *(None, "", [], {}, True, False, 0, 1, -1, 1.5, "x", "a b", "a/b", "f-1", "2026-11-22"),
         *("2026-11-22T13:20:00Z", "2026-11-22T13:20:00+01:00", "2026-11-22T13:20:00"),
+        *("json", "job-0"),
         *([1], ["x"], {"a": "b"}, {"a": 1}, {"a": {}}),
     )
 )
 JOB_FIELDS = ("chatflowId", "question", "chatId", "jobId", "overrideConfig", "form", "uploads")
-WORKERS_FIELDS = ("streaming", "timeoutSeconds", "expiresAt", "maxAttempts", "idempotent", "tags")
+WORKERS_FIELDS = (
+    *("streaming", "timeoutSeconds", "expiresAt", "maxCalls", "maxAttempts", "idempotent", "tags"),
+    *("answer", "after"),
+)
 
 
 def refused(schema: str, message: object) -> bool:
@@ -155,7 +159,7 @@ def test_endpoint_data_of_another_shape_is_generic() -> None:
         {"streaming": "yes"},
         {"timeoutSeconds": 0},
         {"expiresAt": "2026-11-22T13:20:00"},
-        {"maxAttempts": 0},
+        {"maxCalls": 0},
         {"idempotent": 1},
         {"tags": {"tenant": 7}},
     ],

@@ -9,6 +9,7 @@ from aimicromind_schemas import EVENT_NAMES, OUTPUT_EVENTS, SIDE_EFFECT_EVENTS, 
 from aimicromind_worker.core.answer import Answer
 from aimicromind_worker.core.errors import AnswerTooLarge, CallFailed, NoAnswer, StreamMixed
 from aimicromind_worker.core.frames import EndpointEvent, read_frame
+from aimicromind_worker.core.usage import Usage
 from aimicromind_worker.testing import Recording, frame
 from tests.support.builders import END, MODERATE, QUESTION, an_answer, an_event, tokens
 from tests.unit.core.streams import decoded
@@ -63,7 +64,7 @@ def test_second_call_of_an_attempt_starts_nothing_anew() -> None:
     answer = an_answer()
 
     first = follow(answer, an_event("start", ""))
-    answer.begin_call()
+    answer.begin_call("call")
     second = follow(answer, an_event("start", ""), TOKEN)
 
     assert names([*first, *second]) == ["start", "token"]
@@ -126,7 +127,7 @@ def test_end_after_metadata_completes_even_an_empty_answer() -> None:
 def test_success_of_one_call_is_not_that_of_the_next() -> None:
     answer = an_answer()
     follow(answer, WELL)
-    answer.begin_call()
+    answer.begin_call("call")
 
     with pytest.raises(NoAnswer):
         follow(answer, DONE)
@@ -186,7 +187,7 @@ def test_flags_stay_up() -> None:
     answer = an_answer()
 
     follow(answer, an_event("usedTools", [None]), an_event("calledTools", []), WELL)
-    answer.begin_call()
+    answer.begin_call("call")
 
     assert (answer.output, answer.side_effect) == (True, True)
 
@@ -297,3 +298,66 @@ def test_trace_of_a_tool_is_a_side_effect_before_the_tool_is_reported(
     follow(answer, an_event("agent_trace", {"step": step}))
 
     assert (answer.output, answer.side_effect) == (False, acts)
+
+
+def test_metadata_names_the_conversation_and_the_call() -> None:
+    answer = an_answer(chat_id="team[/a]")
+    answer.begin_call("call-1")
+    told = {"chatId": "of-the-server", "question": QUESTION, "followUpPrompts": '["\u2028"]'}
+
+    *_, metadata = follow(answer, an_event("metadata", told))
+
+    named = {"chatId": "team[/a]", "endpointChatId": "call-1"}
+    assert json.loads(metadata.data) == told | named
+
+
+@pytest.mark.parametrize("told", [{}, {"question": QUESTION}])
+def test_metadata_without_a_chat_gets_one(told: dict[str, str]) -> None:
+    *_, metadata = follow(an_answer(), an_event("metadata", told))
+
+    assert json.loads(metadata.data)["chatId"] == "chat"
+
+
+@pytest.mark.parametrize("told", [None, "text", [1], 7])
+def test_metadata_of_another_shape_travels_as_it_is(told: object) -> None:
+    answer = an_answer()
+
+    *_, metadata = follow(answer, an_event("metadata", told))
+
+    assert json.loads(metadata.data) == told
+    assert follow(answer, DONE) == []
+
+
+def test_usage_is_the_sum_of_what_the_endpoint_counted() -> None:
+    answer = an_answer()
+    counted = [
+        {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5, "input_token_details": {}},
+        {"output_tokens": 1},
+        {"input_tokens": "many"},
+        {"input_tokens": -1},
+        ["odd"],
+        None,
+    ]
+
+    follow(answer, *(an_event("usageMetadata", each) for each in counted))
+
+    assert answer.usage == Usage(input=3, output=3, total=5)
+
+
+def test_flow_that_asks_a_human_waits_for_one() -> None:
+    answer = an_answer()
+    follow(answer, an_event("action", {}))
+    assert not answer.waits_for_human
+
+    follow(answer, an_event("action", {"id": "1", "mapping": {"approve": "Proceed"}}))
+
+    assert answer.waits_for_human
+
+
+def test_whole_answer_must_fit_into_a_message_beside_its_text() -> None:
+    answer = an_answer(max_answer_bytes=8 * 1024 * 1024)
+    follow(answer, an_event("token", "a" * 7_900_000))
+    answer.keep_whole(b" " * 7_800_000)
+
+    with pytest.raises(AnswerTooLarge):
+        answer.keep_whole(b" " * 7_900_000)

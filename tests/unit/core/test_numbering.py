@@ -19,13 +19,21 @@ from aimicromind_schemas import (
 )
 from aimicromind_worker.core.frames import EndpointEvent
 from aimicromind_worker.core.numbering import Numbering
-from aimicromind_worker.core.worker_events import Tally, end_event, error_event, retry_event
+from aimicromind_worker.core.usage import Usage
+from aimicromind_worker.core.worker_events import (
+    Shown,
+    Tally,
+    end_event,
+    error_event,
+    retry_event,
+)
 from tests.support.builders import BRIEF, an_event, as_stamped
 from tests.unit.core.any_event import any_event
 from tests.unit.schemas.strategies import texts
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
 TALLY = Tally(attempts=2, calls=3, events=7, duration=timedelta(seconds=1.2345678), recovered=True)
+FULL = Shown(b'"Once"', Usage(1, 2, 3), waits_for_human=True, whole=b'{"text":"Once"}')
 
 
 def a_numbering(attempt: int = 1) -> Numbering:
@@ -151,7 +159,7 @@ def test_error_names_the_status_where_there_was_one(
 
 @pytest.mark.parametrize("status", EndStatus)
 def test_end_counts_and_carries_the_text(status: EndStatus) -> None:
-    event = published(end_event(status, TALLY, '"a\\n\u2028😀"'.encode(), {"team": "blue"}))
+    event = published(end_event(status, TALLY, Shown('"a\\n\u2028😀"'.encode()), {"team": "blue"}))
 
     assert isinstance(event, EndEvent)
     assert event.wire()["data"] == {
@@ -166,13 +174,24 @@ def test_end_counts_and_carries_the_text(status: EndStatus) -> None:
     }
 
 
+def test_end_says_what_was_asked_for_and_what_the_endpoint_told() -> None:
+    event = published(end_event(EndStatus.COMPLETED, TALLY, FULL, {}))
+
+    assert isinstance(event, EndEvent)
+    assert event.data.answer == {"text": "Once"}
+    assert event.data.usage is not None
+    assert (event.data.usage.input, event.data.usage.output, event.data.usage.total) == (1, 2, 3)
+    assert event.data.waits_for == "human"
+
+
 @pytest.mark.parametrize(
     "event",
     [
         retry_event(FailureKind.TIMEOUT, "late", 3, timedelta(seconds=60)),
         error_event(FailureKind.BAD_REQUEST, "no", 400),
         error_event(FailureKind.INTERNAL, "no"),
-        end_event(EndStatus.EXPIRED, TALLY, b'""', {"b": "1", "a": "2"}),
+        end_event(EndStatus.EXPIRED, TALLY, Shown(), {"b": "1", "a": "2"}),
+        end_event(EndStatus.COMPLETED, TALLY, FULL, {}),
     ],
     ids=lambda event: event.name,
 )

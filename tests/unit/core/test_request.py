@@ -42,6 +42,16 @@ def test_request_has_the_question_the_calls_chat_and_the_chats_session() -> None
     }
 
 
+def test_job_that_wants_json_asks_without_streaming() -> None:
+    asked = sent(job_of(answer="json", streaming=True))
+
+    assert asked == sent(job_of()) | {"streaming": False}
+
+
+def test_what_is_meant_for_the_worker_is_not_sent() -> None:
+    assert sent(job_of(after="job-0", maxCalls=2, maxAttempts=None)) == sent(job_of())
+
+
 def test_session_of_the_job_goes_before_that_of_the_chat() -> None:
     job = job_of(overrideConfig={"sessionId": "s", "vars": {"a": 1}})
 
@@ -85,7 +95,7 @@ def test_what_is_meant_for_the_worker_stays_with_it() -> None:
     own = {
         "timeoutSeconds": 5,
         "expiresAt": "2026-11-22T12:00:00Z",
-        "maxAttempts": 2,
+        "maxCalls": 2,
         "idempotent": True,
         "tags": {"a": "b"},
     }

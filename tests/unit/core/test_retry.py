@@ -33,6 +33,7 @@ NOTHING_YET = Situation(
     doubtful=0,
     output=False,
     side_effect=False,
+    blind=False,
     idempotent=None,
     left=timedelta(hours=1),
     attempt_time=10 * SECOND,

@@ -32,7 +32,7 @@ def saved(text: str, **parts: bytes) -> SavedAnswer:
 
 
 def shown(answer: SavedAnswer, text: str = "", *names: str) -> list[tuple[str, Any]]:
-    events = missing(answer, json.dumps(text).encode(), names, "call")
+    events = missing(answer, json.dumps(text).encode(), names)
     return [(event.name, json.loads(event.data)) for event in events]
 
 
@@ -73,7 +73,7 @@ def test_only_what_was_not_shown_is_missing() -> None:
     assert shown(answer, "Once upon", "start", "token", "sourceDocuments") == [
         ("token", " a time"),
         ("usedTools", [{"tool": "x"}]),
-        ("metadata", {"chatId": "call", "chatMessageId": "a0", "sessionId": "s"}),
+        ("metadata", {"chatMessageId": "a0", "sessionId": "s"}),
     ]
 
 

@@ -30,6 +30,20 @@ def test_nothing_asked_is_no_job() -> None:
     assert (problem.field, problem.found) == ("question", "missing")
 
 
+def test_retired_field_names_the_one_that_takes_its_place() -> None:
+    (problem,) = problems(body(maxAttempts=2))
+
+    assert (problem.field, problem.found) == ("maxAttempts", "number")
+    assert "maxCalls" in problem.remedy
+    assert PredictionJob.decode(body(maxAttempts=None)).endpoint_fields().keys() == {"question"}
+
+
+def test_job_cannot_come_after_itself() -> None:
+    (problem,) = problems(body(jobId="job-1", after="job-1"))
+
+    assert problem.field == "after"
+
+
 @pytest.mark.parametrize(
     ("field", "value", "found"),
     [
@@ -56,9 +70,14 @@ def test_nothing_asked_is_no_job() -> None:
         ("expiresAt", "0001-01-01T00:00:00+23:59", "string of 25 characters"),
         ("expiresAt", "1795355994", "string of 10 characters"),
         ("expiresAt", 1795355994, "number"),
-        ("maxAttempts", 0, "number"),
-        ("maxAttempts", 2.0, "number"),
-        ("maxAttempts", True, "boolean"),
+        ("maxCalls", 0, "number"),
+        ("maxCalls", 2.0, "number"),
+        ("maxCalls", True, "boolean"),
+        ("maxAttempts", 2, "number"),
+        ("answer", "yaml", "string of 4 characters"),
+        ("answer", True, "boolean"),
+        ("after", "a b", "string of 3 characters"),
+        ("after", 7, "number"),
         ("idempotent", 1, "number"),
         ("idempotent", "true", "string of 4 characters"),
         ("tags", ["a"], "list of 1 items"),
@@ -76,9 +95,9 @@ def test_refused_value_is_named_by_field_kind_and_remedy(
 
 
 def test_all_refused_fields_are_told_at_once() -> None:
-    told = problems(body(chatflowId=None, idempotent="x", maxAttempts=0))
+    told = problems(body(chatflowId=None, idempotent="x", maxCalls=0))
 
-    assert {problem.field for problem in told} == {"chatflowId", "idempotent", "maxAttempts"}
+    assert {problem.field for problem in told} == {"chatflowId", "idempotent", "maxCalls"}
 
 
 def test_job_id_that_cannot_stand_in_for_the_chat_id_needs_one() -> None:

@@ -26,7 +26,7 @@ def test_all_fields_are_read() -> None:
             overrideConfig={"sessionId": "s"},
             timeoutSeconds=5,
             expiresAt="2026-11-22T14:20:00.5+01:00",
-            maxAttempts=2,
+            maxCalls=2,
             idempotent=False,
             streaming=False,
             tags={"team": "blue"},
@@ -38,7 +38,7 @@ def test_all_fields_are_read() -> None:
     assert job.override_config == {"sessionId": "s"}
     assert job.timeout_seconds == 5
     assert job.expires_at == datetime(2026, 11, 22, 13, 20, 0, 500_000, UTC)
-    assert job.max_attempts == 2
+    assert job.max_calls == 2
     assert job.idempotent is False
     assert job.streaming is False
     assert job.tags == {"team": "blue"}
@@ -74,7 +74,7 @@ def test_endpoint_gets_its_fields_and_the_unknown_ones_as_they_came(fields: dict
     job = PredictionJob.decode(json.dumps(fields).encode())
 
     ours = {"chatflowId", "chatId", "jobId", "streaming", "timeoutSeconds", "expiresAt"}
-    ours |= {"maxAttempts", "idempotent", "tags"}
+    ours |= {"maxCalls", "idempotent", "tags", "answer", "after"}
     known = {str(field.alias) for field in PredictionJob.model_fields.values()}
     assert job.endpoint_fields() == {
         name: value

@@ -36,7 +36,10 @@ def test_names_carry_the_prefix() -> None:
         names.jobs_dead,
         names.events,
         names.events_log,
+        names.events_log_stream(),
         names.journal,
+        names.endings,
+        names.pool,
         names.control,
         names.control_log,
     ] == [
@@ -45,7 +48,10 @@ def test_names_carry_the_prefix() -> None:
         "blue.jobs.dead",
         "blue.events",
         "blue.events.log",
+        "blue.events.log-0",
         "blue.journal",
+        "blue.endings",
+        "blue.pool",
         "blue.control",
         "blue.control.log",
     ]

@@ -79,6 +79,13 @@ class Control:
             )
             await queue.bind(names.control, "")
             await inner.basic_consume(queue.name, control._come, no_ack=True)
+            pool = await channel.declare_queue(
+                f"{names.pool}.{uuid4()}",
+                exclusive=True,
+                arguments={"x-queue-type": "classic"},
+            )
+            await pool.bind(names.pool, "")
+            await inner.basic_consume(pool.name, control._come_from_pool, no_ack=True)
         await read_up_to_now(
             connection, outgoing, names.control_log, since - _CLOCK_SLACK, control._take
         )
@@ -94,6 +101,10 @@ class Control:
 
     async def _come(self, message: DeliveredMessage) -> None:
         self._take(message)
+
+    async def _come_from_pool(self, message: DeliveredMessage) -> None:
+        # Nothing that workers of this version tell each other; a newer one may.
+        log.debug("pool.unknown", size_bytes=len(message.body))
 
     def _take(self, message: DeliveredMessage) -> None:
         try:

@@ -14,7 +14,7 @@ class EventCounts:
             chat, and of what a lost connection left unconfirmed.
         passed_over: Events, or copies for a `reply_to`, that are not sent again though they
             were refused: the queue that refused them has a gap.
-        ends_to_journal: `end`s that were sent straight to the journal.
+        ends_straight: `end`s that were sent straight to endings and journal.
         reconnected: How often the connection of the events was opened again.
         published: Events by name, copies for a `reply_to` included; names that are not ours
             count as `other`.
@@ -23,7 +23,7 @@ class EventCounts:
     refused: int = 0
     sent_again: int = 0
     passed_over: int = 0
-    ends_to_journal: int = 0
+    ends_straight: int = 0
     reconnected: int = 0
     published: Counter[str] = field(default_factory=Counter)
 
@@ -33,5 +33,5 @@ class EventCounts:
             "refused": self.refused,
             "sent_again": self.sent_again,
             "passed_over": self.passed_over,
-            "ends_to_journal": self.ends_to_journal,
+            "ends_straight": self.ends_straight,
         }

@@ -35,7 +35,7 @@ class EventFrames:
         self._channel = channel
         self._longest_body_frame = frame_max - _FRAME_OVERHEAD
         # `seq` closes the table, so that all before it is written once.
-        table = b"".join(
+        self._fields = b"".join(
             (
                 _field(b"attempt", b"l", _long_long(address.attempt)),
                 _text_field(b"chatflowId", address.chatflow_id),
@@ -44,16 +44,22 @@ class EventFrames:
                 _field(b"seq", b"l", b""),
             )
         )
-        self._front = _short("application/json") + _long(len(table) + 8) + table
+        self._front = _front(self._fields)
         self._middle = _PERSISTENT + _short(address.correlation_id)
         self._names: dict[str, tuple[bytes, bytes]] = {}
 
-    def content(self, event: NumberedEvent) -> bytes:
-        """Write the header and body frames, which follow any of the publish frames below."""
+    def content(self, event: NumberedEvent, beside: str = "") -> bytes:
+        """Write the header and body frames, which follow any of the publish frames below.
+
+        Args:
+            event: What to publish.
+            beside: A queue that the default exchange routes to, beside that of the publish frame:
+                the broker reads it from the header `BCC`, and takes that out.
+        """
         name = self._name(event.name)[1]
         identity = event.message_id
         properties = b"%b%b%b%c%b%b%b" % (
-            self._front,
+            self._front_with(beside) if beside else self._front,
             _long_long(event.seq),
             self._middle,
             len(identity),
@@ -69,6 +75,10 @@ class EventFrames:
             front = _frame_front(FRAME_BODY, self._channel, size)
             return b"%b%b\xce%b%b\xce" % (header, properties, front, event.body)
         return b"".join((header, properties, FRAME_END_CHAR, *self._body_frames(event.body)))
+
+    def _front_with(self, beside: str) -> bytes:
+        names = _text(beside)
+        return _front(_field(b"BCC", b"A", _long(len(names)) + names) + self._fields)
 
     def to_chat(self, name: str) -> bytes:
         """Write the publish frame to the chat. An `end` that no queue takes comes back."""
@@ -111,5 +121,14 @@ def _field(name: bytes, kind: bytes, value: bytes) -> bytes:
 
 
 def _text_field(name: bytes, text: str) -> bytes:
+    return _field(name, b"", _text(text))
+
+
+def _text(text: str) -> bytes:
     data = text.encode()
-    return _field(name, b"S", _long(len(data)) + data)
+    return b"S" + _long(len(data)) + data
+
+
+def _front(fields: bytes) -> bytes:
+    """Write the properties up to `seq`, whose value closes the table."""
+    return _short("application/json") + _long(len(fields) + 8) + fields

@@ -140,9 +140,10 @@ class EventLane:
         if not self._unsettled:
             self._idle.set()
 
-    def frames_to_queue(self, queue: str, event: NumberedEvent) -> bytes:
-        """Write an event's frames for one queue, which must be there. For the sink."""
-        return self._frames.to_queue(queue, mandatory=True) + self._frames.content(event)
+    def frames_straight(self, queue: str, beside: str, event: NumberedEvent) -> bytes:
+        """Write an event's frames for two queues, of which one must be there. For the sink."""
+        to_queue = self._frames.to_queue(queue, mandatory=True)
+        return to_queue + self._frames.content(event, beside)
 
     def _send(self, sent: Sent) -> None:
         self._unsettled += 1

@@ -69,7 +69,7 @@ class EventSink:
         self._chats: WeakValueDictionary[str, Track] = WeakValueDictionary()
         self._reply_queues: WeakValueDictionary[str, Track] = WeakValueDictionary()
         self._holding: set[Track] = set()
-        self._for_journal: list[Sent] = []
+        self._ends_to_try: list[Sent] = []
         self._look_is_due = False
         self._ends: dict[str, Sent] = {}
         self._channel: ConfirmChannel[Sent] | None = None
@@ -100,7 +100,7 @@ class EventSink:
         self._channel = channel
         for sent in again:
             sent.returned = False
-            if sent.to_journal:
+            if sent.straight:
                 self.write_again(sent)
             else:
                 sent.track.resume(sent)
@@ -192,10 +192,10 @@ class EventSink:
         sent.lane.settled()
 
     def pass_over(self, sent: Sent) -> None:
-        """Give up on a refused message; an `end` goes straight to the journal. For the tracks."""
+        """Give up on a refused message; an `end` goes straight to its streams. For the tracks."""
         sent.track.refusals.passed_over()
         if sent.is_end:
-            self.to_journal(sent)
+            self.straight(sent)
         else:
             self.settle(sent)
 
@@ -208,11 +208,11 @@ class EventSink:
         """Take a confirm. For the channel."""
         if sent.returned:
             sent.returned = False
-            if sent.to_journal:
-                self._try_journal_again(sent)
+            if sent.straight:
+                self._try_straight_again(sent)
             else:
                 sent.track.returned(sent)
-        elif sent.to_journal:
+        elif sent.straight:
             self.settle(sent)
         else:
             sent.track.taken(sent)
@@ -225,22 +225,22 @@ class EventSink:
     def refused(self, sent: Sent) -> None:
         """Take a refusal. For the channel."""
         self.counts.refused += 1
-        if sent.to_journal:
-            self._try_journal_again(sent)
+        if sent.straight:
+            self._try_straight_again(sent)
         else:
             sent.track.refused(sent)
 
-    def to_journal(self, sent: Sent) -> None:
-        """Send an `end` to the journal alone. For the tracks."""
-        self.counts.ends_to_journal += 1
-        sent.to_journal = True
+    def straight(self, sent: Sent) -> None:
+        """Send an `end` to endings and journal alone. For the tracks."""
+        self.counts.ends_straight += 1
+        sent.straight = True
         self._unsettled_bytes -= len(sent.frames)
-        sent.frames = sent.lane.frames_to_queue(self.names.journal, sent.event)
+        sent.frames = sent.lane.frames_straight(self.names.endings, self.names.journal, sent.event)
         self._unsettled_bytes += len(sent.frames)
         self.write(sent)
 
-    def _try_journal_again(self, sent: Sent) -> None:
-        self._for_journal.append(sent)
+    def _try_straight_again(self, sent: Sent) -> None:
+        self._ends_to_try.append(sent)
         self._look_soon()
 
     def _look_soon(self) -> None:
@@ -251,7 +251,7 @@ class EventSink:
 
     def _look(self) -> None:
         self._look_is_due = False
-        ends, self._for_journal = self._for_journal, []
+        ends, self._ends_to_try = self._ends_to_try, []
         for end in ends:
             self.write_again(end)
         self._holding = {track for track in self._holding if track.look()}

@@ -26,8 +26,8 @@ class SentFor(Protocol):
     def settled(self) -> None:
         """Note that one event needs no more sending."""
 
-    def frames_to_queue(self, queue: str, event: NumberedEvent) -> bytes:
-        """Write an event's frames for one queue."""
+    def frames_straight(self, queue: str, beside: str, event: NumberedEvent) -> bytes:
+        """Write an event's frames for two queues."""
 
 
 class Sent:
@@ -37,7 +37,7 @@ class Sent:
         place: Where it is in the order of its track.
         refused: What the broker last said of it, None if nothing yet.
         returned: Whether no queue took it.
-        to_journal: Whether it left its track, for the journal alone.
+        straight: Whether it left its track, for endings and journal alone.
     """
 
     __slots__ = (
@@ -48,7 +48,7 @@ class Sent:
         "place",
         "refused",
         "returned",
-        "to_journal",
+        "straight",
         "track",
     )
 
@@ -63,7 +63,7 @@ class Sent:
         self.place = 0
         self.refused: bool | None = None
         self.returned = False
-        self.to_journal = False
+        self.straight = False
 
 
 class Out(Protocol):
@@ -81,8 +81,8 @@ class Out(Protocol):
     def pass_over(self, sent: Sent) -> None:
         """Send a message to its address no more, though it was refused."""
 
-    def to_journal(self, sent: Sent) -> None:
-        """Send a message to the journal alone."""
+    def straight(self, sent: Sent) -> None:
+        """Send an `end` to endings and journal alone."""
 
     def hold(self, track: "Track") -> None:
         """Have `look` called soon, and again while it says so."""
@@ -150,7 +150,7 @@ class Track:
     def returned(self, sent: Sent) -> None:
         """Take the answer that there is no queue for a message."""
         self._in_flight -= 1
-        self._out.to_journal(sent)
+        self._out.straight(sent)
 
     def look(self) -> bool:
         """Try whether the refused message is taken now, or stop trying.

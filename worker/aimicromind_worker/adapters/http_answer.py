@@ -88,7 +88,9 @@ def failure_before_answer(error: Exception) -> CallFailed:
         case httpx.UnsupportedProtocol() | ValueError():
             return no_address()
         case _:
-            return EndpointUnavailable(f"no response, {_sentence(error)}")
+            lost = EndpointUnavailable(f"no response, {_sentence(error)}")
+            lost.run_goes_on = True
+            return lost
 
 
 def no_address() -> Misconfigured:

@@ -111,7 +111,7 @@ class _EventCollector(Collector):
             "events_refused": ("Refusals of the broker", events.refused),
             "events_sent_again": ("Sendings after the first", events.sent_again),
             "events_passed_over": ("Events given up for a queue", events.passed_over),
-            "ends_to_journal": ("Ends sent to the journal alone", events.ends_to_journal),
+            "ends_straight": ("Ends sent to endings and journal alone", events.ends_straight),
             "events_reconnected": ("New connections for events", events.reconnected),
         }
         for name, (about, count) in plain.items():

@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
@@ -18,20 +18,18 @@ from aimicromind_worker.core.ladder import RUNGS
 
 log = structlog.get_logger()
 
-Argument = str | int
-ExchangeType = Literal["topic", "fanout"]
-State = Literal["as expected", "missing", "different", "not compared"]
+Argument = str | int | bool
+ExchangeType = Literal["topic", "fanout", "direct"]
+State = Literal["as expected", "missing", "different", "not compared", "left over"]
 _TIMEOUT_S = 20.0
 _COMPARE = "run `aimicromind-worker topology check` as a user who may declare"
+_LEFT_OVER = "an earlier version declared it, and it still takes every event"
 # Each look at a parked job counts as a delivery; the broker knows no "unlimited" on 3.10.
 _LOOKS = 1_000_000
 # Deliveries of a job before the broker gives it up, the same on all versions.
 _DELIVERIES = 20
-_JOURNAL_MAX_AGE = "7D"
-_JOURNAL_MAX_BYTES = 2_000_000_000
-# A cancel request is kept longer than any job lives.
-_CONTROL_LOG_MAX_AGE = "7D"
-_CONTROL_LOG_MAX_BYTES = 100_000_000
+# Leaders of queues and streams spread over the nodes, whichever node declares them.
+_SPREAD: Mapping[str, Argument] = {"x-queue-leader-locator": "balanced"}
 # Retention works on whole segments, so a segment must be small beside the limits.
 _SEGMENT_BYTES = 50_000_000
 _CONTROL_SEGMENT_BYTES = 5_000_000
@@ -43,36 +41,57 @@ class Exchange:
 
     name: str
     type: ExchangeType = "topic"
+    arguments: Mapping[str, Argument] = field(default_factory=dict)
+
+
+class Binding(NamedTuple):
+    """How a queue is bound to an exchange."""
+
+    source: str
+    key: str = ""
+    arguments: Mapping[str, Argument] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A durable queue with its arguments, and the exchanges it is bound to."""
+    """A durable queue with its arguments and bindings."""
 
     name: str
     arguments: Mapping[str, Argument]
-    bindings: Sequence[tuple[str, str]] = ()
+    bindings: Sequence[Binding] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All that the worker needs on the broker."""
+    """All that the worker needs on the broker.
+
+    Attributes:
+        exchanges: Declared first.
+        queues: Declared after them, and bound.
+        retired: Queues that earlier versions declared and this one does not use.
+    """
 
     exchanges: Sequence[Exchange]
     queues: Sequence[Queue]
+    retired: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class EventLog:
-    """How much of the event log is kept for those who come late.
+class Retention:
+    """How much a stream keeps; the limit that is reached first counts.
 
     Attributes:
         max_age: As the broker writes it, such as `24h`.
-        max_bytes: Size of the whole log.
+        max_bytes: Size of the whole stream.
     """
 
     max_age: str
     max_bytes: int
+
+
+JOURNAL_KEEPS = Retention("7D", 2_000_000_000)
+# A cancel request is kept longer than any job lives.
+_CONTROL_LOG_KEEPS = Retention("7D", 100_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +103,30 @@ class Finding:
     state: State
     detail: str
 
+    @property
+    def is_in_the_way(self) -> bool:
+        """Whether the object must go before the worker can have what it needs."""
+        return self.state in {"different", "left over"}
+
+
+WAYS_OUT = (
+    "either set AIMICROMIND_PREFIX to a new prefix; or stop the producers, let the workers that "
+    "declared it run the queues empty, delete what differs, and start again"
+)
+"""What to do about an object whose arguments the broker will not change."""
+
 
 class TopologyDiffers(Exception):
-    """An object exists on the broker with other arguments than the worker needs."""
+    """Objects exist on the broker with other arguments than the worker needs."""
 
-    def __init__(self, name: str, reason: str) -> None:
-        super().__init__(
-            f"{name} exists otherwise than the worker needs it ({reason}): delete it, or set "
-            "AIMICROMIND_PREFIX to names of your own"
-        )
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        """Name each of them.
+
+        Args:
+            findings: Those that are different or left over.
+        """
+        each = "; ".join(f"{it.kind} {it.name} is {it.state} ({it.detail})" for it in findings)
+        super().__init__(f"the broker has other objects than the worker needs: {each}. {WAYS_OUT}")
 
 
 class DeclarationRefused(Exception):
@@ -109,39 +143,64 @@ class _MayNotDeclare(DeclarationRefused):
     """It may not be declared by this user; somebody else may have done so."""
 
 
-def topology(names: Names, event_log: EventLog | None) -> Topology:
-    """Say what is needed.
+def topology(
+    names: Names,
+    event_log: Retention | None,
+    journal: Retention = JOURNAL_KEEPS,
+    jobs_max_length: int = 0,
+) -> Topology:
+    """Return what is needed.
 
     Args:
         names: The names, from the prefix.
-        event_log: Its limits; None switches it off.
+        event_log: What it keeps; None switches it off.
+        journal: What the journal and the endings keep, each.
+        jobs_max_length: Jobs that may wait; more are refused. 0: any number.
     """
+    jobs = _quorum(_DELIVERIES, names.jobs_reaped)
+    if jobs_max_length:
+        jobs = {**jobs, "x-max-length": jobs_max_length}
     queues = [
         Queue(
             names.jobs_dead,
-            {"x-queue-type": "quorum", "x-delivery-limit": _LOOKS},
-            ((names.jobs_dead, "#"),),
+            {"x-queue-type": "quorum", "x-delivery-limit": _LOOKS, **_SPREAD},
+            (Binding(names.jobs_dead, "#"),),
         ),
-        Queue(names.jobs_reaped, _quorum(_LOOKS, names.jobs_dead), ((names.jobs_reaped, "#"),)),
-        Queue(names.jobs, _quorum(_DELIVERIES, names.jobs_reaped), ((names.jobs, "#"),)),
+        Queue(
+            names.jobs_reaped,
+            _quorum(_LOOKS, names.jobs_dead),
+            (Binding(names.jobs_reaped, "#"),),
+        ),
+        Queue(names.jobs, jobs, (Binding(names.jobs, "#"),)),
         *(_rung(names, delay) for delay in RUNGS),
         Queue(
             names.journal,
-            _stream(_JOURNAL_MAX_AGE, _JOURNAL_MAX_BYTES),
-            tuple((names.events, key) for key in JOURNAL_BINDINGS),
+            _stream(journal),
+            tuple(Binding(names.events, key) for key in JOURNAL_BINDINGS),
         ),
+        Queue(names.endings, _stream(journal), (Binding(names.events, "chat.*.end"),)),
         Queue(
             names.control_log,
-            _stream(_CONTROL_LOG_MAX_AGE, _CONTROL_LOG_MAX_BYTES, _CONTROL_SEGMENT_BYTES),
-            ((names.control, ""),),
+            _stream(_CONTROL_LOG_KEEPS, _CONTROL_SEGMENT_BYTES),
+            (Binding(names.control),),
         ),
     ]
+    exchanges = [
+        *map(Exchange, (names.events, names.jobs, names.jobs_reaped, names.jobs_dead)),
+        Exchange(names.control, "fanout"),
+        Exchange(names.pool, "fanout"),
+    ]
     if event_log is not None:
-        arguments = _stream(event_log.max_age, event_log.max_bytes)
-        queues.append(Queue(names.events_log, arguments, ((names.events, "#"),)))
-    topics = (names.events, names.jobs, names.jobs_reaped, names.jobs_dead)
-    exchanges = (*map(Exchange, topics), Exchange(names.control, "fanout"))
-    return Topology(exchanges, tuple(queues))
+        exchanges.append(Exchange(names.events_log, "direct", {"x-super-stream": True}))
+        queues.append(_partition(names, event_log))
+    return Topology(tuple(exchanges), tuple(queues), retired=(names.events_log,))
+
+
+def _partition(names: Names, event_log: Retention) -> Queue:
+    # Clients of the stream protocol find it by the binding to the exchange of the log.
+    listed = Binding(names.events_log, "0", {"x-stream-partition-order": 0})
+    bindings = (Binding(names.events, "#"), listed)
+    return Queue(names.events_log_stream(), _stream(event_log), bindings)
 
 
 def _quorum(deliveries: int, dead_letters_to: str) -> Mapping[str, Argument]:
@@ -151,6 +210,7 @@ def _quorum(deliveries: int, dead_letters_to: str) -> Mapping[str, Argument]:
         "x-overflow": "reject-publish",
         "x-dead-letter-exchange": dead_letters_to,
         "x-dead-letter-strategy": "at-least-once",
+        **_SPREAD,
     }
 
 
@@ -161,14 +221,13 @@ def _rung(names: Names, delay: timedelta) -> Queue:
     return Queue(names.jobs_delay(delay), {**arguments, "x-message-ttl": ttl_ms})
 
 
-def _stream(
-    max_age: str, max_bytes: int, segment_bytes: int = _SEGMENT_BYTES
-) -> Mapping[str, Argument]:
+def _stream(keeps: Retention, segment_bytes: int = _SEGMENT_BYTES) -> Mapping[str, Argument]:
     return {
         "x-queue-type": "stream",
-        "x-max-age": max_age,
-        "x-max-length-bytes": max_bytes,
-        "x-stream-max-segment-size-bytes": min(segment_bytes, max_bytes),
+        "x-max-age": keeps.max_age,
+        "x-max-length-bytes": keeps.max_bytes,
+        "x-stream-max-segment-size-bytes": min(segment_bytes, keeps.max_bytes),
+        **_SPREAD,
     }
 
 
@@ -178,13 +237,16 @@ async def declare(connection: AbstractConnection, wanted: Topology) -> None:
     Where the user may not declare, and all is there, it is taken as somebody else declared it.
 
     Raises:
-        TopologyDiffers: An object exists with other arguments.
+        TopologyDiffers: Objects exist with other arguments; all of them are named.
         DeclarationRefused: The user lacks a permission, and something is not there.
     """
     async with asyncio.timeout(_TIMEOUT_S):
         try:
             async with connection.channel() as channel:
                 await _declare_all(channel, wanted)
+        except ChannelPreconditionFailed as error:
+            found = await compare(connection, wanted)
+            raise TopologyDiffers([it for it in found if it.is_in_the_way]) from error
         except _MayNotDeclare:
             if not await _is_there(connection, wanted):
                 raise
@@ -200,8 +262,8 @@ async def _declare_all(channel: AbstractChannel, wanted: Topology) -> None:
         with _named(queue.name, _MayNotDeclare):
             declared = await _declare_queue(channel, queue)
         with _named(queue.name):
-            for source, key in queue.bindings:
-                await declared.bind(source, key)
+            for binding in queue.bindings:
+                await declared.bind(binding.source, binding.key, arguments=dict(binding.arguments))
 
 
 async def _is_there(connection: AbstractConnection, wanted: Topology) -> bool:
@@ -219,7 +281,8 @@ async def _is_there(connection: AbstractConnection, wanted: Topology) -> bool:
 async def compare(connection: AbstractConnection, wanted: Topology) -> list[Finding]:
     """Compare what exists with what is wanted; nothing is created.
 
-    Bindings cannot be read over AMQP and are not compared.
+    Bindings cannot be read over AMQP and are not compared. What is left over of an earlier
+    version is found only where it is there.
     """
     findings = []
     async with asyncio.timeout(_TIMEOUT_S):
@@ -229,6 +292,10 @@ async def compare(connection: AbstractConnection, wanted: Topology) -> list[Find
         for queue in wanted.queues:
             state, detail = await _state(connection, partial(_declare_queue, queue=queue))
             findings.append(Finding(queue.name, "queue", state, detail))
+        for name in wanted.retired:
+            state, _ = await _state(connection, partial(_declare_queue, queue=Queue(name, {})))
+            if state in {"as expected", "different"}:
+                findings.append(Finding(name, "queue", "left over", _LEFT_OVER))
     return findings
 
 
@@ -254,7 +321,11 @@ async def _declare_exchange(
     channel: AbstractChannel, exchange: Exchange, *, passive: bool = False
 ) -> AbstractExchange:
     return await channel.declare_exchange(
-        exchange.name, exchange.type, durable=True, passive=passive
+        exchange.name,
+        exchange.type,
+        durable=True,
+        passive=passive,
+        arguments=dict(exchange.arguments),
     )
 
 
@@ -274,8 +345,6 @@ def _named(name: str, refused: type[DeclarationRefused] = DeclarationRefused) ->
     """Turn the broker's refusals into errors that name the object and the remedy."""
     try:
         yield
-    except ChannelPreconditionFailed as error:
-        raise TopologyDiffers(name, _reason(error)) from error
     except ChannelAccessRefused as error:
         raise refused(name, _reason(error)) from error
 

@@ -131,9 +131,14 @@ class Ticket:
         """How often a worker was lost that had this job, whatever brought it down."""
         return self.facts.carried_crashes + self.facts.failures_before
 
+    @property
+    def blind(self) -> bool:
+        """Whether a call shows nothing until it is over, not even that a tool ran."""
+        return self.job.answer == "json"
+
     def max_calls(self, limit: int) -> int:
         """Say how many calls may be begun; a job can only lower the worker's own limit."""
-        own = self.job.max_attempts
+        own = self.job.max_calls
         return limit if own is None else min(own, limit)
 
     def knowing(self, history: History) -> "Ticket":

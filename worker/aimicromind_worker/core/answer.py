@@ -10,9 +10,12 @@ from aimicromind_worker.core.errors import AnswerTooLarge, NoAnswer, StreamMixed
 from aimicromind_worker.core.failures import failure_of_text
 from aimicromind_worker.core.frames import EndpointEvent, wrapped
 from aimicromind_worker.core.saved_answer import ANSWER_PARTS
+from aimicromind_worker.core.usage import Usage
 
 _WORKER_EVENTS = frozenset({"retry", "other"})
 _NOTHING = (b"null", b"[]", b"{}", b'""')
+# Text and whole answer go out in one message, which stays below the broker's 16 MiB.
+_MOST_ANSWER_BYTES = 15 * 1024 * 1024
 
 
 class _Metadata(msgspec.Struct):
@@ -38,6 +41,9 @@ class Answer:
         complete: True once the endpoint ended the stream after a success.
         parts: Names of the events shown that an answer has at most once.
         message_id: The endpoint's id of its answer, once `metadata` has told.
+        usage: Tokens that the model's provider counted, so far.
+        waits_for_human: True once the flow asked somebody to act.
+        whole: The endpoint's whole JSON answer, for a job that asked for it; else empty.
     """
 
     def __init__(
@@ -64,7 +70,11 @@ class Answer:
         self.complete = False
         self.parts: set[str] = set()
         self.message_id: str | None = None
+        self.usage = Usage()
+        self.waits_for_human = False
+        self.whole = b""
         self._chat_id = chat_id
+        self._endpoint_chat_id = ""
         self._question = question.strip() if question else None
         self._start = {"tags": tags, "redelivered": redelivered}
         self._limit = max_answer_bytes
@@ -81,9 +91,20 @@ class Answer:
         """Whether any token held text."""
         return bool(self._text)
 
-    def begin_call(self) -> None:
+    def begin_call(self, endpoint_chat_id: str) -> None:
         """Expect a new call's stream within the same attempt."""
         self._succeeded = False
+        self._endpoint_chat_id = endpoint_chat_id
+
+    def keep_whole(self, body: bytes) -> None:
+        """Keep the endpoint's JSON answer for the `end`.
+
+        Raises:
+            AnswerTooLarge: It does not fit into one message beside the answer's text.
+        """
+        if len(body) + len(self._text) > _MOST_ANSWER_BYTES:
+            raise AnswerTooLarge(_MOST_ANSWER_BYTES)
+        self.whole = body
 
     def follow(self, event: EndpointEvent) -> Iterable[EndpointEvent]:
         """Say what to publish for the endpoint's next event.
@@ -116,6 +137,7 @@ class Answer:
             self._read_metadata(event.data)
             self._succeeded = True
             self.parts.add(name)
+            return (EndpointEvent(name, self._named(event.data)),)
         elif not event.renamed and (name in _WORKER_EVENTS or not self._fits(name)):
             return (wrapped(name, event.data),)
         elif event.data not in _NOTHING:
@@ -124,6 +146,9 @@ class Answer:
             self.side_effect = self.side_effect or acted
             if name in ANSWER_PARTS:
                 self.parts.add(name)
+            if name == "usageMetadata":
+                self.usage = self.usage.plus(event.data)
+            self.waits_for_human = self.waits_for_human or name == "action"
         return (event,)
 
     def _started(self, first: EndpointEvent) -> EndpointEvent:
@@ -152,6 +177,15 @@ class Answer:
         if self._question and isinstance(question, str) and question.strip() != self._question:
             raise StreamMixed
         self.message_id = message_id if isinstance(message_id, str) else None
+
+    def _named(self, data: bytes) -> bytes:
+        """Write the conversation's chatId into metadata, and that of the call beside it."""
+        try:
+            members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+        except (msgspec.DecodeError, RecursionError):
+            return data
+        named = {"chatId": self._chat_id, "endpointChatId": self._endpoint_chat_id}
+        return msgspec.json.encode({**members, **named})
 
     def _fits(self, name: str) -> bool:
         if name in EVENT_NAMES:

@@ -31,12 +31,14 @@ class CallFailed(Exception):
         http_status: The status of the response, where there was one that mattered.
         retry_after: How long the endpoint asked to be left alone.
         request_sent: False where the endpoint cannot have seen the request.
+        run_goes_on: True where the endpoint may finish the run all the same, and save its answer.
     """
 
     kind: ClassVar[FailureKind]
     http_status: int | None = None
     retry_after: timedelta | None = None
     request_sent: bool = True
+    run_goes_on: bool = False
 
 
 class Passing(CallFailed):
@@ -110,6 +112,7 @@ class AttemptOverdue(Passing):
     """The attempt's time ran out before the endpoint ended the stream."""
 
     kind = FailureKind.TIMEOUT
+    run_goes_on = True
 
     def __init__(self, limit: timedelta) -> None:
         super().__init__(f"the answer was not complete within {limit.total_seconds():g} s")
@@ -119,6 +122,7 @@ class StreamCut(Passing):
     """The stream stopped, or stopped making sense, before the endpoint ended it."""
 
     kind = FailureKind.STREAM_CUT
+    run_goes_on = True
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the stream was cut: {quoted(reason)}")
@@ -128,6 +132,7 @@ class StreamStalled(Passing):
     """The connection stayed open and no frame came."""
 
     kind = FailureKind.STREAM_STALLED
+    run_goes_on = True
 
     def __init__(self, limit: timedelta) -> None:
         super().__init__(f"no frame from the endpoint for {limit.total_seconds():g} s")
@@ -137,6 +142,7 @@ class StreamMixed(Passing):
     """The ending speaks of another question, so it is another run's ending."""
 
     kind = FailureKind.STREAM_MIXED
+    run_goes_on = True
 
     def __init__(self) -> None:
         super().__init__("the stream was ended by the metadata of another question")
@@ -146,6 +152,7 @@ class NoAnswer(Passing):
     """The endpoint ended the stream and had neither answered nor named an error."""
 
     kind = FailureKind.NO_ANSWER
+    run_goes_on = True
 
     def __init__(self) -> None:
         super().__init__("the endpoint ended the stream without an answer")

@@ -45,6 +45,7 @@ _TEXTS: Final[tuple[tuple[re.Pattern[str], _Make], ...]] = tuple(
 )
 # fmt: on
 _LONGEST_READ = 2000
+_GATEWAY_TIMEOUTS = (504, 524)
 _UNKNOWN_FLOW = re.compile(r"chatflow\s+(\S{1,128})\s+not found", re.IGNORECASE)
 
 
@@ -79,6 +80,8 @@ def failure_of_status(
     """
     failure = _failure_of_status(status, text or f"HTTP {status}", location_host)
     failure.http_status = status
+    # The gateway waited for the endpoint no longer; that goes on.
+    failure.run_goes_on = status in _GATEWAY_TIMEOUTS
     if isinstance(failure, RateLimited | EndpointUnavailable):
         failure.retry_after = retry_after
     return failure

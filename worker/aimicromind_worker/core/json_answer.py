@@ -47,6 +47,15 @@ def events_of(body: bytes) -> Iterator[EndpointEvent]:
     yield EndpointEvent("end", b'"[DONE]"')
 
 
+def readable(body: bytes) -> bytes:
+    """Return a JSON answer as JSON in valid UTF-8; one that is so already stays as it is."""
+    try:
+        _read(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return mended(body)
+    return body
+
+
 def _read(body: bytes) -> dict[str, msgspec.Raw]:
     body.decode()
     return msgspec.json.decode(body, type=dict[str, msgspec.Raw])

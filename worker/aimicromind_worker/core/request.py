@@ -28,7 +28,8 @@ def prediction_body(job: PredictionJob, chat_id: str, endpoint_chat_id: str) -> 
     body: dict[str, Any] = job.endpoint_fields()
     override = dict(body.get("overrideConfig") or {})
     override["sessionId"] = override.get("sessionId") or chat_id
-    body |= {"overrideConfig": override, "chatId": endpoint_chat_id, "streaming": True}
+    streaming = job.answer is None
+    body |= {"overrideConfig": override, "chatId": endpoint_chat_id, "streaming": streaming}
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 

@@ -24,6 +24,7 @@ class Situation:
         doubtful: How many of them failed with an error that no rule knows.
         output: Whether this attempt showed output.
         side_effect: Whether a tool or action event was published, in any attempt.
+        blind: Whether a call shows nothing until it is over, not even that a tool ran.
         idempotent: What the job says about being called twice, None if nothing.
         left: Time until the job's deadline.
         attempt_time: Longest time of another attempt.
@@ -35,6 +36,7 @@ class Situation:
     doubtful: int
     output: bool
     side_effect: bool
+    blind: bool
     idempotent: bool | None
     left: timedelta
     attempt_time: timedelta
@@ -122,7 +124,8 @@ class RetryPolicy:
     def _may_repeat_something(self, failure: CallFailed, now: Situation) -> bool:
         if now.idempotent:
             return False
-        return now.side_effect or (now.idempotent is False and failure.request_sent)
+        unseen = now.blind and failure.run_goes_on
+        return now.side_effect or unseen or (now.idempotent is False and failure.request_sent)
 
     def _wait(self, failure: CallFailed, calls: int, jitter: float) -> timedelta:
         """Back off exponentially with full jitter; what the endpoint asks for is the least."""

@@ -83,16 +83,13 @@ def continues(saved: SavedAnswer, text: bytes) -> bool:
     return _rest(saved.text, text) is not None
 
 
-def missing(
-    saved: SavedAnswer, text: bytes, shown: Container[str], endpoint_chat_id: str
-) -> Iterator[EndpointEvent]:
+def missing(saved: SavedAnswer, text: bytes, shown: Container[str]) -> Iterator[EndpointEvent]:
     """Give what the attempt has not shown of a saved answer that continues its text.
 
     Args:
         saved: The answer.
         text: What the attempt showed, joined, as a JSON string.
         shown: Names of the events that it showed.
-        endpoint_chat_id: The call's chatId, for `metadata`.
     """
     rest = _rest(saved.text, text)
     if rest:
@@ -101,10 +98,19 @@ def missing(
         if name not in shown:
             yield EndpointEvent(name, data)
     if "metadata" not in shown:
-        metadata = {"chatId": endpoint_chat_id, "chatMessageId": saved.message_id}
-        if saved.session_id is not None:
-            metadata["sessionId"] = saved.session_id
-        yield EndpointEvent("metadata", msgspec.json.encode(metadata))
+        yield EndpointEvent("metadata", msgspec.json.encode(_ids(saved)))
+
+
+def whole(saved: SavedAnswer, endpoint_chat_id: str) -> bytes:
+    """Write a saved answer in the form of the endpoint's JSON answers, as far as it was saved."""
+    parts = {name: msgspec.Raw(data) for name, data in saved.parts.items()}
+    ids = {"chatId": endpoint_chat_id, **_ids(saved)}
+    return msgspec.json.encode({"text": saved.text, **parts, **ids})
+
+
+def _ids(saved: SavedAnswer) -> dict[str, str]:
+    session = {} if saved.session_id is None else {"sessionId": saved.session_id}
+    return {"chatMessageId": saved.message_id, **session}
 
 
 def _rest(saved: str, shown: bytes) -> str | None:

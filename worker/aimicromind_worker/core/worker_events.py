@@ -8,6 +8,7 @@ import msgspec
 
 from aimicromind_schemas import EndStatus, FailureKind
 from aimicromind_worker.core.frames import EndpointEvent
+from aimicromind_worker.core.usage import Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,34 @@ class Tally:
     events: int
     duration: timedelta
     recovered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What an `end` repeats of its attempt.
+
+    Attributes:
+        text: The tokens, joined, as a JSON string.
+        usage: What the model's provider counted.
+        waits_for_human: Whether the flow has paused until somebody acts.
+        whole: The endpoint's JSON answer, empty where nobody asked for it.
+    """
+
+    text: bytes = b'""'
+    usage: Usage = Usage()  # noqa: RUF009 - it is frozen
+    waits_for_human: bool = False
+    whole: bytes = b""
+
+    def members(self) -> dict[str, object]:
+        """Return the members that are absent where there is nothing to say."""
+        said: dict[str, object] = {}
+        if self.whole:
+            said["answer"] = msgspec.Raw(self.whole)
+        if self.usage != Usage():
+            said["usage"] = self.usage
+        if self.waits_for_human:
+            said["waitsFor"] = "human"
+        return said
 
 
 def retry_event(
@@ -49,14 +78,14 @@ def error_event(kind: FailureKind, message: str, http_status: int | None = None)
 
 
 def end_event(
-    status: EndStatus, tally: Tally, text: bytes, tags: Mapping[str, str]
+    status: EndStatus, tally: Tally, shown: Shown, tags: Mapping[str, str]
 ) -> EndpointEvent:
     """Say that the job has ended.
 
     Args:
         status: How it ended.
         tally: What it took.
-        text: The tokens of the highest attempt, joined, as a JSON string.
+        shown: What the highest attempt showed.
         tags: The job's own.
     """
     return _event(
@@ -66,9 +95,10 @@ def end_event(
         calls=tally.calls,
         events=tally.events,
         durationSeconds=round(tally.duration.total_seconds(), 6),
-        text=msgspec.Raw(text),
+        text=msgspec.Raw(shown.text),
         recovered=tally.recovered,
         tags=tags,
+        **shown.members(),
     )
 
 
