@@ -179,6 +179,36 @@ def test_file_is_read_and_the_environment_goes_before_it(
     assert (settings.concurrency, settings.max_calls) == (5, 4)
 
 
+def test_space_around_a_value_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "API_KEY": f" {SECRET}\n",
+        "BASE_URL": "http://server:3000\r\n",
+        "AMQP_URL": "amqp://broker/\n",
+        "PREFIX": "blue\n",
+        "MAX_CALLS": " 4\n",
+    }.items():
+        monkeypatch.setenv(f"AIMICROMIND_{name}", value)
+
+    read = Settings.read()
+
+    assert read.api_key is not None
+    assert read.api_key.get_secret_value() == SECRET
+    assert (read.base_url, read.broker_urls) == ("http://server:3000", ["amqp://broker/"])
+    assert (read.prefix, read.max_calls) == ("blue", 4)
+
+
+@pytest.mark.parametrize("key", ["two words", "two\nlines", "schlüssel", "a\x00b", "a\x7f"])
+def test_key_that_no_header_can_hold_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: str
+) -> None:
+    (tmp_path / "aimicromind_api_key").write_text(key)
+
+    told = refusal(monkeypatch, SECRETS_DIR=str(tmp_path))
+
+    assert "AIMICROMIND_API_KEY" in told
+    assert key not in told
+
+
 RETIRED = {
     "AIMICROMIND_MAX_ATTEMPTS": "AIMICROMIND_MAX_CALLS",
     "AIMICROMIND_ENDPOINT_CHAT_ID": "remove it",

@@ -5,10 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 
-import click
-import msgspec
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters.dead_queue import Parked, parked_jobs
@@ -16,6 +14,7 @@ from aimicromind_worker.core.dead_job import Choice, DeadJob, NotReplayable
 from aimicromind_worker.needs import broker_connection
 from aimicromind_worker.reasons import NotAchieved
 from aimicromind_worker.settings import BrokerSettings
+from aimicromind_worker.terminal import console, safe_line, say, say_body, say_json
 
 _CONNECTION = "aimicromind-worker dead"
 
@@ -41,12 +40,12 @@ async def list_all(settings: BrokerSettings, choice: Choice, *, as_json: bool) -
             dead = parked.dead
             kinds[dead.kind] += 1
             if as_json:
-                _write(dead)
+                say_json(dead)
             else:
-                table.add_row(*_row(dead))
+                table.add_row(*(Text(safe_line(cell)) for cell in _row(dead)))
     if not as_json:
-        Console().print(table if kinds else "no parked jobs")
-        click.echo(_counts(kinds), err=True)
+        console().print(table if kinds else "no parked jobs")
+        say(_counts(kinds), err=True)
 
 
 async def show(settings: BrokerSettings, job_id: str, *, body: bool) -> None:
@@ -57,9 +56,9 @@ async def show(settings: BrokerSettings, job_id: str, *, body: bool) -> None:
     """
     async with _chosen(settings, Choice(job_id=job_id)) as jobs:
         async for parked in jobs:
-            _write(parked.dead)
+            say_json(parked.dead)
             if body:
-                click.echo(parked.body.decode(errors="replace"))
+                say_body(parked.body)
             return
     raise NoSuchJob(job_id)
 
@@ -88,7 +87,7 @@ async def replay(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_
                     left += 1
             _say(said, as_json=as_json)
     verb = "would be replayed" if dry_run else "replayed"
-    click.echo(f"{done} {verb}" + (f", {left} left" if left else ""), err=True)
+    say(f"{done} {verb}" + (f", {left} left" if left else ""), err=True, needed=False)
 
 
 async def purge(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_json: bool) -> None:
@@ -101,7 +100,7 @@ async def purge(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_j
                 await parked.take_out()
             said = {"jobId": parked.dead.job_id, "wouldPurge" if dry_run else "purged": True}
             _say(said, as_json=as_json)
-    click.echo(f"{done} {'would be thrown' if dry_run else 'thrown'} away", err=True)
+    say(f"{done} {'would be thrown' if dry_run else 'thrown'} away", err=True, needed=False)
 
 
 @asynccontextmanager
@@ -125,11 +124,8 @@ def _counts(kinds: Counter[str]) -> str:
 
 
 def _say(said: dict[str, object], *, as_json: bool) -> None:
+    # What is asked for is done to the end, also if nobody reads on.
     if as_json:
-        _write(said)
+        say_json(said, needed=False)
     else:
-        click.echo(" ".join(f"{name}={value}" for name, value in said.items()))
-
-
-def _write(value: object) -> None:
-    click.echo(msgspec.json.encode(value).decode())
+        say(" ".join(f"{name}={value}" for name, value in said.items()), needed=False)

@@ -176,7 +176,7 @@ async def _run_jobs(
 
 
 def _say(console: Console, text: str) -> None:
-    console.print(text, highlight=False, soft_wrap=True, markup=False)
+    console.print(text, soft_wrap=True)
 
 
 def _report(console: Console, jobs: Mapping[str, Job], endings: Mapping[str, Ending]) -> bool:

@@ -9,7 +9,6 @@ from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import click
-import msgspec
 from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import AMQPError, ChannelAccessRefused
 
@@ -29,6 +28,7 @@ from aimicromind_worker.core.errors import CallFailed
 from aimicromind_worker.core.findings import Finding, State, of_subscriber
 from aimicromind_worker.needs import broker_connection, endpoint, needed_topology
 from aimicromind_worker.settings import Settings
+from aimicromind_worker.terminal import safe_line, say_json, write
 
 _CONNECTION = "aimicromind-worker doctor"
 _OLDEST, _FILTERS_FROM = (3, 10), (3, 13)
@@ -224,13 +224,13 @@ def _node(name: str, *, memory: bool, disk: bool) -> Iterator[Finding]:
 
 def _print(finding: Finding, *, as_json: bool) -> None:
     if as_json:
-        click.echo(msgspec.json.encode(finding).decode())
+        say_json(finding)
         return
     mark, colour = _MARKS[finding.state]
-    said = _wrapped(f"{finding.about}: {finding.detail}", indent=13)
-    click.echo(f"{click.style(f'{mark:>11}', fg=colour)}  {said}")
+    said = _wrapped(safe_line(f"{finding.about}: {finding.detail}"), indent=13)
+    write(f"{click.style(f'{mark:>11}', fg=colour)}  {said}")
     if finding.remedy:
-        click.echo(f"{'':>11}  → {_wrapped(finding.remedy, indent=15)}")
+        write(f"{'':>11}  → {_wrapped(safe_line(finding.remedy), indent=15)}")
 
 
 def _wrapped(text: str, indent: int) -> str:

@@ -1,12 +1,16 @@
 """Set up structured logs: JSON lines, or pretty ones on a terminal; other libraries join in."""
 
 import logging
+import re
 import sys
 from typing import Literal
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
+# What a terminal takes for commands, and line ends, by which text from outside could be taken for
+# a line of ours.
+_UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _QUIET = ("aio_pika", "aiormq", "httpx", "httpcore", "pamqp", "urllib3", "uvicorn")
 
 
@@ -23,9 +27,10 @@ def set_up(level: str, form: Literal["auto", "json", "pretty"]) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: Processor = (
-        structlog.dev.ConsoleRenderer() if pretty else structlog.processors.JSONRenderer()
-    )
+    renderer: Processor = structlog.processors.JSONRenderer()
+    if pretty:
+        shared.append(_without_control_characters)
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(
@@ -45,3 +50,13 @@ def set_up(level: str, form: Literal["auto", "json", "pretty"]) -> None:
     # They tell what we tell, with their own words; what is left is worth a look.
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _without_control_characters(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Write out what of a line's texts a terminal would interpret; JSON does so by itself."""
+    return {
+        name: _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], value)
+        if isinstance(value, str)
+        else value
+        for name, value in event.items()
+    }

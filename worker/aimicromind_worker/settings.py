@@ -4,6 +4,7 @@ Read once, by the command line; inner code gets plain arguments.
 """
 
 import os
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
@@ -40,6 +41,7 @@ MaxAge = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[YMDhms]$")]
 StreamBytes = Annotated[ByteSize, Field(ge=1_000_000)]
 
 
+_HEADER_WORD = re.compile(r"[\x21-\x7e]*")
 _OTHERS = f"{ENV_PREFIX}GATEWAY_"
 _RETIRED = {
     "MAX_ATTEMPTS": f"it is called {ENV_PREFIX}MAX_CALLS now: set that instead",
@@ -137,6 +139,12 @@ class BrokerSettings(BaseSettings):
     def heartbeat(self) -> timedelta:
         """Interval of AMQP heartbeats."""
         return timedelta(seconds=self.heartbeat_seconds)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_space_around(cls, value: object) -> object:
+        # Files and shells leave a newline at the end; no setting has space there.
+        return value.strip() if isinstance(value, str) else value
 
     @field_validator("amqp_url", mode="before")
     @classmethod
@@ -283,6 +291,13 @@ class Settings(BrokerSettings):
                 f"lower {ENV_PREFIX}ATTEMPT_TIMEOUT_SECONDS, or raise the broker's consumer_timeout"
             )
         return seconds
+
+    @field_validator("api_key")
+    @classmethod
+    def _is_one_word(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is not None and not _HEADER_WORD.fullmatch(key.get_secret_value()):
+            raise ValueError("must be one word of visible ASCII characters, as HTTP has it")
+        return key
 
     @field_validator("base_url")
     @classmethod

@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, Self
 
-import click
-import msgspec
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -24,6 +22,7 @@ from aimicromind_schemas import (
     TokenEvent,
     UsedToolsEvent,
 )
+from aimicromind_worker.terminal import safe, safe_line, say_json
 
 _LONGEST_TEXT = 600
 _COLOUR = {
@@ -72,8 +71,10 @@ class JobState:
         return self._noted(self._note(event))
 
     def _noted(self, note: str | None) -> str | None:
-        if note is not None:
-            self.notes.append(note)
+        if note is None:
+            return None
+        note = safe_line(note)
+        self.notes.append(note)
         return note
 
     def _note(self, event: Event) -> str | None:
@@ -113,13 +114,14 @@ class Jobs:
 
     def __init__(self, titles: Mapping[str, str] | None) -> None:
         """Show the jobs with these ids and no others; None: each that comes."""
-        self.states = {job_id: JobState(title) for job_id, title in (titles or {}).items()}
+        named = (titles or {}).items()
+        self.states = {job_id: JobState(safe_line(title)) for job_id, title in named}
         self._are_all = titles is not None
 
     def of(self, item: Event | Gap) -> JobState | None:
         """Give the job of an event; None where it is not shown."""
         if item.job_id not in self.states and not self._are_all:
-            self.states[item.job_id] = JobState(f"job {item.job_id}")
+            self.states[item.job_id] = JobState(safe_line(f"job {item.job_id}"))
         return self.states.get(item.job_id)
 
 
@@ -129,7 +131,7 @@ class JsonView:
     def show(self, item: Event | Gap) -> None:
         """Write the next event, or a gap under the event name `gap`."""
         wire = _gap(item) if isinstance(item, Gap) else item.wire()
-        click.echo(msgspec.json.encode(wire).decode())
+        say_json(wire)
 
 
 class PlainView:
@@ -148,10 +150,10 @@ class PlainView:
         if note is not None:
             self._line(f"{job.title}: {note}")
         if isinstance(item, EndEvent) and job.text:
-            self._line(f"{job.title}: {job.text}")
+            self._line(f"{job.title}: {safe(job.text)}")
 
     def _line(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, soft_wrap=True)
 
 
 class LiveView:
@@ -189,7 +191,7 @@ def _panel(job: JobState) -> Panel:
     colour = _COLOUR.get(job.status, "red")
     shown = job.text if len(job.text) <= _LONGEST_TEXT else "…" + job.text[-_LONGEST_TEXT:]
     lines: Iterable[Text] = (Text(note, style="dim") for note in job.notes)
-    body = Group(*lines, Text(shown)) if shown else Group(*lines)
+    body = Group(*lines, Text(safe(shown))) if shown else Group(*lines)
     heading = Text.assemble((job.title, "bold"), " ", (job.status, colour))
     return Panel(body, title=heading, title_align="left", border_style=colour)
 

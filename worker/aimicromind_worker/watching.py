@@ -6,14 +6,12 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 
-import click
-import msgspec
-from rich.console import Console
-
 from aimicromind_schemas import EndEvent, EndStatus, Event, Gap, PredictionJob
 from aimicromind_schemas.client import Client
+from aimicromind_worker import terminal
 from aimicromind_worker.reasons import NotAchieved
 from aimicromind_worker.settings import BrokerSettings
+from aimicromind_worker.terminal import say, say_json
 from aimicromind_worker.views import JsonView, LiveView, PlainView, View
 
 _PATIENCE = timedelta(seconds=30)
@@ -60,9 +58,9 @@ async def submit_job(settings: BrokerSettings, job: PredictionJob, *, as_json: b
         job_id = await client.submit(job)
     chat_id = job.chat_id or job_id
     if as_json:
-        click.echo(msgspec.json.encode({"jobId": job_id, "chatId": chat_id}).decode())
+        say_json({"jobId": job_id, "chatId": chat_id})
     else:
-        click.echo(f"job {job_id} of chat {chat_id} is on the queue")
+        say(f"job {job_id} of chat {chat_id} is on the queue")
 
 
 async def submit_and_watch(
@@ -122,7 +120,7 @@ async def cancel(settings: BrokerSettings, job_id: str | None, chat_id: str | No
     """
     async with _client(settings) as client:
         await client.cancel(job_id=job_id, chat_id=chat_id)
-    click.echo(f"asked to cancel {f'job {job_id}' if job_id else f'chat {chat_id}'}")
+    say(f"asked to cancel {f'job {job_id}' if job_id else f'chat {chat_id}'}")
 
 
 async def _show(items: Items, view: View, job_id: str | None) -> bool:
@@ -142,5 +140,5 @@ def _client(settings: BrokerSettings) -> AbstractAsyncContextManager[Client]:
 def _view(titles: dict[str, str] | None, *, as_json: bool) -> View:
     if as_json:
         return JsonView()
-    console = Console()
+    console = terminal.console()
     return LiveView(console, titles) if console.is_terminal else PlainView(console, titles)

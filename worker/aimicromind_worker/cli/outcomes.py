@@ -3,11 +3,11 @@
 # ruff: noqa: PLC0415 - each command imports what it needs when it runs
 
 import asyncio
+import os
+import signal
 import sys
 from collections.abc import Coroutine
 from typing import Any, Never, TypeVar
-
-import click
 
 Result = TypeVar("Result")
 
@@ -39,11 +39,14 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     from aimicromind_worker.adapters.topology import DeclarationRefused, TopologyDiffers
     from aimicromind_worker.reasons import NotAchieved
     from aimicromind_worker.settings import SettingsInvalid
+    from aimicromind_worker.terminal import OutputClosed
 
     refusals = (BrokerRefused, PermissionMissing, DeclarationRefused, TopologyDiffers)
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             return runner.run(work)
+    except OutputClosed:
+        _end_as_others_do()
     except (SettingsInvalid, client.BrokerTlsRefused) as error:
         fail(str(error), WRONG_USE)
     except ConnectionError as error:
@@ -56,8 +59,17 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
 
 def fail(sentence: str, exit_code: int) -> Never:
     """End with a sentence for people."""
-    click.echo(f"aimicromind-worker: {sentence}", err=True)
+    from aimicromind_worker.terminal import say
+
+    say(f"aimicromind-worker: {sentence}", err=True, needed=False)
     sys.exit(exit_code)
+
+
+def _end_as_others_do() -> Never:
+    """End by SIGPIPE, so that a shell sees what it sees of other programs."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)
+    sys.exit(FAILED)
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:

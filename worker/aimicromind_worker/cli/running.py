@@ -92,15 +92,14 @@ def demo(flows: tuple[str, ...], question: str) -> None:
     Uses the broker in AIMICROMIND_AMQP_URL, else the machine's RabbitMQ as a private node,
     else Docker. Uses the server in AIMICROMIND_BASE_URL, if set, with the flows given.
     """
-    from rich.console import Console
-
+    from aimicromind_worker import terminal
     from aimicromind_worker.demo import run_demo
     from aimicromind_worker.testing import BrokerDidNotStart
 
     if bool(flows) != bool(os.environ.get("AIMICROMIND_BASE_URL")):
         fail("--flow and AIMICROMIND_BASE_URL go together", WRONG_USE)
     try:
-        as_expected = run_async(run_demo(Console(), flows, question))
+        as_expected = run_async(run_demo(terminal.console(), flows, question))
     except asyncio.CancelledError:
         fail("stopped", FAILED)
     except BrokerDidNotStart as error:
