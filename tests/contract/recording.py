@@ -17,7 +17,7 @@ from tests.contract.files import as_text
 from tests.contract.places import EXAMPLES
 from tests.contract.schema_files import schema_name
 from tests.process.jobs import Job
-from tests.process.recorded import recorded_request
+from tests.process.recorded import NOT_STREAMED, recorded_request
 from tests.process.stage import Stage, set_up
 from tests.support.consumer import Message
 
@@ -32,17 +32,6 @@ _CHOICE: Final = {
 
 BY_HAND: Final[Mapping[str, object]] = {
     "thinking": "The user wants a definition, ",
-    "agentReasoning": [
-        {
-            "agentName": "Researcher",
-            "messages": ["The manual has a chapter on quorum queues."],
-            "usedTools": [None],
-            "sourceDocuments": [None],
-            "state": {},
-            "nodeName": "seqAgent",
-            "nodeId": "seqAgent_0",
-        }
-    ],
     "agent_trace": {"step": "tool_start", "name": "calculator", "input": "6*7"},
     "nextAgent": "Writer",
     "tool": {"tool": "calculator", "input": "6*7"},
@@ -92,7 +81,7 @@ async def _carried(stage: Stage) -> dict[str, list[Message]]:
     """Give all events by the name of the recording."""
     await stage.ready_worker(IDLE_TIMEOUT_SECONDS=1, MAX_CALLS=2)
     for name in recording_names():
-        stage.endpoint.flow(name, play(name, pace=0), streaming=name != "e-nostream")
+        stage.endpoint.flow(name, play(name, pace=0), streaming=name not in NOT_STREAMED)
     by_hand = [send(name, data) for name, data in BY_HAND.items()]
     stage.endpoint.flow("by-hand", answer(1, before=by_hand))
     jobs = {name: _job(name, recorded_request(name)) for name in recording_names()}

@@ -24,6 +24,8 @@ FAILURES: Final = {
     "err-key-missing-json": Failure("unauthorized", 500),
     "err-key-missing-stream": Failure("unauthorized"),
     "err-unknown-id-json": Failure("chatflow_not_found", 404),
+    "flowise2-err-key-missing-stream": Failure("unauthorized"),
+    "flowise2-err-unknown-id-json": Failure("chatflow_not_found", 500),
     "model-401": Failure("unauthorized"),
     "model-429": Failure("rate_limited", calls=2),
     "model-midstream-err": Failure("endpoint_error"),
@@ -35,6 +37,7 @@ FAILURES: Final = {
     "server-sigkill": Failure("stream_cut"),
 }
 
+NOT_STREAMED: Final = {"e-nostream", "flowise2-nostream"}
 
 BROKEN_OFF: Final = {
     name
@@ -72,7 +75,7 @@ def recorded_request(name: str) -> dict[str, Any]:
 
 def said(recording: Recording) -> list[tuple[str, object]]:
     """Give what the endpoint said, as a consumer must get it, up to its success or failure."""
-    if recording.name == "e-nostream":
+    if recording.name in NOT_STREAMED:
         answer = json.loads(recording.body)
         kept = ("chatId", "chatMessageId", "question", "sessionId")
         metadata = {member: answer[member] for member in kept}

@@ -15,7 +15,7 @@ from tests.contract.compatibility import read_schemas
 from tests.contract.places import JSON
 from tests.contract.schema_files import schema_name
 from tests.process.jobs import Job
-from tests.process.recorded import FAILURES, recorded_job, recorded_request, said
+from tests.process.recorded import FAILURES, NOT_STREAMED, recorded_job, recorded_request, said
 from tests.process.stage import judge, set_up
 from tests.support.checker import Seen
 from tests.support.consumer import Consumer, Message, publish, read_stream
@@ -53,7 +53,7 @@ async def run(
     async with set_up(broker, NAMES, tmp_path_factory.mktemp("recordings")) as stage:
         worker = await stage.ready_worker(IDLE_TIMEOUT_SECONDS=1, MAX_CALLS=2)
         for name in RECORDINGS:
-            stage.endpoint.flow(name, play(name, pace=0), streaming=name != "e-nostream")
+            stage.endpoint.flow(name, play(name, pace=0), streaming=name not in NOT_STREAMED)
         with (
             stage.listen() as everything,
             Consumer(broker.url, NAMES.events, "chat.*.end") as endings,

@@ -24,7 +24,7 @@ async def fetched(url: str) -> tuple[httpx.Response, bytes, str]:
 
 
 def test_there_are_recordings() -> None:
-    assert len(recording_names()) == 32
+    assert len(recording_names()) == 39
 
 
 @pytest.mark.parametrize("name", recording_names())

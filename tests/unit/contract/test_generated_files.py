@@ -31,7 +31,10 @@ def test_each_message_has_an_example() -> None:
 
 def test_only_what_no_recording_has_is_written_by_hand() -> None:
     recorded = {
-        frame["event"] for name in recording_names() for frame in Recording.load(name).frames()
+        frame["event"]
+        for name in recording_names()
+        for frame in Recording.load(name).frames()
+        if frame["data"] not in ("", [])  # An example that shows nothing is none.
     }
 
     assert recorded.isdisjoint(BY_HAND)

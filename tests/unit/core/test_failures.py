@@ -125,6 +125,8 @@ RECORDED = {
     "err-key-missing-json": ("unauthorized", 500),
     "err-key-missing-stream": ("unauthorized", None),
     "err-unknown-id-json": ("chatflow_not_found", 404),
+    "flowise2-err-key-missing-stream": ("unauthorized", None),
+    "flowise2-err-unknown-id-json": ("chatflow_not_found", 500),
     "model-401": ("unauthorized", None),
     "model-429": ("rate_limited", None),
     "model-midstream-err": ("endpoint_error", None),
