@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +23,9 @@ pytestmark = pytest.mark.timeout(150)
 _REPOSITORY: Final = Path(__file__).parents[2]
 _COMMITS_BACK: Final = 10
 _COMMITS_TRIED: Final = 10
+_CONTRACT: Final = "schemas/aimicromind_schemas"
+_VERSION_2: Final = '"maxCalls"'
+"""In the JSON schema of a job since version 2 of the contract, which changed queue arguments."""
 
 
 def _git(*arguments: str) -> bytes:
@@ -29,22 +33,40 @@ def _git(*arguments: str) -> bytes:
     return subprocess.run(command, check=True, capture_output=True).stdout
 
 
+def _shares_our_contract(commit: str) -> bool:
+    try:
+        _git("grep", "--quiet", "--fixed-strings", _VERSION_2, commit, "--", _CONTRACT)
+    except subprocess.CalledProcessError:
+        return False
+    return True
+
+
+def _older_commits() -> Iterator[str]:
+    """Return commits that may share a broker with this version, the most distant first.
+
+    The last one is HEAD, which is all there is where the contract is new or the clone is shallow.
+    """
+    count = f"--max-count={_COMMITS_BACK + _COMMITS_TRIED}"
+    try:
+        head, *before = _git("rev-list", "--first-parent", count, "HEAD").decode().split()
+    except (subprocess.CalledProcessError, FileNotFoundError):
+        return
+    far, near = before[_COMMITS_BACK - 1 :], before[: _COMMITS_BACK - 1]
+    yield from filter(_shares_our_contract, (*far, *reversed(near)))
+    yield head
+
+
 @pytest.fixture
 def older(tmp_path: Path) -> Path:
     """The source of the version some commits ago; it runs with today's libraries."""
-    try:
-        count = f"--max-count={_COMMITS_BACK + _COMMITS_TRIED}"
-        commits = _git("rev-list", count, "HEAD").decode().split()[_COMMITS_BACK:]
-    except (subprocess.CalledProcessError, FileNotFoundError):
-        commits = []
-    for commit in commits:
+    for commit in _older_commits():
         folder = tmp_path / commit
         with tarfile.open(fileobj=io.BytesIO(_git("archive", commit, "worker", "schemas"))) as it:
             it.extractall(folder, filter="data")
         # A commit within a series may be no version that anybody could have run.
         if compileall.compile_dir(folder, quiet=2):
             return folder
-    pytest.skip(f"git has no version of {_COMMITS_BACK} commits ago here")
+    pytest.skip("git has no version here that runs")
 
 
 async def _older_worker(
