@@ -52,5 +52,5 @@ async def check_all(settings: BrokerSettings) -> bool:
         detail = f": {finding.detail}" if finding.detail else ""
         say(f"{finding.kind} {finding.name} is {finding.state}{detail}")
     if any(finding.is_in_the_way for finding in findings):
-        say(f"The broker does not change what exists: {WAYS_OUT}.", err=True)
+        say(f"The broker does not change what exists; to go on, {WAYS_OUT}.", err=True)
     return all(finding.state == "as expected" for finding in findings)

@@ -126,7 +126,9 @@ class TopologyDiffers(Exception):
             findings: Those that are different or left over.
         """
         each = "; ".join(f"{it.kind} {it.name} is {it.state} ({it.detail})" for it in findings)
-        super().__init__(f"the broker has other objects than the worker needs: {each}. {WAYS_OUT}")
+        super().__init__(
+            f"the broker has other objects than the worker needs: {each}. To go on, {WAYS_OUT}"
+        )
 
 
 class DeclarationRefused(Exception):
