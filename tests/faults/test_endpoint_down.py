@@ -1,5 +1,6 @@
 """The endpoint is down for everybody, and comes back."""
 
+import signal
 import time
 
 import httpx
@@ -56,3 +57,39 @@ async def test_busy_endpoint_is_asked_for_one_job_at_a_time_until_it_answers(tri
         await trial.verdict()
 
     assert {seen.end["status"] for seen in every} == {"completed"}
+
+
+async def test_outage_of_the_endpoint_uses_up_no_call_over_three_generations_of_workers(
+    trial: Trial,
+) -> None:
+    async with ScriptedEndpoint() as gone:
+        nobody = gone.url
+        port = int(gone.url.rpartition(":")[2])
+    jobs = [trial.job(tokens=3) for _ in range(20)]
+    down = time.monotonic()
+    trial.interrupted(down)
+    first = await trial.worker(BASE_URL=nobody, CONCURRENCY=8, DRAIN_SECONDS=3)
+    with trial.listening():
+        trial.submit(*jobs)
+        await first.logged("endpoint.down")
+        first.signal(signal.SIGTERM)
+        assert await first.exits() == 0
+        second = await trial.worker(BASE_URL=nobody, CONCURRENCY=8)
+        await second.logged("endpoint.down")
+        trial.kill(second)
+        third = await trial.worker(BASE_URL=nobody, CONCURRENCY=8)
+        await third.logged("endpoint.down")
+        async with ScriptedEndpoint(port=port) as back:
+            returned = time.monotonic()
+            back.flow("flow", marked())
+            trial.endpoint = back
+            trial.endpoint_was_down(down)
+            every = await trial.ended(*jobs, within_s=60)
+            took = time.monotonic() - returned
+            calls = len(back.calls)
+            await trial.verdict()
+
+    assert {seen.end["status"] for seen in every} == {"completed"}
+    assert {seen.end["calls"] for seen in every} == {1}
+    assert calls == len(jobs)
+    assert took < 10

@@ -18,6 +18,7 @@ from aimicromind_worker.core.answer import Answer
 from aimicromind_worker.core.frames import EndpointEvent
 from aimicromind_worker.core.numbering import NumberedEvent, Numbering
 from aimicromind_worker.core.retry import RetryPolicy
+from aimicromind_worker.flows import Flows
 from aimicromind_worker.idle_watch import IdleWatch
 from aimicromind_worker.recovery import Recovery
 from aimicromind_worker.testing import frame
@@ -97,6 +98,7 @@ def means(
         policy,
         recovery,
         Breaker(),
+        Flows(SLOTS),
         meter,
         Untraced(),
     )

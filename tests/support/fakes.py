@@ -63,6 +63,7 @@ class ScriptedPredictions:
 
     Attributes:
         calls: The calls that were made.
+        seen: Those of them that reached it.
         aborted: Those that the endpoint was asked to stop.
         open_calls: How many of them are not closed.
         began: Set once there was a call.
@@ -73,6 +74,7 @@ class ScriptedPredictions:
 
     def __init__(self, *scripts: Script, streams: bool | None = True) -> None:
         self.calls: list[PredictionCall] = []
+        self.seen: list[PredictionCall] = []
         self.aborted: list[PredictionCall] = []
         self.open_calls = 0
         self.began = asyncio.Event()
@@ -93,6 +95,8 @@ class ScriptedPredictions:
         self.calls.append(call)
         self.began.set()
         script = self._scripts.pop(0)
+        if not (isinstance(script, errors.CallFailed) and not script.request_sent):
+            self.seen.append(call)
         self.open_calls += 1
         try:
             match script:

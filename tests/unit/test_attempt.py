@@ -222,6 +222,51 @@ async def test_waiting_for_the_broker_is_no_silence_of_the_endpoint() -> None:
     assert sink.data("token") == ["a"]
 
 
+async def test_waiting_for_the_broker_takes_no_time_from_the_attempt() -> None:
+    sink = RecordingSink()
+    sink.has_room.clear()
+    attempt = an_attempt(sink, timeout=timedelta(milliseconds=100))
+
+    async def run() -> None:
+        async with attempt.deadline():
+            await show(attempt, tokens("a"), ENDED_WELL)
+
+    running = asyncio.create_task(run())
+    await sink.waits_for_room.wait()
+    await asyncio.sleep(0.3)
+    sink.has_room.set()
+    await running
+
+    assert attempt.answer.complete
+
+
+async def test_time_that_is_left_after_waiting_for_the_broker_is_kept_to() -> None:
+    sink = RecordingSink()
+    sink.room_for = 1
+    attempt = an_attempt(sink, timeout=timedelta(milliseconds=200))
+    running = asyncio.create_task(overdue(attempt))
+    await sink.waits_for_room.wait()
+    await asyncio.sleep(0.3)
+    sink.room_for = None
+    sink.has_room.set()
+    began = time.monotonic()
+
+    await running
+
+    assert time.monotonic() - began < 5
+
+
+async def overdue(attempt: Attempt) -> None:
+    with pytest.raises(AttemptOverdue):
+        async with attempt.deadline():
+            await attempt.show(EventStream(FakeBody(endless())), PATIENT)
+
+
+async def endless() -> AsyncIterator[bytes]:
+    yield tokens("a")
+    await asyncio.Event().wait()
+
+
 STREAMS = [it for it in map(Recording.load, recording_names()) if it.frames()]
 # Their ending speaks of another run's question, or was cut off.
 MIXED = {"same-chat-a-conversation-second", "same-chat-after-cut"}

@@ -14,10 +14,13 @@ from aimicromind_worker.core.errors import (
     HeadersOverdue,
     StreamCut,
 )
+from aimicromind_worker.core.failures import failure_of_status
 from tests.support.builders import LIFETIME
 
 REFUSED = EndpointUnavailable("no route", request_sent=False)
-BUSY = EndpointUnavailable("busy", http_status=503)
+BUSY = failure_of_status(503, "busy")
+LOST = EndpointUnavailable("no response")
+LOST.speaks_for_server = True
 LATE = HeadersOverdue(LIFETIME)
 WITHIN_S = 10.0
 
@@ -42,18 +45,57 @@ def lets_call(breaker: Breaker) -> bool:
         return False
 
 
-@pytest.mark.parametrize(("failure", "in_a_row"), [(REFUSED, 2), (BUSY, 5), (LATE, 5)])
-async def test_calls_stop_after_so_many_without_an_answer(
-    failure: CallFailed, in_a_row: int
-) -> None:
+async def test_calls_stop_after_two_that_never_reached_the_endpoint() -> None:
     breaker = Breaker()
-    for _ in range(in_a_row):
+    for _ in range(2):
         assert lets_call(breaker)
         assert breaker.obstacle() is None
-        fails(breaker, failure)
+        fails(breaker, REFUSED)
 
     assert not lets_call(breaker)
-    assert breaker.obstacle() == str(failure)
+    assert breaker.obstacle() == str(REFUSED)
+
+
+@pytest.mark.parametrize("failure", [BUSY, LATE, LOST], ids=str)
+@pytest.mark.parametrize("server_answers", [True, False])
+async def test_calls_without_an_answer_stop_where_the_server_does_not_answer_either(
+    failure: CallFailed,
+    server_answers: bool,  # noqa: FBT001 - given by pytest
+) -> None:
+    at = Installation()
+    at.answers = server_answers
+    watch = asyncio.create_task(at.breaker.watch(at.ask))
+    for _ in range(4):
+        fails(at.breaker, failure)
+    await asyncio.sleep(0)
+    assert not at.asked
+
+    fails(at.breaker, failure)
+    await at.until(lambda: at.asked > 0)
+
+    assert lets_call(at.breaker) == server_answers
+    assert (at.breaker.obstacle() is None) == server_answers
+    watch.cancel()
+
+
+@pytest.mark.parametrize("text", ["503", "fetch failed", "502 Bad Gateway", "ECONNREFUSED"])
+async def test_error_of_a_flow_says_nothing_of_the_server(text: str) -> None:
+    at = Installation()
+    at.answers = False
+    watch = asyncio.create_task(at.breaker.watch(at.ask))
+    for _ in range(9):
+        fails(at.breaker, failure_of_status(500, text))
+    await asyncio.sleep(0)
+
+    assert lets_call(at.breaker)
+    assert not at.asked
+    watch.cancel()
+
+
+@pytest.mark.parametrize("status", [502, 503, 504, 520, 521, 522, 523, 524, 525, 526, 527, 530])
+def test_gateways_speak_for_the_server(status: int) -> None:
+    assert failure_of_status(status, "").speaks_for_server
+    assert not failure_of_status(500, f"HTTP {status}").speaks_for_server
 
 
 async def test_answers_in_between_keep_calls_going() -> None:
@@ -104,19 +146,23 @@ class Installation:
     def __init__(self) -> None:
         self.breaker = Breaker()
         self.answers = True
+        self.asked = 0
+        self.flows = ["flow"]
         self.passed: list[int] = []
         self.refused: list[int] = []
         self.goes_on = asyncio.Event()
         self.called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._came = asyncio.Event()
 
-    async def _answers(self) -> bool:
+    async def ask(self) -> bool:
+        self.asked += 1
+        self._came.set()
         return self.answers
 
     @asynccontextmanager
     async def watching(self, jobs: int = 0, patience: timedelta = LIFETIME) -> AsyncIterator[None]:
         """Let the breaker be watched, and so many jobs come to its gate once it is open."""
-        watch = asyncio.create_task(self.breaker.watch(self._answers))
+        watch = asyncio.create_task(self.breaker.watch(self.ask))
         opens(self.breaker)
         tasks = [asyncio.create_task(self._job(number, patience)) for number in range(jobs)]
         try:
@@ -127,7 +173,8 @@ class Installation:
             await asyncio.gather(watch, *tasks, return_exceptions=True)
 
     async def _job(self, number: int, patience: timedelta) -> None:
-        async with self.breaker.gate(self.called_off, patience) as passes:
+        flow = self.flows[number % len(self.flows)]
+        async with self.breaker.gate(flow, self.called_off, patience) as passes:
             (self.passed if passes else self.refused).append(number)
             self._came.set()
             if passes:
@@ -164,6 +211,15 @@ async def test_probe_that_is_silent_holds_up_no_other_probe() -> None:
         assert not lets_call(at.breaker)
 
 
+async def test_probes_take_turns_among_the_flows() -> None:
+    at = Installation()
+    at.flows = ["sick", "sick", "well"]
+    async with at.watching(jobs=6):
+        await at.until(lambda: len(at.passed) == 2)
+
+    assert at.passed == [0, 2]
+
+
 async def test_calls_that_fail_late_do_not_put_off_the_next_probe() -> None:
     at = Installation()
     async with at.watching(jobs=1):
@@ -184,7 +240,7 @@ async def test_probe_without_an_answer_does_not_call_again() -> None:
         async with asyncio.timeout(WITHIN_S):
             while at.breaker.obstacle() is not None:  # noqa: ASYNC110 - the readiness of a worker
                 await asyncio.sleep(0.01)
-        async with at.breaker.gate(at.called_off, timedelta()):
+        async with at.breaker.gate("flow", at.called_off, timedelta()):
             fails(at.breaker, BUSY)
             assert not lets_call(at.breaker)
 
@@ -195,7 +251,7 @@ async def test_next_job_is_a_probe_where_none_waits() -> None:
         async with asyncio.timeout(WITHIN_S):
             while at.breaker.obstacle() is not None:  # noqa: ASYNC110 - the readiness of a worker
                 await asyncio.sleep(0.01)
-        async with at.breaker.gate(at.called_off, timedelta()) as passes:
+        async with at.breaker.gate("flow", at.called_off, timedelta()) as passes:
             assert passes
             assert lets_call(at.breaker)
             assert at.breaker.obstacle() is not None

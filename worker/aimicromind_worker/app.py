@@ -41,6 +41,7 @@ from aimicromind_worker.calls import Means
 from aimicromind_worker.condition import Condition
 from aimicromind_worker.core.cancels import KEPT_FOR
 from aimicromind_worker.core.retry import RetryPolicy
+from aimicromind_worker.flows import Flows
 from aimicromind_worker.held_jobs import HeldJobs
 from aimicromind_worker.idle_watch import IdleWatch
 from aimicromind_worker.needs import broker_connection, endpoint, limits, needed_topology, recovery
@@ -104,6 +105,7 @@ class Worker:
         self._policy = RetryPolicy()
         self._held = HeldJobs()
         self._breaker = Breaker()
+        self._flows = Flows(settings.concurrency)
         self._journal = JournalMemory()
         self._cancels_known_until = datetime.now(UTC) - KEPT_FOR
         self._has_worked = False
@@ -270,7 +272,11 @@ class Worker:
                         self._leave,
                         timedelta(seconds=settings.drain_seconds),
                         self.condition.consuming(
-                            lambda: publishing.obstacle() or self._breaker.obstacle()
+                            lambda: (
+                                publishing.obstacle()
+                                or self._breaker.obstacle()
+                                or self._flows.obstacle()
+                            )
                         ),
                     )
                 for task in kept:
@@ -285,6 +291,7 @@ class Worker:
             self._policy,
             recovery(self._settings, predictions.client),
             self._breaker,
+            self._flows,
             self.metrics,
             self._tracer,
         )

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -104,6 +104,7 @@ class Attempt:
         self.timeout = timedelta(seconds=min(job.timeout_seconds or longest_s, longest_s))
         self.first_output_after: timedelta | None = None
         self._began_at: float | None = None
+        self._scope: asyncio.Timeout | None = None
         self._asks_for_json = ticket.blind
         self._max_frame_bytes = limits.max_frame_bytes
         self._numbering = Numbering(ticket.job_id, ticket.chat_id, job.chatflow_id, number)
@@ -141,6 +142,7 @@ class Attempt:
         if self._began_at is None:
             self._began_at = time.monotonic()
         scope = asyncio.timeout(self._began_at + self.timeout.total_seconds() - time.monotonic())
+        self._scope = scope
         try:
             async with scope:
                 yield
@@ -148,6 +150,22 @@ class Attempt:
             if not scope.expired():
                 raise
             raise AttemptOverdue(self.timeout) from error
+
+    @contextmanager
+    def _not_counting(self) -> Iterator[None]:
+        """Take no time from the attempt: the body waits for the broker, not for the endpoint."""
+        scope, waits_since = self._scope, time.monotonic()
+        ends = scope.when() if scope is not None else None
+        if scope is None or self._began_at is None or ends is None or scope.expired():
+            yield
+            return
+        scope.reschedule(None)
+        try:
+            yield
+        finally:
+            waited_s = time.monotonic() - waits_since
+            self._began_at += waited_s
+            scope.reschedule(ends + waited_s)
 
     async def show(self, response: Response, idle_watch: IdleWatch) -> None:
         """Publish what a response brings, as it comes, up to the endpoint's own ending.
@@ -188,7 +206,8 @@ class Attempt:
                 if self.answer.complete:
                     return
                 watched.paused()
-                await self._lane.room()
+                with self._not_counting():
+                    await self._lane.room()
                 watched.progressed()
         raise StreamCut("it ended before the endpoint ended it")
 

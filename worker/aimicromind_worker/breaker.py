@@ -2,6 +2,9 @@
 
 Closed: calls are made. Open: none is begun, and jobs wait where they are, so that no more are
 taken. Once the endpoint answers anything at all, one of them may call; an answer closes.
+
+Only what speaks for the server opens it. Calls that never reached it do so at once. Calls that a
+gateway answered, or nobody, are a suspicion: one sick flow does that too, so the server is asked.
 """
 
 import asyncio
@@ -15,20 +18,14 @@ from typing import Never
 
 import structlog
 
-from aimicromind_worker.core.errors import (
-    CallFailed,
-    EndpointDown,
-    EndpointUnavailable,
-    HeadersOverdue,
-    TlsRefused,
-)
+from aimicromind_worker.core.errors import CallFailed, EndpointDown
 
 log = structlog.get_logger()
 
-# In a row, over all jobs: calls that never reached the endpoint, and all without an answer.
+# In a row, over all jobs: calls that never reached the endpoint, and calls without an answer.
 _UNREACHED_IN_A_ROW = 2
 _UNANSWERED_IN_A_ROW = 5
-_NO_ANSWER = (EndpointUnavailable, HeadersOverdue, TlsRefused)
+_SILENT = "the endpoint does not answer"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 5.0
 
 
@@ -46,8 +43,8 @@ class Asking:
             self._breaker.answered()
 
     def failed(self, failure: CallFailed) -> None:
-        """Note a failure; once there was an answer, it says nothing of the endpoint."""
-        if isinstance(failure, _NO_ANSWER):
+        """Note a failure; once there was an answer, it says nothing of the server."""
+        if not failure.request_sent or failure.speaks_for_server:
             if not self._told:
                 self._told = True
                 self._breaker.not_answered(failure)
@@ -64,8 +61,9 @@ class Breaker:
         # While open: whether the next job may call, those that may, and those that wait.
         self._may_probe = False
         self._probing: set[asyncio.Task[object] | None] = set()
-        self._waiting: deque[asyncio.Future[bool]] = deque()
-        self._opened, self._closed = asyncio.Event(), asyncio.Event()
+        self._waiting: deque[tuple[str, asyncio.Future[bool]]] = deque()
+        self._probed = ""
+        self._doubtful, self._closed = asyncio.Event(), asyncio.Event()
 
     def obstacle(self) -> str | None:
         """Say why no jobs are run; None if they are, or the next one would be."""
@@ -73,32 +71,35 @@ class Breaker:
 
     @asynccontextmanager
     async def gate(
-        self, called_off: asyncio.Future[None], patience: timedelta
+        self, flow: str, called_off: asyncio.Future[None], patience: timedelta
     ) -> AsyncIterator[bool]:
         """Run a job in the body, from the task that enters it; False if it must not be.
 
         Args:
+            flow: The job's.
             called_off: Done once there is nothing to wait for any more.
             patience: How long to wait until calls are made again.
         """
         is_open = self._reason is not None
-        if is_open and not self._may_probe and not await self._passes(called_off, patience):
+        if is_open and not self._may_probe and not await self._passes(flow, called_off, patience):
             yield False
             return
         if self._reason is None:
             yield True
             return
         prober = asyncio.current_task()
-        self._may_probe = False
+        self._may_probe, self._probed = False, flow
         self._probing.add(prober)
         try:
             yield True
         finally:
             self._probing.discard(prober)
 
-    async def _passes(self, called_off: asyncio.Future[None], patience: timedelta) -> bool:
+    async def _passes(
+        self, flow: str, called_off: asyncio.Future[None], patience: timedelta
+    ) -> bool:
         mine: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append(mine)
+        self._waiting.append((flow, mine))
         try:
             await asyncio.wait(
                 (mine, called_off),
@@ -108,19 +109,26 @@ class Breaker:
             return mine.done() and mine.result()
         finally:
             with suppress(ValueError):
-                self._waiting.remove(mine)
+                self._waiting.remove((flow, mine))
 
     def send_away(self) -> None:
         """Tell all who wait that they cannot pass."""
-        self._wake(passes=False)
+        self._wake_all(passes=False)
 
-    def _wake(self, *, passes: bool, most: int | None = None) -> int:
-        """Wake those who wait, the first ones first; say how many."""
-        woken = 0
-        while self._waiting and woken != most:
-            self._waiting.popleft().set_result(passes)
-            woken += 1
-        return woken
+    def _wake_all(self, *, passes: bool) -> None:
+        while self._waiting:
+            self._waiting.popleft()[1].set_result(passes)
+
+    def _wake_a_probe(self) -> bool:
+        """Wake the first that waits and is not of the flow that was probed last, if it can be."""
+        others = (it for it in self._waiting if it[0] != self._probed)
+        chosen = next(others, self._waiting[0] if self._waiting else None)
+        if chosen is None:
+            return False
+        self._waiting.remove(chosen)
+        self._probed = chosen[0]
+        chosen[1].set_result(True)
+        return True
 
     @contextmanager
     def asking(self) -> Iterator[Asking]:
@@ -144,38 +152,50 @@ class Breaker:
         if self._reason is not None:
             self._reason, self._may_probe = None, False
             self._closed.set()
-            self._wake(passes=True)
+            self._wake_all(passes=True)
 
     def not_answered(self, failure: CallFailed) -> None:
-        """Count a call without an answer, and open if there are too many. For `Asking`."""
+        """Count a call without an answer; too many open, or raise a suspicion. For `Asking`."""
         self._probing.discard(asyncio.current_task())
-        self._unanswered += 1
-        self._unreached += not failure.request_sent
-        too_many = (
-            self._unreached >= _UNREACHED_IN_A_ROW or self._unanswered >= _UNANSWERED_IN_A_ROW
-        )
-        if self._reason is None and too_many:
-            self._reason = str(failure)
+        if failure.request_sent:
+            self._unanswered += 1
+            if self._unanswered >= _UNANSWERED_IN_A_ROW:
+                self._doubtful.set()
+            return
+        self._unreached += 1
+        if self._unreached >= _UNREACHED_IN_A_ROW:
+            self._open(str(failure))
+
+    def _open(self, reason: str) -> None:
+        if self._reason is None:
+            self._reason = reason
             self._closed.clear()
-            self._opened.set()
+            self._doubtful.set()
 
     async def watch(self, answers: Callable[[], Awaitable[bool]]) -> Never:
-        """Find out when an endpoint that was down is back, for ever.
+        """Find out whether an endpoint is down, and when it is back, for ever.
 
         Args:
-            answers: Asks the endpoint for anything, whether it answers at all.
+            answers: Asks the server for anything, whether it answers at all.
         """
         while True:
-            await self._opened.wait()
-            log.warning("endpoint.down", reason=self._reason)
-            began, pause_s = monotonic(), _FIRST_PAUSE_S
-            while self._reason is not None:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause_s * random.uniform(0.5, 1)):  # noqa: S311 - spreads probes
-                        await self._closed.wait()
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
-                # One more each time: a probe may be silent for long.
-                if self._reason is not None and await answers() and self._reason is not None:
-                    self._may_probe = not self._wake(passes=True, most=1)
-            self._opened.clear()
-            log.info("endpoint.back", after_s=round(monotonic() - began, 3))
+            await self._doubtful.wait()
+            if self._reason is None and not await answers():
+                self._open(_SILENT)
+            self._unanswered = 0
+            if self._reason is not None:
+                await self._until_back(answers)
+            self._doubtful.clear()
+
+    async def _until_back(self, answers: Callable[[], Awaitable[bool]]) -> None:
+        log.warning("endpoint.down", reason=self._reason)
+        began, pause_s = monotonic(), _FIRST_PAUSE_S
+        while self._reason is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s * random.uniform(0.5, 1)):  # noqa: S311 - spreads probes
+                    await self._closed.wait()
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+            # One more each time: a probe may be silent for long.
+            if self._reason is not None and await answers() and self._reason is not None:
+                self._may_probe = not self._wake_a_probe()
+        log.info("endpoint.back", after_s=round(monotonic() - began, 3))

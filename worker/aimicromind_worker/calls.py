@@ -16,6 +16,7 @@ from aimicromind_worker.core.exchange import PredictionCall, Response
 from aimicromind_worker.core.request import call_chat_id, prediction_body
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.core.saved_answer import continues
+from aimicromind_worker.flows import Flows
 from aimicromind_worker.idle_watch import IdleWatch
 from aimicromind_worker.meter import Meter
 from aimicromind_worker.progress import Progress
@@ -53,6 +54,7 @@ class Means:
         policy: What follows a failed call.
         recovery: Where answers are that nobody read.
         breaker: Says whether to call at all.
+        flows: Says how many jobs of a flow may run.
         meter: Gets numbers.
         tracer: Gets spans.
     """
@@ -64,6 +66,7 @@ class Means:
     policy: RetryPolicy
     recovery: Recovery
     breaker: Breaker
+    flows: Flows
     meter: Meter
     tracer: Tracer
 
@@ -107,14 +110,27 @@ class Calls:
             raise
         except CallFailed as failure:
             if call is not None:
-                self._means.meter.call_failed(failure.kind)
-            progress.sent |= failure.request_sent
+                self._count_failed(failure)
             may_have_acted = attempt.answer.output or progress.ticket.blind
             may_be_saved = may_have_acted and failure.run_goes_on
             if call is None or not may_be_saved or not await self._recover(call, failure):
                 raise
         else:
+            self._means.flows.succeeded(progress.ticket.job.chatflow_id)
             await self._complete_if_empty(call)
+
+    def _count_failed(self, failure: CallFailed) -> None:
+        """Count a call that failed; one that the endpoint never saw was none."""
+        progress = self._progress
+        if failure.request_sent:
+            self._means.meter.call_failed(failure.kind)
+        else:
+            progress.calls -= 1
+            progress.attempt.calls -= 1
+            progress.unreached += 1
+        # Where the server refused the key, nothing was run.
+        progress.sent |= failure.request_sent and not failure.by_server
+        self._means.flows.failed(progress.ticket.job.chatflow_id, failure)
 
     def abort(self) -> None:
         """Ask the endpoint to stop what the last call began, if there was one."""

@@ -50,6 +50,7 @@ class JobRun:
         self.progress = Progress(ticket, means.sink, means.limits, span)
         self._ticket = ticket
         self._policy = means.policy
+        self._flows = means.flows
         self._calls = Calls(self.progress, means)
         self._doubtful = 0
         self._decision: Decision = CallAgain(timedelta())
@@ -148,10 +149,11 @@ class JobRun:
         if failure is None or self._cancelled:
             return False
         self._doubtful += failure.kind == FailureKind.ENDPOINT_ERROR
-        progress = self.progress
+        progress, flow = self.progress, self._ticket.job.chatflow_id
         situation = Situation(
             calls=progress.counted_calls,
             max_calls=progress.max_calls,
+            unreached=progress.unreached,
             doubtful=self._doubtful,
             output=progress.attempt.answer.output,
             side_effect=progress.side_effect,
@@ -160,9 +162,12 @@ class JobRun:
             left=self._left(),
             attempt_time=progress.attempt.timeout,
             hold_left=progress.hold_left,
+            key_refused=failure.by_server and self._flows.is_locked(flow),
+            crowded=self._flows.holds_too_much(flow),
         )
         jitter = random.random()  # noqa: S311 - spreads retries, hides nothing
         self._decision = self._policy.decide(failure, situation, jitter)
+        progress.given_up += situation.key_refused and isinstance(self._decision, Leave)
         return isinstance(self._decision, CallAgain | NewAttempt)
 
     def _announce(self, state: RetryCallState) -> None:

@@ -20,6 +20,7 @@ class Progress:
         span: What is told of it.
         calls: Calls begun, those of earlier workers as far as is known.
         given_up: How many of them were broken off while they ran.
+        unreached: How often the endpoint could not be reached, by this worker.
         sent: Whether the endpoint may have had a request.
         open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
         recovered: Whether the answer was read from the endpoint's memory.
@@ -32,6 +33,7 @@ class Progress:
         self.span = span
         self.calls = ticket.calls_before
         self.given_up = ticket.given_up_before
+        self.unreached = 0
         self.sent = ticket.sent_before
         self.open_attempt = ticket.open_attempt
         self.recovered = False
@@ -64,7 +66,10 @@ class Progress:
 
     @property
     def counted_calls(self) -> int:
-        """The calls held against the job: not those that a leaving worker broke off."""
+        """The calls held against the job.
+
+        Not those that a leaving worker broke off, nor those after which a job waits for its key.
+        """
         return self.calls - self.given_up
 
     @property

@@ -173,11 +173,18 @@ class Relay:
         """Run a job unless the endpoint is down; while it waits for that, no other is taken."""
         deadline = job.ticket.deadline
         patience = min(_PATIENCE_FOR_THE_ENDPOINT, deadline - datetime.now(UTC))
-        async with self._means.breaker.gate(job.called_off, patience) as passes:
-            if passes or deadline <= datetime.now(UTC):
+        flow = job.ticket.job.chatflow_id
+        async with self._means.breaker.gate(flow, job.called_off, patience) as passes:
+            if deadline <= datetime.now(UTC):
+                await self._carry_in_turn(job, delivery)
+            elif not passes:
+                # Where it comes back to, it is woken once calls are made again.
+                await self._wait_outside(job, delivery, RUNGS[0])
+            elif await self._means.flows.passes(flow, job.called_off, patience):
                 await self._carry_in_turn(job, delivery)
             else:
-                await self._wait_outside(job, delivery)
+                locked = self._means.flows.is_locked(flow)
+                await self._wait_outside(job, delivery, RUNGS[1] if locked else None)
 
     async def _carry_in_turn(self, job: HeldJob, delivery: Delivery) -> None:
         """Run a job once no other of its chat runs, here or elsewhere."""
@@ -197,8 +204,12 @@ class Relay:
         """Run a job unless it has ended before."""
         if not await self._is_open(job, delivery):
             return
-        with self._suspects.admitted(job.ticket) as admitted:
-            if admitted and not self._handing_back:
+        with (
+            self._suspects.admitted(job.ticket) as admitted,
+            self._means.flows.running(job.ticket.job.chatflow_id) as may_run,
+        ):
+            expired = job.ticket.deadline <= datetime.now(UTC)
+            if admitted and (may_run or expired) and not self._handing_back:
                 await self._run(job, delivery, lease)
             else:
                 await self._wait_outside(job, delivery)
@@ -218,14 +229,17 @@ class Relay:
             job.ticket = ticket.knowing(known)
         return True
 
-    async def _wait_outside(self, job: HeldJob, delivery: Delivery) -> None:
+    async def _wait_outside(
+        self, job: HeldJob, delivery: Delivery, pause: timedelta | None = None
+    ) -> None:
         """Let a job wait where it holds no slot; it has not been run, and that costs nothing."""
         if job.called_off.done():
             await self._call_off(job, delivery)
             return
         log.debug("job.waits")
         job.span.note("job.waits")
-        delay = timedelta() if self._handing_back else _pause(job.ticket)
+        pause = _pause(job.ticket) if pause is None else pause
+        delay = timedelta() if self._handing_back else pause
         await delivery.put_again(state_unrun(job.ticket), delay)
 
     async def _call_off(self, job: HeldJob, delivery: Delivery) -> None:

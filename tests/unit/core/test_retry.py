@@ -30,6 +30,7 @@ POLICY = RetryPolicy(
 NOTHING_YET = Situation(
     calls=1,
     max_calls=3,
+    unreached=0,
     doubtful=0,
     output=False,
     side_effect=False,
@@ -61,7 +62,6 @@ LASTING = [
     errors.ChatflowNotFound("flow"),
     errors.BadRequest("x"),
     errors.Misconfigured("x"),
-    errors.TlsRefused("x"),
     errors.RedirectRefused("x", http_status=302),
     errors.FrameTooLarge(1),
     errors.AnswerTooLarge(1),
@@ -253,3 +253,42 @@ def test_output_is_never_followed_silently(
     decision = POLICY.decide(failure, replace(now, output=True), jitter)
 
     assert not isinstance(decision, CallAgain)
+
+
+def test_endpoint_that_cannot_be_reached_is_tried_ever_less_often() -> None:
+    waits = [
+        POLICY.decide(UNSENT, replace(NOTHING_YET, calls=0, unreached=times), 1)
+        for times in (1, 2, 3, 50)
+    ]
+
+    assert waits == [CallAgain(SECOND), CallAgain(4 * SECOND), *[Leave(30 * SECOND)] * 2]
+
+
+@pytest.mark.parametrize(
+    ("left_s", "following"),
+    [(31, Leave(30 * SECOND)), (29, Leave(10 * SECOND)), (3, Leave(2 * SECOND))],
+)
+def test_job_waits_for_an_endpoint_that_cannot_be_reached_to_the_end_of_its_time(
+    left_s: int, following: Leave
+) -> None:
+    now = replace(NOTHING_YET, calls=0, unreached=9, left=left_s * SECOND)
+
+    assert POLICY.decide(UNSENT, now, 1) == following
+
+
+def test_job_whose_calls_are_held_up_comes_back_soon_to_wait() -> None:
+    assert POLICY.decide(errors.EndpointDown(), NOTHING_YET, 1) == Leave(2 * SECOND)
+
+
+def test_job_of_a_flow_without_a_key_waits_and_fails_at_the_end_of_its_time() -> None:
+    refused = errors.Unauthorized("x")
+    now = replace(NOTHING_YET, calls=9, key_refused=True)
+
+    assert POLICY.decide(refused, now, 1) == Leave(10 * SECOND)
+    assert isinstance(POLICY.decide(refused, replace(now, left=SECOND), 1), GiveUp)
+    assert isinstance(POLICY.decide(refused, replace(now, key_refused=False), 1), GiveUp)
+
+
+def test_job_of_a_crowd_that_fails_makes_room() -> None:
+    assert decide(CUT) == CallAgain(SECOND / 2)
+    assert decide(CUT, crowded=True) == Leave(2 * SECOND)

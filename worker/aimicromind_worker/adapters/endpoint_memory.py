@@ -14,6 +14,7 @@ log = structlog.get_logger()
 
 _TIMEOUT_S = 10.0
 _CLOSED_FOR = timedelta(minutes=5)
+_FLOWS_REMEMBERED = 1000
 # What the messages of one call may take beside its answer: documents and tools.
 _ROOM = 4
 
@@ -35,7 +36,8 @@ class EndpointMemory:
         self._client = client
         self._base_url = base_url
         self._max_bytes = max_answer_bytes * _ROOM
-        self._closed_until = 0.0 if has_key else float("inf")
+        self._has_key = has_key
+        self._closed: dict[str, float] = {}
 
     async def messages(self, chatflow_id: str, endpoint_chat_id: str) -> bytes | None:
         """Give the messages of a chat, oldest first; None where they may not be read.
@@ -43,7 +45,7 @@ class EndpointMemory:
         Raises:
             EndpointUnavailable: The endpoint does not answer, or not with these.
         """
-        if monotonic() < self._closed_until:
+        if not self._has_key or monotonic() < self._closed.get(chatflow_id, 0.0):
             return None
         url = f"{self._base_url}/api/v1/chatmessage/{chatflow_id}"
         asked = {"chatId": endpoint_chat_id, "order": "ASC"}
@@ -53,7 +55,7 @@ class EndpointMemory:
                 self._client.stream("GET", url, params=asked) as response,
             ):
                 if _is_closed(response):
-                    self._close(response.status_code)
+                    self._close(chatflow_id, response.status_code)
                     return None
                 if response.status_code != httpx.codes.OK:
                     raise EndpointUnavailable(
@@ -73,10 +75,12 @@ class EndpointMemory:
                 return None
         return bytes(body)
 
-    def _close(self, http_status: int) -> None:
-        """Ask no more for a while: the key may not read, or there is no such path."""
-        self._closed_until = monotonic() + _CLOSED_FOR.total_seconds()
-        log.warning("recovery.off", http_status=http_status)
+    def _close(self, chatflow_id: str, http_status: int) -> None:
+        """Ask no more about a flow for a while: the key may not read, or there is no such path."""
+        if len(self._closed) >= _FLOWS_REMEMBERED:
+            self._closed.clear()
+        self._closed[chatflow_id] = monotonic() + _CLOSED_FOR.total_seconds()
+        log.warning("recovery.off", chatflow_id=chatflow_id, http_status=http_status)
 
 
 def _is_closed(response: httpx.Response) -> bool:

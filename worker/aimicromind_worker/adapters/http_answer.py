@@ -89,7 +89,7 @@ def failure_before_answer(error: Exception) -> CallFailed:
             return no_address()
         case _:
             lost = EndpointUnavailable(f"no response, {_sentence(error)}")
-            lost.run_goes_on = True
+            lost.run_goes_on = lost.speaks_for_server = True
             return lost
 
 

@@ -32,6 +32,8 @@ class CallFailed(Exception):
         retry_after: How long the endpoint asked to be left alone.
         request_sent: False where the endpoint cannot have seen the request.
         run_goes_on: True where the endpoint may finish the run all the same, and save its answer.
+        speaks_for_server: True where it may be the server that does not answer, not one flow.
+        by_server: True where the server itself refused the key, not a model behind it.
     """
 
     kind: ClassVar[FailureKind]
@@ -39,6 +41,8 @@ class CallFailed(Exception):
     retry_after: timedelta | None = None
     request_sent: bool = True
     run_goes_on: bool = False
+    speaks_for_server: bool = False
+    by_server: bool = False
 
 
 class Passing(CallFailed):
@@ -82,6 +86,16 @@ class EndpointDown(Passing):
         self.request_sent = False
 
 
+class TlsRefused(Passing):
+    """The endpoint's certificate, or ours, was not accepted: nothing was sent."""
+
+    kind = FailureKind.TLS_ERROR
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"no TLS connection to the endpoint: {quoted(reason)}")
+        self.request_sent = False
+
+
 class RateLimited(Passing):
     """The endpoint, or the model behind it, has had too many requests."""
 
@@ -106,6 +120,7 @@ class HeadersOverdue(Passing):
 
     def __init__(self, limit: timedelta) -> None:
         super().__init__(f"no response from the endpoint within {limit.total_seconds():g} s")
+        self.speaks_for_server = True
 
 
 class AttemptOverdue(Passing):
@@ -227,16 +242,6 @@ class Misconfigured(Lasting):
             f"{quoted(reason)}: check AIMICROMIND_BASE_URL and AIMICROMIND_PREDICTION_PATH"
         )
         self.http_status = http_status
-
-
-class TlsRefused(Lasting):
-    """The endpoint's certificate, or ours, was not accepted."""
-
-    kind = FailureKind.TLS_ERROR
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"no TLS connection to the endpoint: {quoted(reason)}")
-        self.request_sent = False
 
 
 class RedirectRefused(Lasting):

@@ -46,6 +46,9 @@ _TEXTS: Final[tuple[tuple[re.Pattern[str], _Make], ...]] = tuple(
 # fmt: on
 _LONGEST_READ = 2000
 _GATEWAY_TIMEOUTS = (504, 524)
+# A gateway answers in place of the server; 52x and 530 are Cloudflare's.
+_GATEWAY = frozenset((502, 503, 504, *range(520, 528), 530, 598, 599))
+_KEY_REFUSED = re.compile(r"\bbuildChatflow - Unauthorized\W*$")
 _UNKNOWN_FLOW = re.compile(r"chatflow\s+(\S{1,128})\s+not found", re.IGNORECASE)
 
 
@@ -63,7 +66,9 @@ def failure_of_text(text: str) -> CallFailed:
         return missing
     for pattern, make in _TEXTS:
         if pattern.search(text):
-            return make(text)
+            failure = make(text)
+            failure.by_server = _KEY_REFUSED.search(text) is not None
+            return failure
     return EndpointError(text)
 
 
@@ -82,6 +87,7 @@ def failure_of_status(
     failure.http_status = status
     # The gateway waited for the endpoint no longer; that goes on.
     failure.run_goes_on = status in _GATEWAY_TIMEOUTS
+    failure.speaks_for_server = status in _GATEWAY
     if isinstance(failure, RateLimited | EndpointUnavailable):
         failure.retry_after = retry_after
     return failure
@@ -90,7 +96,9 @@ def failure_of_status(
 def _failure_of_status(status: int, text: str, location_host: str) -> CallFailed:
     match status:
         case 401:
-            return Unauthorized(text)
+            refused = Unauthorized(text)
+            refused.by_server = True
+            return refused
         case 403:
             return Forbidden(text)
         case 404:

@@ -21,6 +21,7 @@ class Situation:
     Attributes:
         calls: Calls begun so far, the failed one included.
         max_calls: Calls that may be begun; a job can only lower the worker's own limit.
+        unreached: How often the endpoint could not be reached.
         doubtful: How many of them failed with an error that no rule knows.
         output: Whether this attempt showed output.
         side_effect: Whether a tool or action event was published, in any attempt.
@@ -29,10 +30,14 @@ class Situation:
         left: Time until the job's deadline.
         attempt_time: Longest time of another attempt.
         hold_left: Time until this worker must have let go of the job.
+        key_refused: Whether the server refuses the key to all jobs of the flow, perhaps not for
+            long.
+        crowded: Whether jobs of the flow, whose calls fail, hold too many slots.
     """
 
     calls: int
     max_calls: int
+    unreached: int
     doubtful: int
     output: bool
     side_effect: bool
@@ -41,6 +46,8 @@ class Situation:
     left: timedelta
     attempt_time: timedelta
     hold_left: timedelta
+    key_refused: bool = False
+    crowded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,14 +107,22 @@ class RetryPolicy:
             now: What is known of the job.
             jitter: A random number from 0 to 1, for the whole width of the wait.
         """
+        if now.key_refused:
+            return _leave(failure, RUNGS[1], now.left)
         if isinstance(failure, Lasting) or not self._worth_it(failure, now):
             return GiveUp(failure.kind, str(failure))
         if self._may_repeat_something(failure, now):
             message = f"not called again, it could repeat an action: {failure}"
             return GiveUp(FailureKind.REPEAT_UNSAFE, message)
-        wait = self._wait(failure, now.calls, jitter)
+        if isinstance(failure, EndpointDown):
+            # Where it comes back to, it waits until calls are made again.
+            return _leave(failure, RUNGS[0], now.left)
+        wait = self._wait(failure, now.calls + now.unreached, jitter)
         over = now.output or isinstance(failure, AttemptOverdue)
-        leaves = wait > self.longest_stay or (over and wait + now.attempt_time > now.hold_left)
+        too_long = wait > self.longest_stay or (over and wait + now.attempt_time > now.hold_left)
+        leaves = too_long or now.crowded
+        if leaves and not failure.request_sent:
+            return _leave(failure, rung_for(wait), now.left)
         if leaves:
             wait = rung_for(wait)
         if wait >= now.left:
@@ -127,11 +142,15 @@ class RetryPolicy:
         unseen = now.blind and failure.run_goes_on
         return now.side_effect or unseen or (now.idempotent is False and failure.request_sent)
 
-    def _wait(self, failure: CallFailed, calls: int, jitter: float) -> timedelta:
+    def _wait(self, failure: CallFailed, tries: int, jitter: float) -> timedelta:
         """Back off exponentially with full jitter; what the endpoint asks for is the least."""
-        if isinstance(failure, EndpointDown):
-            return self.longest_stay + RUNGS[0]
-        times: int = 4 ** max(0, min(calls, 8) - 1)
+        times: int = 4 ** max(0, min(tries, 8) - 1)
         widest = min(self.first_wait * times, self.longest_wait)
         asked = min(failure.retry_after or timedelta(), self.longest_retry_after)
         return asked + widest * jitter
+
+
+def _leave(failure: CallFailed, rung: timedelta, left: timedelta) -> Leave | GiveUp:
+    """Wait for what may change without the job: to the end of its time, if need be."""
+    fitting = [it for it in RUNGS if it <= rung and it < left]
+    return Leave(fitting[-1]) if fitting else GiveUp(failure.kind, str(failure))
