@@ -112,6 +112,10 @@ bench-quick: setup broker ## The same in small, printed
 bench-long: setup broker ## Follow the worker's memory through answers of a million tokens
 	$(RUN) --group bench python -m tests.bench.long
 
+.PHONY: bench-health
+bench-health: setup broker ## Flood the health port: the slowest answer to a probe, and the worker's memory
+	$(RUN) python -m tests.bench.health
+
 .PHONY: profile
 profile: setup broker ## Show where the worker's time goes under 500 streams
 	$(RUN) --group bench python -m tests.bench.profile

@@ -1,13 +1,18 @@
 """Probes as an orchestrator makes them: a new connection each time, a status, and a time limit."""
 
 import asyncio
+import json
+import sys
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 _PROBE_TIMEOUT_S = 1.0
 _PAUSE_S = 0.05
+_LONGEST_WAIT_S = 60.0
 
 _FINE = {"status": "ok", "reasons": []}
 OK = (200, _FINE)
@@ -44,3 +49,55 @@ async def turns(url: str, status: int, within_s: float) -> Any:  # noqa: ANN401 
                 return body
         await asyncio.sleep(_PAUSE_S)
     raise TimeoutError(f"{url} gave {last} and not {status} for {within_s:g} s")
+
+
+@dataclass(frozen=True, slots=True)
+class UnderFlood:
+    """What probes of `/livez` met while a flood went on.
+
+    Attributes:
+        took_s: Times of those that were answered, from the connection on.
+        unanswered: How many were not.
+    """
+
+    took_s: list[float]
+    unanswered: int
+    connections: int
+    sent_mb: float
+
+
+async def probe_under(flood: str, url: str, megabytes: float, seconds: float) -> UnderFlood:
+    """Throw a flood of `floods.py` at a port and ask for `/livez` until it is over."""
+    host, _, port = url.removeprefix("http://").rpartition(":")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.support.floods", flood, port, str(megabytes), str(seconds)),
+        cwd=Path(__file__).parents[2],
+        stdout=asyncio.subprocess.PIPE,
+    )
+    flooding = asyncio.create_task(process.communicate())
+    took_s: list[float] = []
+    unanswered = 0
+    try:
+        while not flooding.done():
+            try:
+                took_s.append(await _timed(host, int(port)))
+            except (OSError, EOFError):
+                unanswered += 1
+            await asyncio.sleep(_PAUSE_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        said, _ = await flooding
+    return UnderFlood(took_s, unanswered, **json.loads(said))
+
+
+async def _timed(host: str, port: int) -> float:
+    began = time.monotonic()
+    async with asyncio.timeout(_LONGEST_WAIT_S):
+        reader, writer = await asyncio.open_connection(host, port)
+        try:
+            writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+        finally:
+            writer.close()
+    return time.monotonic() - began

@@ -11,7 +11,7 @@ from structlog.typing import EventDict, Processor
 # What a terminal takes for commands, and line ends, by which text from outside could be taken for
 # a line of ours.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_QUIET = ("aio_pika", "aiormq", "httpx", "httpcore", "pamqp", "urllib3", "uvicorn")
+_QUIET = ("aio_pika", "aiormq", "httpx", "httpcore", "pamqp", "urllib3")
 
 
 def set_up(level: str, form: Literal["auto", "json", "pretty"]) -> None:

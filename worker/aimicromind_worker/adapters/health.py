@@ -6,15 +6,14 @@ That an answer comes at all says that the event loop runs: a blocked one gives n
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 import msgspec
 import structlog
-import uvicorn
-from httpx import codes
-from typing_extensions import override
+
+from aimicromind_worker.adapters.page_server import Page, serving_pages
 
 log = structlog.get_logger()
 
@@ -24,12 +23,11 @@ Reasons = Callable[[], Sequence[str]]
 Figures = Callable[[], Mapping[str, object]]
 """Gives what is worth a look whatever the answer is, JSON."""
 
-_Message = dict[str, Any]
-
-_CLOSE_TIMEOUT_S = 1
+# Connections that wait until they are accepted; the kernel takes no more than it allows.
+_BACKLOG = 4096
 _METHODS = ("GET", "HEAD")
 _METRICS = "/metrics"
-_METRICS_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class AddressUnusable(Exception):
@@ -69,31 +67,14 @@ async def answering_probes(
         listening = await _listen(host, port)
     except (OSError, UnicodeError) as error:
         raise AddressUnusable(host, port, _reason(error)) from error
-    server = _Server(
-        uvicorn.Config(
-            pages,
-            loop="none",
-            http="httptools",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_CLOSE_TIMEOUT_S,
-        )
-    )
-    serving = asyncio.create_task(server.serve([listening]))
-    try:
+    async with serving_pages(listening, pages.respond, frozenset({_METRICS})):
         taken: int = listening.getsockname()[1]
         log.info("health.listening", host=host, port=taken)
         yield taken
-    finally:
-        server.should_exit = True
-        await serving
 
 
 class Pages:
-    """An ASGI application of a few paths, each with what stands against a good answer."""
+    """A few paths, each with what stands against a good answer."""
 
     def __init__(
         self, pages: Mapping[str, tuple[Reasons, Figures]], metrics: Callable[[], bytes]
@@ -101,44 +82,22 @@ class Pages:
         self._pages = pages
         self._metrics = metrics
 
-    async def __call__(
-        self, scope: Mapping[str, Any], receive: object, send: Callable[[_Message], Awaitable[None]]
-    ) -> None:
-        """Answer one request; there is nothing to read from it."""
-        if scope["type"] != "http":
-            return
-        status, content_type, body = self._answer(scope["method"], scope["path"])
-        headers = [
-            (b"content-type", content_type),
-            (b"content-length", str(len(body)).encode()),
-        ]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    def _answer(self, method: str, path: str) -> tuple[int, bytes, bytes]:
+    def respond(self, method: str, path: str) -> Page:
+        """Return what is said at a path."""
         if path == _METRICS and method in _METHODS:
-            return codes.OK, _METRICS_TYPE, self._metrics()
+            return Page(HTTPStatus.OK, _METRICS_TYPE, self._metrics())
         status, said = self._said(method, path)
-        return status, b"application/json", msgspec.json.encode(said)
+        return Page(status, "application/json", msgspec.json.encode(said))
 
-    def _said(self, method: str, path: str) -> tuple[int, Mapping[str, object]]:
+    def _said(self, method: str, path: str) -> tuple[HTTPStatus, Mapping[str, object]]:
         if path not in {*self._pages, _METRICS}:
-            return codes.NOT_FOUND, {"paths": [*self._pages, _METRICS]}
+            return HTTPStatus.NOT_FOUND, {"paths": [*self._pages, _METRICS]}
         if method not in _METHODS:
-            return codes.METHOD_NOT_ALLOWED, {"methods": _METHODS}
+            return HTTPStatus.METHOD_NOT_ALLOWED, {"methods": _METHODS}
         reasons, figures = self._pages[path]
         against = list(reasons())
         said = {"status": "failing" if against else "ok", "reasons": against, **figures()}
-        return codes.SERVICE_UNAVAILABLE if against else codes.OK, said
-
-
-class _Server(uvicorn.Server):
-    """Leaves the process's signals to the worker."""
-
-    @override
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
+        return HTTPStatus.SERVICE_UNAVAILABLE if against else HTTPStatus.OK, said
 
 
 async def _listen(host: str, port: int) -> socket.socket:
@@ -146,7 +105,7 @@ async def _listen(host: str, port: int) -> socket.socket:
     flags = socket.AI_PASSIVE
     found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
     family, *_, address = found[0]
-    return socket.create_server(address[:2], family=family)
+    return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
 
 
 def _reason(error: OSError | UnicodeError) -> str:
