@@ -92,7 +92,7 @@ def named(
     """Give metadata the chatId of the conversation, and beside it that of the call."""
     named = {"chatId": chat_id, "endpointChatId": calls[-1].chat_id}
     return [
-        (name, data | named if name == "metadata" and isinstance(data, dict) else data)
+        (name, named | data | named if name == "metadata" and isinstance(data, dict) else data)
         for name, data in events
     ]
 

@@ -185,7 +185,7 @@ class Answer:
         except (msgspec.DecodeError, RecursionError):
             return data
         named = {"chatId": self._chat_id, "endpointChatId": self._endpoint_chat_id}
-        return msgspec.json.encode({**members, **named})
+        return msgspec.json.encode(named | members | named)
 
     def _fits(self, name: str) -> bool:
         if name in EVENT_NAMES:
