@@ -8,6 +8,7 @@ import pytest
 from yarl import URL
 
 from aimicromind_schemas import Names
+from aimicromind_schemas.client.wire import Wire
 from aimicromind_worker.adapters import connection as module
 from aimicromind_worker.adapters.connection import (
     BrokerGone,
@@ -16,7 +17,6 @@ from aimicromind_worker.adapters.connection import (
     connect,
 )
 from aimicromind_worker.adapters.topology import declare, topology
-from aimicromind_worker.adapters.wire import Wire
 from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint
 from tests.support.amqp import BEAT, WITHIN_S
 from tests.support.proxy import Proxy

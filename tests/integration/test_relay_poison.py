@@ -1,60 +1,44 @@
 """Messages and answers that are out to end the worker: only their own job may suffer."""
 
 import asyncio
+import json
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pika
 import pytest
 
+from aimicromind_schemas.client.message_header import noted
+from aimicromind_worker.core.dead_job import NotReplayable, read_dead_job, replayed
 from aimicromind_worker.testing import END, Head, Script, answer, frame, send
 from aimicromind_worker.testing.script import Send
 from tests.integration.stage import Stage
-from tests.support.amqp import WITHIN_S, until_in_queue
+from tests.support.amqp import WITHIN_S, first_in, until_in_queue
 from tests.support.builders import a_job
+from tests.support.raw import HEADERS, MESSAGE_ID, TIMESTAMP, Raw, RawProperties, publish, table
 
-_MESSAGE_ID, _TIMESTAMP, _HEADERS = 1 << 7, 1 << 6, 1 << 13
-
-
-class RawProperties(pika.BasicProperties):  # type: ignore[misc] # pika has no types
-    """Properties as bytes, as no client library would write them."""
-
-    def __init__(self, flags: int, data: bytes) -> None:
-        super().__init__()
-        self._bytes = [struct.pack(">H", flags), data]
-
-    def encode(self) -> list[bytes]:
-        return self._bytes
-
-
-def table(field: bytes) -> bytes:
-    return struct.pack(">I", len(field)) + field
+_LARGE_BYTES = 17 * 1024 * 1024
 
 
 ODD = {
-    "message_id that is no text": RawProperties(_MESSAGE_ID, b"\x02\xff\xfe"),
-    "time beyond all calendars": RawProperties(_TIMESTAMP, struct.pack(">Q", 2**63)),
-    "time in milliseconds": RawProperties(_TIMESTAMP, struct.pack(">Q", 253_402_300_800_000)),
-    "header name that is no text": RawProperties(_HEADERS, table(b"\x02\xff\xfet\x01")),
+    "message_id that is no text": RawProperties(MESSAGE_ID, b"\x02\xff\xfe"),
+    "time beyond all calendars": RawProperties(TIMESTAMP, struct.pack(">Q", 2**63)),
+    "time in milliseconds": RawProperties(TIMESTAMP, struct.pack(">Q", 253_402_300_800_000)),
+    "header name that is no text": RawProperties(HEADERS, table(b"\x02\xff\xfet\x01")),
     "header that is no text": RawProperties(
-        _HEADERS, table(b"\x01aS" + struct.pack(">I", 2) + b"\xff\xfe")
+        HEADERS, table(b"\x01aS" + struct.pack(">I", 2) + b"\xff\xfe")
     ),
     "header that fits no float": RawProperties(
-        _HEADERS, table(b"\x01ad" + struct.pack(">d", 1e300))
+        HEADERS, table(b"\x01ad" + struct.pack(">d", 1e300))
     ),
     "header with a time beyond all calendars": RawProperties(
-        _HEADERS, table(b"\x01aT" + struct.pack(">Q", 2**64 - 1))
+        HEADERS, table(b"\x01aT" + struct.pack(">Q", 2**64 - 1))
     ),
     "attempt beyond all counts": pika.BasicProperties(
         headers={"x-aimicromind-attempt": 2**63 - 1, "x-aimicromind-calls": 2**62}
     ),
 }
-
-
-def put(url: str, queue: str, body: bytes, properties: pika.BasicProperties) -> None:
-    with pika.BlockingConnection(pika.URLParameters(url)) as connection:
-        channel = connection.channel()
-        channel.confirm_delivery()
-        channel.basic_publish("", queue, body, properties, mandatory=True)
 
 
 def answered_with(header: tuple[str, str]) -> Script:
@@ -69,7 +53,8 @@ async def test_odd_properties_end_no_session_and_lose_no_job(odd: str, stage: St
         await stage.put(a_job(jobId="neighbour"))
         await chats.shows("token")
         poison = a_job(jobId="poison", chatflowId="unknown")
-        await asyncio.to_thread(put, stage.broker.url, stage.names.jobs, poison, ODD[odd])
+        message = Raw(poison, ODD[odd], stage.names.jobs)
+        await asyncio.to_thread(publish, stage.broker.port, [message])
 
         refused = await chats.end_of("poison")
         healthy = await chats.end_of("neighbour")
@@ -152,23 +137,61 @@ async def test_job_whose_reply_to_ends_the_connection_gets_its_end_without_copie
     assert end["status"] == "completed"
 
 
-async def test_event_that_is_too_large_for_the_broker_fails_its_job_alone(stage: Stage) -> None:
-    stage.endpoint.flow("large", answer(5, token=("{}" + "x" * 20_000).format))
-    stage.endpoint.flow("flow", answer(100, rate=50))
+@asynccontextmanager
+async def messages_up_to(stage: Stage, size: int) -> AsyncIterator[None]:
+    """Have the broker take messages of that size and no larger ones."""
     limit = "application:set_env(rabbit, max_message_size, {})."
     previous = await stage.broker.rabbitmqctl(
         "eval", "{ok, Bytes} = application:get_env(rabbit, max_message_size), Bytes."
     )
-    await stage.broker.rabbitmqctl("eval", limit.format(10_000))
+    await stage.broker.rabbitmqctl("eval", limit.format(size))
     try:
-        async with stage.working() as chats:
-            await stage.put(a_job(jobId="neighbour"))
-            await chats.shows("token")
-            await stage.put(a_job(jobId="large", chatflowId="large"))
-            large = await chats.end_of("large")
-            neighbour = await chats.end_of("neighbour")
+        yield
     finally:
         await stage.broker.rabbitmqctl("eval", limit.format(previous.strip()))
+
+
+@pytest.mark.parametrize("ids", [{"chatId": "chat", "jobId": "large"}, {}])
+async def test_job_larger_than_any_is_told_once_and_kept_whole(
+    stage: Stage, ids: dict[str, str]
+) -> None:
+    # Cut anywhere but at its beginning, it breaks off within a character.
+    body = json.dumps(ids | {"question": "é" * (_LARGE_BYTES // 2)}, ensure_ascii=False).encode()
+    message = Raw(body, pika.BasicProperties(delivery_mode=2), stage.names.jobs)
+    stage.endpoint.flow("flow", answer(3))
+    async with messages_up_to(stage, 2 * len(body)), stage.working() as chats:
+        await asyncio.to_thread(publish, stage.broker.port, [message])
+        await until_in_queue(stage.connection, stage.names.jobs_dead, 1)
+        await stage.put(a_job(jobId="next"))
+        await chats.end_of("next")
+        # A second copy is the same job, though nothing names it.
+        await asyncio.to_thread(publish, stage.broker.port, [message])
+        await until_in_queue(stage.connection, stage.names.jobs_dead, 2)
+        parked = await first_in(stage.connection, stage.names.jobs_dead)
+
+    others = {event["jobId"] for event in chats.inbox.bodies()} - {"next"}
+    assert len(others) == 1
+    (job_id,) = others
+    assert ids.get("jobId", job_id) == job_id
+    assert chats.shown(job_id) == [(0, "error"), (0, "end")]
+    assert [error["kind"] for error in chats.data(job_id, "error")] == ["too_large"]
+    assert chats.data(job_id, "end")[0]["status"] == "rejected"
+    assert {event["chatId"] for event in chats.of(job_id)} == {ids.get("chatId", job_id)}
+    dead = read_dead_job(parked.body, parked.headers, None, noted(parked.headers).body_bytes)
+    assert (dead.kind, dead.size_bytes) == ("too_large", len(body))
+    with pytest.raises(NotReplayable, match=str(len(body))):
+        replayed(parked.body, dead)
+
+
+async def test_event_that_is_too_large_for_the_broker_fails_its_job_alone(stage: Stage) -> None:
+    stage.endpoint.flow("large", answer(5, token=("{}" + "x" * 20_000).format))
+    stage.endpoint.flow("flow", answer(100, rate=50))
+    async with messages_up_to(stage, 10_000), stage.working() as chats:
+        await stage.put(a_job(jobId="neighbour"))
+        await chats.shows("token")
+        await stage.put(a_job(jobId="large", chatflowId="large"))
+        large = await chats.end_of("large")
+        neighbour = await chats.end_of("neighbour")
 
     assert large["status"] == "failed"
     assert (neighbour["status"], neighbour["attempts"]) == ("completed", 1)

@@ -5,7 +5,7 @@ from aiormq.abc import SSLCerts
 from aiormq.connection import SSLContextProvider
 from yarl import URL
 
-from aimicromind_worker.adapters.wire import Wire
+from aimicromind_schemas.client.wire import Wire
 from tests.support.amqp import WITHIN_S
 
 

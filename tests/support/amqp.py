@@ -141,6 +141,16 @@ async def close_connections(broker: PrivateBroker, name: str) -> None:
         await broker.rabbitmqctl("close_connection", pid, "closed by a test")
 
 
+async def connections_of(broker: PrivateBroker, *names: str) -> set[str]:
+    """Name the connections there are whose own name begins with one of these."""
+    listed = await broker.rabbitmqctl("list_connections", "pid", "client_properties")
+    return {
+        line.split("\t")[0]
+        for line in listed.splitlines()
+        if any(f'{{"connection_name","{name}' in line for name in names)
+    }
+
+
 async def until_no_channels(broker: PrivateBroker, name: str) -> None:
     """Wait until there is one connection of a name, and nothing open on it."""
     async with asyncio.timeout(2 * WITHIN_S):

@@ -15,7 +15,15 @@ from structlog.contextvars import bound_contextvars, unbind_contextvars
 
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_worker.calls import Means
-from aimicromind_worker.core.admission import Admission, Rejected, Ticket, Unnamed, admit
+from aimicromind_worker.core.admission import (
+    Admission,
+    MessageFacts,
+    Rejected,
+    Ticket,
+    Unnamed,
+    admit,
+    faulty,
+)
 from aimicromind_worker.core.history import History
 from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.held_jobs import HeldJob, HeldJobs
@@ -222,9 +230,9 @@ class Relay:
             await delivery.ack()
             return False
         if ticket.came_before:
-            known = await self._known(ticket)
+            known = await self._known(ticket.job_id, ticket.facts)
             if known.status is not None:
-                await self._settle_again(ticket, known, delivery, job.span)
+                await self._settle_again(ticket.job_id, known, delivery, job.span)
                 return False
             job.ticket = ticket.knowing(known)
         return True
@@ -256,7 +264,13 @@ class Relay:
         Raises:
             ConnectionError: The broker is gone; the delivery is not settled.
         """
-        await self._guarded(self._bury(delivery), delivery)
+        try:
+            await self._bury(delivery)
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one job's fault must not reach its neighbours
+            _note(error)
+            await self._guarded(self._bury_faulty(delivery), delivery)
 
     async def _guarded(self, work: Coroutine[None, None, None], delivery: Delivery) -> None:
         """Let no message, whatever it is, end the session of its neighbours."""
@@ -268,6 +282,11 @@ class Relay:
             _note(error)
             await delivery.refuse()
 
+    async def _bury_faulty(self, delivery: Delivery) -> None:
+        rejected = faulty(delivery.body, delivery.facts)
+        with self._told_of(rejected, delivery, self._names.jobs_reaped) as span:
+            await self._reject(rejected, delivery, span)
+
     async def _bury(self, delivery: Delivery) -> None:
         kind, message = _GIVEN_UP.get(delivery.facts.given_up_for or "", _GIVEN_UP_OFTEN)
         match self._admit(delivery):
@@ -275,17 +294,22 @@ class Relay:
                 await delivery.park(kind, message, attempts=0)
             case Rejected() as rejected:
                 with self._told_of(rejected, delivery, self._names.jobs_reaped) as span:
-                    await self._reject(rejected, delivery, span)
+                    # Where only its beginning came, it was told of before it came here.
+                    known = await self._known(rejected.job_id, delivery.facts)
+                    if known.status is None:
+                        await self._reject(rejected, delivery, span)
+                    else:
+                        await self._settle_again(rejected.job_id, known, delivery, span)
             case Ticket() as ticket:
                 with self._told_of(ticket, delivery, self._names.jobs_reaped) as span:
-                    known = await self._known(ticket)
+                    known = await self._known(ticket.job_id, ticket.facts)
                     if known.status is None:
                         run = JobRun(ticket.knowing(known), self._means, span)
                         failed = Failed(kind, message)
                         await settle(run.progress, failed, delivery)
                         self._measure(failed, run.progress)
                     else:
-                        await self._settle_again(ticket, known, delivery, span)
+                        await self._settle_again(ticket.job_id, known, delivery, span)
 
     def _admit(self, delivery: Delivery) -> Admission:
         facts = delivery.facts
@@ -300,13 +324,13 @@ class Relay:
             self._max_job_bytes,
         )
 
-    async def _known(self, ticket: Ticket) -> History:
-        return await self._journal.look_up(ticket.job_id, ticket.facts.submitted_at)
+    async def _known(self, job_id: str, facts: MessageFacts) -> History:
+        return await self._journal.look_up(job_id, facts.submitted_at)
 
     async def _settle_again(
-        self, ticket: Ticket, known: History, delivery: Delivery, span: Span
+        self, job_id: str, known: History, delivery: Delivery, span: Span
     ) -> None:
-        end = await self._journal.end_of(ticket.job_id)
+        end = await self._journal.end_of(job_id)
         await settle_again(known, end, delivery, self._means.sink, span)
 
     async def _run(self, job: HeldJob, delivery: Delivery, lease: Lease) -> None:

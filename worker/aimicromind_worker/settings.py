@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
@@ -25,6 +25,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from aimicromind_schemas.client.tls import says_tls
 from aimicromind_worker.tls import CaFile, ClientCertificate, context
 
 ENV_PREFIX = "AIMICROMIND_"
@@ -32,8 +33,6 @@ _SECRETS_DIR = "AIMICROMIND_SECRETS_DIR"
 _HELD_PART = 0.8
 _RENEWABLE = ("amqp_url", "api_key")
 _TLS_SETTINGS = f"{ENV_PREFIX}AMQP_CA_FILE and {ENV_PREFIX}AMQP_CLIENT_CERTIFICATE"
-# What aiormq would read of an address; one of them switches off all verification.
-_TLS_PARAMETERS = {"cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl"}
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[ByteSize, Field(ge=1024, le=8 * 1024 * 1024)]
@@ -158,7 +157,7 @@ class BrokerSettings(BaseSettings):
     def _are_amqp(cls, urls: tuple[Secret[str], ...]) -> tuple[Secret[str], ...]:
         for url in urls:
             _check_url(url.get_secret_value(), ("amqp", "amqps"))
-            if parse_qs(urlsplit(url.get_secret_value()).query).keys() & _TLS_PARAMETERS:
+            if says_tls(url.get_secret_value()):
                 raise ValueError(f"must say nothing of TLS after the ?: use {_TLS_SETTINGS}")
         return urls
 

@@ -71,6 +71,7 @@ class Client:
                 `ssl.create_default_context(cafile=…)`; None: the system's certificates are trusted.
 
         Raises:
+            ValueError: An address says something of TLS after its `?`: use `tls`.
             BrokerUnreachable: No broker answers.
             BrokerRefused: It lets us not in.
             BrokerTlsRefused: One of the two sides does not accept the other's certificate.

@@ -20,9 +20,8 @@ from typing import Any, Final, Self
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 
-from aimicromind_schemas.client.subscription import Fresh, Subscription
-from aimicromind_schemas.codec import decode
-from aimicromind_schemas.events import Event, NotAnEvent
+from aimicromind_schemas.client.subscription import Fresh, Subscription, event_in
+from aimicromind_schemas.events import Event
 
 _SETTLES_S: Final = 1.0
 _OFFSET: Final = "x-stream-offset"
@@ -47,15 +46,12 @@ class Wanted:
     job_id: str | None
 
     def event(self, message: DeliveredMessage) -> Event | None:
-        """Read a message; None: it is not wanted."""
+        """Read a message; None: it is not wanted, or no event."""
         headers = message.header.properties.headers or {}
         if self.chat_id is not None and headers.get(_CHAT) != self.chat_id:
             return None
-        try:
-            event = decode(message.body)
-        except NotAnEvent:
-            return None
-        return event if self.job_id in {None, event.job_id} else None
+        event = event_in(message)
+        return event if event is not None and self.job_id in {None, event.job_id} else None
 
 
 class Joined:
@@ -194,4 +190,6 @@ def asked(offset: str | datetime, chat_id: str | None) -> dict[str, Any]:
 
 
 def _at(message: DeliveredMessage) -> int:
-    return int(str((message.header.properties.headers or {})[_OFFSET]))
+    """Return a message's place in its stream; -1 where it has none that can be read."""
+    offset = (message.header.properties.headers or {}).get(_OFFSET)
+    return offset if isinstance(offset, int) else -1

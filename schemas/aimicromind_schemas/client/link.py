@@ -23,7 +23,8 @@ from aiormq.exceptions import (
 from yarl import URL
 
 from aimicromind_schemas.client.errors import BrokerGone, BrokerRefused, BrokerUnreachable
-from aimicromind_schemas.client.tls import tls_refusal
+from aimicromind_schemas.client.tls import says_tls, tls_refusal
+from aimicromind_schemas.client.wire import Wire
 
 TIMEOUT_S: Final = 10.0
 _HANDSHAKE_S: Final = 5.0
@@ -52,8 +53,13 @@ class Link:
             urls: Addresses, tried in order.
             name: What operators see in the broker's list of connections.
             patience: How long to try.
-            tls: For amqps://; None: as the address says, else the system's certificates.
+            tls: For amqps://; None: the system's certificates are trusted.
+
+        Raises:
+            ValueError: An address says something of TLS after its `?`.
         """
+        if any(map(says_tls, urls)):
+            raise ValueError("url must say nothing of TLS after the ?: use the argument tls")
         self._urls = urls
         self._name = name
         self._patience = patience
@@ -104,9 +110,7 @@ class Link:
         for text in self._urls:
             url = URL(text).update_query(heartbeat=_HEARTBEAT_S)
             where = f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
-            connection = aio_pika.Connection(
-                url, ssl_context=self._tls, client_properties={"connection_name": self._name}
-            )
+            connection = _guarded(url, self._name, self._tls)
             try:
                 async with asyncio.timeout(_HANDSHAKE_S):
                     await connection.connect()
@@ -124,6 +128,15 @@ class Link:
         if refusals and len(refusals) == len(failures):
             raise refusals[0]
         raise BrokerUnreachable(failures)
+
+
+def _guarded(url: URL, name: str, tls: ssl.SSLContext | None) -> AbstractConnection:
+    """Prepare a connection on which no message ends more than itself."""
+    connection = aio_pika.Connection(
+        url, ssl_context=tls, client_properties={"connection_name": name}
+    )
+    connection.kwargs["transport_factory"] = Wire()
+    return connection
 
 
 @contextmanager

@@ -1,14 +1,13 @@
 """Events of any chats for services: a queue that replicas share, or one for each of them."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
 from aimicromind_schemas.client.errors import BrokerGone
 from aimicromind_schemas.client.link import Link
-from aimicromind_schemas.client.subscription import Fresh, Subscription
-from aimicromind_schemas.codec import decode
-from aimicromind_schemas.events import Event, NotAnEvent
+from aimicromind_schemas.client.subscription import Fresh, Subscription, event_in
+from aimicromind_schemas.events import Event
 
 SHARED_ARGUMENTS: Final[dict[str, Any]] = {
     "x-queue-type": "quorum",
@@ -35,8 +34,11 @@ async def _events(link: Link, queue: Fresh, first: Subscription) -> AsyncGenerat
         while True:
             try:
                 message = await subscription.next()
-                with suppress(NotAnEvent):
-                    yield decode(message.body)
+                event = event_in(message)
+                if event is None:
+                    await subscription.refuse(message)
+                    continue
+                yield event
                 await subscription.taken(message)
             except BrokerGone:
                 await subscription.close()

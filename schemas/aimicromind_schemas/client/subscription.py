@@ -1,6 +1,7 @@
 """A consumer on a channel of its own: deliveries, in order, until the channel closes."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
@@ -18,6 +19,10 @@ from aimicromind_schemas.client.errors import (
     NothingToListenTo,
 )
 from aimicromind_schemas.client.link import TIMEOUT_S, told_apart
+from aimicromind_schemas.codec import decode
+from aimicromind_schemas.events import Event, NotAnEvent
+
+_log = logging.getLogger(__name__)
 
 STREAM_PREFETCH: Final = 400
 _CLOSE_S: Final = 3.0
@@ -34,6 +39,19 @@ async def to_the_end(closing: Coroutine[Any, Any, None]) -> None:
     _going_on.add(task)
     task.add_done_callback(_going_on.discard)
     await asyncio.shield(task)
+
+
+def event_in(message: DeliveredMessage) -> Event | None:
+    """Read a message; None where it is no event, whatever else it is."""
+    try:
+        return decode(message.body)
+    except NotAnEvent as error:
+        reason = str(error)
+    except Exception as error:  # noqa: BLE001 - one message must not end its reader
+        # Without its text, which might quote the message.
+        reason = f"{type(error).__name__} while it was read."
+    _log.warning("skipped a message with the routing key %r: %s", message.routing_key, reason)
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +164,19 @@ class Subscription:
         self._unacknowledged = 0
         with told_apart():
             await self._channel.basic_ack(message.delivery_tag or 0, multiple=True)
+
+    async def refuse(self, message: DeliveredMessage) -> None:
+        """Reject a delivery for good: it goes where the queue dead-letters, if it does.
+
+        To acknowledge it would lose what an operator may want to look at, to requeue it would
+        bring it back for ever.
+
+        Raises:
+            BrokerGone: The channel closed.
+        """
+        if not self._unasked:
+            with told_apart():
+                await self._channel.basic_reject(message.delivery_tag or 0, requeue=False)
 
     async def close(self) -> None:
         """Give back what was not acknowledged, also if whoever waits for it is cancelled."""

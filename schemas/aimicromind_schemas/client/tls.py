@@ -4,11 +4,14 @@ import asyncio
 import ssl
 from collections.abc import Iterator
 from typing import Final
+from urllib.parse import parse_qs, urlsplit
 
 from yarl import URL
 
 from aimicromind_schemas.client.errors import BrokerTlsRefused
 
+# One of them switches off all verification.
+_PARAMETERS: Final = {"cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl"}
 _SETTING: Final = "AIMICROMIND_AMQP_"
 _TRUST: Final = (
     f"trust the CA that signed it, by {_SETTING}CA_FILE, or by `tls` where a program connects"
@@ -25,6 +28,11 @@ _OTHER_NAME: Final = {62, 64}
 _NO_TLS: Final = {"RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER"}
 _PORT_OF_TLS: Final = 5671
 _ALERT_WITHIN_S: Final = 2.0
+
+
+def says_tls(url: str) -> bool:
+    """Tell whether an address says something of TLS after its `?`, which aiormq would follow."""
+    return bool(parse_qs(urlsplit(url).query, keep_blank_values=True).keys() & _PARAMETERS)
 
 
 async def tls_refusal(

@@ -17,8 +17,9 @@ from pamqp.constants import FRAME_HEADER, FRAME_METHOD
 from pamqp.frame import unmarshal
 from pamqp.header import ContentHeader
 
-from aimicromind_worker.adapters.frame_tap import method_number, method_of
-from aimicromind_worker.adapters.wire import Wire
+from aimicromind_schemas.client.frame_tap import method_of
+from aimicromind_schemas.client.message_guard import method_number
+from aimicromind_schemas.client.wire import Wire
 
 Item = TypeVar("Item")
 Sent_contra = TypeVar("Sent_contra", contravariant=True)

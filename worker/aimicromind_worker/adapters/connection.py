@@ -19,8 +19,8 @@ from aiormq.exceptions import (
 from yarl import URL
 
 from aimicromind_schemas.client.tls import tls_refusal
-from aimicromind_worker.adapters import close_reasons, lenient_amqp
-from aimicromind_worker.adapters.wire import Wire
+from aimicromind_schemas.client.wire import Wire
+from aimicromind_worker.adapters import close_reasons
 
 _CLOSE_TIMEOUT_S = 5.0
 # For each address: TCP, TLS and the AMQP handshake.
@@ -114,7 +114,6 @@ async def connect(
         BrokerTlsRefused: One of the two sides does not accept the other's certificate.
         BrokerGone: The connection closed while the body used it.
     """
-    lenient_amqp.install()
     close_reasons.install()
     connection = await _first_of(urls, name, heartbeat, tls)
     try:

@@ -108,11 +108,12 @@ class Control:
 
     def _take(self, message: DeliveredMessage) -> None:
         try:
-            request = decode_cancel(message.body)
+            self._take_request(decode_cancel(message.body))
         except InvalidCancel as error:
             log.warning("cancel.malformed", reason=str(error))
-        else:
-            self._take_request(request)
+        except Exception as error:  # noqa: BLE001 - one message must not cost the session
+            # Without its text, which might quote the message.
+            log.warning("cancel.unreadable", error=type(error).__name__)
 
     def _cancelled(self, _: object) -> None:
         self._end("the broker cancelled the consumer")

@@ -12,6 +12,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
 
 from aimicromind_schemas import SUBMITTED_HEADER, Names
+from aimicromind_schemas.client.message_header import noted
 from aimicromind_worker.core.dead_job import DeadJob, read_dead_job, replayed
 from aimicromind_worker.reasons import NotAchieved
 
@@ -45,7 +46,9 @@ class Parked:
         self._channel = channel
         self._names = names
         self.body = message.body
-        self.dead: DeadJob = read_dead_job(message.body, message.headers, message.message_id)
+        self.dead: DeadJob = read_dead_job(
+            message.body, message.headers, message.message_id, noted(message.headers).body_bytes
+        )
 
     async def replay(self) -> str:
         """Put the job on the queue under a new id, which is given, and take it out here.

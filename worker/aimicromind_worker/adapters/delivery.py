@@ -5,20 +5,27 @@ When to do which is decided in `relay` and `settling`.
 
 import asyncio
 import struct
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import aio_pika
+import structlog
 from aio_pika.abc import AbstractIncomingMessage
+from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
+from pamqp import commands
 from pamqp.common import FieldTable
 from pamqp.encode import field_table
 
 from aimicromind_schemas import FailureKind, Names
+from aimicromind_schemas.client.message_header import GUARD_HEADER, note_of
 from aimicromind_worker.adapters.message_facts import facts_of
 from aimicromind_worker.adapters.outgoing import Outgoing
 from aimicromind_worker.core.ladder import RUNGS
+
+log = structlog.get_logger()
 
 Header = str | int | bool
 _TIMEOUT_S = 30.0
@@ -31,8 +38,10 @@ _NOT_CARRIED_OVER = (
     "x-last-death-",
     "x-delivery-count",
     "x-acquired-count",
+    GUARD_HEADER,
 )
 _LONGEST_HEADER = 1000
+_UNREADABLE = "the properties cannot be used: send those of docs/producers.md"
 LOST = (AMQPError, ChannelInvalidStateError, TimeoutError)
 """What a call on a channel raises that does not answer, or has closed meanwhile."""
 
@@ -51,22 +60,79 @@ class _Refused(Exception):
 class Delivery:
     """One job as the broker delivered it. Settle it once, from one task."""
 
-    def __init__(self, message: AbstractIncomingMessage, outgoing: Outgoing, names: Names) -> None:
+    def __init__(
+        self,
+        message: AbstractIncomingMessage,
+        outgoing: Outgoing,
+        names: Names,
+        on_settled: Callable[["Delivery"], None],
+    ) -> None:
         self._message = message
         self._outgoing = outgoing
         self._names = names
+        self._on_settled = on_settled
         self.body = message.body
         self.facts = facts_of(message)
         self._came_at = datetime.now(UTC)
 
+    @classmethod
+    def of(
+        cls,
+        message: DeliveredMessage,
+        outgoing: Outgoing,
+        names: Names,
+        on_settled: Callable[["Delivery"], None] = lambda _: None,
+    ) -> "Delivery":
+        """Read what a message says beside its body, whatever that is.
+
+        Args:
+            message: As aiormq gives it.
+            outgoing: The way that the job goes out by again.
+            names: Where it may go.
+            on_settled: Called once the broker has been told what becomes of the job.
+        """
+        try:
+            return cls(aio_pika.IncomingMessage(message), outgoing, names, on_settled)
+        except Exception as error:  # noqa: BLE001 - one message must not cost another
+            # Without its text, which might quote the message.
+            log.warning("job.unreadable_properties", error=type(error).__name__)
+            headers: FieldTable = {GUARD_HEADER: note_of(_UNREADABLE)}
+            message.header.properties = commands.Basic.Properties(headers=headers)
+            return cls(aio_pika.IncomingMessage(message), outgoing, names, on_settled)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of the body came."""
+        return self.facts.whole_bytes is None
+
+    @property
+    def found_no_room(self) -> bool:
+        """Whether nothing of the body was kept, since that was not the time for it."""
+        return not self.is_whole and not self.body
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that count in the budget of what is held."""
+        return len(self.body) if self.is_whole else 0
+
+    def forget(self, deliveries: int) -> None:
+        """Count so many of the earlier deliveries as if they had not been."""
+        before = max(0, self.facts.deliveries_before - deliveries)
+        self.facts = replace(
+            self.facts,
+            redelivered=before > 0,
+            deliveries_before=before,
+            failures_before=max(0, self.facts.failures_before - deliveries),
+        )
+
     async def ack(self) -> None:
         """Tell the broker that the job is done with."""
-        await told(self._message.ack())
+        await self._tell(self._message.ack())
 
     async def give_back(self) -> None:
         """Put the job back where it was; the broker counts that as a delivery."""
         # RabbitMQ 4.3 counts a reject and not a nack: with that, it could come back for ever.
-        await told(self._message.reject(requeue=True))
+        await self._tell(self._message.reject(requeue=True))
 
     async def put_again(
         self, headers: Mapping[str, Header], delay: timedelta = timedelta()
@@ -96,9 +162,12 @@ class Delivery:
     async def park(self, kind: FailureKind, message: str, attempts: int) -> None:
         """Publish the job to the dead jobs, then acknowledge it.
 
-        Where they do not take it, it goes to the reaped jobs: without the reason, but not lost,
-        and not run again.
+        Where they do not take it, or only its beginning came, it goes to the reaped jobs: without
+        the reason, but whole, and not run again.
         """
+        if not self.is_whole:
+            await self.refuse()
+            return
         reason: dict[str, Header] = {
             "x-aimicromind-kind": kind,
             "x-aimicromind-message": message[:_LONGEST_HEADER],
@@ -114,7 +183,11 @@ class Delivery:
 
     async def refuse(self) -> None:
         """Have the broker give the job up; it goes to the reaped jobs, from there to the dead."""
-        await told(self._message.reject(requeue=False))
+        await self._tell(self._message.reject(requeue=False))
+
+    async def _tell(self, telling: Awaitable[object]) -> None:
+        await told(telling)
+        self._on_settled(self)
 
     async def _publish(self, exchange: str, key: str, headers: Mapping[str, Header]) -> None:
         source = self._message

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters.delivery import LOST, Delivery, told
@@ -113,8 +114,9 @@ class JobSource:
                     return ""
                 # The broker takes it for the consumers that follow on this channel.
                 await self._channel.set_qos(prefetch_count=prefetch)
-                jobs = await self._channel.get_queue(self._queue, ensure=False)
-                tag = await jobs.consume(self._take)
+                inner = await self._channel.get_underlay_channel()
+                answer = await inner.basic_consume(self._queue, self._take)
+                tag = answer.consumer_tag or ""
                 self._consumers.add(tag)
                 return tag
         except LOST as error:
@@ -123,11 +125,11 @@ class JobSource:
     async def _cancel(self, tag: str) -> None:
         if tag in self._consumers:
             self._consumers.discard(tag)
-            queue = await self._channel.get_queue(self._queue, ensure=False)
-            await told(queue.cancel(tag))
+            inner = await self._channel.get_underlay_channel()
+            await told(inner.basic_cancel(tag))
 
-    async def _take(self, message: AbstractIncomingMessage) -> None:
-        delivery = Delivery(message, self._outgoing, self._names)
+    async def _take(self, message: DeliveredMessage) -> None:
+        delivery = Delivery.of(message, self._outgoing, self._names)
         was_stopped, tag = self._stopped, message.consumer_tag or ""
         if not was_stopped:
             # Before anything is waited for: what comes after it must not overtake it.

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from aio_pika.abc import AbstractIncomingMessage
 
 from aimicromind_schemas import SUBMITTED_HEADER
+from aimicromind_schemas.client.message_header import noted
 from aimicromind_worker.core.admission import (
     ATTEMPT_HEADER,
     CALLS_HEADER,
@@ -36,6 +37,7 @@ def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
         value = message.headers.get(name)
         return min(max(value, 0), _MOST) if isinstance(value, int) else 0
 
+    note = noted(message.headers)
     return MessageFacts(
         message_id=message.message_id,
         correlation_id=message.correlation_id,
@@ -58,6 +60,9 @@ def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
         carried_deadline=moment(text(DEADLINE_HEADER)),
         trace=trace_context(text("traceparent"), text("tracestate")),
         given_up_for=_given_up_for(message),
+        problem=note.problem,
+        whole_bytes=note.body_bytes,
+        digest=note.digest,
     )
 
 

@@ -12,8 +12,9 @@ from pamqp.base import Frame
 from pamqp.constants import FRAME_METHOD
 from pamqp.frame import FrameTypes, marshal, unmarshal
 
-from aimicromind_worker.adapters.frame_tap import method_number, method_of
-from aimicromind_worker.adapters.wire import Wire
+from aimicromind_schemas.client.frame_tap import method_of
+from aimicromind_schemas.client.message_guard import method_number
+from aimicromind_schemas.client.wire import Wire
 
 log = structlog.get_logger()
 

@@ -10,12 +10,15 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 import aio_pika
+import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 from aimicromind_worker.adapters.outgoing import Outgoing
 from aimicromind_worker.adapters.patience import unless_cancelled
+
+log = structlog.get_logger()
 
 _SILENCE_S = 30.0
 _ONE_WITHIN_S = 5.0
@@ -82,8 +85,9 @@ async def _channel(connection: AbstractConnection) -> AsyncIterator[AbstractChan
 
 
 def offset_of(message: DeliveredMessage) -> int:
-    """Give a message's place in its stream."""
-    return int(str((message.header.properties.headers or {})[_OFFSET]))
+    """Give a message's place in its stream; -1 where it has none that can be read."""
+    offset = (message.header.properties.headers or {}).get(_OFFSET)
+    return offset if isinstance(offset, int) else -1
 
 
 async def read_one(connection: AbstractConnection, stream: str, offset: int) -> bytes | None:
@@ -139,4 +143,12 @@ async def _read(
         if properties.message_id == marker:
             return offset_of(message) + 1
         if _MARKER not in headers:
-            take(message)
+            _take(take, message)
+
+
+def _take(take: Callable[[DeliveredMessage], None], message: DeliveredMessage) -> None:
+    try:
+        take(message)
+    except Exception as error:  # noqa: BLE001 - one message must not cost the reading
+        # Without its text, which might quote the message.
+        log.warning("stream.unreadable_message", error=type(error).__name__)

@@ -24,7 +24,6 @@ _NAMELESS_JOBS = UUID("8d0b6d5c-2f0e-5c53-b1d4-6f2f5a4b7f10")
 _DELIVERIES_WITH_COPIES = 3
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
-_LONGEST_READ_BYTES = 16 * 1024 * 1024
 
 ATTEMPT_HEADER = "x-aimicromind-attempt"
 CALLS_HEADER = "x-aimicromind-calls"
@@ -62,6 +61,10 @@ class MessageFacts:
         carried_deadline: The deadline that the first of them set.
         trace: W3C trace context, see `trace_context`.
         given_up_for: Why the broker gave the job up last, in its words.
+        problem: What of the message could not be read, and the remedy.
+        whole_bytes: Size of the body, where only its beginning came; nothing of it, where there
+            was no room.
+        digest: SHA-256 of that whole body, in hexadecimal.
     """
 
     message_id: str | None = None
@@ -83,6 +86,9 @@ class MessageFacts:
     carried_deadline: datetime | None = None
     trace: Mapping[str, str] = field(default_factory=dict)
     given_up_for: str | None = None
+    problem: str | None = None
+    whole_bytes: int | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,10 +215,12 @@ def admit(
     replies_to_us = (facts.reply_to or "").startswith(f"{names.prefix}.")
     if replies_to_us or facts.deliveries_before >= _DELIVERIES_WITH_COPIES:
         facts = replace(facts, reply_to=None)
-    if len(body) > max_job_bytes:
+    if facts.whole_bytes is not None or len(body) > max_job_bytes:
         return _rejected(
             FailureKind.TOO_LARGE, f"the job is longer than {max_job_bytes} bytes", body, facts
         )
+    if facts.problem is not None:
+        return _rejected(FailureKind.INVALID_JOB, facts.problem, body, facts)
     try:
         job = PredictionJob.decode(body)
     except InvalidJob as error:
@@ -250,6 +258,12 @@ def admit(
     )
 
 
+def faulty(body: bytes, facts: MessageFacts) -> Rejected:
+    """Say whom to tell of a job that a fault of our own ends, before it could be admitted."""
+    message = "a fault in the worker; its log says where"
+    return _rejected(FailureKind.INTERNAL, message, body, replace(facts, reply_to=None))
+
+
 def trace_context(traceparent: str | None, tracestate: str | None) -> dict[str, str]:
     """Keep the headers that are a W3C trace context; what is none must not travel on."""
     if traceparent is None or not _TRACEPARENT.fullmatch(traceparent):
@@ -280,9 +294,10 @@ def _deadline(job: PredictionJob, facts: MessageFacts, latest: datetime) -> date
 
 
 def _rejected(kind: FailureKind, message: str, body: bytes, facts: MessageFacts) -> Rejected:
-    chat_id, job_id = readable_ids(body) if len(body) <= _LONGEST_READ_BYTES else (None, None)
+    chat_id, job_id = readable_ids(body)
     named = facts.message_id if is_job_id(facts.message_id or "") else None
-    job_id = job_id or named or str(uuid5(_NAMELESS_JOBS, sha256(body).hexdigest()))
+    digest = facts.digest or sha256(body).hexdigest()
+    job_id = job_id or named or str(uuid5(_NAMELESS_JOBS, digest))
     if chat_id is None and chat_fits(job_id):
         chat_id = job_id
     return Rejected(kind, quoted(message), chat_id, job_id, facts.reply_to)

@@ -7,7 +7,7 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from aimicromind_schemas import InvalidJob, PredictionJob
+from aimicromind_schemas import FailureKind, InvalidJob, PredictionJob
 
 _KIND = "x-aimicromind-kind"
 _MESSAGE = "x-aimicromind-message"
@@ -87,8 +87,20 @@ class Choice:
         return named and old_enough and new_enough
 
 
-def read_dead_job(body: bytes, headers: Mapping[str, object], message_id: str | None) -> DeadJob:
-    """Read what is known, whatever the message is."""
+def read_dead_job(
+    body: bytes,
+    headers: Mapping[str, object],
+    message_id: str | None,
+    whole_bytes: int | None = None,
+) -> DeadJob:
+    """Read what is known, whatever the message is.
+
+    Args:
+        body: Of the message, or its beginning.
+        headers: Of the message.
+        message_id: Of the message.
+        whole_bytes: Size of the body, where only its beginning is there.
+    """
     fields = _fields(body)
 
     def field(name: str) -> str:
@@ -96,16 +108,19 @@ def read_dead_job(body: bytes, headers: Mapping[str, object], message_id: str | 
         return value if isinstance(value, str) else ""
 
     attempts, message = headers.get(_ATTEMPTS), headers.get(_MESSAGE)
+    kind = headers.get(_KIND)
+    if kind is None and whole_bytes is not None and _was_rejected(headers):
+        kind, message = FailureKind.TOO_LARGE, f"the job has {whole_bytes} bytes"
     job_id = field("jobId") or message_id or ""
     return DeadJob(
         job_id,
         field("chatId") or job_id,
         field("chatflowId"),
-        str(headers.get(_KIND) or "unknown"),
+        str(kind or "unknown"),
         message if isinstance(message, str) else "",
         attempts if isinstance(attempts, int) else 0,
         _time(headers.get(_FAILED_AT)),
-        len(body),
+        len(body) if whole_bytes is None else whole_bytes,
     )
 
 
@@ -119,8 +134,10 @@ def replayed(body: bytes, dead: DeadJob) -> tuple[str, bytes]:
         The new id, and the body.
 
     Raises:
-        NotReplayable: It is no valid job.
+        NotReplayable: It is no valid job, or too large to be one.
     """
+    if len(body) < dead.size_bytes:
+        raise NotReplayable(f"it has {dead.size_bytes} bytes")
     failed_at = dead.failed_at.isoformat() if dead.failed_at else ""
     job_id = str(uuid5(_NAMESPACE, f"{dead.job_id} {failed_at}"))
     try:
@@ -130,6 +147,15 @@ def replayed(body: bytes, dead: DeadJob) -> tuple[str, bytes]:
     except InvalidJob as error:
         raise NotReplayable(str(error)) from error
     return job_id, again
+
+
+def _was_rejected(headers: Mapping[str, object]) -> bool:
+    """Tell whether a worker had the broker dead-letter the job; the latest reason comes first."""
+    match headers.get("x-death"):
+        case [{"reason": "rejected"}, *_]:
+            return True
+        case _:
+            return False
 
 
 def _fields(body: bytes) -> dict[str, object]:

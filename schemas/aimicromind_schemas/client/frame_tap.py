@@ -9,21 +9,17 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Protocol
 
-from pamqp.base import Frame
 from pamqp.constants import FRAME_END_CHAR, FRAME_HEADER_SIZE
 from pamqp.frame import marshal
 from pamqp.heartbeat import Heartbeat
+
+from aimicromind_schemas.client.message_guard import MessageGuard
 
 _start = struct.Struct(">BHI").unpack_from  # kind, channel, bytes of the payload
 _END_BYTES = len(FRAME_END_CHAR)
 _NOT_A_FRAME = b"A"  # of "AMQP": a broker names the protocol that it wants instead
 _HEARTBEAT = marshal(Heartbeat(), 0)
 _HEARTBEAT_EVERY_S = 1.0
-
-
-def method_number(of: type[Frame]) -> bytes:
-    """Give the class and method of a kind of frame, as `method_of` does."""
-    return struct.pack(">I", of.index)
 
 
 def method_of(frame: bytes) -> bytes:
@@ -35,7 +31,7 @@ class Taker(Protocol):
     """Who reads the frames of one channel."""
 
     def take(self, frame: bytes) -> bool:
-        """Take a whole frame, or leave it to aiormq."""
+        """Take a whole frame, or leave it to aiormq; two where a body was cut short."""
 
 
 class FrameTap:
@@ -43,10 +39,12 @@ class FrameTap:
 
     Attributes:
         takers: By the numbers of their channels; frames of all others are left to aiormq.
+        guard: Makes readable what of messages is not.
     """
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self.takers: dict[int, Taker] = {}
+        self.guard = MessageGuard()
         self._now = now
         self._sign_of_life_at = 0.0
         self._unfinished = b""
@@ -67,9 +65,9 @@ class FrameTap:
             end = at + FRAME_HEADER_SIZE + size + _END_BYTES
             if end > length:
                 break
-            frame = data[at:end]
+            frame = self.guard.passed(data[at:end])
             taker = self.takers.get(channel)
-            if taker is None or not taker.take(frame):
+            if frame and (taker is None or not taker.take(frame)):
                 left.append(frame)
             at = end
         self._unfinished = data[at:]

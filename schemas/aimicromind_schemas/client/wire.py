@@ -10,7 +10,7 @@ from aiormq.connection import DEFAULT_PORTS, TransportFactory
 from typing_extensions import override
 from yarl import URL
 
-from aimicromind_worker.adapters.frame_tap import FrameTap
+from aimicromind_schemas.client.frame_tap import FrameTap
 
 # With this a close drops what the system has not sent yet, instead of sending it later.
 _DROP_ON_CLOSE = struct.pack("ii", 1, 0)
