@@ -30,6 +30,7 @@ from aimicromind_worker.adapters.event_counts import EventCounts
 from aimicromind_worker.adapters.event_lane import Window
 from aimicromind_worker.adapters.event_sink import EventSink
 from aimicromind_worker.adapters.fence import Fence
+from aimicromind_worker.adapters.held_bytes import HeldBytes
 from aimicromind_worker.adapters.job_source import JobSource
 from aimicromind_worker.adapters.journal import Journal, JournalMemory
 from aimicromind_worker.adapters.metrics import Metrics
@@ -110,6 +111,7 @@ class Worker:
         self._cancels_known_until = datetime.now(UTC) - KEPT_FOR
         self._has_worked = False
         self._sink: EventSink | None = None
+        self._held_bytes: HeldBytes | None = None
         self._renewed_at = monotonic()
         self._watch_condition()
         self._leave = Leave()
@@ -119,6 +121,11 @@ class Worker:
         watch("running_jobs", "Jobs that are run now", lambda: held.running)
         watch("waiting_jobs", "Jobs that wait in the worker", lambda: held.waiting)
         watch("ready", "Whether jobs are taken", lambda: not self.condition.why_not_ready())
+        watch(
+            "held_bytes",
+            "Bytes of the jobs that are held",
+            lambda: self._held_bytes.held if self._held_bytes else 0,
+        )
         watch(
             "endpoint_down",
             "Whether no calls are made since the endpoint does not answer",
@@ -246,7 +253,10 @@ class Worker:
                     )
                     # From here on there may be jobs, which are handed back in good order.
                     leaving.cancel()
-                    source = await opened.enter_async_context(take(settings.concurrency))
+                    self._held_bytes = HeldBytes(settings.max_held_bytes, consuming.wire.tap.guard)
+                    source = await opened.enter_async_context(
+                        take(settings.concurrency, budget=self._held_bytes)
+                    )
                     reaped = await opened.enter_async_context(take(_BURIALS, names.jobs_reaped))
                     self._cancels_known_until = control.known_until
                     kept.append(links.create_task(control.lost()))

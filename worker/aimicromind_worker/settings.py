@@ -245,6 +245,10 @@ class Settings(BrokerSettings):
     max_job_bytes: Bytes = ByteSize(8 * 1024 * 1024)
     """Largest job."""
 
+    max_held_bytes: ByteSize = Field(ByteSize(256 * 1024 * 1024), validate_default=True)
+    """Most bytes of jobs that this worker holds at a time, at least MAX_JOB_BYTES. A job for which
+    there is no room goes back to the queue, and the worker takes jobs one by one for a while."""
+
     max_frame_bytes: Bytes = ByteSize(4 * 1024 * 1024)
     """Largest server-sent event."""
 
@@ -297,6 +301,17 @@ class Settings(BrokerSettings):
         if key is not None and not _HEADER_WORD.fullmatch(key.get_secret_value()):
             raise ValueError("must be one word of visible ASCII characters, as HTTP has it")
         return key
+
+    @field_validator("max_held_bytes")
+    @classmethod
+    def _holds_a_job(cls, held: ByteSize, info: ValidationInfo) -> ByteSize:
+        job = info.data.get("max_job_bytes", 0)
+        if held < job:
+            raise ValueError(
+                f"must be at least {job}, to have room for one job: "
+                f"raise it, or lower {ENV_PREFIX}MAX_JOB_BYTES"
+            )
+        return held
 
     @field_validator("base_url")
     @classmethod
