@@ -6,13 +6,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from aio_pika import Message
 
 from aimicromind_schemas import PredictionJob
 from aimicromind_worker.testing import answer, error_answer
 from tests.integration.stage import Stage
 from tests.integration.test_cli import Ran, run, settings_for
 from tests.integration.workers import working
-from tests.support.amqp import until_in_queue
+from tests.support.amqp import first_in, until_in_queue
 
 
 @pytest.fixture
@@ -111,6 +112,30 @@ async def test_replayed_jobs_run_under_new_ids_in_their_chat_and_order(
     assert chat_ids == [*["chat"] * 3, "alone"]
     assert {(end["status"], end["attempts"]) for end in ends} == {("completed", 1)}
     assert lines(await run("dead", "list", "--json", **settings)) == []
+
+
+async def test_parked_job_whose_headers_fill_a_frame_is_replayed(
+    stage: Stage, settings: Mapping[str, str]
+) -> None:
+    job = a_refused_job("full")
+    stage.endpoint.flow("refused", answer(1))
+    async with stage.listening() as chats, stage.connection.channel() as channel:
+        # As the broker puts it there when it gives up a job that nobody could park.
+        full = Message(job.encode(), headers={"filler": "x" * 130_980, "x-opt-a": 1, "mine": 1})
+        await channel.default_exchange.publish(full, stage.names.jobs_dead)
+
+        (done,) = lines(await run("dead", "replay", "--all", "--json", **settings))
+        again = await first_in(stage.connection, stage.names.jobs)
+        await stage.put(again.body, headers=again.headers)
+        async with working(stage.settings()):
+            end = await chats.end_of(done["replayedAs"])
+
+    assert end["status"] == "completed"
+    assert again.headers.keys() - {"x-delivery-count"} == {
+        "mine",
+        "x-aimicromind-headers-left-out",
+        "x-aimicromind-submitted-at",
+    }
 
 
 async def test_message_that_is_no_job_stays_parked(

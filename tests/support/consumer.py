@@ -241,6 +241,16 @@ def ready_messages(url: str, queue: str) -> int:
         return int(channel.queue_declare(queue, passive=True).method.message_count)
 
 
+def taken(url: str, queue: str) -> list[tuple[bytes, Mapping[str, Any]]]:
+    """Take all messages out of a queue, and give their bodies and headers."""
+    found = []
+    with _channel(url) as channel:
+        while (got := channel.basic_get(queue, auto_ack=True))[0] is not None:
+            _, properties, body = got
+            found.append((body, properties.headers or {}))
+    return found
+
+
 def declare_classic_queue(url: str, queue: str) -> None:
     with _channel(url) as channel:
         channel.queue_declare(queue, durable=True)

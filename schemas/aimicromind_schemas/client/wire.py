@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterable
 from typing import Any, SupportsIndex, cast
 
+from aiormq.abc import AbstractConnection
 from aiormq.connection import DEFAULT_PORTS, TransportFactory
 from typing_extensions import override
 from yarl import URL
@@ -15,6 +16,8 @@ from aimicromind_schemas.client.frame_tap import FrameTap
 # With this a close drops what the system has not sent yet, instead of sending it later.
 _DROP_ON_CLOSE = struct.pack("ii", 1, 0)
 _TLS_GOODBYE_S = 1.0
+# Used where the broker sets no limit; the one that RabbitMQ ships with.
+_FRAME_MAX = 131_072
 
 
 class Wire(TransportFactory):
@@ -69,6 +72,11 @@ class Wire(TransportFactory):
         raw = cast("socket.socket", self._transport.get_extra_info("socket"))
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _DROP_ON_CLOSE)
         self._transport.abort()
+
+
+def frame_max(connection: AbstractConnection) -> int:
+    """Return how many bytes a frame may have at most."""
+    return connection.connection_tune.frame_max or _FRAME_MAX
 
 
 class _Reader(asyncio.StreamReader):

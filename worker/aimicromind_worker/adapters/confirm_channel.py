@@ -19,15 +19,13 @@ from pamqp.header import ContentHeader
 
 from aimicromind_schemas.client.frame_tap import method_of
 from aimicromind_schemas.client.message_guard import method_number
-from aimicromind_schemas.client.wire import Wire
+from aimicromind_schemas.client.wire import Wire, frame_max
 
 Item = TypeVar("Item")
 Sent_contra = TypeVar("Sent_contra", contravariant=True)
 
 # The same on every connection, so that frames can be sent again on another one.
 CHANNEL_NUMBER = 1
-# Used where the broker sets no limit; the one that RabbitMQ ships with.
-_FRAME_MAX = 131_072
 _UNBLOCKED = "_Connection__connection_unblocked"
 # What comes so soon after a write goes out with what else comes till then: in one write, that the
 # broker reads at once and mostly confirms at once. Where so few are on their way, none waits.
@@ -106,7 +104,7 @@ class ConfirmChannel(Channel, Generic[Item]):
     @property
     def frame_max(self) -> int:
         """Most bytes of one frame."""
-        return self.connection.connection_tune.frame_max or _FRAME_MAX
+        return frame_max(self.connection)
 
     def send(self, frames: bytes, item: Item) -> None:
         """Send one message's frames soon, or once it may be; all in the order of the calls."""

@@ -7,18 +7,20 @@ import asyncio
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 
-import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
 
 from aimicromind_schemas import SUBMITTED_HEADER, Names
 from aimicromind_schemas.client.message_header import noted
+from aimicromind_schemas.client.wire import frame_max
+from aimicromind_worker.adapters.connection import BrokerConnection
+from aimicromind_worker.adapters.republishing import republished
 from aimicromind_worker.core.dead_job import DeadJob, read_dead_job, replayed
 from aimicromind_worker.reasons import NotAchieved
 
 _TIMEOUT_S = 30.0
-# What the worker, and the broker on the way here, wrote about the run that failed.
-_OF_THE_RUN = ("x-aimicromind-", "x-death", "x-first-death-", "x-last-death-", "x-delivery-count")
+# What the worker wrote about the run that failed.
+_OF_THE_RUN = "x-aimicromind-"
 _DIRECT_REPLY = "amq.rabbitmq.reply-to"
 
 
@@ -40,11 +42,16 @@ class Parked:
     """One parked job while it is looked at. Take it out once."""
 
     def __init__(
-        self, message: AbstractIncomingMessage, channel: AbstractChannel, names: Names
+        self,
+        message: AbstractIncomingMessage,
+        channel: AbstractChannel,
+        names: Names,
+        frame_max: int,
     ) -> None:
         self._message = message
         self._channel = channel
         self._names = names
+        self._frame_max = frame_max
         self.body = message.body
         self.dead: DeadJob = read_dead_job(
             message.body, message.headers, message.message_id, noted(message.headers).body_bytes
@@ -58,20 +65,16 @@ class Parked:
             NotReplayed: The broker did not take it.
         """
         job_id, body = replayed(self.body, self.dead)
-        source, now = self._message, datetime.now(UTC)
-        kept = {
-            name: value
-            for name, value in source.headers.items()
-            if not name.startswith(_OF_THE_RUN)
-        }
-        reply_to = source.reply_to
-        again = aio_pika.Message(
+        now = datetime.now(UTC)
+        reply_to = self._message.reply_to
+        again = republished(
+            self._message,
+            {SUBMITTED_HEADER: now.isoformat(timespec="microseconds")},
+            self._frame_max,
             body,
-            headers={**kept, SUBMITTED_HEADER: now.isoformat(timespec="microseconds")},
+            without=_OF_THE_RUN,
             content_type="application/json",
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            priority=source.priority,
-            correlation_id=source.correlation_id,
+            content_encoding=None,
             # Whoever asked by a direct reply-to has long gone.
             reply_to=None if (reply_to or "").startswith(_DIRECT_REPLY) else reply_to,
             message_id=job_id,
@@ -93,7 +96,7 @@ class Parked:
             await self._message.ack()
 
 
-async def parked_jobs(connection: AbstractConnection, names: Names) -> AsyncGenerator[Parked, None]:
+async def parked_jobs(connection: BrokerConnection, names: Names) -> AsyncGenerator[Parked, None]:
     """Give the jobs that are parked now, the longest parked first.
 
     Meanwhile nobody else sees them. Those that were not taken out go back at the end.
@@ -113,7 +116,7 @@ async def parked_jobs(connection: AbstractConnection, names: Names) -> AsyncGene
                 message = await queue.get(fail=False)
             if message is None:
                 return
-            yield Parked(message, channel, names)
+            yield Parked(message, channel, names, frame_max(connection.inner))
 
 
 def _reason(error: Exception, queue: str) -> str:

@@ -4,7 +4,6 @@ When to do which is decided in `relay` and `settling`.
 """
 
 import asyncio
-import struct
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,29 +16,17 @@ from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 from pamqp import commands
 from pamqp.common import FieldTable
-from pamqp.encode import field_table
 
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_schemas.client.message_header import GUARD_HEADER, note_of
 from aimicromind_worker.adapters.message_facts import facts_of
 from aimicromind_worker.adapters.outgoing import Outgoing
+from aimicromind_worker.adapters.republishing import Header, republished
 from aimicromind_worker.core.ladder import RUNGS
 
 log = structlog.get_logger()
 
-Header = str | int | bool
 _TIMEOUT_S = 30.0
-# What the broker itself writes, refuses, copies by, or takes for a cycle (CONTRIBUTING.md).
-_NOT_CARRIED_OVER = (
-    "CC",
-    "BCC",
-    "x-death",
-    "x-first-death-",
-    "x-last-death-",
-    "x-delivery-count",
-    "x-acquired-count",
-    GUARD_HEADER,
-)
 _LONGEST_HEADER = 1000
 _UNREADABLE = "the properties cannot be used: send those of docs/producers.md"
 LOST = (AMQPError, ChannelInvalidStateError, TimeoutError)
@@ -170,7 +157,7 @@ class Delivery:
             return
         reason: dict[str, Header] = {
             "x-aimicromind-kind": kind,
-            "x-aimicromind-message": message[:_LONGEST_HEADER],
+            "x-aimicromind-message": _cut(message, self._outgoing.frame_max),
             "x-aimicromind-attempts": attempts,
             "x-aimicromind-failed-at": datetime.now(UTC).isoformat(),
         }
@@ -191,24 +178,12 @@ class Delivery:
 
     async def _publish(self, exchange: str, key: str, headers: Mapping[str, Header]) -> None:
         source = self._message
-        kept = {
-            name: value
-            for name, value in source.headers.items()
-            if not name.startswith(_NOT_CARRIED_OVER) and _can_be_written({name: value})
-        }
-        copy = aio_pika.Message(
-            source.body,
-            headers={**kept, **headers},
-            content_type=source.content_type,
-            content_encoding=source.content_encoding,
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            priority=source.priority,
-            correlation_id=source.correlation_id,
-            reply_to=source.reply_to,
+        copy = republished(
+            source,
+            headers,
+            self._outgoing.frame_max,
             message_id=source.message_id or str(uuid4()),
             timestamp=source.timestamp or self._came_at,
-            type=source.type,
-            app_id=source.app_id,
         )
         try:
             await self._outgoing.publish(copy, exchange, key)
@@ -216,13 +191,10 @@ class Delivery:
             raise _Refused from error
 
 
-def _can_be_written(header: FieldTable) -> bool:
-    """Tell whether a header that was read can be written again; pamqp reads more than it writes."""
-    try:
-        field_table(header)
-    except (TypeError, ValueError, OverflowError, struct.error):
-        return False
-    return True
+def _cut(text: str, frame_max: int) -> str:
+    """Leave room in a frame, which may be small, for all else that a header's frame holds."""
+    data = text[:_LONGEST_HEADER].encode(errors="replace")
+    return data[: frame_max // 4].decode(errors="ignore")
 
 
 async def told(telling: Awaitable[object]) -> None:

@@ -47,6 +47,7 @@ class EventSink:
     Attributes:
         may_write: Asked before anything is written.
         counts: What became of the events.
+        frame_max: Most bytes of one frame that the broker takes, 0 before the first `resume`.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class EventSink:
         self._look_is_due = False
         self._ends: dict[str, Sent] = {}
         self._channel: ConfirmChannel[Sent] | None = None
-        self._frame_max = 0
+        self.frame_max = 0
         self._most_bytes = sys.maxsize
 
     def limit_size(self, most_bytes: int) -> None:
@@ -91,9 +92,9 @@ class EventSink:
         """
         again = []
         if self._channel is None:
-            self._frame_max = channel.frame_max
-        elif channel.frame_max < self._frame_max:
-            raise FramesTooLarge(self._frame_max, channel.frame_max)
+            self.frame_max = channel.frame_max
+        elif channel.frame_max < self.frame_max:
+            raise FramesTooLarge(self.frame_max, channel.frame_max)
         else:
             again = self._channel.take_back()
             self.counts.reconnected += 1
@@ -113,7 +114,7 @@ class EventSink:
 
     def lane(self, address: Address) -> EventLane:
         """Open a lane for the events of one attempt."""
-        frames = EventFrames(address, self.names.events, CHANNEL_NUMBER, self._frame_max)
+        frames = EventFrames(address, self.names.events, CHANNEL_NUMBER, self.frame_max)
         # Attempts of a chat share a track: none overtakes the one before.
         chat = self._chats.get(address.chat_id)
         if chat is None:

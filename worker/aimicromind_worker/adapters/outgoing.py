@@ -8,6 +8,10 @@ from aio_pika import Message
 class Outgoing(Protocol):
     """The way out."""
 
+    @property
+    def frame_max(self) -> int:
+        """Most bytes of one frame that the broker takes."""
+
     async def publish(self, message: Message, exchange: str, key: str) -> None:
         """Publish a message and have that confirmed; wait while that cannot be done.
 

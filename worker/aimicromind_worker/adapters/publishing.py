@@ -122,6 +122,11 @@ class Publishing:
             return "the broker is silent on the connection that jobs come by"
         return None
 
+    @property
+    def frame_max(self) -> int:
+        """Most bytes of one frame that the broker takes."""
+        return self._sink.frame_max
+
     async def usable(self) -> None:
         """Wait until there is no obstacle.
 
