@@ -10,6 +10,8 @@ from typing import Any
 
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters.connection import connect
+from aimicromind_worker.adapters.copies import Copies
+from aimicromind_worker.adapters.event_counts import EventCounts
 from aimicromind_worker.adapters.event_lane import Window
 from aimicromind_worker.adapters.event_sink import EventSink
 from aimicromind_worker.adapters.fence import Fence
@@ -18,17 +20,20 @@ from aimicromind_worker.adapters.topology import Topology
 from tests.support.amqp import BEAT, WITHIN_S
 
 NOTHING = Topology((), ())
-_NAME = "aimicromind-worker events"
+_NAME, _COPIES = "aimicromind-worker events", "aimicromind-worker copies"
 
 
 class Way:
     """What a session publishes on."""
 
-    def __init__(self, sink: EventSink, publishing: Publishing, fence: Fence) -> None:
+    def __init__(
+        self, sink: EventSink, publishing: Publishing, fence: Fence, copies: Copies
+    ) -> None:
         self.sink = sink
         self.publishing = publishing
         self.fence = fence
         self._kept = asyncio.create_task(publishing.run())
+        self._copies = asyncio.create_task(copies.run())
 
     async def ended(self) -> None:
         """Wait until it is given up, and raise why."""
@@ -51,7 +56,8 @@ class Way:
 
     async def close(self) -> None:
         self._kept.cancel()
-        await asyncio.gather(self._kept, return_exceptions=True)
+        self._copies.cancel()
+        await asyncio.gather(self._kept, self._copies, return_exceptions=True)
 
 
 @asynccontextmanager
@@ -64,13 +70,14 @@ async def publishing_at(
     **window: Any,  # noqa: ANN401 - named in Window
 ) -> AsyncIterator[Way]:
     """Keep a connection open; nobody shuts the fence, which stands open for the test's time."""
-    fence = Fence(BEAT)
-    sink = EventSink(names, Window(**window), fence.is_open)
-    way = Way(
-        sink,
-        Publishing(partial(connect, [url], _NAME, beat, tls), beat, wanted, sink, fence),
-        fence,
+    fence, counts = Fence(BEAT), EventCounts()
+    opened = partial(connect, [url])
+    copies = Copies(
+        partial(opened, _COPIES, beat, tls), beat, names, fence, counts, Window(**window)
     )
+    sink = EventSink(names, Window(**window), fence.is_open, counts, copies.lane)
+    publishing = Publishing(partial(opened, _NAME, beat, tls), beat, wanted, sink, fence)
+    way = Way(sink, publishing, fence, copies)
     try:
         await way.usable()
         yield way

@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractConnection
 
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_worker.adapters.delivery import NotSettled
-from aimicromind_worker.adapters.publishing import CannotBePublished
+from aimicromind_worker.adapters.outgoing_channel import CannotBePublished
 from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.testing import PrivateBroker
 from tests.integration.jobs import jobs_at

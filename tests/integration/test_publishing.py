@@ -11,7 +11,7 @@ from aiormq.abc import FieldTable
 
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters.connection import BrokerUnreachable
-from aimicromind_worker.adapters.event_sink import FramesTooLarge
+from aimicromind_worker.adapters.outlet import FramesTooLarge
 from aimicromind_worker.adapters.topology import (
     Exchange,
     Queue,

@@ -26,6 +26,7 @@ from aimicromind_worker.adapters.connection import (
     PermissionMissing,
 )
 from aimicromind_worker.adapters.control import Control
+from aimicromind_worker.adapters.copies import Copies
 from aimicromind_worker.adapters.event_counts import EventCounts
 from aimicromind_worker.adapters.event_lane import Window
 from aimicromind_worker.adapters.event_sink import EventSink
@@ -234,7 +235,16 @@ class Worker:
         async with self._connection("aimicromind-worker jobs") as consuming:
             fence = Fence(beat)
             fence.when_shut(consuming.wire.abort)
-            sink = self._sink = EventSink(names, Window(), fence.is_open, self.event_counts)
+            copies = Copies(
+                partial(self._connection, "aimicromind-worker copies"),
+                beat,
+                names,
+                fence,
+                self.event_counts,
+            )
+            sink = self._sink = EventSink(
+                names, Window(), fence.is_open, self.event_counts, copies.lane
+            )
             wanted = needed_topology(settings)
             publishing = Publishing(events, beat, wanted, sink, fence, _RENEWED)
             async with asyncio.TaskGroup() as links:
@@ -242,6 +252,7 @@ class Worker:
                     links.create_task(fence.watch(consuming)),
                     links.create_task(fence.until_shut()),
                     links.create_task(publishing.run()),
+                    links.create_task(copies.run()),
                 ]
                 leaving = links.create_task(self._leave_at_once())
                 await publishing.usable()

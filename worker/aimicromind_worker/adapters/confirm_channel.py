@@ -106,6 +106,11 @@ class ConfirmChannel(Channel, Generic[Item]):
         """Most bytes of one frame."""
         return frame_max(self.connection)
 
+    @property
+    def unanswered(self) -> int:
+        """How many items the broker has not answered for."""
+        return len(self._unconfirmed)
+
     def send(self, frames: bytes, item: Item) -> None:
         """Send one message's frames soon, or once it may be; all in the order of the calls."""
         self._last_tag += 1

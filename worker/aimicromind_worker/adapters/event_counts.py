@@ -12,8 +12,8 @@ class EventCounts:
         refused: Refusals of the broker (`basic.nack`); an event can have several.
         sent_again: Sendings after the first: of what was refused, of what followed it in its
             chat, and of what a lost connection left unconfirmed.
-        passed_over: Events, or copies for a `reply_to`, that are not sent again though they
-            were refused: the queue that refused them has a gap.
+        passed_over: Events, or copies for a `reply_to`, that are not sent again: a queue refused
+            them, the broker closes the connection for them, or copies had no room.
         ends_straight: `end`s that were sent straight to endings and journal.
         reconnected: How often the connection of the events was opened again.
         published: Events by name, copies for a `reply_to` included; names that are not ours

@@ -27,12 +27,17 @@ _long = Struct(">I").pack
 
 
 class EventFrames:
-    """Writes the frames of one attempt's events for one channel."""
+    """Writes the frames of one attempt's events for one channel.
+
+    Attributes:
+        frame_max: Most bytes of one frame.
+    """
 
     def __init__(self, address: Address, exchange: str, channel: int, frame_max: int) -> None:
         self._address = address
         self._exchange = exchange
         self._channel = channel
+        self.frame_max = frame_max
         self._longest_body_frame = frame_max - _FRAME_OVERHEAD
         # `seq` closes the table, so that all before it is written once.
         self._fields = b"".join(

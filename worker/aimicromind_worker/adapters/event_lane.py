@@ -13,6 +13,9 @@ from aimicromind_worker.adapters.event_track import Sent, Track
 from aimicromind_worker.adapters.patience import within
 from aimicromind_worker.core.numbering import NumberedEvent
 
+# What an attempt says last, in this worker at least.
+_LAST = {"end", "retry"}
+
 
 class BrokerSilent(ConnectionError):
     """The broker took events and did not confirm them in time."""
@@ -26,6 +29,13 @@ class EventTooLarge(Exception):
 
     def __init__(self, most_bytes: int) -> None:
         super().__init__(f"the broker takes no message of more than {most_bytes} bytes")
+
+
+class ClosesConnection(Exception):
+    """The broker closes the connection whenever an event of the job is published."""
+
+    def __init__(self) -> None:
+        super().__init__("the broker closes each connection on which the job's events are sent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,73 +79,47 @@ class Sink(Protocol):
         """Send one message."""
 
 
-class EventLane:
-    """The events of one attempt, in order. Use it from the attempt's task only.
+class Copying(Protocol):
+    """Takes a copy of each event of an attempt, for its job's reply_to."""
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait for `room` before the next event."""
+
+    async def room(self) -> None:
+        """Wait for room, or for as long as the attempt waits for copies."""
+
+    def publish(self, event: NumberedEvent, content: bytes) -> None:
+        """Send a copy of one event, whose header and body frames are given."""
+
+    async def confirmed(self) -> None:
+        """Wait for the broker's answers, or for as long as the attempt waits for copies."""
+
+
+class Lane:
+    """Messages of one attempt, counted until none needs more sending.
 
     Attributes:
         fault: Why nothing more of it is sent: it would have a gap.
     """
 
-    def __init__(
-        self, sink: Sink, frames: EventFrames, chat: Track, copies: tuple[str, Track] | None
-    ) -> None:
+    def __init__(self, sink: Sink, frames: EventFrames, track: Track) -> None:
         """Begin with nothing.
 
         Args:
             sink: Where it leads to.
             frames: Writes the attempt's events.
-            chat: The way of all events of the chat.
-            copies: The queue that gets a copy of each event, and the way there.
+            track: The way of all messages to its address.
         """
         self.fault: Exception | None = None
         self._sink = sink
         self._frames = frames
-        self._chat = chat
-        self._copies = (frames.to_queue(copies[0]), copies[1]) if copies else None
+        self._track = track
         self._unsettled = 0
         self._idle: asyncio.Event = asyncio.Event()
 
-    @property
-    def full(self) -> bool:
-        """Whether to wait for `room` before the next event."""
-        return self._sink.full
-
-    async def room(self) -> None:
-        """Wait until another event may be published."""
-        await self._sink.room()
-
-    def publish(self, event: NumberedEvent) -> None:
-        """Send one event to its chat, and a copy to the job's reply_to."""
-        content = self._frames.content(event)
-        to_chat = self._frames.to_chat(event.name) + content
-        self._send(Sent(self, self._chat, event, to_chat, is_end=event.name == "end"))
-        if self._copies is not None:
-            to_queue, copies = self._copies
-            self._send(Sent(self, copies, event, to_queue + content, is_end=False))
-
-    async def confirmed(self) -> None:
-        """Wait until the broker has answered for every event published so far.
-
-        Raises:
-            BrokerSilent: It did not within the window's time.
-            EventTooLarge: It never will.
-        """
-        limit = self._sink.window.confirm_timeout
-        if self._unsettled:
-            try:
-                await within(limit, self._all_settled(), not_counting=lambda: self._sink.blocked)
-            except TimeoutError as error:
-                raise BrokerSilent(limit) from error
-        if self.fault is not None:
-            raise self.fault
-
-    async def _all_settled(self) -> None:
-        while self._unsettled:
-            self._idle.clear()
-            await self._idle.wait()
-
     def settled(self) -> None:
-        """Note that one event needs no more sending. For the sink."""
+        """Note that one message needs no more sending. For the sink."""
         self._unsettled -= 1
         if not self._unsettled:
             self._idle.set()
@@ -145,6 +129,62 @@ class EventLane:
         to_queue = self._frames.to_queue(queue, mandatory=True)
         return to_queue + self._frames.content(event, beside)
 
-    def _send(self, sent: Sent) -> None:
+    def _send(self, event: NumberedEvent, frames: bytes, *, is_end: bool) -> None:
         self._unsettled += 1
-        self._sink.send(sent)
+        self._sink.send(Sent(self, self._track, event, frames, is_end=is_end))
+
+    async def _all_settled(self) -> None:
+        while self._unsettled:
+            self._idle.clear()
+            await self._idle.wait()
+
+
+class EventLane(Lane):
+    """The events of one attempt, in order. Use it from the attempt's task only."""
+
+    def __init__(
+        self, sink: Sink, frames: EventFrames, chat: Track, copies: Copying | None
+    ) -> None:
+        """Begin with nothing; see `Lane`."""
+        super().__init__(sink, frames, chat)
+        self._copies = copies
+        self._last = ""
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait for `room` before the next event."""
+        return self._sink.full or (self._copies is not None and self._copies.full)
+
+    async def room(self) -> None:
+        """Wait until another event may be published."""
+        await self._sink.room()
+        if self._copies is not None and self._copies.full:
+            await self._copies.room()
+
+    def publish(self, event: NumberedEvent) -> None:
+        """Send one event to its chat, and a copy to the job's reply_to."""
+        self._last = event.name
+        content = self._frames.content(event)
+        self._send(event, self._frames.to_chat(event.name) + content, is_end=event.name == "end")
+        if self._copies is not None:
+            self._copies.publish(event, content)
+
+    async def confirmed(self) -> None:
+        """Wait until the broker has answered for every event published so far.
+
+        Once the last one is among them, the copies are waited for, too, for a bounded time.
+
+        Raises:
+            BrokerSilent: It did not within the window's time.
+            EventTooLarge, ClosesConnection: It never will.
+        """
+        limit = self._sink.window.confirm_timeout
+        if self._unsettled:
+            try:
+                await within(limit, self._all_settled(), not_counting=lambda: self._sink.blocked)
+            except TimeoutError as error:
+                raise BrokerSilent(limit) from error
+        if self.fault is not None:
+            raise self.fault
+        if self._copies is not None and self._last in _LAST:
+            await self._copies.confirmed()

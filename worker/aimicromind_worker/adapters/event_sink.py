@@ -1,12 +1,13 @@
 """Events → RabbitMQ, in order, each confirmed by the broker; a bounded window is on its way.
 
 One queue that refuses holds up the others for a bounded time: `event_track` sends what it
-refused again, `refusals` says for how long, then it is counted and passed over.
+refused again, `refusals` says for how long, then it is counted and passed over. What has the
+broker close the connection is found by `isolation`, and given up.
 """
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
 import structlog
@@ -15,8 +16,15 @@ from aimicromind_schemas import EVENT_NAMES, Names
 from aimicromind_worker.adapters.confirm_channel import CHANNEL_NUMBER, ConfirmChannel
 from aimicromind_worker.adapters.event_counts import EventCounts
 from aimicromind_worker.adapters.event_frames import EventFrames
-from aimicromind_worker.adapters.event_lane import EventLane, EventTooLarge, Window
+from aimicromind_worker.adapters.event_lane import (
+    ClosesConnection,
+    Copying,
+    EventLane,
+    EventTooLarge,
+    Window,
+)
 from aimicromind_worker.adapters.event_track import Sent, Track
+from aimicromind_worker.adapters.outlet import Outlet
 from aimicromind_worker.adapters.refusals import Refusals
 from aimicromind_worker.adapters.window_room import WindowRoom
 from aimicromind_worker.core.exchange import Address
@@ -28,16 +36,6 @@ _LOOK_EVERY_S = 0.25
 _REOPENS_AT = 0.75
 
 
-class FramesTooLarge(ConnectionError):
-    """Frames that were written for one broker are too large for the one that answers now."""
-
-    def __init__(self, frame_max: int, now: int) -> None:
-        super().__init__(
-            f"the broker takes frames of {now} bytes, and those of the running jobs were "
-            f"written for one that takes {frame_max}"
-        )
-
-
 class EventSink:
     """Publishes the events of all jobs over one channel. Use it from the event loop only.
 
@@ -47,7 +45,7 @@ class EventSink:
     Attributes:
         may_write: Asked before anything is written.
         counts: What became of the events.
-        frame_max: Most bytes of one frame that the broker takes, 0 before the first `resume`.
+        given_up: How many addresses were found to have the broker close the connection.
     """
 
     def __init__(
@@ -56,8 +54,17 @@ class EventSink:
         window: Window,
         may_write: Callable[[], bool] = lambda: True,
         counts: EventCounts | None = None,
+        copies: Callable[[str, EventFrames], Copying] | None = None,
     ) -> None:
-        """Prepare; nothing can be published before the first `resume`."""
+        """Prepare; what is published before the first `resume` waits for it.
+
+        Args:
+            names: The topology's names.
+            window: What may be in flight.
+            may_write: See above.
+            counts: See above.
+            copies: Takes the copies for a reply queue; None where nobody asks for any.
+        """
         self.names = names
         self.window = window
         self.may_write = may_write
@@ -66,71 +73,80 @@ class EventSink:
         self._unsettled = 0
         self._unsettled_bytes = 0
         self._room = WindowRoom()
-        self._refusals = self._new_refusals("events")
-        self._chats: WeakValueDictionary[str, Track] = WeakValueDictionary()
-        self._reply_queues: WeakValueDictionary[str, Track] = WeakValueDictionary()
+        self._refusals = Refusals("events", window.resend_for, self.counts, self._loop.time)
+        self._copies = copies
+        self._tracks: WeakValueDictionary[str, Track] = WeakValueDictionary()
+        self._outlet = Outlet(self._drop, self._loop.time)
+        self.given_up = 0
         self._holding: set[Track] = set()
         self._ends_to_try: list[Sent] = []
         self._look_is_due = False
         self._ends: dict[str, Sent] = {}
-        self._channel: ConfirmChannel[Sent] | None = None
-        self.frame_max = 0
         self._most_bytes = sys.maxsize
 
     def limit_size(self, most_bytes: int) -> None:
         """Send no event, not even again, whose body is larger: the broker closes the channel."""
         self._most_bytes = most_bytes
 
-    def resume(self, channel: ConfirmChannel[Sent]) -> int:
+    def resume(self, channel: ConfirmChannel[Sent], *, at_fault: bool = False) -> int:
         """Go on with a channel on which nothing was sent yet.
 
+        Args:
+            channel: The channel.
+            at_fault: Whether the broker closed the one before because of what was sent on it.
+                Then addresses get their messages one after the other, until all are answered.
+
         Returns:
-            How many events were sent again.
+            How many events are sent again.
 
         Raises:
             FramesTooLarge: It takes smaller frames than the one before.
         """
-        again = []
-        if self._channel is None:
-            self.frame_max = channel.frame_max
-        elif channel.frame_max < self.frame_max:
-            raise FramesTooLarge(self.frame_max, channel.frame_max)
-        else:
-            again = self._channel.take_back()
-            self.counts.reconnected += 1
-        self._channel = channel
+        again, found = self._outlet.replace(channel, at_fault=at_fault)
+        if found:
+            self._give_up(found)
         for sent in again:
             sent.returned = False
             if sent.straight:
                 self.write_again(sent)
             else:
                 sent.track.resume(sent)
+        self._release()
         return len(again)
+
+    @property
+    def frame_max(self) -> int:
+        """Most bytes of one frame that the broker takes, 0 before the first `resume`."""
+        return self._outlet.frame_max
+
+    def expect_frames(self, frame_max: int) -> None:
+        """Take no channel whose frames are smaller: such messages were written elsewhere."""
+        self._outlet.frame_max = max(self._outlet.frame_max, frame_max)
+
+    @property
+    def isolates(self) -> bool:
+        """Whether one address after the other gets its messages, to find one that is at fault."""
+        return self._outlet.isolates
 
     @property
     def blocked(self) -> bool:
         """Whether the broker has an alarm and takes no events."""
-        return self._channel is not None and self._channel.blocked
+        return self._outlet.blocked
 
     def lane(self, address: Address) -> EventLane:
         """Open a lane for the events of one attempt."""
         frames = EventFrames(address, self.names.events, CHANNEL_NUMBER, self.frame_max)
-        # Attempts of a chat share a track: none overtakes the one before.
-        chat = self._chats.get(address.chat_id)
-        if chat is None:
-            chat = self._chats[address.chat_id] = Track(self, self._refusals)
-        return EventLane(self, frames, chat, self._copies_to(address.reply_to))
+        copies = None
+        if address.reply_to is not None and self._copies is not None:
+            copies = self._copies(address.reply_to, frames)
+        return EventLane(self, frames, self.track(address.chat_id, self._refusals), copies)
 
-    def _copies_to(self, queue: str | None) -> tuple[str, Track] | None:
-        if queue is None:
-            return None
-        track = self._reply_queues.get(queue)
+    def track(self, address: str, refusals: Refusals) -> Track:
+        """Give the way to an address: attempts of a chat share one, so that none overtakes."""
+        track = self._tracks.get(address)
         if track is None:
-            track = self._reply_queues[queue] = Track(self, self._new_refusals("reply_to"))
-        return queue, track
-
-    def _new_refusals(self, to: str) -> Refusals:
-        return Refusals(to, self.window.resend_for, self.counts, self._loop.time)
+            track = self._tracks[address] = Track(self, refusals)
+        return track
 
     @property
     def unsettled(self) -> int:
@@ -168,9 +184,7 @@ class EventSink:
         if lane.fault is not None:
             self.settle(sent)
             return False
-        if self._channel is None:
-            raise RuntimeError("an event was published before `resume`")
-        self._channel.send(sent.frames, sent)
+        self._outlet.send(sent)
         return True
 
     def write_again(self, sent: Sent) -> bool:
@@ -217,6 +231,8 @@ class EventSink:
             self.settle(sent)
         else:
             sent.track.taken(sent)
+        if self._outlet.isolates:
+            self._release()
 
     def returned(self, message_id: str) -> None:
         """Note that no queue took an `end`, which its confirm, that follows, does not say."""
@@ -230,6 +246,8 @@ class EventSink:
             self._try_straight_again(sent)
         else:
             sent.track.refused(sent)
+        if self._outlet.isolates:
+            self._release()
 
     def straight(self, sent: Sent) -> None:
         """Send an `end` to endings and journal alone. For the tracks."""
@@ -256,5 +274,26 @@ class EventSink:
         for end in ends:
             self.write_again(end)
         self._holding = {track for track in self._holding if track.look()}
-        if self._holding:
+        if self._outlet.look() or self._holding:
             self._look_soon()
+
+    def _release(self) -> None:
+        self._outlet.release()
+        if self._outlet.isolates:
+            self._look_soon()
+
+    def _give_up(self, in_flight: Sequence[Sent]) -> None:
+        self.given_up += 1
+        self.counts.passed_over += len(in_flight)
+        jobs = sorted({sent.event.message_id.decode().partition(":")[0] for sent in in_flight})
+        log.error("connection.closed_by", to=in_flight[0].track.refusals.to, jobs=jobs)
+        for sent in in_flight:
+            sent.lane.fault = sent.lane.fault or ClosesConnection()
+        for sent in in_flight:
+            self._drop(sent)
+
+    def _drop(self, sent: Sent) -> None:
+        if sent.straight:
+            self.settle(sent)
+        else:
+            sent.track.dropped(sent)

@@ -152,6 +152,11 @@ class Track:
         self._in_flight -= 1
         self._out.straight(sent)
 
+    def dropped(self, sent: Sent) -> None:
+        """Take that a message was sent, or kept to be sent, and never will be again."""
+        self._in_flight -= 1
+        self._out.settle(sent)
+
     def look(self) -> bool:
         """Try whether the refused message is taken now, or stop trying.
 

@@ -42,6 +42,12 @@ async def within(
         task.cancel()
 
 
+def is_cancelled() -> bool:
+    """Tell whether the task is to end: aiormq raises `CancelledError` for other reasons, too."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 def unless_cancelled() -> None:
     """Be cancelled now if the task was, and what it waited for hid that.
 
@@ -51,6 +57,5 @@ def unless_cancelled() -> None:
     Raises:
         CancelledError: The task is to end.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    if is_cancelled():
         raise asyncio.CancelledError

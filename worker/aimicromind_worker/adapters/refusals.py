@@ -20,7 +20,11 @@ _CALM_TIMES = 5
 
 
 class Refusals:
-    """Those of one exchange, or of one queue. Not for several threads."""
+    """Those of one exchange, or of one queue. Not for several threads.
+
+    Attributes:
+        to: What the events are published to, for the log.
+    """
 
     def __init__(
         self, to: str, resend_for: timedelta, counts: EventCounts, clock: Callable[[], float]
@@ -28,12 +32,12 @@ class Refusals:
         """Begin with none.
 
         Args:
-            to: What the events are published to, for the log.
+            to: See above.
             resend_for: How long refused events are sent again, from the first of them.
             counts: Of all events of the worker.
             clock: Gives seconds that never go back.
         """
-        self._to = to
+        self.to = to
         self._resend_for_s = resend_for.total_seconds()
         self._counts = counts
         self._clock = clock
@@ -60,14 +64,14 @@ class Refusals:
         if self._began is None:
             self._began = self._last
             self._passed_over = 0
-            log.warning("events.refused", to=self._to, event_name=name)
+            log.warning("events.refused", to=self.to, event_name=name)
 
     def passed_over(self) -> None:
         """Note that a refused event is not sent again."""
         self._counts.passed_over += 1
         self._passed_over += 1
         if self._passed_over == 1:
-            log.warning("events.passed_over", to=self._to, after_s=self._resend_for_s)
+            log.warning("events.passed_over", to=self.to, after_s=self._resend_for_s)
 
     def taken(self, name: str) -> None:
         """Note that all queues took an event."""
@@ -77,7 +81,7 @@ class Refusals:
         if now - self._last >= self._resend_for_s * _CALM_TIMES:
             log.info(
                 "events.taken_again",
-                to=self._to,
+                to=self.to,
                 refused_for_s=round(self._last - self._began, 3),
                 passed_over=self._passed_over,
             )

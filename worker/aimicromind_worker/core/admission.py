@@ -20,8 +20,6 @@ from aimicromind_worker.core.errors import quoted
 from aimicromind_worker.core.history import History
 
 _NAMELESS_JOBS = UUID("8d0b6d5c-2f0e-5c53-b1d4-6f2f5a4b7f10")
-# A broker closes the connection on some made-up reply-to names: the ending comes without copies.
-_DELIVERIES_WITH_COPIES = 3
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
 
@@ -213,7 +211,7 @@ def admit(
         max_job_bytes: Largest body.
     """
     replies_to_us = (facts.reply_to or "").startswith(f"{names.prefix}.")
-    if replies_to_us or facts.deliveries_before >= _DELIVERIES_WITH_COPIES:
+    if replies_to_us:
         facts = replace(facts, reply_to=None)
     if facts.whole_bytes is not None or len(body) > max_job_bytes:
         return _rejected(
