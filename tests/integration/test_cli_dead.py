@@ -8,12 +8,17 @@ from uuid import uuid4
 import pytest
 from aio_pika import Message
 
-from aimicromind_schemas import PredictionJob
+from aimicromind_schemas import FailureKind, PredictionJob
+from aimicromind_worker.adapters.topology import declare
+from aimicromind_worker.needs import needed_topology
 from aimicromind_worker.testing import answer, error_answer
+from tests.integration.jobs import jobs_at
 from tests.integration.stage import Stage
 from tests.integration.test_cli import Ran, run, settings_for
 from tests.integration.workers import working
-from tests.support.amqp import first_in, until_in_queue
+from tests.support.amqp import first_in, in_queue, until_in_queue
+from tests.support.consumer import publish
+from tests.support.proxy import Proxy
 
 
 @pytest.fixture
@@ -136,6 +141,45 @@ async def test_parked_job_whose_headers_fill_a_frame_is_replayed(
         "x-aimicromind-headers-left-out",
         "x-aimicromind-submitted-at",
     }
+
+
+async def park_twice(stage: Stage, job_id: str | None) -> None:
+    """Park the next job, lose its acknowledgement, and park it again."""
+    async with Proxy(stage.broker.port) as proxy:
+        for url in (proxy.url, stage.broker.url):
+            async with jobs_at(url, stage.names, publishing_url=stage.broker.url) as jobs:
+                delivery = await jobs.next()
+                proxy.silence("test jobs")
+                await delivery.park(FailureKind.INVALID_JOB, "it is none", 0, job_id)
+                proxy.reset("test jobs")
+
+
+@pytest.mark.parametrize(
+    ("body", "message_id", "job_id"),
+    [(b'{"jobId":"a"}', None, None), (b"{}", "a", None), (b"no job", None, "a")],
+)
+async def test_message_that_was_parked_twice_is_one_dead_letter(
+    stage: Stage,
+    settings: Mapping[str, str],
+    body: bytes,
+    message_id: str | None,
+    job_id: str | None,
+) -> None:
+    other = PredictionJob(chatflow_id="flow", question="Why?", job_id="other").encode()
+    await declare(stage.connection, needed_topology(stage.settings()))
+    # pika leaves away what is not set.
+    publish(stage.broker.url, "", stage.names.jobs, (body, {"message_id": message_id}))
+    await park_twice(stage, job_id)
+    publish(stage.broker.url, "", stage.names.jobs_dead, (other, {}))
+    copies = await in_queue(stage.connection, stage.names.jobs_dead)
+
+    listed = lines(await run("dead", "list", "--json", **settings))
+    purged = lines(await run("dead", "purge", "--job", "a", "--yes", "--json", **settings))
+
+    assert copies == 3
+    assert [it["jobId"] for it in listed] == ["a", "other"]
+    assert [it["jobId"] for it in purged] == ["a"]
+    assert await in_queue(stage.connection, stage.names.jobs_dead) == 1
 
 
 async def test_message_that_is_no_job_stays_parked(

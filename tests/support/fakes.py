@@ -294,7 +294,9 @@ class FakeDelivery:
     async def refuse(self) -> None:
         self.history.append("refuse")
 
-    async def park(self, kind: FailureKind, message: str, attempts: int) -> None:
+    async def park(
+        self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None
+    ) -> None:
         if self.park_fails_with is not None:
             raise self.park_fails_with
         self.parked = Parked(kind, message, attempts)

@@ -73,8 +73,10 @@ class Delivery(Protocol):
     async def put_again(self, headers: State, delay: timedelta = timedelta()) -> None:
         """Put the job on the queue again, with these headers, at once or on a rung."""
 
-    async def park(self, kind: FailureKind, message: str, attempts: int) -> None:
-        """Put the job among the dead ones."""
+    async def park(
+        self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None
+    ) -> None:
+        """Put the job among the dead ones, under this id if it has none."""
 
     async def refuse(self) -> None:
         """Have the broker give the job up."""
@@ -162,7 +164,7 @@ async def reject(rejected: Rejected, delivery: Delivery, sink: EventSink, span: 
         await _before_an_end(lane.confirmed())
         lane.publish(numbering.stamp(end_event(EndStatus.REJECTED, tally, Shown(), {}), now))
         await lane.confirmed()
-    await delivery.park(rejected.kind, rejected.message, attempts=0)
+    await delivery.park(rejected.kind, rejected.message, 0, rejected.job_id)
     log.warning("job.rejected", kind=rejected.kind)
 
 

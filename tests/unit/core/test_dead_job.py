@@ -1,9 +1,16 @@
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from aimicromind_worker.core.dead_job import Choice, NotReplayable, read_dead_job, replayed
+from aimicromind_worker.core.dead_job import (
+    Choice,
+    NotReplayable,
+    identity,
+    read_dead_job,
+    replayed,
+)
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 BODY = b'{"chatflowId":"flow","question":"Why?","jobId":"old","extra":[1]}'
@@ -13,6 +20,12 @@ HEADERS = {
     "x-aimicromind-attempts": 3,
     "x-aimicromind-failed-at": "2026-01-01T00:00:00+00:00",
 }
+
+
+def again(body: bytes, headers: Mapping[str, object], name: str | None = None) -> tuple[str, bytes]:
+    """Replay what is parked."""
+    dead = read_dead_job(body, headers, name)
+    return replayed(body, dead, identity(body, headers, dead))
 
 
 def test_parked_job_is_read() -> None:
@@ -29,22 +42,47 @@ def test_whatever_is_parked_can_be_read(body: bytes) -> None:
 
     assert (dead.job_id, dead.kind, dead.failed_at) == ("", "unknown", None)
     with pytest.raises(NotReplayable):
-        replayed(body, dead)
+        again(body, {"x-aimicromind-failed-at": "long ago"})
 
 
 def test_replayed_job_has_a_new_id_and_is_else_the_same() -> None:
-    job_id, body = replayed(BODY, read_dead_job(BODY, HEADERS, None))
+    job_id, body = again(BODY, HEADERS)
 
     assert job_id != "old"
     assert json.loads(body) == {**json.loads(BODY), "jobId": job_id, "chatId": "old"}
 
 
-def test_job_replayed_again_has_the_same_id_and_one_that_failed_again_another() -> None:
-    dead = read_dead_job(BODY, HEADERS, None)
-    later = {**HEADERS, "x-aimicromind-failed-at": "2026-01-01T00:00:01+00:00"}
+def test_job_that_was_parked_twice_has_the_same_new_id_whenever_it_is_replayed() -> None:
+    parked_again = {
+        "x-aimicromind-kind": "delivery_limit",
+        "x-aimicromind-attempts": 4,
+        "x-aimicromind-failed-at": "2026-01-01T00:00:01+00:00",
+        "x-delivery-count": 1,
+    }
 
-    assert replayed(BODY, dead) == replayed(BODY, dead)
-    assert replayed(BODY, read_dead_job(BODY, later, None))[0] != replayed(BODY, dead)[0]
+    assert again(BODY, HEADERS) == again(BODY, HEADERS) == again(BODY, parked_again)
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (BODY, {**HEADERS, "x-aimicromind-submitted-at": "2026-01-01T00:00:00+00:00"}),
+        (BODY.replace(b"Why?", b"How?"), HEADERS),
+        (BODY.replace(b"old", b"other"), HEADERS),
+    ],
+)
+def test_job_that_was_submitted_again_or_says_something_else_has_another_new_id(
+    body: bytes, headers: dict[str, object]
+) -> None:
+    assert again(body, headers)[0] != again(BODY, HEADERS)[0]
+
+
+def test_jobs_without_an_id_are_told_from_each_other_by_the_time_of_their_failure() -> None:
+    later = {**HEADERS, "x-aimicromind-failed-at": "2026-01-01T00:00:01+00:00"}
+    body = BODY.replace(b'"jobId":"old",', b"")
+
+    assert again(body, HEADERS)[0] != again(body, later)[0]
+    assert again(body, HEADERS, "name")[0] == again(body, later, "name")[0]
 
 
 @pytest.mark.parametrize(

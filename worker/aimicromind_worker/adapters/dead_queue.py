@@ -15,7 +15,7 @@ from aimicromind_schemas.client.message_header import noted
 from aimicromind_schemas.client.wire import frame_max
 from aimicromind_worker.adapters.connection import BrokerConnection
 from aimicromind_worker.adapters.republishing import republished
-from aimicromind_worker.core.dead_job import DeadJob, read_dead_job, replayed
+from aimicromind_worker.core.dead_job import DeadJob, identity, read_dead_job, replayed
 from aimicromind_worker.reasons import NotAchieved
 
 _TIMEOUT_S = 30.0
@@ -39,7 +39,13 @@ class NotReplayed(NotAchieved):
 
 
 class Parked:
-    """One parked job while it is looked at. Take it out once."""
+    """One parked job while it is looked at, with all copies of it. Take it out once.
+
+    Attributes:
+        body: As the producer wrote it.
+        dead: What is known of it.
+        identity: What its copies share.
+    """
 
     def __init__(
         self,
@@ -56,6 +62,9 @@ class Parked:
         self.dead: DeadJob = read_dead_job(
             message.body, message.headers, message.message_id, noted(message.headers).body_bytes
         )
+        self.identity = identity(message.body, message.headers, self.dead)
+        self._copies: list[Parked] = []
+        self._is_out = False
 
     async def replay(self) -> str:
         """Put the job on the queue under a new id, which is given, and take it out here.
@@ -64,7 +73,7 @@ class Parked:
             NotReplayable: It is no valid job.
             NotReplayed: The broker did not take it.
         """
-        job_id, body = replayed(self.body, self.dead)
+        job_id, body = replayed(self.body, self.dead, self.identity)
         now = datetime.now(UTC)
         reply_to = self._message.reply_to
         again = republished(
@@ -91,13 +100,22 @@ class Parked:
         return job_id
 
     async def take_out(self) -> None:
-        """Take the job out of the queue."""
+        """Take the job out of the queue, and all its copies, those that are found later, too."""
         async with asyncio.timeout(_TIMEOUT_S):
             await self._message.ack()
+        self._is_out = True
+        for copy in self._copies:
+            await copy.take_out()
+
+    async def join(self, copy: "Parked") -> None:
+        """Have a copy shared: what is done to this one is done to it."""
+        self._copies.append(copy)
+        if self._is_out:
+            await copy.take_out()
 
 
 async def parked_jobs(connection: BrokerConnection, names: Names) -> AsyncGenerator[Parked, None]:
-    """Give the jobs that are parked now, the longest parked first.
+    """Give the jobs that are parked now, the longest parked first, each once.
 
     Meanwhile nobody else sees them. Those that were not taken out go back at the end.
 
@@ -110,13 +128,20 @@ async def parked_jobs(connection: BrokerConnection, names: Names) -> AsyncGenera
                 queue = await channel.declare_queue(names.jobs_dead, passive=True)
         except ChannelNotFoundEntity as error:
             raise NoDeadQueue(names.jobs_dead) from error
+        found: dict[str, Parked] = {}
         # What is parked from now on, perhaps a replayed job again, is for the next time.
         for _ in range(queue.declaration_result.message_count or 0):
             async with asyncio.timeout(_TIMEOUT_S):
                 message = await queue.get(fail=False)
             if message is None:
                 return
-            yield Parked(message, channel, names, frame_max(connection.inner))
+            parked = Parked(message, channel, names, frame_max(connection.inner))
+            named = bool(parked.dead.job_id)
+            first = found.setdefault(parked.identity, parked) if named else parked
+            if first is parked:
+                yield parked
+            else:
+                await first.join(parked)
 
 
 def _reason(error: Exception, queue: str) -> str:

@@ -146,11 +146,21 @@ class Delivery:
             return
         await self.give_back()
 
-    async def park(self, kind: FailureKind, message: str, attempts: int) -> None:
+    async def park(
+        self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None
+    ) -> None:
         """Publish the job to the dead jobs, then acknowledge it.
+
+        A worker that is lost in between leaves two copies, which readers take for one.
 
         Where they do not take it, or only its beginning came, it goes to the reaped jobs: without
         the reason, but whole, and not run again.
+
+        Args:
+            kind: Why it failed.
+            message: The same as a sentence.
+            attempts: How many were begun.
+            job_id: Its message_id, if it has none.
         """
         if not self.is_whole:
             await self.refuse()
@@ -162,7 +172,8 @@ class Delivery:
             "x-aimicromind-failed-at": datetime.now(UTC).isoformat(),
         }
         try:
-            await self._publish(self._names.jobs_dead, self._message.routing_key or "", reason)
+            key = self._message.routing_key or ""
+            await self._publish(self._names.jobs_dead, key, reason, job_id)
         except _Refused:
             await self.refuse()
         else:
@@ -176,13 +187,15 @@ class Delivery:
         await told(telling)
         self._on_settled(self)
 
-    async def _publish(self, exchange: str, key: str, headers: Mapping[str, Header]) -> None:
+    async def _publish(
+        self, exchange: str, key: str, headers: Mapping[str, Header], job_id: str | None = None
+    ) -> None:
         source = self._message
         copy = republished(
             source,
             headers,
             self._outgoing.frame_max,
-            message_id=source.message_id or str(uuid4()),
+            message_id=source.message_id or job_id or str(uuid4()),
             timestamp=source.timestamp or self._came_at,
         )
         try:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from uuid import UUID, uuid5
 
 import msgspec
 
-from aimicromind_schemas import FailureKind, InvalidJob, PredictionJob
+from aimicromind_schemas import SUBMITTED_HEADER, FailureKind, InvalidJob, PredictionJob
 
 _KIND = "x-aimicromind-kind"
 _MESSAGE = "x-aimicromind-message"
@@ -124,11 +125,27 @@ def read_dead_job(
     )
 
 
-def replayed(body: bytes, dead: DeadJob) -> tuple[str, bytes]:
+def identity(body: bytes, headers: Mapping[str, object], dead: DeadJob) -> str:
+    """Return what all copies of one dead letter share, and no other has.
+
+    A worker that is lost after it parked a job leaves the job on its queue, too: the next one
+    parks it again. Both copies have the job's id and body, and the time when it was submitted,
+    if that is known; not the time of the failure. Without an id, that time is all there is.
+    """
+    submitted = headers.get(SUBMITTED_HEADER) if dead.job_id else dead.failed_at
+    return f"{dead.job_id} {submitted or ''} {sha256(body).hexdigest()}"
+
+
+def replayed(body: bytes, dead: DeadJob, same: str) -> tuple[str, bytes]:
     """Write a parked job anew: its id has ended for good, so that it gets another one.
 
     The same parked job always gets the same, so that a replay which is cut off and done again
     runs it once. It stays in its chat.
+
+    Args:
+        body: The parked message's.
+        dead: What is known of it.
+        same: Its identity.
 
     Returns:
         The new id, and the body.
@@ -138,8 +155,7 @@ def replayed(body: bytes, dead: DeadJob) -> tuple[str, bytes]:
     """
     if len(body) < dead.size_bytes:
         raise NotReplayable(f"it has {dead.size_bytes} bytes")
-    failed_at = dead.failed_at.isoformat() if dead.failed_at else ""
-    job_id = str(uuid5(_NAMESPACE, f"{dead.job_id} {failed_at}"))
+    job_id = str(uuid5(_NAMESPACE, same))
     try:
         job = {**_fields(body), "jobId": job_id, "chatId": dead.chat_id or job_id}
         again = msgspec.json.encode(job)
