@@ -128,6 +128,10 @@ soak: setup broker ## Run many jobs with random faults; JOBS, WORKERS, SEED, PAU
 fuzz: setup broker ## Mutate recorded answers and judge what comes of them; COUNT, RELAY_COUNT, SEED, NUMBER
 	$(RUN) python -m tests.fuzz
 
+.PHONY: fuzz-messages
+fuzz-messages: setup broker ## Send messages that no library would write to a worker and a client; COUNT, SEED
+	$(RUN) python -m tests.fuzz.messages
+
 .PHONY: lock
 lock: setup ## Renew the lock file
 	$(UV) lock --upgrade

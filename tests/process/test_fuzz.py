@@ -1,4 +1,4 @@
-"""A short fuzz run on a real endpoint, worker and broker; `make fuzz` is the long one."""
+"""Short fuzz runs on a real broker, worker and endpoint; `make fuzz` begins long ones."""
 
 from pathlib import Path
 
@@ -6,9 +6,10 @@ import pytest
 
 from aimicromind_worker.testing import PrivateBroker
 from tests.fuzz.report import Report
+from tests.fuzz.through_guard import through_guard
 from tests.fuzz.through_worker import through_worker
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(240)
 
 
 async def test_mutated_recordings_come_to_what_their_bytes_say(
@@ -20,3 +21,13 @@ async def test_mutated_recordings_come_to_what_their_bytes_say(
 
     assert report.wrong == []
     assert {"completed", "stream_cut", "too_large"} <= report.endings
+
+
+async def test_odd_messages_end_no_session_and_no_connection_and_cost_no_other_job(
+    broker: PrivateBroker, tmp_path: Path
+) -> None:
+    found = await through_guard(broker, tmp_path, 20_261_122, 3_000)
+
+    assert found.wrong == []
+    assert sum(found.sent.values()) == 3_000
+    assert found.innocent > 3

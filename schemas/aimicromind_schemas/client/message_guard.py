@@ -140,7 +140,9 @@ def _with_text(frame: bytes, layout: tuple[int, ...]) -> bytes:
         if width != _TEXT:
             at += width
             continue
-        end = at + 1 + frame[at]
+        end = at + 1 + (frame[at] if at < len(frame) else 0)
+        if end >= len(frame):
+            break  # No broker sends that: it is left to aiormq.
         text = frame[at + 1 : end]
         if not text.isascii():
             frame = frame[: at + 1] + mended(text) + frame[end:]

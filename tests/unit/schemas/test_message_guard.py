@@ -75,6 +75,32 @@ def test_header_of_any_message_is_read(payload: bytes) -> None:
         assert int.from_bytes(payload[4:12]) > LONGEST_BODY_BYTES
 
 
+@given(
+    st.lists(
+        st.builds(
+            frame,
+            st.sampled_from([1, 2, 3, 8]),
+            st.integers(0, 3),
+            st.one_of(
+                st.binary(max_size=300),
+                st.builds(
+                    bytes.__add__,
+                    st.sampled_from([b"\0\x3c\0\x3c", b"\0\x3c\0\x32", b"\0\x0a\0\x32"]),
+                    st.binary(max_size=20),
+                ),
+            ),
+        ),
+        max_size=20,
+    )
+)
+def test_no_frame_whatever_it_holds_is_a_fault_of_the_guard(frames: list[bytes]) -> None:
+    guard = MessageGuard()
+    guard.rooms[1] = lambda size: size < 100
+
+    for each in frames:
+        guard.passed(each)
+
+
 @pytest.mark.parametrize("size", [0, 1, _PART, _PART + 1, LONGEST_BODY_BYTES])
 def test_body_that_is_not_too_long_comes_whole(size: int) -> None:
     guard, written = MessageGuard(), list(message(3, b"x" * size))
