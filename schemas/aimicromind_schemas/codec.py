@@ -9,7 +9,7 @@ from aimicromind_schemas.endpoint_events import ThinkingEvent
 from aimicromind_schemas.events import Event, NotAnEvent, event_from
 from aimicromind_schemas.routing import routing_key
 from aimicromind_schemas.vocabulary import TERMINAL
-from aimicromind_schemas.wire import dump_json, load_json
+from aimicromind_schemas.wire import json_of, load_json
 
 _PERSISTENT: Final = 2
 
@@ -59,7 +59,7 @@ def encode(
 
     Raises:
         ValueError: A name that fits no routing key (see `routing_key`), or data that JSON cannot
-            hold: NaN, infinity, or nested too deeply.
+            hold: NaN, or nested too deeply.
         TypeError: Data of a type that JSON does not know.
     """
     headers: dict[str, str | int] = {
@@ -100,10 +100,7 @@ def _body(event: Event) -> bytes:
     fields = event.wire()
     if isinstance(event, ThinkingEvent) and event.duration is not None:
         fields["duration"] = event.duration
-    try:
-        return dump_json(fields)
-    except UnicodeEncodeError:  # Half an emoji, cut in two by the endpoint.
-        return dump_json(fields, ascii_only=True)
+    return json_of(fields)
 
 
 def _message_id(event: Event) -> str:

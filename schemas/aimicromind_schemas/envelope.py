@@ -79,9 +79,7 @@ class ChatEvent(Quiet, BaseModel):
         return fields
 
     def _wire_data(self) -> Any:  # noqa: ANN401 - data goes by the name
-        if isinstance(self.data, BaseModel | tuple):
-            return self.model_dump(include={"data"}, by_alias=True, exclude_unset=True)["data"]
-        return self.data
+        return _plain(self.data)
 
 
 class GenericEvent(ChatEvent):
@@ -89,3 +87,20 @@ class GenericEvent(ChatEvent):
 
     So a flow's own events and those of a newer worker arrive, with their data untouched.
     """
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - data goes by the name
+    """Undo the shapes. What is in them stays as it is: pydantic writes 255 levels at most."""
+    match value:
+        case tuple():
+            return [_plain(item) for item in value]
+        case BaseModel(model_fields_set=present, model_extra=extra):
+            fields = type(value).model_fields.items()
+            named = {
+                field.alias or name: _plain(getattr(value, name))
+                for name, field in fields
+                if name in present
+            }
+            return named | (extra or {})
+        case _:
+            return value

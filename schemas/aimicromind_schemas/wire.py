@@ -1,7 +1,6 @@
 """What jobs and events share on the wire: JSON, values, silence about content."""
 
 import json
-import math
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -13,15 +12,26 @@ from pydantic import (
     BeforeValidator,
     Field,
     InstanceOf,
+    Strict,
     StrictInt,
     WithJsonSchema,
 )
+
+from aimicromind_schemas import odd_json
 
 # An endpoint that cuts its tokens by UTF-16 units sends halves of an emoji, each a lone surrogate.
 # They are legal in JSON (RFC 8259, 8.2), so any Python string is taken, not only valid Unicode.
 Text = InstanceOf[str]
 
-Count = Annotated[StrictInt, Field(ge=0)]
+
+def _whole(value: object) -> object:
+    """Read 3.0 as 3: JSON knows numbers alone, and JSON Schema takes either for an integer."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = Annotated[StrictInt, BeforeValidator(_whole, json_schema_input_type=int)]
+_Natural = Annotated[int, Field(ge=0)]
+Count = Annotated[_Natural, Strict(), BeforeValidator(_whole, json_schema_input_type=_Natural)]
 Seconds = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
 
 # RFC 3339, 5.6. `datetime.fromisoformat` alone would take week dates and naive times as well.
@@ -60,54 +70,82 @@ def time_text(time: datetime) -> str:
     return time.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _refuse(constant: str) -> Never:
+def refuse_constant(constant: str) -> Never:
+    """Refuse NaN and Infinity, which Python reads and JSON does not know."""
     message = f"{constant} is no JSON number"
     raise ValueError(message)
 
 
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        _refuse("infinity")
-    return number
-
-
-_DECODER: Final = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+_DECODER: Final = json.JSONDecoder(parse_constant=refuse_constant)
+_LONG_NUMBERS: Final = json.JSONDecoder(
+    parse_constant=refuse_constant, parse_int=odd_json.whole_number
+)
 _UTF8: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _ASCII: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow_nan=False)
 
 
-def load_json(body: bytes) -> Any:  # noqa: ANN401 - JSON holds anything
-    """Read JSON in UTF-8, lone surrogates included.
+def load_json(body: bytes | memoryview) -> Any:  # noqa: ANN401 - JSON holds anything
+    """Read JSON in UTF-8 as JavaScript does: lone surrogates, huge numbers, deep nesting included.
+
+    A number beyond a double is infinity. Of equal names in an object the last counts.
 
     Raises:
-        ValueError: Anything else, also when it is nested too deeply.
+        ValueError: It is no JSON, or has more levels than `odd_json.MAX_DEPTH`.
     """
+    text = str(body, "utf-8")
     try:
-        return _DECODER.decode(body.decode())
-    except RecursionError as error:
-        message = "JSON nested too deeply"
-        raise ValueError(message) from error
+        return _DECODER.decode(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        # Python converts no integer of more than 4,300 digits.
+        return _load_long_numbers(text)
+    except RecursionError:
+        return odd_json.load(text)
+
+
+def _load_long_numbers(text: str) -> Any:  # noqa: ANN401 - see load_json
+    try:
+        return _LONG_NUMBERS.decode(text)
+    except RecursionError:
+        return odd_json.load(text)
 
 
 def dump_json(value: object, *, ascii_only: bool = False) -> bytes:
-    r"""Write compact JSON in UTF-8.
+    """Write compact JSON in UTF-8; `load_json` reads an equal value.
 
     Args:
-        value: Dicts, lists or tuples, strings, finite numbers, booleans, None.
+        value: Dicts, lists or tuples, strings, numbers, booleans, None. Infinity is written as
+            `1e999`.
         ascii_only: Escape what is not ASCII. Longer, but a lone surrogate can be written.
 
     Raises:
         UnicodeEncodeError: A lone surrogate, unless `ascii_only`. A ValueError too.
-        ValueError: NaN or infinity, or nested too deeply.
+        ValueError: NaN, a container that holds itself, or more levels than `odd_json.MAX_DEPTH`.
         TypeError: A value that JSON does not know.
     """
+    return json_text(value, ascii_only=ascii_only).encode()
+
+
+def json_text(value: object, *, ascii_only: bool = False) -> str:
+    """Write JSON as `dump_json` does, as text, which may hold lone surrogates."""
     encoder = _ASCII if ascii_only else _UTF8
     try:
-        return encoder.encode(value).encode()
-    except RecursionError as error:
-        message = "value nested too deeply for JSON"
-        raise ValueError(message) from error
+        return encoder.encode(value)
+    except (ValueError, RecursionError):
+        return odd_json.dump(value, encoder)
+
+
+def json_of(value: object) -> bytes:
+    """Write compact JSON in UTF-8; a lone surrogate makes it ASCII.
+
+    Raises:
+        ValueError, TypeError: See `dump_json`.
+    """
+    try:
+        return dump_json(value)
+    except UnicodeEncodeError:
+        return dump_json(value, ascii_only=True)
 
 
 class Quiet:

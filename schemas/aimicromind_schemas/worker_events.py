@@ -3,22 +3,20 @@
 Their types are exact. Fields that a newer worker adds are skipped.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
     ConfigDict,
-    SerializerFunctionWrapHandler,
     StrictBool,
-    StrictInt,
     StrictStr,
-    model_serializer,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 
 from aimicromind_schemas.envelope import ChatEvent
 from aimicromind_schemas.vocabulary import EndStatus, FailureKind
-from aimicromind_schemas.wire import Count, Quiet, Seconds, Text
+from aimicromind_schemas.wire import Count, Quiet, Seconds, Text, Whole
 
 
 class WorkerData(Quiet, BaseModel):
@@ -38,16 +36,19 @@ class WorkerData(Quiet, BaseModel):
 class SparseData(WorkerData):
     """A shape some of whose members are there only where there is something to say."""
 
-    @model_serializer(mode="wrap")
-    def _without_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        fields: dict[str, Any] = write(self)
-        return {name: value for name, value in fields.items() if value is not None}
+    @model_validator(mode="after")
+    def _without_absent(self) -> Self:
+        # Only members that were set are written.
+        for name in type(self).model_fields:
+            if getattr(self, name) is None:
+                self.model_fields_set.discard(name)
+        return self
 
 
 class StartData(WorkerData):
     """Comes with the first sign of an answer."""
 
-    tags: dict[StrictStr, StrictStr]
+    tags: dict[Text, Text]
     """The job's tags."""
 
     redelivered: StrictBool
@@ -82,7 +83,7 @@ class ErrorData(SparseData):
     message: Text
     """The same for people."""
 
-    http_status: StrictInt | None = None
+    http_status: Whole | None = None
     """Status of the endpoint's response, where that was the reason."""
 
 
@@ -123,7 +124,7 @@ class EndData(SparseData):
     recovered: StrictBool
     """Whether the answer, or its rest, was fetched from the endpoint's memory."""
 
-    tags: dict[StrictStr, StrictStr]
+    tags: dict[Text, Text]
     """The job's tags."""
 
     answer: Any = None

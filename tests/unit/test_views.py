@@ -1,12 +1,15 @@
 """The view of a terminal, as what it wrote there."""
 
 import io
+import math
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from aimicromind_schemas import Event, event_from
-from aimicromind_worker.views import LiveView
+from aimicromind_schemas.wire import load_json
+from aimicromind_worker.views import JsonView, LiveView
 
 END: dict[str, Any] = {
     "status": "completed",
@@ -53,3 +56,14 @@ def test_job_that_has_ended_is_written_once_and_repeats_change_nothing() -> None
             view.show(event("a", 0, "end", END))
 
     assert written.getvalue().count("end: completed") == 1
+
+
+def test_line_of_json_is_what_was_published_whatever_its_data(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    deep = load_json(b"[" * 2000 + b"]" * 2000)
+    data = [math.inf, "\ud83d", deep]
+
+    JsonView().show(event("a", 0, "usedTools", [{"tool": "t", "toolOutput": data}]))
+
+    assert load_json(capsys.readouterr().out.encode())["data"][0]["toolOutput"][:2] == data[:2]

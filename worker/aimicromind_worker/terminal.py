@@ -4,7 +4,6 @@ Ids, answers, error texts and names of queues come from outside. None of their c
 taken by a terminal as a command, by rich as markup, or by a reader as a line of ours.
 """
 
-import json
 import os
 import re
 import sys
@@ -15,6 +14,8 @@ import click
 import msgspec
 from rich.console import Console
 from typing_extensions import override
+
+from aimicromind_schemas.wire import json_text
 
 # C0 but tab and newline, DEL and C1 (ECMA-48), line separators, bidirectional embeddings and
 # isolates (UAX 9), and halves of surrogate pairs, which no encoding can write.
@@ -69,13 +70,14 @@ def say_json(value: object, *, needed: bool = True) -> None:
     Raises:
         OutputClosed: Nobody reads it, and it was needed.
     """
-    plain = msgspec.to_builtins(value)
-    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+    # A dict may be nested deeper than msgspec goes, and hold numbers that it writes as null.
+    plain = value if isinstance(value, dict) else msgspec.to_builtins(value)
+    text = json_text(plain)
     text = _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
-        text = json.dumps(plain, separators=(",", ":"))
+        text = json_text(plain, ascii_only=True)
     write(text, needed=needed)
 
 

@@ -5,6 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aimicromind_schemas import FailureKind
+from aimicromind_schemas.wire import load_json
 from aimicromind_worker.core.errors import StreamCut
 from aimicromind_worker.core.frames import EndpointEvent, read_frame, wrapped
 from aimicromind_worker.core.sse import Frame
@@ -47,7 +48,7 @@ def test_frame_that_names_itself_message_is_an_envelope() -> None:
         (b"usedTools", b"[null]", "[null]"),
         (b"sourceDocuments", b"not json", '"not json"'),
         (b"usageMetadata", b'{"input_tokens":NaN}', r'"{\"input_tokens\":NaN}"'),
-        (b"custom", b"1e999", '"1e999"'),
+        (b"custom", b"1e999", "1e999"),
         (b"custom", b"\xff", '"\ufffd"'),
         (b"custom", rb'"\ud83d"', '"\ufffd"'),
     ],
@@ -58,6 +59,13 @@ def test_plain_form_is_text_or_json_by_its_name(name: bytes, data: bytes, expect
 
 def test_plain_name_that_is_not_utf8_is_replaced() -> None:
     assert read_frame(Frame(b"\xffx", b"1")).name == "\ufffdx"
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 5000])
+def test_huge_number_survives_a_repair(number: str) -> None:
+    event = read(b'{"event":"usedTools","data":["\\ud83d",%b]}' % number.encode())
+
+    assert load_json(event.data) == ["\ufffd", float(number)]
 
 
 @pytest.mark.parametrize("name", ["token", "error", "custom"])

@@ -80,7 +80,7 @@ def test_additions_of_a_newer_worker_are_skipped() -> None:
         ("attempt", "1"),
         ("attempt", -1),
         ("attempt", True),
-        ("seq", 1.0),
+        ("seq", 1.5),
         ("time", "2026-11-22T13:20:00"),
         ("time", 1795355994),
         ("time", None),

@@ -121,7 +121,6 @@ def test_job_id_that_cannot_stand_in_for_the_chat_id_needs_one() -> None:
         body().replace(b"Why?", b"\\ud83d"),
         body(history="X").replace(b'"X"', b"NaN"),
         body(history="X").replace(b'"X"', b"-Infinity"),
-        body(history="X").replace(b'"X"', b"1e999"),
         body(history="X").replace(b'"X"', b"9" * 5000),
         body(history="X").replace(b'"X"', b"[" * 100_000 + b"]" * 100_000),
         body().decode().encode("utf-16"),

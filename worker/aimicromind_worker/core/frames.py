@@ -10,9 +10,12 @@ from typing import Annotated
 
 import msgspec
 
+from aimicromind_schemas.odd_json import whole_number
+from aimicromind_schemas.wire import json_text, load_json, refuse_constant
 from aimicromind_worker.core.errors import StreamCut
 from aimicromind_worker.core.sse import Frame
 
+_LENIENT = json.JSONDecoder(parse_constant=refuse_constant, parse_int=whole_number, strict=False)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN_TEXT = frozenset({"token", "error", "start", "thinking"})
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
@@ -81,7 +84,7 @@ def mended(data: bytes) -> bytes:
         ValueError: It is further from JSON than that.
         RecursionError: It is nested too deeply.
     """
-    return _json(json.loads(data.decode(errors="replace"), strict=False))
+    return _json(_LENIENT.decode(data.decode(errors="replace")))
 
 
 def _plain(frame: Frame) -> EndpointEvent:
@@ -90,7 +93,7 @@ def _plain(frame: Frame) -> EndpointEvent:
     text = frame.data.decode(errors="replace")
     if name not in _PLAIN_TEXT:
         try:
-            return EndpointEvent(name, _json(json.loads(text)))
+            return EndpointEvent(name, _json(load_json(text.encode())))
         except (ValueError, RecursionError):
             pass
     return EndpointEvent(name, _json(text))
@@ -119,5 +122,4 @@ def _repaired(data: bytes) -> EndpointEvent:
 
 
 def _json(value: object) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return _LONE_SURROGATE.sub("\ufffd", text).encode()
+    return _LONE_SURROGATE.sub("\ufffd", json_text(value)).encode()
