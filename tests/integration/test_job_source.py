@@ -258,20 +258,16 @@ async def test_headers_of_other_types_are_taken_for_absent(
     assert facts.carried_deadline is None
 
 
-async def test_expiration_counts_from_the_time_of_publishing(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    sent = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=20)
-    await put_job(connection, declared, b"job", timestamp=sent, expiration=60)
-
-    async with jobs_at(broker.url, declared) as jobs:
-        facts = (await jobs.next()).facts
-
-    assert facts.expires_at == sent + timedelta(seconds=60)
-
-
-@pytest.mark.parametrize("ahead", [None, timedelta(hours=2)])
-async def test_expiration_counts_from_now_where_no_usable_time_is_known(
+@pytest.mark.parametrize(
+    "ahead",
+    [
+        None,
+        *(timedelta(seconds=it) for it in (-90, -20, 90)),
+        timedelta(days=-9),
+        timedelta(days=9),
+    ],
+)
+async def test_expiration_counts_from_the_delivery_whatever_the_producers_clock_says(
     broker: PrivateBroker,
     declared: Names,
     connection: AbstractConnection,
@@ -287,6 +283,16 @@ async def test_expiration_counts_from_now_where_no_usable_time_is_known(
     assert expires_at is not None
     minute = timedelta(seconds=60)
     assert before + minute <= expires_at <= datetime.now(UTC) + minute
+
+
+async def test_job_that_came_though_it_could_not_wait_does_not_expire(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    async with jobs_at(broker.url, declared) as jobs:
+        coming = asyncio.create_task(jobs.next())
+        await put_job(connection, declared, b"job", expiration=0)
+
+        assert (await coming).facts.expires_at is None
 
 
 SECOND = datetime(2026, 11, 22, 13, 20, 0, tzinfo=UTC)

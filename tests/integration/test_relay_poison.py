@@ -180,7 +180,7 @@ async def test_job_larger_than_any_is_told_once_and_kept_whole(
     dead = read_dead_job(parked.body, parked.headers, None, noted(parked.headers).body_bytes)
     assert (dead.kind, dead.size_bytes) == ("too_large", len(body))
     with pytest.raises(NotReplayable, match=str(len(body))):
-        replayed(parked.body, dead)
+        replayed(parked.body, dead, "same")
 
 
 async def test_event_that_is_too_large_for_the_broker_fails_its_job_alone(stage: Stage) -> None:

@@ -15,13 +15,11 @@ from aimicromind_worker.core.admission import (
     Unnamed,
     admit,
     moment,
-    trace_context,
 )
 from tests.support.builders import BRIEF, LIFETIME, MAX_JOB_BYTES, NAMES, SECRET, a_job, a_ticket
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SOON, LATER = NOW + timedelta(minutes=1), NOW + timedelta(minutes=2)
-TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
 def admitted(body: bytes, **facts: Any) -> Admission:  # noqa: ANN401 - named in MessageFacts
@@ -209,28 +207,6 @@ def test_no_end_is_later_than_the_workers_own() -> None:
     it = ticket(a_job(expiresAt=late.isoformat()), expires_at=late, carried_deadline=late)
 
     assert it.deadline == NOW + LIFETIME
-
-
-@pytest.mark.parametrize(
-    ("parent", "state", "kept"),
-    [
-        (None, None, {}),
-        (None, "a=1", {}),
-        (TRACEPARENT, None, {"traceparent": TRACEPARENT}),
-        (TRACEPARENT, "a=1,b=2", {"traceparent": TRACEPARENT, "tracestate": "a=1,b=2"}),
-        (TRACEPARENT, "a\r\nX-Evil: 1", {"traceparent": TRACEPARENT}),
-        (TRACEPARENT, "ä", {"traceparent": TRACEPARENT}),
-        (TRACEPARENT, "a" * 513, {"traceparent": TRACEPARENT}),
-        (TRACEPARENT.upper(), "a=1", {}),
-        (f"{TRACEPARENT}\n", None, {}),
-        (f"{TRACEPARENT}-x", None, {}),
-        ("", "", {}),
-    ],
-)
-def test_only_a_trace_context_travels_on(
-    parent: str | None, state: str | None, kept: dict[str, str]
-) -> None:
-    assert trace_context(parent, state) == kept
 
 
 @pytest.mark.parametrize("text", [None, "", "soon", "2026-11-22T12:00:00", "2026-11-22"])

@@ -18,8 +18,8 @@ from aimicromind_worker.core.admission import (
     WAITS_HEADER,
     MessageFacts,
     moment,
-    trace_context,
 )
+from aimicromind_worker.core.trace_context import trace_context
 
 # Beyond any count of ours; what a producer makes up must still fit where it is written again.
 _MOST = 1_000_000
@@ -76,13 +76,15 @@ def _given_up_for(message: AbstractIncomingMessage) -> str | None:
 
 
 def _expires_at(message: AbstractIncomingMessage) -> datetime | None:
-    """Turn the message's expiration into a time, from its timestamp where it has one."""
+    """Turn the message's expiration into a deadline.
+
+    It counts from now: the broker delivers nothing that has expired, and its clock alone knows
+    how long the message waited. 0 means "now or never", and now it is.
+    """
     expiration = message.expiration
-    if not isinstance(expiration, int | float):
+    if not isinstance(expiration, int | float) or not expiration:
         return None
-    now = datetime.now(UTC)
-    # A clock that is ahead of ours gives no more time.
-    return min(_timestamp(message) or now, now) + timedelta(seconds=expiration)
+    return datetime.now(UTC) + timedelta(seconds=expiration)
 
 
 def _exact_time(text: str | None) -> datetime | None:

@@ -1,6 +1,5 @@
 """Message → an admitted job: who it is, where its events go, what is left of its time."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -20,8 +19,6 @@ from aimicromind_worker.core.errors import quoted
 from aimicromind_worker.core.history import History
 
 _NAMELESS_JOBS = UUID("8d0b6d5c-2f0e-5c53-b1d4-6f2f5a4b7f10")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-_TRACESTATE = re.compile(r"[\x20-\x7e]{1,512}")
 
 ATTEMPT_HEADER = "x-aimicromind-attempt"
 CALLS_HEADER = "x-aimicromind-calls"
@@ -57,7 +54,7 @@ class MessageFacts:
         carried_crashes: How many workers were lost that had the job.
         carried_waits: How often the job has waited on the broker for its chat.
         carried_deadline: The deadline that the first of them set.
-        trace: W3C trace context, see `trace_context`.
+        trace: W3C trace context, see `core.trace_context`.
         given_up_for: Why the broker gave the job up last, in its words.
         problem: What of the message could not be read, and the remedy.
         whole_bytes: Size of the body, where only its beginning came; nothing of it, where there
@@ -260,15 +257,6 @@ def faulty(body: bytes, facts: MessageFacts) -> Rejected:
     """Say whom to tell of a job that a fault of our own ends, before it could be admitted."""
     message = "a fault in the worker; its log says where"
     return _rejected(FailureKind.INTERNAL, message, body, replace(facts, reply_to=None))
-
-
-def trace_context(traceparent: str | None, tracestate: str | None) -> dict[str, str]:
-    """Keep the headers that are a W3C trace context; what is none must not travel on."""
-    if traceparent is None or not _TRACEPARENT.fullmatch(traceparent):
-        return {}
-    if tracestate is None or not _TRACESTATE.fullmatch(tracestate):
-        return {"traceparent": traceparent}
-    return {"traceparent": traceparent, "tracestate": tracestate}
 
 
 def moment(text: str | None) -> datetime | None:
