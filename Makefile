@@ -116,6 +116,10 @@ bench-long: setup broker ## Follow the worker's memory through answers of a mill
 bench-health: setup broker ## Flood the health port: the slowest answer to a probe, and the worker's memory
 	$(RUN) python -m tests.bench.health
 
+.PHONY: bench-memory
+bench-memory: setup broker ## Show what jobs of 8 MiB cost the worker: memory, and time without the event loop
+	$(RUN) --group bench python -m tests.bench.memory
+
 .PHONY: profile
 profile: setup broker ## Show where the worker's time goes under 500 streams
 	$(RUN) --group bench python -m tests.bench.profile

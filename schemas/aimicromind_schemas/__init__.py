@@ -34,7 +34,8 @@ from aimicromind_schemas.endpoint_events import (
 from aimicromind_schemas.envelope import ChatEvent, GenericEvent, Truncated
 from aimicromind_schemas.events import Event, KnownEvent, NotAnEvent, event_from
 from aimicromind_schemas.invalid_job import InvalidJob, Problem
-from aimicromind_schemas.job import SUBMITTED_HEADER, PredictionJob, is_job_id, readable_ids
+from aimicromind_schemas.job import SUBMITTED_HEADER, PredictionJob
+from aimicromind_schemas.job_terms import is_job_id
 from aimicromind_schemas.payloads import (
     Action,
     AgentReasoning,
@@ -46,6 +47,7 @@ from aimicromind_schemas.payloads import (
     UsageMetadata,
     UsedTool,
 )
+from aimicromind_schemas.raw_job import RawJob, readable_ids
 from aimicromind_schemas.reading import Gap, Position, Reader
 from aimicromind_schemas.routing import (
     JOURNAL_BINDINGS,
@@ -130,6 +132,7 @@ __all__ = [
     "Position",
     "PredictionJob",
     "Problem",
+    "RawJob",
     "Reader",
     "RetryData",
     "RetryEvent",

@@ -9,13 +9,15 @@ from typing import Any, ClassVar, Final, TypeAlias
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
-from pydantic_core import from_json
 
 from aimicromind_schemas.invalid_job import is_absent
-from aimicromind_schemas.job import is_job_id
+from aimicromind_schemas.job_terms import id_text, is_job_id
+from aimicromind_schemas.raw_object import utf8_of
 from aimicromind_schemas.routing import chat_fits
-from aimicromind_schemas.wire import UtcTime, dump_json, time_text
+from aimicromind_schemas.wire import UtcTime, dump_json, load_json, time_text
 
+# Many times what ids and a time take: whoever reads one builds all of it.
+_MAX_BYTES: Final = 64 * 1024
 _TIME: Final[TypeAdapter[datetime]] = TypeAdapter(UtcTime)
 
 # For JSON Schema: the names on the wire, and the docstrings below.
@@ -79,8 +81,10 @@ def decode_cancel(body: bytes) -> CancelRequest:
     Raises:
         InvalidCancel: The body is anything else.
     """
+    if len(body) > _MAX_BYTES:
+        raise InvalidCancel(f"send at most {_MAX_BYTES} bytes")
     try:
-        fields = from_json(body)
+        fields = load_json(utf8_of(body))
     except ValueError:
         raise InvalidCancel("send one JSON object in UTF-8") from None
     named = fields.get("cancel") if isinstance(fields, dict) else None
@@ -96,7 +100,7 @@ def decode_cancel(body: bytes) -> CancelRequest:
 
 
 def _text(named: dict[str, Any], field: str) -> str | None:
-    value = named.get(field)
+    value = id_text(named.get(field))
     if is_absent(value):
         return None
     if not isinstance(value, str):

@@ -1,6 +1,5 @@
 """Says what is wrong with a job without quoting it: a job holds prompts and may hold secrets."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,10 +10,9 @@ _REMEDIES: Final = {
     "": "send one JSON object in UTF-8",
     "chatflowId": "name the flow with 1 to 128 of A-Z a-z 0-9 _ -",
     "question": "send a string that is not empty, or one of form, humanInput, action, uploads",
-    "chatId": "send at most 228 bytes, counted percent-encoded; it defaults to jobId",
+    "chatId": "send a text of at most 228 bytes, counted percent-encoded; it defaults to jobId",
     "jobId": "send 1 to 128 of A-Z a-z 0-9 _ . -",
     "overrideConfig": "send an object",
-    "streaming": "send true or false, or leave it out",
     "timeoutSeconds": "send a number of seconds above 0",
     "expiresAt": "send an RFC 3339 time with its offset, such as 2026-11-22T13:20:00Z",
     "maxCalls": "send a whole number from 1",
@@ -24,7 +22,6 @@ _REMEDIES: Final = {
     "idempotent": "send true or false, or leave it out",
     "tags": "send an object whose values are strings, at most 16 KiB as JSON",
 }
-_PLACE: Final = re.compile(r"line \d+ column \d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +46,11 @@ class InvalidJob(ValueError):
         details = (f"{it.field or 'body'} ({it.found}): {it.remedy}" for it in problems)
         super().__init__(f"Not a valid job: {'; '.join(details)}.")
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether the body is no JSON object, so that nothing can be said of fields."""
+        return any(not problem.field for problem in self.problems)
+
 
 def is_absent(value: object) -> bool:
     """Tell whether a value counts as not sent: null, or an empty string, list or object."""
@@ -60,10 +62,9 @@ def body_problem(found: str) -> Problem:
     return Problem("", found, _REMEDIES[""])
 
 
-def json_problem(error: ValueError) -> Problem:
-    """Describe a body that is no JSON, with the place of the fault where the parser gives it."""
-    place = _PLACE.search(str(error))
-    return body_problem(f"no readable JSON, {place[0]}" if place else "no readable JSON")
+def field_problem(field: str, found: str) -> Problem:
+    """Describe a refused field by the kind of value that was there."""
+    return Problem(field, found, _REMEDIES[field])
 
 
 def field_problems(errors: list[ErrorDetails], fields: Mapping[str, Any]) -> tuple[Problem, ...]:
@@ -76,10 +77,11 @@ def field_problems(errors: list[ErrorDetails], fields: Mapping[str, Any]) -> tup
     names = dict.fromkeys(
         str(error["loc"][0] if error["loc"] else error["type"]) for error in errors
     )
-    return tuple(Problem(name, _kind(fields.get(name)), _REMEDIES[name]) for name in names)
+    return tuple(field_problem(name, kind_of(fields.get(name))) for name in names)
 
 
-def _kind(value: object) -> str:
+def kind_of(value: object) -> str:
+    """Name the kind of a value, without the value."""
     if is_absent(value):
         return "missing"
     match value:

@@ -24,14 +24,14 @@ from aimicromind_schemas import odd_json
 Text = InstanceOf[str]
 
 
-def _whole(value: object) -> object:
+def whole(value: object) -> object:
     """Read 3.0 as 3: JSON knows numbers alone, and JSON Schema takes either for an integer."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[StrictInt, BeforeValidator(_whole, json_schema_input_type=int)]
+Whole = Annotated[StrictInt, BeforeValidator(whole, json_schema_input_type=int)]
 _Natural = Annotated[int, Field(ge=0)]
-Count = Annotated[_Natural, Strict(), BeforeValidator(_whole, json_schema_input_type=_Natural)]
+Count = Annotated[_Natural, Strict(), BeforeValidator(whole, json_schema_input_type=_Natural)]
 Seconds = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
 
 # RFC 3339, 5.6. `datetime.fromisoformat` alone would take week dates and naive times as well.

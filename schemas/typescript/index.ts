@@ -96,7 +96,7 @@ export interface CalledToolsEvent extends ChatEvent {
 export interface ChatCancel {
   cancel: {
     /** The conversation; that of a job without one is its job id. */
-    chatId: string;
+    chatId: string | number;
     jobId?: null;
   };
   /** When the request was made, by the clock of those who submit jobs. */
@@ -249,7 +249,7 @@ export interface GenericEvent extends ChatEvent {
 export interface JobCancel {
   cancel: {
     /** The job; it need not have been submitted yet. */
-    jobId: string;
+    jobId: string | number;
     chatId?: null;
   };
 }
@@ -325,13 +325,29 @@ export interface OtherEvent extends ChatEvent {
 /** One request for a prediction. Fields not named here are kept and sent to the endpoint. */
 export interface PredictionJob {
   /** The flow to run. */
-  chatflowId: string;
+  chatflowId: string | number;
   /** What the user asks. Required unless form, humanInput, action or uploads is there. */
   question?: string | null;
   /** The conversation; names the routing keys of its events. Defaults to the job id. */
-  chatId?: string | null;
+  chatId?: string | number | null;
   /** Names the job in all its events. Defaults to the `message_id` of the AMQP message. */
-  jobId?: string | null;
+  jobId?: string | number | null;
+  /** `json`: ask without streaming, and put the server's whole JSON into `end.data.answer`. */
+  answer?: "json" | null;
+  /** Limit of one attempt. Can only lower the worker's own. */
+  timeoutSeconds?: number | null;
+  /** When the whole job is given up. Can only lower the worker's own limit. */
+  expiresAt?: string | null;
+  /** Calls to the endpoint that may be begun. Can only lower the worker's own limit. */
+  maxCalls?: number | null;
+  /** Retired: use `maxCalls`. A job that sets it is invalid. */
+  maxAttempts?: null;
+  /** The job before this one in its chat, by its id. It has no effect yet. */
+  after?: string | number | null;
+  /** Whether running the flow twice is harmless. Absent: the worker judges by what it saw. */
+  idempotent?: boolean | null;
+  /** The producer's own notes, echoed in `start` and `end`. At most 16 KiB as JSON. */
+  tags?: Readonly<Record<string, string>> | null;
   /** Settings of the flow for this call, as the endpoint takes them. */
   overrideConfig?: Readonly<Record<string, unknown>> | null;
   /** Earlier messages, as the endpoint takes them. */
@@ -346,24 +362,8 @@ export interface PredictionJob {
   action?: unknown;
   /** Address the endpoint stores with the conversation. */
   leadEmail?: unknown;
-  /** Accepted for compatibility and sent as the worker asks: true, unless `answer` is `json`. */
-  streaming?: boolean | null;
-  /** `json`: ask without streaming, and put the server's whole JSON into `end.data.answer`. */
-  answer?: "json" | null;
-  /** Limit of one attempt. Can only lower the worker's own. */
-  timeoutSeconds?: number | null;
-  /** When the whole job is given up. Can only lower the worker's own limit. */
-  expiresAt?: string | null;
-  /** Calls to the endpoint that may be begun. Can only lower the worker's own limit. */
-  maxCalls?: number | null;
-  /** Retired: use `maxCalls`. A job that sets it is invalid. */
-  maxAttempts?: null;
-  /** The job before this one in its chat, by its id. It has no effect yet. */
-  after?: string | null;
-  /** Whether running the flow twice is harmless. Absent: the worker judges by what it saw. */
-  idempotent?: boolean | null;
-  /** The producer's own notes, echoed in `start` and `end`. At most 16 KiB as JSON. */
-  tags?: Readonly<Record<string, string>> | null;
+  /** Whatever it says, it is sent as the worker asks: true, unless `answer` is `json`. */
+  streaming?: unknown;
   [field: string]: unknown;
 }
 

@@ -46,6 +46,7 @@ JOB_PROPERTIES: Final = {
     "message_id": "the job's id, where its body has none",
     "correlation_id": "comes back on every event",
     "reply_to": "a queue that gets a copy of every event",
+    "content_encoding": "`gzip`, `x-gzip` or `deflate`: how the body is compressed",
     "expiration": "becomes a deadline that counts from the first delivery; 0 sets none",
     "timestamp": "when the job was submitted",
 }

@@ -35,6 +35,7 @@ _ABSENT: Final[Shape] = {
     "description": "Null and empty count as not sent.",
     "enum": [None, "", [], {}],
 }
+_FIRST: Final = ("chatflowId", "question", "chatId", "jobId")
 _INSTEAD_OF_QUESTION: Final = ("question", "form", "humanInput", "action", "uploads")
 
 
@@ -60,7 +61,7 @@ def all_shapes() -> dict[str, Shape]:
         _always_named(shapes[event_class.__name__])
     shapes["GenericEvent"]["properties"]["event"]["not"] = {"enum": EXACT_NAMES}
     _job(shapes["PredictionJob"])
-    cancels = _cancels(shapes["PredictionJob"]["properties"]["jobId"]["anyOf"][0]["pattern"])
+    cancels = _cancels(shapes["PredictionJob"]["properties"])
     return dict(sorted((shapes | cancels | {"Absent": _ABSENT}).items()))
 
 
@@ -111,6 +112,7 @@ def _always_named(event: Shape) -> None:
 
 def _job(job: Shape) -> None:
     absent = {"$ref": "#/$defs/Absent"}
+    job["properties"] = {name: job["properties"][name] for name in (*_FIRST, *job["properties"])}
     for name, field in job["properties"].items():
         if field.get("type") == "null":
             field["$ref"] = absent["$ref"]
@@ -122,12 +124,14 @@ def _job(job: Shape) -> None:
     ]
 
 
-def _cancels(job_id_pattern: str) -> dict[str, Shape]:
-    """Arrange the fields of the cancel requests as their `encode` writes them."""
+def _cancels(of_job: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Arrange the fields of the cancel requests as they are read; ids are those of jobs."""
     by_job, by_chat = _fields(JobCancel), _fields(ChatCancel)
     absent = {"$ref": "#/$defs/Absent"}
-    job_id = by_job["jobId"] | {"pattern": job_id_pattern}
-    chat_id = by_chat["chatId"] | {"minLength": 1}
+    job_text, number, _ = of_job["jobId"]["anyOf"]
+    chat_text = {"type": "string", "minLength": 1}
+    job_id = {"anyOf": [job_text, number], "description": by_job["jobId"]["description"]}
+    chat_id = {"anyOf": [chat_text, number], "description": by_chat["chatId"]["description"]}
     return {
         "JobCancel": _cancel(
             JobCancel, {"jobId": job_id, "chatId": absent}, required="jobId", beside={}

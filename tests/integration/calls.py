@@ -38,7 +38,7 @@ def a_call(flow: str = "flow", **changed: Any) -> PredictionCall:  # noqa: ANN40
     body = {"question": QUESTION, "chatId": "chat", "streaming": True}
     usual: dict[str, Any] = {
         "endpoint_chat_id": "chat",
-        "body": json.dumps(body).encode(),
+        "body": (json.dumps(body).encode(),),
         "streams": True,
         "trace": {},
     }

@@ -2,8 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from typing import Final
 
@@ -17,6 +17,8 @@ from tests.support.http import raw_server
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CHUNKED: Final = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
 ENDLESS: Final = b"x" * 512 * 1024
+PART: Final = bytes(range(200)) * 150
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -196,3 +198,131 @@ async def test_header_that_would_be_more_than_one_is_not_sent(value: str) -> Non
             await client.get(server.url, headers={"traceparent": value})
 
         assert server.requests == []
+
+
+@asynccontextmanager
+async def a_server(serve: Serve) -> AsyncIterator[str]:
+    """Have a server that treats its one connection as a test wants."""
+
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(served, "127.0.0.1", 0, limit=4096)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+class Parts:
+    """A long body that tells how much of it was asked for."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.asked = 0
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while self.asked < self.count:
+            self.asked += 1
+            yield PART
+
+
+async def posted(url: str, parts: Parts) -> httpx.Response:
+    headers = {"Content-Length": str(parts.count * len(PART))}
+    async with a_client() as client, asyncio.timeout(WITHIN_S):
+        return await client.post(url, content=parts, headers=headers)
+
+
+async def test_long_request_arrives_whole_and_in_order() -> None:
+    came = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        assert b"chunked" not in head
+        came.extend(await reader.readexactly(300 * len(PART)))
+        writer.write(OK)
+
+    async with a_server(serve) as url:
+        assert (await posted(url, Parts(300))).content == b"ok"
+
+    assert bytes(came) == PART * 300
+
+
+async def test_request_is_not_made_faster_than_it_is_taken() -> None:
+    parts, goes_on = Parts(2000), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await goes_on.wait()
+        await reader.readexactly(parts.count * len(PART))
+        writer.write(OK)
+
+    async with a_server(serve) as url:
+        posting = asyncio.create_task(posted(url, parts))
+        asked = -1
+        while asked != parts.asked or not asked:
+            asked = parts.asked
+            await asyncio.sleep(0.2)
+        goes_on.set()
+
+        assert (await posting).content == b"ok"
+    # The sockets' buffers take some megabytes of the 60.
+    assert asked < parts.count // 3
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_answer_that_comes_before_the_request_is_whole_is_read(closes: bool) -> None:  # noqa: FBT001 - given by pytest
+    parts, done = Parts(2000), asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 2\r\n\r\nno")
+        await writer.drain()
+        if not closes:
+            await done.wait()
+
+    async with a_server(serve) as url:
+        try:
+            response = await posted(url, parts)
+        except httpx.ReadError:
+            # The close may reset the connection before the answer is read.
+            assert closes
+        else:
+            assert (response.status_code, response.content) == (413, b"no")
+        done.set()
+    assert parts.asked < parts.count
+
+
+async def test_connection_of_a_request_that_was_not_sent_whole_is_not_used_again() -> None:
+    heads: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(OK)
+        await reader.read()
+
+    async with a_server(serve) as url, a_client() as client, asyncio.timeout(WITHIN_S):
+        parts = Parts(2000)
+        headers = {"Content-Length": str(parts.count * len(PART))}
+        await client.post(url, content=parts, headers=headers)
+        assert (await client.get(url)).content == b"ok"
+
+    assert [head.split()[0] for head in heads] == [b"POST", b"GET"]
+
+
+async def test_connection_that_is_lost_within_the_request_is_told() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.transport.abort()
+
+    async with a_server(serve) as url:
+        with pytest.raises(httpx.ReadError):
+            await posted(url, Parts(2000))

@@ -121,7 +121,7 @@ async def test_request_is_made_as_the_job_says(endpoint: ScriptedEndpoint) -> No
         await body_of(response)
 
     [seen] = endpoint.calls
-    assert seen.json == json.loads(call.body)
+    assert seen.json == json.loads(b"".join(call.body))
     assert seen.headers["authorization"] == f"Bearer {KEY}"
     assert seen.headers["content-type"] == "application/json"
     assert seen.headers["accept-encoding"] == "identity"

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from hypothesis import settings
 
-from aimicromind_schemas import Event, Names, PredictionJob, ThinkingEvent
+from aimicromind_schemas import Event, Names, RawJob, ThinkingEvent
 from aimicromind_schemas.wire import dump_json
 from aimicromind_worker.adapters.event_counts import EventCounts
 from aimicromind_worker.adapters.metrics import Metrics
@@ -56,8 +56,8 @@ def a_job(**fields: Any) -> bytes:  # noqa: ANN401 - a job on the wire holds any
     return json.dumps({name: value for name, value in named.items() if value is not None}).encode()
 
 
-def job_of(**fields: Any) -> PredictionJob:  # noqa: ANN401 - see a_job
-    return PredictionJob.decode(a_job(**fields))
+def job_of(**fields: Any) -> RawJob:  # noqa: ANN401 - see a_job
+    return RawJob.read(a_job(**fields))
 
 
 def a_ticket(facts: MessageFacts | None = None, **fields: Any) -> Ticket:  # noqa: ANN401 - see a_job
@@ -119,7 +119,9 @@ def an_answer(**changed: Any) -> Answer:  # noqa: ANN401 - named in Answer
         "redelivered": False,
         "max_answer_bytes": 64 * 1024,
     }
-    return Answer(**(usual | changed))
+    named = usual | changed
+    question = named.pop("question")
+    return Answer(question=question and memoryview(dump_json(question)), **named)
 
 
 def an_event(name: str, data: object) -> EndpointEvent:

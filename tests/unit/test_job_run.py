@@ -57,7 +57,7 @@ async def test_call_carries_the_job_its_session_and_its_trace() -> None:
     await run.outcome()
 
     (call,) = run.predictions.calls
-    body = json.loads(call.body)
+    body = json.loads(b"".join(call.body))
     assert (call.chatflow_id, call.trace) == ("flow", {"traceparent": "00-x"})
     assert body["chatId"] == call.endpoint_chat_id != "chat"
     assert body["overrideConfig"] == {"sessionId": "chat"}

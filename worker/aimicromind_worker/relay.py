@@ -1,10 +1,12 @@
 """Carry one job from the queue to its chat: admit it, look it up, run it, have it settled."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from time import monotonic
 from traceback import extract_tb
 from typing import Protocol
@@ -26,6 +28,7 @@ from aimicromind_worker.core.admission import (
 )
 from aimicromind_worker.core.history import History
 from aimicromind_worker.core.ladder import RUNGS
+from aimicromind_worker.core.packed import is_packed
 from aimicromind_worker.held_jobs import HeldJob, HeldJobs
 from aimicromind_worker.job_run import JobRun
 from aimicromind_worker.outcome import Cancelled, Failed, Outcome, in_words
@@ -52,6 +55,8 @@ _PATIENCE_FOR_THE_DEAD = timedelta(seconds=1)
 # lost the broker, and not its life, puts the losses of the jobs that come soon down to that.
 _FORGIVES_S = 60.0
 _ENDS_REMEMBERED = 10_000
+# What is longer can hold the event loop for more than some milliseconds.
+_READ_AT_ONCE_BYTES = 64 * 1024
 # A job that has waited outside so often waits longer, lest a long line keeps the broker busy.
 _OFTEN = 3
 _GIVEN_UP_OFTEN = (
@@ -126,6 +131,7 @@ class Relay:
         self._max_job_bytes = max_job_bytes
         self._runs: set[JobRun] = set()
         self._handing_back = False
+        self._reading = asyncio.Lock()
 
     def hand_back_all(self) -> None:
         """Interrupt the running jobs, so that other workers go on with them."""
@@ -144,7 +150,7 @@ class Relay:
         await self._guarded(self._carry(delivery), delivery)
 
     async def _carry(self, delivery: Delivery) -> None:
-        match self._admit(delivery):
+        match await self._admit(delivery):
             case Unnamed():
                 log.info("job.stamped")
                 await delivery.put_again(state_unnamed(delivery.facts))
@@ -289,7 +295,7 @@ class Relay:
 
     async def _bury(self, delivery: Delivery) -> None:
         kind, message = _GIVEN_UP.get(delivery.facts.given_up_for or "", _GIVEN_UP_OFTEN)
-        match self._admit(delivery):
+        match await self._admit(delivery):
             case Unnamed():
                 await delivery.park(kind, message, attempts=0)
             case Rejected() as rejected:
@@ -311,18 +317,17 @@ class Relay:
                     else:
                         await self._settle_again(ticket.job_id, known, delivery, span)
 
-    def _admit(self, delivery: Delivery) -> Admission:
-        facts = delivery.facts
+    async def _admit(self, delivery: Delivery) -> Admission:
+        facts, body = delivery.facts, delivery.body
         if monotonic() < self._forgives_until:
             facts = replace(facts, failures_before=0)
-        return admit(
-            delivery.body,
-            facts,
-            self._names,
-            datetime.now(UTC),
-            self._lifetime,
-            self._max_job_bytes,
-        )
+        now, encoding = datetime.now(UTC), facts.content_encoding
+        read = partial(admit, body, facts, self._names, now, self._lifetime, self._max_job_bytes)
+        if len(body) <= _READ_AT_ONCE_BYTES and not is_packed(body, encoding):
+            return read()
+        # One at a time: with more of them the event loop waits long for its turn.
+        async with self._reading:
+            return await asyncio.to_thread(read)
 
     async def _known(self, job_id: str, facts: MessageFacts) -> History:
         return await self._journal.look_up(job_id, facts.submitted_at)

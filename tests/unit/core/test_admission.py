@@ -1,4 +1,6 @@
+import gzip
 import json
+import zlib
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -20,6 +22,10 @@ from tests.support.builders import BRIEF, LIFETIME, MAX_JOB_BYTES, NAMES, SECRET
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 SOON, LATER = NOW + timedelta(minutes=1), NOW + timedelta(minutes=2)
+
+
+def gz(text: bytes, level: int = 9) -> bytes:
+    return gzip.compress(text, level, mtime=0)
 
 
 def admitted(body: bytes, **facts: Any) -> Admission:  # noqa: ANN401 - named in MessageFacts
@@ -229,3 +235,82 @@ def test_ending_of_a_rejected_job_is_copied_to_reply_to_unless_that_is_what_is_w
     assert rejected(b"{", reply_to="mine").reply_to == "mine"
     assert rejected(a_job(), reply_to="aimicromind.jobs").reply_to is None
     assert rejected(b"{", reply_to="aimicromind.jobs").reply_to is None
+
+
+COMPLETE = a_job()
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (b"\xef\xbb\xbf" + COMPLETE, None),
+        (COMPLETE.decode().encode("utf-16"), None),
+        (COMPLETE + b"\0", None),
+        (gz(COMPLETE), "gzip"),
+        (gz(b"\xef\xbb\xbf" + COMPLETE), "GZIP"),
+        (gz(COMPLETE.decode().encode("utf-16")), None),
+        (zlib.compress(COMPLETE), "deflate"),
+        (COMPLETE, "utf-8"),
+        (COMPLETE, "br"),
+    ],
+)
+def test_job_is_read_however_it_is_written(body: bytes, encoding: str | None) -> None:
+    it = ticket(body, content_encoding=encoding)
+
+    assert (it.job_id, it.chat_id, it.job.chatflow_id) == ("job", "chat", "flow")
+
+
+NO_JOB = a_job(question=None)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (b"\xef\xbb\xbf" + NO_JOB, None),
+        (NO_JOB.decode().encode("utf-16"), None),
+        (NO_JOB.decode().encode("utf-16-be")[:-2], None),
+        (NO_JOB[:-1], None),
+        (NO_JOB + b"x", None),
+        (NO_JOB[:-1] + b',"x":NaN}', None),
+        (NO_JOB[:-1] + b',"x":"\xff"}', None),
+        (NO_JOB[:-1] + b',"x":%b}' % (b"[" * 20_000 + b"]" * 20_000), None),
+        (gz(NO_JOB), "gzip"),
+        (gz(NO_JOB)[:-8], "gzip"),
+        (gz(NO_JOB, 0)[:-9], "gzip"),
+        (gz(a_job(question="x" * MAX_JOB_BYTES)), "gzip"),
+        (a_job(question="x" * MAX_JOB_BYTES), None),
+        (gz(NO_JOB[:-1] + b',"x":"' + b"x" * 20_000_000), "gzip"),
+        (NO_JOB, "zstd"),
+    ],
+)
+def test_chat_of_a_job_that_cannot_be_read_is_told(body: bytes, encoding: str | None) -> None:
+    it = rejected(body, content_encoding=encoding)
+
+    assert (it.job_id, it.chat_id) == ("job", "chat")
+
+
+def test_text_of_a_compressed_job_is_held_to_the_limit() -> None:
+    it = rejected(gz(a_job().ljust(MAX_JOB_BYTES + 1)), content_encoding="gzip")
+
+    assert it.kind == FailureKind.TOO_LARGE
+    assert ticket(gz(a_job().ljust(MAX_JOB_BYTES))).job_id == "job"
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "said"),
+    [
+        (b"\x1b\x2a\x00", "br", "content_encoding says br"),
+        (b"\x28\xb5\x2f\xfd", "zstd", "content_encoding says zstd"),
+        (b"\x00", "gzip", "content_encoding says gzip, and the body is not"),
+        (gz(COMPLETE)[:-5], "gzip", "breaks off"),
+        (b"\x00", None, "send one JSON object"),
+        (a_job(maxCalls=0), "br", "maxCalls"),
+    ],
+)
+def test_refusal_says_what_is_wrong_with_the_encoding(
+    body: bytes, encoding: str | None, said: str
+) -> None:
+    it = rejected(body, content_encoding=encoding)
+
+    assert it.kind == FailureKind.INVALID_JOB
+    assert said in it.message

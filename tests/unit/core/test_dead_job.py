@@ -36,7 +36,7 @@ def test_parked_job_is_read() -> None:
     assert dead.failed_at == NOW - timedelta(days=1)
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"[" * 10_000, b'{"jobId":1}'])
+@pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"[" * 10_000, b'{"jobId":true}'])
 def test_whatever_is_parked_can_be_read(body: bytes) -> None:
     dead = read_dead_job(body, {"x-aimicromind-failed-at": "long ago"}, None)
 
@@ -106,3 +106,20 @@ def test_job_of_unknown_age_is_neither_old_nor_new() -> None:
 
     assert not Choice(older_than=timedelta()).fits(dead, NOW)
     assert not Choice(newer_than=timedelta(days=9)).fits(dead, NOW)
+
+
+@pytest.mark.parametrize("number", ["12345", "12345.0"])
+def test_ids_are_read_as_the_worker_reads_them(number: str) -> None:
+    body = b'\xef\xbb\xbf{"chatflowId":"flow","chatId":%b,"jobId":7,"x":NaN' % number.encode()
+
+    dead = read_dead_job(body, HEADERS, None)
+
+    assert (dead.job_id, dead.chat_id, dead.chatflow_id) == ("7", "12345", "flow")
+
+
+def test_replay_leaves_everything_else_byte_for_byte() -> None:
+    body = b'{"question":"\\ud83d", "x" : [1.50, 1e999],"jobId":"old","chatflowId":"f"}\0'
+
+    _, again = replayed(body, read_dead_job(body, HEADERS, None), "same")
+
+    assert b'"question":"\\ud83d", "x" : [1.50, 1e999],"chatflowId":"f"}' in again

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimicromind_worker.core.trace_context import trace_context
+from tests.support.builders import MODERATE
 
 TRACE_ID, SPAN_ID = "a" * 32, "b" * 16
 PARENT = f"00-{TRACE_ID}-{SPAN_ID}-01"
@@ -97,6 +98,7 @@ def test_what_is_no_state_is_dropped_and_the_parent_kept(state: str | None) -> N
     assert trace_context(PARENT, state) == {"traceparent": PARENT}
 
 
+@MODERATE
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_what_travels_on_fits_in_a_header(parent: str, state: str) -> None:
     kept = "".join(trace_context(parent, state).values()).replace("\t", " ")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from aimicromind_schemas import (
@@ -16,6 +17,9 @@ from aimicromind_schemas import (
 )
 
 Strategy = st.SearchStrategy[Any]
+
+UNHURRIED: Final = settings(deadline=None)
+"""For properties: however busy the machine is."""
 
 texts: Final = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 ids: Final = st.text("abcXYZ019_-.", min_size=1, max_size=20)

@@ -53,6 +53,19 @@ def test_time_with_another_offset_is_the_same_moment() -> None:
     assert ChatCancel("c-1", local).encode() == ChatCancel("c-1", AT).encode()
 
 
+def test_request_is_read_as_a_job_is() -> None:
+    body = b'{"cancel":{"jobId":12345.0}}'
+
+    assert decode_cancel(body) == JobCancel("12345")
+    assert decode_cancel(b"\xef\xbb\xbf" + body) == JobCancel("12345")
+    assert decode_cancel(body.decode().encode("utf-16")) == JobCancel("12345")
+
+
+def test_long_request_is_not_built() -> None:
+    with pytest.raises(InvalidCancel, match="at most 65536 bytes"):
+        decode_cancel(b'{"cancel":{"jobId":"j"},"x":[' + b"[]," * 30_000 + b"[]]}")
+
+
 def test_null_and_empty_count_as_absent_and_unknown_members_are_skipped() -> None:
     body = b'{"cancel":{"jobId":"j","chatId":null,"why":1},"submittedAt":"","by":"me"}'
 
@@ -64,7 +77,7 @@ def test_null_and_empty_count_as_absent_and_unknown_members_are_skipped() -> Non
     [
         ({}, "either jobId or chatId"),
         ({"jobId": "j", "chatId": "c"}, "either jobId or chatId"),
-        ({"jobId": 7}, "jobId takes a string"),
+        ({"jobId": 7.5}, "jobId takes a string"),
         ({"jobId": "a b"}, "jobId takes 1 to 128"),
         ({"chatId": ["c"], "submitted_at": "2026-11-22T13:20:00Z"}, "chatId takes a string"),
         ({"chatId": "." * 77, "submitted_at": "2026-11-22T13:20:00Z"}, "at most 228 bytes"),

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from aimicromind_schemas import odd_json
 from aimicromind_schemas.wire import dump_json, load_json
-from tests.unit.schemas.strategies import json_values
+from tests.unit.schemas.strategies import UNHURRIED, json_values
 
 PLAIN = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 LETTERS = st.text('[]{}:,"\\u0e1.-+ntrfals \n', max_size=12)
@@ -20,12 +20,14 @@ def refused(text: str) -> bool:
     return False
 
 
+@UNHURRIED
 @given(json_values)
 def test_values_are_read_and_written_as_python_does(value: object) -> None:
     assert odd_json.load(json.dumps(value, indent=1)) == value
     assert odd_json.dump(value, PLAIN) == PLAIN.encode(value)
 
 
+@UNHURRIED
 @given(LETTERS)
 @example("[1,]")
 @example('{"a":1,}')

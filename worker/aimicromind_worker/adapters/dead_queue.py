@@ -16,9 +16,12 @@ from aimicromind_schemas.client.wire import frame_max
 from aimicromind_worker.adapters.connection import BrokerConnection
 from aimicromind_worker.adapters.republishing import republished
 from aimicromind_worker.core.dead_job import DeadJob, identity, read_dead_job, replayed
+from aimicromind_worker.core.packed import unpacked
 from aimicromind_worker.reasons import NotAchieved
 
 _TIMEOUT_S = 30.0
+# Larger than any message of the broker, also for the text of a compressed one.
+_MOST_BYTES = 128 * 1024 * 1024
 # What the worker wrote about the run that failed.
 _OF_THE_RUN = "x-aimicromind-"
 _DIRECT_REPLY = "amq.rabbitmq.reply-to"
@@ -58,11 +61,12 @@ class Parked:
         self._channel = channel
         self._names = names
         self._frame_max = frame_max
-        self.body = message.body
+        # One that cannot be unpacked is shown, and cannot be replayed.
+        self.body = unpacked(message.body, message.content_encoding, _MOST_BYTES).text
         self.dead: DeadJob = read_dead_job(
-            message.body, message.headers, message.message_id, noted(message.headers).body_bytes
+            self.body, message.headers, message.message_id, noted(message.headers).body_bytes
         )
-        self.identity = identity(message.body, message.headers, self.dead)
+        self.identity = identity(self.body, message.headers, self.dead)
         self._copies: list[Parked] = []
         self._is_out = False
 

@@ -5,7 +5,8 @@ each piece. Which connection a request goes by is left to `http_transport`.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from contextvars import copy_context
 from typing import cast
 
@@ -34,6 +35,8 @@ class Connection(asyncio.Protocol):
             on_free: Called once nobody needs a response any more.
         """
         self._may_follow = False
+        self._is_sent = True
+        self._room: asyncio.Future[None] | None = None
         self._on_free = on_free
         self._transport: asyncio.Transport | None = None
         self._parser: HttpResponseParser | None = None
@@ -47,10 +50,18 @@ class Connection(asyncio.Protocol):
     def reusable(self) -> bool:
         """Whether another request may follow."""
         transport = self._transport
-        return self._may_follow and transport is not None and not transport.is_closing()
+        return (
+            self._may_follow
+            and self._is_sent
+            and transport is not None
+            and not transport.is_closing()
+        )
 
-    async def ask(self, request: bytes) -> "tuple[Head, Body]":
+    async def ask(self, request: AsyncGenerator[bytes, None]) -> "tuple[Head, Body]":
         """Send a request and wait for the head of the response; its body is still to come.
+
+        What the socket does not take is waited for, before more is asked of the request. Of one
+        that is answered before its end, the rest is not sent.
 
         Raises:
             httpx.ReadError: The connection was lost; the endpoint may have seen the request.
@@ -60,9 +71,22 @@ class Connection(asyncio.Protocol):
         self._headers, self._beside_body = [], 0
         self._head = asyncio.get_running_loop().create_future()
         self._body = body = Body(self)
-        if self._transport is not None:
-            self._transport.write(request)
+        self._is_sent = False
+        async with aclosing(request) as pieces:
+            async for piece in pieces:
+                if self._transport is not None:
+                    self._transport.write(piece)
+                if not await self._may_go_on(self._head):
+                    break
+            else:
+                self._is_sent = True
         return await self._head, body
+
+    async def _may_go_on(self, head: asyncio.Future[Head]) -> bool:
+        """Wait until the socket takes more; say whether anybody wants it."""
+        if self._room is not None:
+            await asyncio.wait((head, self._room), return_when=asyncio.FIRST_COMPLETED)
+        return not head.done()
 
     def free(self) -> None:
         """Be done with a response, whether or not all of it came."""
@@ -124,6 +148,16 @@ class Connection(asyncio.Protocol):
         else:
             # RFC 9112 6.3: the close is the end of a body that says nothing of its length.
             self._body.end()
+
+    @override
+    def pause_writing(self) -> None:
+        self._room = asyncio.get_running_loop().create_future()
+
+    @override
+    def resume_writing(self) -> None:
+        if self._room is not None:
+            self._room.set_result(None)
+            self._room = None
 
     def on_message_begin(self) -> None:
         """Take the beginning of a response. For the parser."""

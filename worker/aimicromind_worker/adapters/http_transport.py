@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterable
 from functools import partial
 from time import monotonic
 from typing import Any, Final
@@ -29,6 +30,8 @@ _NEXT_ADDRESS_AFTER_S = 0.25
 _PORTS = {"http": 80, "https": 443}
 # RFC 9110 5.5: with these, a value would be more than one.
 _NEVER_IN_A_HEAD = frozenset(b"\r\n\0")
+
+_TOGETHER_BYTES = 64 * 1024
 
 _Origin = tuple[str, str, int]
 
@@ -54,10 +57,10 @@ class PushTransport(httpx.AsyncBaseTransport):
             httpx.ReadError, httpx.RemoteProtocolError: Nobody knows what the endpoint saw.
         """
         origin = _origin(request.url)
-        message = _head(request) + await request.aread()
+        head = _head(request)
         connection = self._kept(origin) or await self._connect(origin, request.extensions)
         try:
-            (status, headers), body = await connection.ask(message)
+            (status, headers), body = await connection.ask(_message(head, request))
         except BaseException:
             connection.close()
             raise
@@ -126,6 +129,18 @@ def _head(request: httpx.Request) -> bytes:
     lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.url.raw_path)]
     lines += [b"%b: %b\r\n" % header for header in headers]
     return b"".join((*lines, b"\r\n"))
+
+
+async def _message(head: bytes, request: httpx.Request) -> AsyncGenerator[bytes, None]:
+    """Write a request; what is short goes out together."""
+    assert isinstance(request.stream, AsyncIterable)  # noqa: S101 - an asynchronous transport's is
+    waiting = head
+    async for part in request.stream:
+        if len(waiting) + len(part) > _TOGETHER_BYTES:
+            yield waiting
+            waiting = b""
+        waiting += part
+    yield waiting
 
 
 def _reason(error: OSError | UnicodeError) -> str:

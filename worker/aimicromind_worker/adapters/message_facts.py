@@ -41,6 +41,7 @@ def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
     return MessageFacts(
         message_id=message.message_id,
         correlation_id=message.correlation_id,
+        content_encoding=message.content_encoding,
         reply_to=message.reply_to,
         redelivered=bool(message.redelivered),
         # Up to 4.2 each delivery that was not settled is counted; 4.3 counts the failures among

@@ -35,7 +35,13 @@ from aimicromind_worker.core.errors import (
     HeadersOverdue,
     Misconfigured,
 )
-from aimicromind_worker.core.exchange import EventStream, PredictionCall, Response, WholeAnswer
+from aimicromind_worker.core.exchange import (
+    EventStream,
+    Pieces,
+    PredictionCall,
+    Response,
+    WholeAnswer,
+)
 from aimicromind_worker.core.failures import failure_of_status, read_retry_after, unknown_flow
 from aimicromind_worker.tls import context
 
@@ -44,6 +50,7 @@ log = structlog.get_logger()
 _FLOW_FACTS_LAST = timedelta(minutes=5)
 _FLOWS_REMEMBERED = 1000
 _PREFLIGHT_TIMEOUT_S = 5.0
+_PART_BYTES = 64 * 1024
 _ABORT_TIMEOUT_S = 5.0
 _GATEWAY = (
     httpx.codes.BAD_GATEWAY,
@@ -217,13 +224,14 @@ class PredictionStream:
             log.info("abort.failed", error=type(error).__name__)
 
     def _request(self, call: PredictionCall) -> httpx.Request:
+        length = sum(map(len, call.body))
         path = self._endpoint.prediction_path.replace("{chatflowId}", call.chatflow_id)
         try:
             return httpx.Request(
                 "POST",
                 _url(self._endpoint.base_url + path),
-                content=call.body,
-                headers={**self._headers, **call.trace},
+                content=_written(call.body),
+                headers={**self._headers, **call.trace, "content-length": str(length)},
                 extensions=self._extensions,
             )
         except _ODD as error:
@@ -286,6 +294,13 @@ class PredictionStream:
         except _ODD:
             return body.decode(errors="replace")
         return told.message or told.error
+
+
+async def _written(pieces: Pieces) -> AsyncIterator[bytes]:
+    """Copy a part at a time: a job may be long, and many jobs wait for their sockets at once."""
+    for piece in pieces:
+        for at in range(0, len(piece), _PART_BYTES):
+            yield bytes(piece[at : at + _PART_BYTES])
 
 
 @lru_cache(_FLOWS_REMEMBERED)

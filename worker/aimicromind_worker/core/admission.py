@@ -10,15 +10,17 @@ from aimicromind_schemas import (
     FailureKind,
     InvalidJob,
     Names,
-    PredictionJob,
+    RawJob,
     chat_fits,
     is_job_id,
     readable_ids,
 )
 from aimicromind_worker.core.errors import quoted
 from aimicromind_worker.core.history import History
+from aimicromind_worker.core.packed import Unpacked, unknown_encoding, unpacked
 
 _NAMELESS_JOBS = UUID("8d0b6d5c-2f0e-5c53-b1d4-6f2f5a4b7f10")
+_LONGEST_TEXT_BYTES = 16 * 1024 * 1024
 
 ATTEMPT_HEADER = "x-aimicromind-attempt"
 CALLS_HEADER = "x-aimicromind-calls"
@@ -38,6 +40,7 @@ class MessageFacts:
     Attributes:
         message_id: AMQP property.
         correlation_id: AMQP property.
+        content_encoding: AMQP property.
         reply_to: AMQP property.
         redelivered: Whether the broker delivered this message before.
         deliveries_before: How often, as far as the broker counts.
@@ -64,6 +67,7 @@ class MessageFacts:
 
     message_id: str | None = None
     correlation_id: str | None = None
+    content_encoding: str | None = None
     reply_to: str | None = None
     redelivered: bool = False
     deliveries_before: int = 0
@@ -91,7 +95,7 @@ class Ticket:
     """An admitted job.
 
     Attributes:
-        job: As the producer wrote it.
+        job: Its terms are read, the rest is as the producer wrote it.
         job_id: Its own, else the message_id.
         chat_id: Its own, else the job_id.
         deadline: When it expires.
@@ -105,7 +109,7 @@ class Ticket:
         open_shown: Whether anything was published of that attempt.
     """
 
-    job: PredictionJob
+    job: RawJob
     job_id: str
     chat_id: str
     deadline: datetime
@@ -210,16 +214,16 @@ def admit(
     replies_to_us = (facts.reply_to or "").startswith(f"{names.prefix}.")
     if replies_to_us:
         facts = replace(facts, reply_to=None)
-    if facts.whole_bytes is not None or len(body) > max_job_bytes:
-        return _rejected(
-            FailureKind.TOO_LARGE, f"the job is longer than {max_job_bytes} bytes", body, facts
-        )
-    if facts.problem is not None:
+    if facts.whole_bytes is None and facts.problem is not None:
         return _rejected(FailureKind.INVALID_JOB, facts.problem, body, facts)
-    try:
-        job = PredictionJob.decode(body)
-    except InvalidJob as error:
-        return _rejected(FailureKind.INVALID_JOB, str(error), body, facts)
+    # What is too long is still looked through for the chat that must be told.
+    most_bytes = max(max_job_bytes, _LONGEST_TEXT_BYTES)
+    content = unpacked(body, facts.content_encoding, most_bytes)
+    length = max(facts.whole_bytes or 0, len(body), len(content.text))
+    job = _read(content, facts, max_job_bytes, is_too_long=length > max_job_bytes)
+    if isinstance(job, Rejected):
+        return job
+    body = content.text
     job_id = job.job_id or facts.message_id
     if not job_id:
         return Unnamed()
@@ -268,7 +272,22 @@ def moment(text: str | None) -> datetime | None:
     return read if read.tzinfo is not None else None
 
 
-def _deadline(job: PredictionJob, facts: MessageFacts, latest: datetime) -> datetime:
+def _read(
+    content: Unpacked, facts: MessageFacts, max_job_bytes: int, *, is_too_long: bool
+) -> RawJob | Rejected:
+    if is_too_long:
+        message = f"the job is longer than {max_job_bytes} bytes"
+        return _rejected(FailureKind.TOO_LARGE, message, content.text, facts)
+    if content.fault is not None:
+        return _rejected(FailureKind.INVALID_JOB, content.fault, content.text, facts)
+    try:
+        return RawJob.read(content.text)
+    except InvalidJob as error:
+        advice = unknown_encoding(facts.content_encoding) if error.is_unreadable else None
+        return _rejected(FailureKind.INVALID_JOB, advice or str(error), content.text, facts)
+
+
+def _deadline(job: RawJob, facts: MessageFacts, latest: datetime) -> datetime:
     ends = [latest]
     if job.expires_at is not None:
         ends.append(job.expires_at)

@@ -6,9 +6,11 @@ import msgspec
 
 from aimicromind_schemas import EVENT_NAMES, OUTPUT_EVENTS, SIDE_EFFECT_EVENTS, RoutingKeyTooLong
 from aimicromind_schemas.routing import routing_key
+from aimicromind_schemas.wire import json_of
 from aimicromind_worker.core.errors import AnswerTooLarge, NoAnswer, StreamMixed
 from aimicromind_worker.core.failures import failure_of_text
 from aimicromind_worker.core.frames import EndpointEvent, wrapped
+from aimicromind_worker.core.request import is_question
 from aimicromind_worker.core.saved_answer import ANSWER_PARTS
 from aimicromind_worker.core.usage import Usage
 
@@ -19,7 +21,7 @@ _MOST_ANSWER_BYTES = 15 * 1024 * 1024
 
 
 class _Metadata(msgspec.Struct):
-    question: object = None
+    question: msgspec.Raw = msgspec.Raw(b"null")
     chatMessageId: object = None  # noqa: N815 - the endpoint's name
 
 
@@ -49,7 +51,7 @@ class Answer:
     def __init__(
         self,
         chat_id: str,
-        question: str | None,
+        question: memoryview | None,
         tags: Mapping[str, str],
         *,
         redelivered: bool,
@@ -59,7 +61,7 @@ class Answer:
 
         Args:
             chat_id: The chat whose keys the event names must fit.
-            question: What the endpoint's metadata must speak of, None where it may differ.
+            question: What the endpoint's metadata must speak of, as JSON; None where it may differ.
             tags: The job's tags, echoed in `start`.
             redelivered: Whether the broker delivered this job before.
             max_answer_bytes: Limit of the answer's text, as JSON without its quotes.
@@ -75,8 +77,8 @@ class Answer:
         self.whole = b""
         self._chat_id = chat_id
         self._endpoint_chat_id = ""
-        self._question = question.strip() if question else None
-        self._start = {"tags": tags, "redelivered": redelivered}
+        self._question = question
+        self._start = {"tags": msgspec.Raw(json_of(tags)), "redelivered": redelivered}
         self._limit = max_answer_bytes
         self._text = bytearray()
         self._succeeded = False
@@ -173,8 +175,8 @@ class Answer:
             told = _metadata(data)
         except (msgspec.DecodeError, RecursionError):
             return
-        question, message_id = told.question, told.chatMessageId
-        if self._question and isinstance(question, str) and question.strip() != self._question:
+        message_id = told.chatMessageId
+        if self._question is not None and not is_question(self._question, bytes(told.question)):
             raise StreamMixed
         self.message_id = message_id if isinstance(message_id, str) else None
 

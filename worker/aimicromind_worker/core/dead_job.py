@@ -8,12 +8,17 @@ from uuid import UUID, uuid5
 
 import msgspec
 
-from aimicromind_schemas import SUBMITTED_HEADER, FailureKind, InvalidJob, PredictionJob
+from aimicromind_schemas import SUBMITTED_HEADER, FailureKind, InvalidJob, RawJob
+from aimicromind_schemas.job_terms import id_text
+from aimicromind_schemas.raw_object import NotAnObject, members_of, utf8_of, values_in
+from aimicromind_schemas.wire import json_of
 
 _KIND = "x-aimicromind-kind"
 _MESSAGE = "x-aimicromind-message"
 _ATTEMPTS = "x-aimicromind-attempts"
 _FAILED_AT = "x-aimicromind-failed-at"
+_NAMES = frozenset({"jobId", "chatId"})
+_READ = _NAMES | {"chatflowId"}
 _NAMESPACE = UUID("7f3f6a0e-0f0c-4b58-9a55-3c4c7c9a1d11")
 
 
@@ -102,10 +107,10 @@ def read_dead_job(
         message_id: Of the message.
         whole_bytes: Size of the body, where only its beginning is there.
     """
-    fields = _fields(body)
+    values = values_in(body, _READ)
 
     def field(name: str) -> str:
-        value = fields.get(name)
+        value = id_text(values.get(name))
         return value if isinstance(value, str) else ""
 
     attempts, message = headers.get(_ATTEMPTS), headers.get(_MESSAGE)
@@ -157,10 +162,11 @@ def replayed(body: bytes, dead: DeadJob, same: str) -> tuple[str, bytes]:
         raise NotReplayable(f"it has {dead.size_bytes} bytes")
     job_id = str(uuid5(_NAMESPACE, same))
     try:
-        job = {**_fields(body), "jobId": job_id, "chatId": dead.chat_id or job_id}
-        again = msgspec.json.encode(job)
-        PredictionJob.decode(again)
-    except InvalidJob as error:
+        others = members_of(utf8_of(body), _NAMES).others
+        names = b'{"jobId":%b,"chatId":%b' % (json_of(job_id), json_of(dead.chat_id or job_id))
+        again = b",".join((names, *others)) + b"}"
+        RawJob.read(again)
+    except (InvalidJob, NotAnObject) as error:
         raise NotReplayable(str(error)) from error
     return job_id, again
 
@@ -172,13 +178,6 @@ def _was_rejected(headers: Mapping[str, object]) -> bool:
             return True
         case _:
             return False
-
-
-def _fields(body: bytes) -> dict[str, object]:
-    try:
-        return msgspec.json.decode(body, type=dict[str, object])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return {}
 
 
 def _time(text: object) -> datetime | None:

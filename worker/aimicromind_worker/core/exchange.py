@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+Pieces = tuple[bytes | memoryview, ...]
+"""Bytes that are written one after the other, and never joined where they are many."""
+
 Take = Callable[[bytes], bool]
 """Takes the bytes that came, never none, and says whether it wants more."""
 
@@ -44,7 +47,7 @@ class PredictionCall:
 
     chatflow_id: str
     endpoint_chat_id: str
-    body: bytes = field(repr=False)
+    body: Pieces = field(repr=False)
     streams: bool
     trace: Mapping[str, str]
 

@@ -1,12 +1,17 @@
 """Job → the body of one prediction call, with an endpoint chatId that no other call has."""
 
-import json
-from typing import Any
+import re
 from uuid import UUID, uuid5
 
-from aimicromind_schemas import PredictionJob
+from aimicromind_schemas import RawJob
+from aimicromind_schemas.raw_job import FOR_ENDPOINT
+from aimicromind_schemas.raw_object import Members
+from aimicromind_schemas.wire import json_of, load_json
+from aimicromind_worker.core.exchange import Pieces
 
 _CALLS = UUID("5f0c3f0e-6a37-5d3e-9c0b-0f6a4e6c9d11")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_LONGEST_SESSION_BYTES = 64 * 1024
 
 
 def call_chat_id(job_id: str, attempt: int, call: int) -> str:
@@ -19,23 +24,52 @@ def call_chat_id(job_id: str, attempt: int, call: int) -> str:
     return str(uuid5(_CALLS, f"{job_id}:{attempt}:{call}"))
 
 
-def prediction_body(job: PredictionJob, chat_id: str, endpoint_chat_id: str) -> bytes:
-    """Write the request of one call.
+def prediction_body(job: RawJob, chat_id: str, endpoint_chat_id: str) -> Pieces:
+    """Write the request of one call, from slices of the message.
 
     The conversation's memory goes by `overrideConfig.sessionId`: the job's own, else the
     chat. Everything the worker does not know goes to the endpoint as it came.
     """
-    body: dict[str, Any] = job.endpoint_fields()
-    override = dict(body.get("overrideConfig") or {})
-    override["sessionId"] = override.get("sessionId") or chat_id
-    streaming = job.answer is None
-    body |= {"overrideConfig": override, "chatId": endpoint_chat_id, "streaming": streaming}
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    streaming = b"true" if job.answer is None else b"false"
+    pieces: list[bytes | memoryview] = [b'{"streaming":%b' % streaming]
+    pieces += (b',"chatId":', json_of(endpoint_chat_id), b',"overrideConfig":{"sessionId":')
+    pieces += (_session(job.override) or json_of(chat_id), *_joined(job.override), b"}")
+    for name in FOR_ENDPOINT:
+        value = job.raw(name)
+        if value is not None:
+            pieces += (b',"%b":' % name.encode(), value)
+    return (*pieces, *_joined(job.members), b"}")
 
 
-def expected_question(job: PredictionJob) -> str | None:
-    """Say which question the endpoint's metadata must speak of, None where it may differ.
+def expected_question(job: RawJob) -> memoryview | None:
+    """Give the question that the endpoint's metadata must speak of, as JSON.
 
-    Uploads change it on the server: speech becomes its text, files are put before it.
+    None where it may differ: uploads change it on the server. Speech becomes its text, files are
+    put before it.
     """
-    return None if job.uploads else job.question
+    return None if job.raw("uploads") is not None else job.raw("question")
+
+
+def is_question(expected: memoryview, told: bytes) -> bool:
+    """Say whether metadata that tells this JSON may speak of the question."""
+    if told == expected or not told.startswith(b'"'):
+        return True
+    asked = _compared(load_json(expected))
+    return not asked or _compared(load_json(told)) == asked
+
+
+def _session(override: Members) -> memoryview | None:
+    """Give the job's own session; null, false, 0 and what is empty is none."""
+    value = override.named.get("sessionId")
+    if value is None or (len(value) <= _LONGEST_SESSION_BYTES and not load_json(value)):
+        return None
+    return value
+
+
+def _joined(members: Members) -> list[bytes | memoryview]:
+    return [piece for run in members.others for piece in (b",", run)]
+
+
+def _compared(question: str) -> str:
+    """Half an emoji comes back as U+FFFD, and white space around a question may not."""
+    return _LONE_SURROGATE.sub("\ufffd", question).strip()

@@ -7,6 +7,7 @@ from datetime import timedelta
 import msgspec
 
 from aimicromind_schemas import EndStatus, FailureKind
+from aimicromind_schemas.wire import json_of
 from aimicromind_worker.core.frames import EndpointEvent
 from aimicromind_worker.core.usage import Usage
 
@@ -97,7 +98,7 @@ def end_event(
         durationSeconds=round(tally.duration.total_seconds(), 6),
         text=msgspec.Raw(shown.text),
         recovered=tally.recovered,
-        tags=tags,
+        tags=msgspec.Raw(json_of(tags)),
         **shown.members(),
     )
 

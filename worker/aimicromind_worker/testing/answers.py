@@ -1,9 +1,9 @@
 """The answers an endpoint is known to give, as scripts to be combined."""
 
-import json
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from aimicromind_schemas.wire import json_of
 from aimicromind_worker.testing.call import Call
 from aimicromind_worker.testing.recording import Recording
 from aimicromind_worker.testing.script import (
@@ -121,8 +121,7 @@ def status_answer(
 
 def json_answer(status: int, value: object) -> Script:
     """Answer with JSON."""
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return status_answer(status, body, content_type="application/json; charset=utf-8")
+    return status_answer(status, json_of(value), content_type="application/json; charset=utf-8")
 
 
 def json_error(status: int, message: str) -> Script:

@@ -34,17 +34,22 @@ class Call:
     """To its client, of the body, without chunk framing; also what other runs of its chat said."""
     said: bytearray = field(default_factory=bytearray)
     """What its run said of the body, whoever received it, if anyone."""
+    body: bytes = field(default=b"", repr=False)
+    """The request's body, as it came."""
     aborted: bool = False
     """An abort request ended its run."""
     client_gone: bool = False
     """The client closed the connection before the answer was over."""
 
     @classmethod
-    def of(cls, flow: str, json: Mapping[str, Any], headers: Mapping[str, str]) -> Self:
+    def of(
+        cls, flow: str, json: Mapping[str, Any], headers: Mapping[str, str], body: bytes = b""
+    ) -> Self:
         """Read a request as the real server does."""
         asked = (json.get("overrideConfig") or {}).get("sessionId")
         chat_id = json.get("chatId") or asked or str(uuid.uuid4())
-        return cls(flow, json, headers, chat_id=chat_id, session_id=asked or chat_id)
+        session_id = asked or chat_id
+        return cls(flow, json, headers, chat_id=chat_id, session_id=session_id, body=body)
 
     @property
     def question(self) -> str:

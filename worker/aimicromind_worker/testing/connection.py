@@ -2,7 +2,6 @@
 
 import asyncio
 import fcntl
-import json
 import socket
 import struct
 import sys
@@ -14,6 +13,8 @@ from typing import Any, cast
 
 import h11
 from typing_extensions import override
+
+from aimicromind_schemas.wire import load_json
 
 # SO_LINGER, on with no time to linger: closing sends RST instead of FIN.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -35,7 +36,7 @@ class Request:
     def json_object(self) -> dict[str, Any] | None:
         """Read the body; None if it is no JSON object."""
         try:
-            value = json.loads(self.body)
+            value = load_json(self.body)
         except ValueError:
             return None
         return value if isinstance(value, dict) else None

@@ -166,7 +166,8 @@ class ScriptedEndpoint:
         path = url.path.removeprefix("/api/v1/")
         match [request.method, *(unquote(part) for part in path.split("/"))]:
             case ["POST", "prediction", flow_id] if (body := request.json_object()) is not None:
-                await self._predict(Call.of(flow_id, body, request.headers), connection)
+                call = Call.of(flow_id, body, request.headers, request.body)
+                await self._predict(call, connection)
                 return
             case ["POST", "prediction", _]:
                 script = json_error(400, "Unexpected token in JSON")

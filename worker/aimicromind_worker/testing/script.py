@@ -1,11 +1,11 @@
 """What the endpoint does with one call, step by step: the words every answer is made of."""
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Self, TypeAlias, assert_never
 
+from aimicromind_schemas.wire import json_of
 from aimicromind_worker.testing.call import Call
 
 HEARTBEAT = b":heartbeat\n\n"
@@ -97,8 +97,7 @@ Step: TypeAlias = Head | Send | Unheard | Wait | Break | Ending
 
 def frame(event: str, data: object) -> bytes:
     """Write a frame as the real server does, with U+2028 and the like left unescaped."""
-    text = json.dumps({"event": event, "data": data}, ensure_ascii=False, separators=(",", ":"))
-    return f"message:\ndata:{text}\n\n".encode()
+    return b"message:\ndata:%b\n\n" % json_of({"event": event, "data": data})
 
 
 def send(event: str, data: object) -> Send:

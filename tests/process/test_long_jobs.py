@@ -1,0 +1,37 @@
+"""Jobs as long as they may be: each takes its own size, and the event loop goes on."""
+
+import pytest
+
+from tests.bench.memory import LONGEST, Case, cases, measured
+from tests.bench.turn import stage
+
+pytestmark = pytest.mark.timeout(240)
+
+_MB = 1e6
+# What Python and the sockets keep, however few jobs there are.
+_BESIDE_MB = 24
+_STILL_S = 0.1
+_SMALL = b'{"sessionId":"s",' + b",".join(b'"%06x":0' % it for it in range(700_000)) + b"}"
+_OTHERS = (
+    Case("members of overrideConfig", _SMALL, 1, member="overrideConfig"),
+    Case("halves of emoji", b'"%b"' % (b"\\ud83d" * (LONGEST // 6 - 200)), 1),
+)
+
+
+async def test_long_jobs_take_their_own_size_and_the_loop_goes_on() -> None:
+    too_large, too_still, failed = [], [], []
+    async with stage() as on:
+        for case in (*cases(), *_OTHERS):
+            idle, strain, completed = await measured(on, case)
+            # Each body, and the frames of one of them; halves of emoji are copied once.
+            allowed_mb = (case.count + 2) * 1.1 * LONGEST / _MB + _BESIDE_MB
+            if strain.grown_mb > allowed_mb:
+                too_large.append((case.name, strain))
+            if strain.longest_s > _STILL_S + idle.longest_s:
+                too_still.append((case.name, strain, idle))
+            if completed != case.count:
+                failed.append((case.name, completed))
+
+    assert not failed
+    assert not too_large
+    assert not too_still
