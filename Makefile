@@ -129,8 +129,11 @@ soak: setup broker ## Run many jobs with random faults; JOBS, WORKERS, SEED, PAU
 	$(RUN) python -m tests.soak
 
 .PHONY: fuzz
-fuzz: setup broker ## Mutate recorded answers and judge what comes of them; COUNT, RELAY_COUNT, SEED, NUMBER
-	$(RUN) python -m tests.fuzz
+fuzz: setup broker ## Try all properties at random and mutate answers; EXAMPLES, COUNT, RELAY_COUNT, SEED, NUMBER
+	export SEED=$${SEED:-$$RANDOM}; echo "SEED=$$SEED"; \
+		test "$${NUMBER:-}" || $(RUN) pytest -q -n 2 -m hypothesis --timeout 3600 \
+			--hypothesis-profile fuzz --hypothesis-seed $$SEED tests/unit; \
+		$(RUN) python -m tests.fuzz
 
 .PHONY: fuzz-messages
 fuzz-messages: setup broker ## Send messages that no library would write to a worker and a client; COUNT, SEED

@@ -7,9 +7,21 @@ from uuid import uuid4
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 
 from aimicromind_schemas import Names
 from aimicromind_worker.testing import PrivateBroker
+
+# Properties try the same examples in each run, so that a failure is the change's own. `make fuzz`
+# tries others, and many: what it finds becomes an explicit example.
+settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile(
+    "fuzz",
+    max_examples=int(os.environ.get("EXAMPLES", "2000")),
+    deadline=None,
+    print_blob=True,
+)
+settings.load_profile("fixed")
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 """The events of one chat, or of one reply queue, in order, also while some of them are refused.
 
 What follows a refused event is held, and the refused one sent again, until it is taken or the
-patience of `refusals` is over; then all goes on from there, as it was.
+patience of `refusals` is over; then all goes on from there, as it was. All that was held is sent
+once more then, so that each refused event is tried again at least once, however late it came.
 """
 
 from collections import deque
@@ -158,13 +159,14 @@ class Track:
         self._out.settle(sent)
 
     def look(self) -> bool:
-        """Try whether the refused message is taken now, or stop trying.
+        """Try whether the refused message is taken now; once patience is over, a last time.
 
         Returns:
             Whether to look again.
         """
         if self._holding and not self.refusals.patience_s:
-            self._give_up()
+            # What is refused once more is passed over, what is held goes on behind it.
+            self._go_on()
         elif self._holding and not self._in_flight:
             self._try()
         return self._holding
@@ -180,22 +182,10 @@ class Track:
             self._write_any(self._probe)
 
     def _go_on(self) -> None:
-        for sent in self._release():
-            self._write_any(sent)
-
-    def _give_up(self) -> None:
-        for sent in self._release():
-            if sent.refused is None:
-                self._write(sent)
-            elif sent.refused:
-                self._out.pass_over(sent)
-            else:
-                self._out.settle(sent)
-
-    def _release(self) -> list[Sent]:
         held, self._held = sorted(self._held, key=_by_place), []
         self._holding, self._probe = False, None
-        return held
+        for sent in held:
+            self._write_any(sent)
 
     def _write_any(self, sent: Sent) -> None:
         if sent.refused is None:
