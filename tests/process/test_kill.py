@@ -1,8 +1,11 @@
 """A worker is killed with jobs in hand; the one beside it carries them on."""
 
+import asyncio
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from itertools import chain
 
 import pytest
 
@@ -11,6 +14,8 @@ from aimicromind_worker.testing import (
     Script,
     ScriptedEndpoint,
     Stall,
+    Step,
+    Wait,
     answer,
     never_answers,
     send,
@@ -108,6 +113,51 @@ async def test_twenty_jobs_survive_the_kill_of_one_of_two_workers(stage: Stage) 
         assert seen.end["attempts"] == (2 if job.job_id in orphans else 1)
     check_that_no_two_calls_share_a_chat(stage.endpoint)
     assert stage.jobs_left() == 0
+
+
+@pytest.mark.parametrize("max_calls", [1, 2, 3])
+async def test_jobs_of_a_killed_worker_go_on_side_by_side_however_few_calls_they_have(
+    max_calls: int, stage: Stage, record_testsuite_property: Callable[[str, object], None]
+) -> None:
+    count = 16
+    released = asyncio.Event()
+    first = Script.of(Head(), send("token", "half "), Stall())
+    stage.endpoint.flow("flow", *[first] * count, _held_until(released))
+    killed = await stage.ready_worker(MAX_CALLS=max_calls)
+    jobs = [a_job() for _ in range(count)]
+    with stage.listen() as consumer:
+        stage.submit(*jobs)
+        for job in jobs:
+            await consumer.saw(job.job_id, "token")
+
+        killed.signal(signal.SIGKILL)
+        killed_at = time.monotonic()
+        await stage.ready_worker(MAX_CALLS=max_calls)
+        await stage.endpoint.until(
+            lambda: sum(call.live for call in stage.endpoint.calls[count:]) == count,
+            timedelta(seconds=20),
+        )
+        released.set()
+        every = await stage.ended(consumer, *jobs)
+        record_testsuite_property(
+            f"from kill to the end of {count} jobs with {max_calls} calls, s",
+            round(time.monotonic() - killed_at, 3),
+        )
+        await stage.stop_workers()
+
+    ends = {(it.end["status"], it.end["attempts"], it.end["calls"]) for it in every}
+    assert ends == {("completed", 2, 2)}
+    assert len(stage.endpoint.calls) == 2 * count
+    check_that_no_two_calls_share_a_chat(stage.endpoint)
+    assert (stage.jobs_left(), stage.dead_jobs()) == (0, 0)
+
+
+def _held_until(released: asyncio.Event) -> Script:
+    def waits() -> Iterator[Step]:
+        while not released.is_set():
+            yield Wait(0.05)
+
+    return Script(lambda call: chain(waits(), answer(5).steps(call)))
 
 
 async def test_job_of_a_worker_killed_after_a_tool_is_not_run_again(stage: Stage) -> None:

@@ -19,7 +19,7 @@ SILENT = Script.of(Stall())
 HALF = Script.of(Head(), send("token", "half "), Stall())
 
 
-async def _kill_who_calls(stage: Stage, killer: Job) -> None:
+async def _kill_who_calls(stage: Stage, killer: Job, **settings: object) -> None:
     """Kill each worker that runs this job, once it calls, and start another in its place."""
     for killed in itertools.count():
         await stage.endpoint.until(
@@ -33,24 +33,32 @@ async def _kill_who_calls(stage: Stage, killer: Job) -> None:
         )
         victim.signal(signal.SIGKILL)
         await victim.exits()
-        await stage.workers.start(DRAIN_SECONDS=2)
+        await stage.workers.start(**settings)
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
-    "script", [pytest.param(SILENT, id="before a token"), pytest.param(HALF, id="after a token")]
+    ("script", "max_calls"),
+    [
+        pytest.param(SILENT, 3, id="before a token"),
+        pytest.param(HALF, 3, id="after a token"),
+        pytest.param(SILENT, 1, id="before a token, one call"),
+        pytest.param(HALF, 1, id="after a token, one call"),
+        pytest.param(HALF, 2, id="after a token, two calls"),
+    ],
 )
 async def test_job_that_kills_its_worker_takes_no_neighbour_with_it(
-    stage: Stage, script: Script
+    stage: Stage, script: Script, max_calls: int
 ) -> None:
     stage.endpoint.flow("killer", *(script for _ in range(9)))
     stage.endpoint.flow("flow", *(answer(40, rate=20) for _ in range(9 * _NEIGHBOURS)))
-    await stage.ready_workers(2, DRAIN_SECONDS=2)
+    settings = {"DRAIN_SECONDS": 2, "MAX_CALLS": max_calls}
+    await stage.ready_workers(2, **settings)
     killer = a_job("killer")
     neighbours = [a_job() for _ in range(_NEIGHBOURS)]
     with stage.listen() as consumer:
         stage.submit(*neighbours[:6], killer, *neighbours[6:])
-        killing = asyncio.create_task(_kill_who_calls(stage, killer))
+        killing = asyncio.create_task(_kill_who_calls(stage, killer, **settings))
         every = await stage.ended(consumer, killer, *neighbours, within_s=_WITHIN_S)
         killing.cancel()
         with suppress(asyncio.CancelledError):

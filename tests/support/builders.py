@@ -24,10 +24,12 @@ from aimicromind_worker.recovery import Recovery
 from aimicromind_worker.testing import frame
 from aimicromind_worker.tracing import Untraced
 
-MODERATE: Final = settings(max_examples=200, deadline=None)
-"""For properties: as many examples as a fast suite bears, however busy the machine is."""
+# Of the profile: few in most runs, many in `make fuzz`.
+_EXAMPLES = settings().max_examples
+MODERATE: Final = settings(max_examples=2 * _EXAMPLES)
+"""For properties: as many examples as a fast suite bears."""
 
-BRIEF: Final = settings(max_examples=80, deadline=None)
+BRIEF: Final = settings(max_examples=_EXAMPLES * 4 // 5)
 """For properties whose examples are slow to make or to try."""
 
 SECRET: Final = "s3cr3t-marker"

@@ -6,6 +6,7 @@ import pytest
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core import errors
 from aimicromind_worker.core.admission import MessageFacts
+from aimicromind_worker.core.history import History
 from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.outcome import Completed, Delayed, Unfinished
@@ -175,6 +176,47 @@ async def test_calls_of_earlier_workers_count() -> None:
     assert await run.failure() == FailureKind.STREAM_CUT
 
     assert (run.calls, run.job.progress.tally().calls) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("failed", "lost", "crashes", "max_calls", "left"),
+    [
+        pytest.param(0, 1, 1, 1, 1, id="the first loss costs nothing, with one call"),
+        pytest.param(0, 1, 1, 2, 2, id="with two"),
+        pytest.param(2, 1, 1, 3, 1, id="beside calls that failed by themselves"),
+        pytest.param(3, 1, 1, 3, 0, id="which count all the same"),
+        pytest.param(0, 2, 2, 3, 1, id="the second loss counts"),
+        pytest.param(0, 2, 2, 2, 1, id="it leaves one call"),
+        pytest.param(0, 2, 2, 1, 1, id="even to a job that has but one"),
+        pytest.param(1, 2, 2, 3, 1, id="which failed before"),
+        pytest.param(0, 3, 3, 1, 0, id="the third one was the job's own"),
+        pytest.param(0, 3, 3, 4, 1, id="and counts, like those before"),
+        pytest.param(0, 1, 3, 1, 1, id="a broker that restarts counts more losses than calls"),
+        pytest.param(0, 3, 0, 1, 1, id="lost with the broker, no worker's life"),
+    ],
+)
+async def test_call_lost_with_a_worker_is_not_held_against_the_job_too_early(
+    failed: int, lost: int, crashes: int, max_calls: int, left: int
+) -> None:
+    history = History(lost + failed, calls=lost + failed, calls_lost=lost - 1, is_open=True)
+    facts = MessageFacts(deliveries_before=max(crashes, 1), failures_before=crashes)
+    run = Run(*[CUT_BEFORE] * 5, facts=facts, history=history, limits={"max_calls": max_calls})
+
+    kind = await run.failure()
+
+    assert run.calls == left
+    assert kind == (FailureKind.STREAM_CUT if left else FailureKind.DELIVERY_LIMIT)
+    assert run.job.progress.tally().calls == lost + failed + left
+
+
+async def test_call_that_a_leaving_worker_broke_off_is_forgiven_once() -> None:
+    facts = MessageFacts(redelivered=True, carried_calls=1, carried_given_up=1, failures_before=1)
+    history = History(1, calls=1, is_open=True)
+    run = Run(*[CUT_BEFORE] * 3, facts=facts, history=history, limits={"max_calls": 1})
+
+    assert await run.failure() == FailureKind.STREAM_CUT
+
+    assert run.calls == 1
 
 
 async def test_job_whose_calls_were_all_begun_by_workers_that_died_is_not_called_again() -> None:

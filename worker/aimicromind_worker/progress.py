@@ -68,9 +68,12 @@ class Progress:
     def counted_calls(self) -> int:
         """The calls held against the job.
 
-        Not those that a leaving worker broke off, nor those after which a job waits for its key.
+        Not those that a leaving worker broke off, those lost with a first worker, nor those after
+        which a job waits for its key.
         """
-        return self.calls - self.given_up
+        forgiven_before = self.ticket.forgiven_calls(self._limits.max_calls)
+        given_up_now = self.given_up - self.ticket.given_up_before
+        return self.calls - forgiven_before - given_up_now
 
     @property
     def duration(self) -> timedelta:

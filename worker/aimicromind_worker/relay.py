@@ -124,7 +124,7 @@ class Relay:
         self._held = held
         self._turns = turns
         self._forgives_until = monotonic() + (_FORGIVES_S if after_loss else 0)
-        self._suspects = Suspects(means.limits)
+        self._suspects = Suspects()
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._names = names
         self._lifetime = lifetime
@@ -205,28 +205,24 @@ class Relay:
         ticket = job.ticket
         patience = _PATIENCE_FOR_THE_DEAD if ticket.came_before else timedelta()
         async with self._turns.turn(ticket.chat_id, job.called_off) as came:
-            if not came:
-                await self._wait_outside(job, delivery)
-                return
-            async with self._leases.hold(ticket.chat_id, patience) as lease:
-                if lease is None:
+            # Before all that takes time: who has to wait is not here when a suspect ends us.
+            with self._suspects.admitted(ticket) as admitted:
+                if not came or not admitted:
                     await self._wait_outside(job, delivery)
-                else:
-                    await self._carry_on(job, delivery, lease)
+                    return
+                async with self._leases.hold(ticket.chat_id, patience) as lease:
+                    if lease is None:
+                        await self._wait_outside(job, delivery)
+                    elif await self._is_open(job, delivery):
+                        await self._run_unless_leaving(job, delivery, lease)
 
-    async def _carry_on(self, job: HeldJob, delivery: Delivery, lease: Lease) -> None:
-        """Run a job unless it has ended before."""
-        if not await self._is_open(job, delivery):
-            return
-        with (
-            self._suspects.admitted(job.ticket) as admitted,
-            self._means.flows.running(job.ticket.job.chatflow_id) as may_run,
-        ):
+    async def _run_unless_leaving(self, job: HeldJob, delivery: Delivery, lease: Lease) -> None:
+        with self._means.flows.running(job.ticket.job.chatflow_id) as may_run:
             expired = job.ticket.deadline <= datetime.now(UTC)
-            if admitted and (may_run or expired) and not self._handing_back:
-                await self._run(job, delivery, lease)
-            else:
+            if self._handing_back or not (may_run or expired):
                 await self._wait_outside(job, delivery)
+            else:
+                await self._run(job, delivery, lease)
 
     async def _is_open(self, job: HeldJob, delivery: Delivery) -> bool:
         """Find out what is known of a job that may have been run; if it has ended, settle it."""

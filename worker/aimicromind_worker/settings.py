@@ -208,7 +208,8 @@ class Settings(BrokerSettings):
     """Jobs that this worker runs at a time."""
 
     max_calls: int = Field(3, ge=1, le=100)
-    """Prediction calls begun for one job, at most."""
+    """Prediction calls begun for one job, at most. The first that is lost with its worker does
+    not count."""
 
     attempt_timeout_seconds: Seconds = 600
     """Longest time of one attempt."""

@@ -3,21 +3,21 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from aimicromind_worker.attempt import Limits
 from aimicromind_worker.core.admission import Ticket
 
 _SECOND_CRASH = 2
 
 
 class Suspects:
-    """Keeps a suspect that could not survive another loss apart from all other suspects.
+    """Keeps a suspect that was lost twice apart from all other suspects.
 
-    The broker counts a loss for every job that the worker had. Healthy jobs, and suspects of
-    one loss, can bear that; a job of the last chance shares its worker with no suspect.
+    The broker counts a loss for every job that the worker had, also for one that only waited
+    there. Healthy jobs, and suspects of one loss, can bear that; a job of the last chance shares
+    its worker with no suspect. It waits outside first when it has just been lost: the others that
+    were lost with it come at the same time, and one of them may end this worker at once.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self) -> None:
         self._running = 0
         self._apart = False
 
@@ -27,8 +27,9 @@ class Suspects:
         if not ticket.crashes:
             yield True
             return
-        last_chance = self._is_last_chance(ticket)
-        if self._apart or (last_chance and self._running):
+        last_chance = ticket.crashes >= _SECOND_CRASH
+        just_lost = last_chance and ticket.facts.failures_before > 0
+        if self._apart or just_lost or (last_chance and self._running):
             yield False
             return
         self._running += 1
@@ -38,7 +39,3 @@ class Suspects:
         finally:
             self._running -= 1
             self._apart = False
-
-    def _is_last_chance(self, ticket: Ticket) -> bool:
-        calls_left = ticket.max_calls(self._limits.max_calls) - ticket.calls_before
-        return ticket.crashes >= _SECOND_CRASH or calls_left <= 1

@@ -57,6 +57,36 @@ def test_milestones_that_come_again_count_once() -> None:
     assert (history.last_attempt, history.calls) == (2, 2)
 
 
+@pytest.mark.parametrize(
+    ("names", "lost", "is_open"),
+    [
+        (["start"], 0, True),
+        (["start", "start"], 0, True),
+        (["start", "retry"], 0, False),
+        (["start", "error"], 0, False),
+        (["start", "retry", "start 2"], 0, True),
+        (["start", "start 2"], 1, True),
+        (["start", "start 2", "start", "start 2"], 1, True),
+        (["start", "start 2", "start 3", "retry 3"], 2, False),
+    ],
+)
+def test_call_whose_attempt_was_neither_ended_nor_given_up_was_lost(
+    names: list[str],
+    lost: int,
+    is_open: bool,  # noqa: FBT001 - given by pytest
+) -> None:
+    data = {"start": START, "retry": RETRIED, "error": FAILED}
+
+    history = remembered(
+        *(
+            a_milestone(name, data[name], int(attempt or 1))
+            for name, _, attempt in (each.partition(" ") for each in names)
+        )
+    )
+
+    assert (history.calls_lost, history.is_open) == (lost, is_open)
+
+
 def test_attempt_that_a_retry_announced_is_remembered() -> None:
     history = remembered(a_milestone("start", START), a_milestone("retry", RETRIED))
 

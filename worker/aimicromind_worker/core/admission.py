@@ -103,6 +103,7 @@ class Ticket:
         attempts_before: Highest attempt that may have published.
         calls_before: Calls that earlier workers began, as far as is known.
         given_up_before: How many of them a leaving worker broke off.
+        lost_before: How many of them were lost with their worker.
         side_effect_before: Whether a tool or action ran at one of them.
         sent_before: Whether the endpoint may have had a request for this job.
         open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
@@ -121,6 +122,7 @@ class Ticket:
     sent_before: bool
     open_attempt: int
     open_shown: bool = False
+    lost_before: int = 0
 
     @property
     def came_before(self) -> bool:
@@ -146,6 +148,23 @@ class Ticket:
         own = self.job.max_calls
         return limit if own is None else min(own, limit)
 
+    def forgiven_calls(self, limit: int) -> int:
+        """Return how many of the calls before are not held against the job.
+
+        Those that a leaving worker broke off, and the one that was lost with the job's first lost
+        worker. A second loss leaves one call, to be made apart (see `suspects`): the job may have
+        been a neighbour of what brought both workers down. A third one was the job's own.
+        """
+        held = max(0, self.calls_before - self.given_up_before)
+        match min(self.lost_before, self.crashes):
+            case 0 | 1:
+                too_many = held
+            case 2:
+                too_many = max(0, held - self.max_calls(limit) + 1)
+            case _:
+                too_many = 0
+        return self.given_up_before + min(self.lost_before, too_many)
+
     def knowing(self, history: History) -> "Ticket":
         """Add what the pool remembers of the job.
 
@@ -161,6 +180,8 @@ class Ticket:
             open_attempt=opened,
             open_shown=0 < opened <= history.last_attempt,
             calls_before=max(self.calls_before, history.calls),
+            # Whoever knows the job holds its chat: no other worker goes on with what is open.
+            lost_before=history.calls_lost + history.is_open,
             side_effect_before=self.side_effect_before or history.side_effect,
             sent_before=self.sent_before or history.calls > 0,
         )

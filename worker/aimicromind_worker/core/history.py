@@ -62,6 +62,8 @@ class History(msgspec.Struct, frozen=True):
         last_attempt: Highest attempt that published anything, 0 if none.
         announced: Highest attempt that a `retry` said would follow, 0 if none did.
         calls: Calls that showed something; those that failed silently leave no trace.
+        calls_lost: How many of them were lost with their worker, the last one not counted.
+        is_open: Whether the last attempt that showed something has neither failed nor ended.
         side_effect: Whether a tool or action event was published.
         status: How the job ended, None if it has not.
         kind: Why it failed, if it did.
@@ -71,6 +73,8 @@ class History(msgspec.Struct, frozen=True):
     last_attempt: int = 0
     announced: int = 0
     calls: int = 0
+    calls_lost: int = 0
+    is_open: bool = False
     side_effect: bool = False
     status: EndStatus | None = None
     kind: FailureKind | None = None
@@ -92,12 +96,18 @@ class History(msgspec.Struct, frozen=True):
         match milestone.event:
             case "start":
                 # A milestone comes again where the confirm of the first one was lost.
-                return {"calls": self.calls + (milestone.attempt > self.last_attempt)}
+                is_new = milestone.attempt > self.last_attempt
+                return {
+                    "calls": self.calls + is_new,
+                    "calls_lost": self.calls_lost + (is_new and self.is_open),
+                    "is_open": True,
+                }
             case "retry":
-                return {"announced": max(self.announced, _retries.decode(data).next_attempt)}
+                announced = max(self.announced, _retries.decode(data).next_attempt)
+                return {"announced": announced, "is_open": False}
             case "error":
                 error = _errors.decode(data)
-                return {"kind": error.kind, "message": error.message}
+                return {"kind": error.kind, "message": error.message, "is_open": False}
             case "end":
                 return {"status": _ends.decode(data).status}
             case name if name in SIDE_EFFECT_EVENTS and msgspec.json.decode(data):
