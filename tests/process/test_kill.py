@@ -4,7 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 
 import pytest
@@ -22,7 +22,7 @@ from aimicromind_worker.testing import (
 )
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
-from tests.support.consumer import give_back_unsettled
+from tests.support.consumer import cut, give_back_unsettled
 
 # The system closes a killed process's connections: the broker need not wait for heartbeats.
 _TAKEN_OVER_WITHIN_S = 5.0
@@ -158,6 +158,39 @@ def _held_until(released: asyncio.Event) -> Script:
             yield Wait(0.05)
 
     return Script(lambda call: chain(waits(), answer(5).steps(call)))
+
+
+@pytest.mark.parametrize(
+    ("idempotent", "status", "calls"), [(None, "failed", 1), (True, "completed", 2)]
+)
+async def test_job_whose_tools_the_journal_has_forgotten_is_called_again_only_if_that_does_no_harm(
+    idempotent: bool | None,  # noqa: FBT001 - given by pytest
+    status: str,
+    calls: int,
+    stage: Stage,
+) -> None:
+    used = send("usedTools", [{"tool": "mail", "toolInput": {}, "toolOutput": "sent"}])
+    stage.endpoint.flow("flow", Script.of(Head(), send("token", "a"), used, Stall()), answer(3))
+    settings = {"JOURNAL_MAX_BYTES": 1_000_000}
+    killed = await stage.ready_worker(**settings)
+    submitted = datetime.now(UTC).isoformat()
+    job = a_job(
+        properties={"headers": {"x-aimicromind-submitted-at": submitted}}, idempotent=idempotent
+    )
+    with stage.listen() as consumer:
+        stage.submit(job)
+        await consumer.saw(job.job_id, "usedTools")
+        await asyncio.to_thread(cut, stage.broker.url, stage.names.journal, datetime.now(UTC))
+
+        killed.signal(signal.SIGKILL)
+        await stage.ready_worker(**settings)
+        (seen,) = await stage.ended(consumer, job)
+        await stage.stop_workers()
+
+    assert seen.end["status"] == status
+    assert len(stage.endpoint.calls) == calls
+    if status == "failed":
+        assert seen.only("error")["kind"] == "repeat_unsafe"
 
 
 async def test_job_of_a_worker_killed_after_a_tool_is_not_run_again(stage: Stage) -> None:

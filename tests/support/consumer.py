@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Final, Self
 from uuid import uuid4
@@ -233,6 +234,33 @@ def read_stream(url: str, queue: str) -> list[Message]:
             messages.append(Message.of(method, properties, body))
         channel.cancel()
     return messages
+
+
+def cut(url: str, stream: str, sent_at: datetime) -> None:
+    """Publish to a stream, as if at that time, until its first messages are removed."""
+    filling = pika.BasicProperties(timestamp=int(sent_at.timestamp()))
+    with _channel(url) as channel:
+        channel.confirm_delivery()
+        for _ in range(100):
+            for _ in range(5):
+                channel.basic_publish("", stream, bytes(100_000), filling)
+            if _first_offset(url, stream):
+                return
+    raise TimeoutError(f"nothing is removed from {stream}")
+
+
+def _first_offset(url: str, stream: str) -> int:
+    offsets: list[int] = []
+
+    def take(_: object, method: object, properties: Any, body: bytes) -> None:  # noqa: ANN401 - pika's
+        offsets.append(properties.headers["x-stream-offset"])
+
+    with _channel(url) as channel:
+        channel.basic_qos(prefetch_count=1)
+        channel.basic_consume(stream, take, arguments={"x-stream-offset": "first"})
+        channel.connection.process_data_events(time_limit=1)
+    # The broker ends a consumer whose first message it removes meanwhile.
+    return offsets[0] if offsets else 0
 
 
 def ready_messages(url: str, queue: str) -> int:

@@ -19,7 +19,7 @@ from aimicromind_worker.core.exchange import (
     Take,
     WholeAnswer,
 )
-from aimicromind_worker.core.history import History
+from aimicromind_worker.core.history import History, HistoryUnknown
 from aimicromind_worker.core.numbering import NumberedEvent
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.job_run import JobRun
@@ -223,12 +223,14 @@ class FakeJournal:
 
     Attributes:
         answers: Cleared, it thinks.
+        is_silent: It cannot be read.
     """
 
     remembers: Mapping[str, History] = field(default_factory=dict)
     ends: Mapping[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     answers: asyncio.Event = field(default_factory=asyncio.Event)
+    is_silent: bool = False
 
     def __post_init__(self) -> None:
         self.answers.set()
@@ -236,6 +238,8 @@ class FakeJournal:
     async def look_up(self, job_id: str, since: datetime | None) -> History:
         self.asked.append(job_id)
         await self.answers.wait()
+        if self.is_silent:
+            raise HistoryUnknown("silent")
         return self.remembers.get(job_id, History())
 
     async def end_of(self, job_id: str) -> bytes | None:
@@ -293,6 +297,9 @@ class FakeDelivery:
 
     async def refuse(self) -> None:
         self.history.append("refuse")
+
+    async def give_back(self) -> None:
+        self.history.append("give back")
 
     async def park(
         self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None

@@ -156,6 +156,7 @@ async def test_answer_with_text_is_not_looked_up() -> None:
 
 
 DIED = MessageFacts(redelivered=True, deliveries_before=1, failures_before=1)
+LOST = MessageFacts(carried_attempt=1, carried_sent=True, carried_open=1, carried_lost=True)
 HANDED_ON = MessageFacts(carried_attempt=1, carried_calls=2, carried_sent=True, carried_open=1)
 
 
@@ -211,6 +212,35 @@ async def test_job_whose_tool_ran_and_whose_answer_is_nowhere_fails() -> None:
     assert await run.failure() == FailureKind.REPEAT_UNSAFE
 
     assert run.job.progress.tally().attempts == 1
+
+
+@pytest.mark.parametrize(
+    ("facts", "is_whole", "idempotent", "called"),
+    [
+        pytest.param(DIED, True, None, True, id="the journal would know of a tool"),
+        pytest.param(DIED, False, None, False, id="the journal was cut"),
+        pytest.param(DIED, False, True, True, id="it does no harm twice"),
+        pytest.param(DIED, True, False, False, id="it must not be called twice"),
+        pytest.param(LOST, False, None, False, id="it waited since"),
+        pytest.param(HANDED_ON, False, None, True, id="its worker told what it did"),
+    ],
+)
+async def test_job_of_which_the_journal_may_have_forgotten_a_tool_is_called_only_if_it_may_be(
+    facts: MessageFacts,
+    is_whole: bool,  # noqa: FBT001 - given by pytest
+    idempotent: bool | None,  # noqa: FBT001 - given by pytest
+    called: bool,  # noqa: FBT001 - given by pytest
+) -> None:
+    history = History(is_whole=is_whole)
+    run = Run(
+        WELL, facts=facts, history=history, memory=Saved({}), recovery_s=0, idempotent=idempotent
+    )
+
+    if called:
+        assert await run.outcome() == Completed()
+    else:
+        assert await run.failure() == FailureKind.REPEAT_UNSAFE
+    assert run.calls == called
 
 
 async def test_job_that_left_no_call_open_is_not_looked_for() -> None:

@@ -8,7 +8,14 @@ from structlog.testing import capture_logs
 
 from aimicromind_schemas import EndStatus, FailureKind
 from aimicromind_worker.core import errors
-from aimicromind_worker.core.admission import MessageFacts, moment
+from aimicromind_worker.core.admission import (
+    ATTEMPT_HEADER,
+    LOST_HEADER,
+    OPEN_HEADER,
+    SENT_HEADER,
+    MessageFacts,
+    moment,
+)
 from aimicromind_worker.core.exchange import Address
 from aimicromind_worker.core.history import History
 from aimicromind_worker.held_jobs import HeldJobs
@@ -469,6 +476,51 @@ async def test_job_whose_dead_worker_used_a_tool_is_not_called_again() -> None:
     assert delivery.parked is not None
     assert delivery.parked.kind == FailureKind.REPEAT_UNSAFE
     assert stage.predictions.calls == []
+
+
+async def test_job_of_which_nothing_can_be_known_now_waits_outside() -> None:
+    stage = Stage(WELL)
+    stage.journal.is_silent = True
+
+    delivery = await stage.carry(facts=AGAIN)
+
+    assert delivery.history == ["put again"]
+    assert delivery.delay
+    assert stage.predictions.calls == []
+
+
+async def test_job_that_waited_for_the_journal_is_looked_up_like_one_that_did_not() -> None:
+    waiting, straight = Stage(WELL), Stage(WELL)
+    waiting.journal.is_silent = True
+    put_back = (await waiting.carry(facts=AGAIN)).put_back
+    assert put_back is not None
+    waited = MessageFacts(
+        carried_attempt=int(put_back[ATTEMPT_HEADER]),
+        carried_open=int(put_back[OPEN_HEADER]),
+        carried_sent=bool(put_back[SENT_HEADER]),
+        carried_lost=bool(put_back[LOST_HEADER]),
+    )
+    known = History(last_attempt=1, announced=2, calls=1)
+
+    waiting.journal.is_silent = False
+    for stage, facts in ((waiting, waited), (straight, AGAIN)):
+        stage.journal.remembers = {"job": known}
+        await stage.carry(facts=facts)
+
+    assert [{attempt for attempt, _, _ in it.sink.shown()} for it in (waiting, straight)] == [
+        {3}
+    ] * 2
+
+
+async def test_job_that_the_broker_gave_up_goes_back_while_nothing_can_be_known() -> None:
+    stage = Stage()
+    stage.journal.is_silent = True
+    delivery = stage.delivery()
+
+    await stage.relay.bury(delivery)
+
+    assert delivery.history == ["give back"]
+    assert stage.sink.published == []
 
 
 async def test_fault_while_a_job_is_settled_reaches_nobody_else() -> None:

@@ -317,3 +317,38 @@ def test_no_setting_is_unknown() -> None:
     environment = {f"AIMICROMIND_{name.upper()}": "x" for name in Settings.model_fields}
 
     assert unknown_names(environment) == []
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "max_age", "needed"),
+    [
+        ("3600", "1h", "4500s"),
+        ("3600", "4499s", "4500s"),
+        ("60.5", "16m", "961s"),
+        ("86400", "1D", "87300s"),
+    ],
+)
+def test_journal_that_forgets_a_job_while_it_lives_is_refused_with_what_is_needed(
+    lifetime: str, max_age: str, needed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = refusal(monkeypatch, JOB_LIFETIME_SECONDS=lifetime, JOURNAL_MAX_AGE=max_age)
+
+    assert told.startswith("AIMICROMIND_JOB_LIFETIME_SECONDS: is longer than the journal")
+    assert f"set AIMICROMIND_JOURNAL_MAX_AGE to {needed} at least" in told
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "max_age"),
+    [("3600", "4500s"), ("3600", "75m"), ("3600", "2h"), ("86400", "2D"), ("86400", "1M")],
+)
+def test_journal_that_remembers_a_job_as_long_as_it_lives_is_fine(
+    lifetime: str, max_age: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIMICROMIND_JOB_LIFETIME_SECONDS", lifetime)
+    monkeypatch.setenv("AIMICROMIND_JOURNAL_MAX_AGE", max_age)
+
+    assert Settings.read().journal_max_age == max_age
+
+
+def test_default_lifetime_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "4500s" in refusal(monkeypatch, JOURNAL_MAX_AGE="10m")

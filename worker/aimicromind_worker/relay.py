@@ -26,7 +26,7 @@ from aimicromind_worker.core.admission import (
     admit,
     faulty,
 )
-from aimicromind_worker.core.history import History
+from aimicromind_worker.core.history import History, HistoryUnknown
 from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.core.packed import is_packed
 from aimicromind_worker.held_jobs import HeldJob, HeldJobs
@@ -162,7 +162,11 @@ class Relay:
                     self._told_of(ticket, delivery, self._names.jobs) as span,
                     self._held.holding(ticket, span) as job,
                 ):
-                    await self._carry_if_possible(job, delivery)
+                    try:
+                        await self._carry_if_possible(job, delivery)
+                    except HistoryUnknown as error:
+                        log.warning("job.history_unknown", reason=str(error))
+                        await delivery.put_again(state_unrun(job.ticket), _pause(job.ticket))
 
     @contextmanager
     def _told_of(self, job: Ticket | Rejected, delivery: Delivery, queue: str) -> Iterator[Span]:
@@ -267,7 +271,7 @@ class Relay:
             ConnectionError: The broker is gone; the delivery is not settled.
         """
         try:
-            await self._bury(delivery)
+            await self._bury_if_known(delivery)
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - one job's fault must not reach its neighbours
@@ -288,6 +292,13 @@ class Relay:
         rejected = faulty(delivery.body, delivery.facts)
         with self._told_of(rejected, delivery, self._names.jobs_reaped) as span:
             await self._reject(rejected, delivery, span)
+
+    async def _bury_if_known(self, delivery: Delivery) -> None:
+        try:
+            await self._bury(delivery)
+        except HistoryUnknown as error:
+            log.warning("job.history_unknown", reason=str(error))
+            await delivery.give_back()
 
     async def _bury(self, delivery: Delivery) -> None:
         kind, message = _GIVEN_UP.get(delivery.facts.given_up_for or "", _GIVEN_UP_OFTEN)

@@ -3,6 +3,7 @@
 Read once, by the command line; inner code gets plain arguments.
 """
 
+import math
 import os
 import re
 import ssl
@@ -37,6 +38,9 @@ _TLS_SETTINGS = f"{ENV_PREFIX}AMQP_CA_FILE and {ENV_PREFIX}AMQP_CLIENT_CERTIFICA
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[ByteSize, Field(ge=1024, le=8 * 1024 * 1024)]
 MaxAge = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[YMDhms]$")]
+_AGE_UNITS_S = {"s": 1, "m": 60, "h": 3600, "D": 86_400, "M": 30 * 86_400, "Y": 365 * 86_400}
+# Clocks of producers, workers and broker may differ by so much.
+_CLOCK_SLACK_S = 900
 StreamBytes = Annotated[ByteSize, Field(ge=1_000_000)]
 
 
@@ -97,8 +101,8 @@ class BrokerSettings(BaseSettings):
     """Streams that the event log consists of. This version knows 1."""
 
     journal_max_age: MaxAge = "7D"
-    """How long the journal and the endings keep what workers must remember. Fixed once they
-    exist."""
+    """How long the journal and the endings keep what workers must remember: longer than a job
+    lives. Fixed once they exist."""
 
     journal_max_bytes: StreamBytes = ByteSize(2_000_000_000)
     """How much each of the two keeps. Fixed once they exist."""
@@ -214,7 +218,7 @@ class Settings(BrokerSettings):
     attempt_timeout_seconds: Seconds = 600
     """Longest time of one attempt."""
 
-    job_lifetime_seconds: Seconds = 3600
+    job_lifetime_seconds: Seconds = Field(3600, validate_default=True)
     """Longest time of a job, from when a worker first has it."""
 
     connect_timeout_seconds: Seconds = 10
@@ -284,6 +288,18 @@ class Settings(BrokerSettings):
     def hold(self) -> timedelta:
         """How long a worker keeps a job; the rest is for waits before it and confirms after it."""
         return timedelta(seconds=self.consumer_timeout_seconds * _HELD_PART)
+
+    @field_validator("job_lifetime_seconds")
+    @classmethod
+    def _is_remembered(cls, seconds: float, info: ValidationInfo) -> float:
+        max_age = info.data.get("journal_max_age", "1Y")
+        needed_s = math.ceil(seconds) + _CLOCK_SLACK_S
+        if int(max_age[:-1]) * _AGE_UNITS_S[max_age[-1]] < needed_s:
+            raise ValueError(
+                "is longer than the journal remembers a job, clocks that differ included: set "
+                f"{ENV_PREFIX}JOURNAL_MAX_AGE to {needed_s}s at least"
+            )
+        return seconds
 
     @field_validator("consumer_timeout_seconds")
     @classmethod

@@ -19,6 +19,7 @@ from aimicromind_worker.core.admission import (
     CRASHES_HEADER,
     DEADLINE_HEADER,
     GIVEN_UP_HEADER,
+    LOST_HEADER,
     OPEN_HEADER,
     SENT_HEADER,
     SIDE_EFFECT_HEADER,
@@ -80,6 +81,9 @@ class Delivery(Protocol):
 
     async def refuse(self) -> None:
         """Have the broker give the job up."""
+
+    async def give_back(self) -> None:
+        """Put the job back where it was."""
 
 
 async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
@@ -182,6 +186,7 @@ def state_unrun(ticket: Ticket) -> State:
         SIDE_EFFECT_HEADER: ticket.side_effect_before,
         SENT_HEADER: ticket.sent_before,
         OPEN_HEADER: ticket.open_attempt,
+        LOST_HEADER: ticket.was_lost,
         CRASHES_HEADER: ticket.crashes,
         WAITS_HEADER: ticket.facts.carried_waits + 1,
         DEADLINE_HEADER: ticket.deadline.isoformat(),

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import uuid4
 
 import structlog
@@ -12,7 +13,7 @@ from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import CancelRequest, InvalidCancel, Names, decode_cancel
 from aimicromind_worker.adapters.outgoing import Outgoing
-from aimicromind_worker.adapters.stream_reading import read_up_to_now
+from aimicromind_worker.adapters.stream_reading import NothingThere, read_up_to_now
 
 log = structlog.get_logger()
 
@@ -86,9 +87,12 @@ class Control:
             )
             await pool.bind(names.pool, "")
             await inner.basic_consume(pool.name, control._come_from_pool, no_ack=True)
-        await read_up_to_now(
-            connection, outgoing, names.control_log, since - _CLOCK_SLACK, control._take
-        )
+        read = partial(read_up_to_now, connection, outgoing, names.control_log)
+        try:
+            await read(since - _CLOCK_SLACK, control._take)
+        except NothingThere:
+            # Our clock is ahead of the broker's.
+            await read(None, control._take)
         yield control
 
     async def lost(self) -> None:

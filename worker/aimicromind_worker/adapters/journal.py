@@ -5,21 +5,26 @@ What was read is kept, so that the next reading goes on from there.
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+import msgspec
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 
 from aimicromind_worker.adapters.outgoing import Outgoing
 from aimicromind_worker.adapters.stream_reading import (
-    StreamUnreadable,
+    NothingThere,
+    StreamSilent,
     offset_of,
     read_one,
     read_up_to_now,
+    time_of_first,
 )
-from aimicromind_worker.core.history import History, read_milestone
+from aimicromind_worker.core.history import History, HistoryUnknown, read_milestone
 
 # Producers' and workers' clocks may differ by that much.
 _CLOCK_SLACK = timedelta(minutes=15)
@@ -28,6 +33,8 @@ _JOBS_KEPT = 50_000
 # A stream whose leader was killed may have lost its last messages; others then take their place.
 _READ_AGAIN = 1000
 _EVER = datetime.min.replace(tzinfo=UTC)
+# The longest that a setting allows: a job that does not say when it was submitted is no older.
+_LONGEST_LIFETIME = timedelta(days=1)
 
 
 class _Known(NamedTuple):
@@ -44,12 +51,15 @@ class JournalMemory:
         read: What is known of each job, when it last said something, and where its end is;
             the oldest job first.
         read_from: Of jobs put on the queue since then all is known, None before any reading.
+        lost_before: What was said before may have been removed before anybody read it; None where
+            nothing was.
         next_offset: Where the next reading goes on.
         turn: Held by whoever reads.
     """
 
     read: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
     read_from: datetime | None = None
+    lost_before: datetime | None = None
     next_offset: int = 0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -96,52 +106,69 @@ class Journal:
             since: When it was put on the queue, None where nobody knows.
 
         Raises:
-            StreamUnreadable: The broker did not show the journal.
+            HistoryUnknown: The broker does not show the journal now.
+            StreamUnreadable: There is no journal, or the connection closed.
         """
         self._asked[job_id] = since
         if self._answers is None:
             self._answers = asyncio.ensure_future(self._read_for_all())
             # Whoever asked may be gone when it fails.
             self._answers.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return (await asyncio.shield(self._answers)).get(job_id, History())
+        with _unknown():
+            return (await asyncio.shield(self._answers))[job_id]
 
     async def end_of(self, job_id: str) -> bytes | None:
         """Give the body of a job's end that a look-up has found; None if it is there no more.
 
         Raises:
-            StreamUnreadable: The broker did not show the journal.
+            HistoryUnknown: The broker does not show the journal now.
+            StreamUnreadable: There is no journal, or the connection closed.
         """
         known = self._memory.read.get(job_id)
         if known is None or known.end_offset is None:
             return None
-        return await read_one(self._connection, self._stream, known.end_offset)
+        with _unknown():
+            # One reading at a time: each takes a channel, and some brokers give few.
+            async with self._memory.turn:
+                return await read_one(self._connection, self._stream, known.end_offset)
 
     async def _read_for_all(self) -> dict[str, History]:
         async with self._memory.turn:
             # Whoever asks from now on needs a reading that begins later.
             asked, self._asked, self._answers = self._asked, {}, None
             await self._read_on(_begin(asked))
-            read = self._memory.read
-            answers = {job_id: read[job_id].history for job_id in asked if job_id in read}
+            answers = {job_id: self._answer(job_id, since) for job_id, since in asked.items()}
             self._forget()
             return answers
+
+    def _answer(self, job_id: str, since: datetime | None) -> History:
+        lost_before = self._memory.lost_before
+        submitted = since or datetime.now(UTC) - _LONGEST_LIFETIME
+        is_whole = lost_before is None or _begin({job_id: submitted}) >= lost_before
+        known = self._memory.read.get(job_id, _Known())
+        return msgspec.structs.replace(known.history, is_whole=is_whole)
 
     async def _read_on(self, begin: datetime) -> None:
         """Read what is new, or all since that time if it is earlier than what was read."""
         memory = self._memory
-        since: datetime | int = memory.next_offset
-        if memory.read_from is None or begin < memory.read_from:
-            memory.clear()
-            since = begin
+        if memory.read_from is not None and begin >= memory.read_from:
+            with suppress(NothingThere):
+                await self._read_from(memory.next_offset)
+                return
+            # It is another stream of that name.
+        memory.clear()
         try:
-            memory.next_offset = await read_up_to_now(
-                self._connection, self._outgoing, self._stream, since, self._take
-            )
-        except StreamUnreadable:
-            # It may be another stream of that name.
-            memory.clear()
-            raise
-        memory.read_from = memory.read_from or begin
+            await self._read_from(begin)
+        except NothingThere:
+            begin = _EVER
+            await self._read_from(begin)
+        memory.lost_before = await time_of_first(self._connection, self._stream)
+        memory.read_from = begin
+
+    async def _read_from(self, since: datetime | int) -> None:
+        self._memory.next_offset = await read_up_to_now(
+            self._connection, self._outgoing, self._stream, since, self._take
+        )
 
     def _take(self, message: DeliveredMessage) -> None:
         milestone = read_milestone(message.body)
@@ -160,7 +187,16 @@ class Journal:
             memory.read_from = max(memory.read_from or known.last, known.last)
 
 
-def _begin(asked: dict[str, datetime | None]) -> datetime:
+@contextmanager
+def _unknown() -> Iterator[None]:
+    """Tell a journal that is silent from one that is not there."""
+    try:
+        yield
+    except StreamSilent as error:
+        raise HistoryUnknown(str(error)) from error
+
+
+def _begin(asked: Mapping[str, datetime | None]) -> datetime:
     since = [moment for moment in asked.values() if moment is not None]
     if len(since) < len(asked):
         return _EVER

@@ -28,6 +28,7 @@ GIVEN_UP_HEADER = "x-aimicromind-given-up"
 SIDE_EFFECT_HEADER = "x-aimicromind-side-effect"
 SENT_HEADER = "x-aimicromind-sent"
 OPEN_HEADER = "x-aimicromind-open"
+LOST_HEADER = "x-aimicromind-lost"
 WAITS_HEADER = "x-aimicromind-waits"
 CRASHES_HEADER = "x-aimicromind-crashes"
 DEADLINE_HEADER = "x-aimicromind-deadline"
@@ -54,6 +55,7 @@ class MessageFacts:
         carried_side_effect: Whether a tool or action ran at one of them.
         carried_sent: Whether one of them reached the endpoint.
         carried_open: The attempt whose call a worker left open, 0 if none.
+        carried_lost: Whether one of them was lost, and the job was not looked up since.
         carried_crashes: How many workers were lost that had the job.
         carried_waits: How often the job has waited on the broker for its chat.
         carried_deadline: The deadline that the first of them set.
@@ -80,6 +82,7 @@ class MessageFacts:
     carried_side_effect: bool = False
     carried_sent: bool = False
     carried_open: int = 0
+    carried_lost: bool = False
     carried_crashes: int = 0
     carried_waits: int = 0
     carried_deadline: datetime | None = None
@@ -108,6 +111,7 @@ class Ticket:
         sent_before: Whether the endpoint may have had a request for this job.
         open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
         open_shown: Whether anything was published of that attempt.
+        was_lost: Whether a worker was lost with the job, and the job was not looked up since.
     """
 
     job: RawJob
@@ -121,6 +125,7 @@ class Ticket:
     side_effect_before: bool
     sent_before: bool
     open_attempt: int
+    was_lost: bool
     open_shown: bool = False
     lost_before: int = 0
 
@@ -128,10 +133,6 @@ class Ticket:
     def came_before(self) -> bool:
         """Whether a worker may have had this job before, so that it must be looked up."""
         return self.attempts_before > 0 or self.facts.carried_deadline is not None
-
-    @property
-    def _died(self) -> bool:
-        return self.facts.deliveries_before > 0 or self.facts.redelivered
 
     @property
     def crashes(self) -> int:
@@ -171,9 +172,11 @@ class Ticket:
         A worker that died had perhaps begun the attempt that its last `retry` announced; one
         that let go of the job left that attempt to the next worker.
         """
-        begun = history.announced if self._died else 0
+        begun = history.announced if self.was_lost else 0
         attempts = max(self.attempts_before, history.last_attempt, begun)
-        opened = attempts if self._died else self.open_attempt
+        opened = attempts if self.was_lost else self.open_attempt
+        # What it did is told by the journal alone.
+        may_have_acted = self.was_lost and not history.is_whole
         return replace(
             self,
             attempts_before=attempts,
@@ -182,8 +185,9 @@ class Ticket:
             calls_before=max(self.calls_before, history.calls),
             # Whoever knows the job holds its chat: no other worker goes on with what is open.
             lost_before=history.calls_lost + history.is_open,
-            side_effect_before=self.side_effect_before or history.side_effect,
+            side_effect_before=self.side_effect_before or history.side_effect or may_have_acted,
             sent_before=self.sent_before or history.calls > 0,
+            was_lost=False,
         )
 
 
@@ -275,6 +279,7 @@ def admit(
         # A worker that handed the job on has told what it did; one that died has not.
         sent_before=facts.carried_sent or deliveries > 0,
         open_attempt=attempts_before if deliveries else facts.carried_open,
+        was_lost=deliveries > 0 or facts.carried_lost,
     )
 
 

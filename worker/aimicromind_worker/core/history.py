@@ -10,6 +10,10 @@ import msgspec
 from aimicromind_schemas import SIDE_EFFECT_EVENTS, EndStatus, FailureKind
 
 
+class HistoryUnknown(Exception):
+    """The journal cannot be read now; nothing may be concluded of a job."""
+
+
 class Milestone(msgspec.Struct, frozen=True, rename="camel"):
     """An event of the journal.
 
@@ -68,6 +72,7 @@ class History(msgspec.Struct, frozen=True):
         status: How the job ended, None if it has not.
         kind: Why it failed, if it did.
         message: The same for people.
+        is_whole: Whether the journal reaches back to when the job was submitted.
     """
 
     last_attempt: int = 0
@@ -79,6 +84,7 @@ class History(msgspec.Struct, frozen=True):
     status: EndStatus | None = None
     kind: FailureKind | None = None
     message: str = ""
+    is_whole: bool = True
 
     def after(self, milestone: Milestone) -> "History":
         """Take in the job's next milestone; nothing follows the first end."""
