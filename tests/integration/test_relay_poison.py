@@ -16,7 +16,16 @@ from aimicromind_worker.testing.script import Send
 from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S, first_in, until_in_queue
 from tests.support.builders import a_job
-from tests.support.raw import HEADERS, MESSAGE_ID, TIMESTAMP, Raw, RawProperties, publish, table
+from tests.support.raw import (
+    HEADERS,
+    MESSAGE_ID,
+    TIMESTAMP,
+    Raw,
+    RawProperties,
+    named,
+    publish,
+    table,
+)
 
 _LARGE_BYTES = 17 * 1024 * 1024
 
@@ -61,6 +70,25 @@ async def test_odd_properties_end_no_session_and_lose_no_job(odd: str, stage: St
 
     assert refused["status"] == "failed"
     assert (healthy["status"], healthy["attempts"]) == ("completed", 1)
+
+
+async def test_job_with_headers_as_large_as_a_frame_is_run(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answer(3))
+    odd = RawProperties(HEADERS, table(named(b"long", b"S" + table(b"x" * 130_880))))
+    message = Raw(a_job(jobId="long"), odd, stage.names.jobs)
+    async with stage.listening() as chats:
+        await asyncio.to_thread(publish, stage.broker.port, [message])
+        jobs = await (await stage.connection.channel()).get_queue(stage.names.jobs)
+        async with asyncio.timeout(WITHIN_S):
+            while (taken := await jobs.get(fail=False)) is None:  # noqa: ASYNC110 - it rings no bell
+                await asyncio.sleep(0.02)
+        # Then the broker adds a header, and its frame is larger than any that was agreed on.
+        await taken.reject(requeue=True)
+        async with stage.working():
+            end = await chats.end_of("long")
+
+    assert taken.headers["long"] == "x" * 130_880
+    assert end["status"] == "completed"
 
 
 async def test_cookies_of_one_answer_do_not_travel_to_the_next(stage: Stage) -> None:

@@ -531,3 +531,23 @@ async def test_fault_while_a_job_is_settled_reaches_nobody_else() -> None:
     await stage.relay.carry(delivery)
 
     assert delivery.history[-1] == "refuse"
+
+
+async def test_job_whose_burial_fails_for_a_fault_of_our_own_still_gets_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage()
+
+    async def look_up(*_: object) -> History:
+        raise ValueError(SECRET)
+
+    monkeypatch.setattr(stage.journal, "look_up", look_up)
+    delivery = stage.delivery(facts=MessageFacts(given_up_for="delivery_limit"))
+
+    with capture_logs() as logs:
+        await stage.relay.bury(delivery)
+
+    assert [event.event for event in stage.sink.events()][-2:] == ["error", "end"]
+    assert delivery.parked is not None
+    assert delivery.parked.kind == FailureKind.INTERNAL
+    assert SECRET not in str(logs)
