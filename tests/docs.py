@@ -1,21 +1,36 @@
-"""Write the README's settings table from the settings themselves: `python -m tests.docs`."""
+"""Write the tables that pages have of the code, from the code: `python -m tests.docs`."""
 
 from pathlib import Path
 
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
+from aimicromind_worker.core.failure_table import TABLE
 from aimicromind_worker.settings import ENV_PREFIX, Settings
 
 README = Path(__file__).parents[1] / "README.md"
+ENDPOINT = Path(__file__).parents[1] / "docs" / "endpoint.md"
 _BEGIN = "checked by `make check` -->\n"
 _END = "<!-- end of settings -->"
 
 
 def with_settings(readme: str) -> str:
     """Give the page with a fresh table."""
-    before, rest = readme.split(_BEGIN)
-    return before + _BEGIN + _table() + rest[rest.index(_END) :]
+    return _with(readme, _table(), _END)
+
+
+def with_failures(page: str) -> str:
+    """Give the page with a fresh table of the endpoint's error texts."""
+    rows = ["| kind | texts | from |", "|---|---|---|"]
+    for row in TABLE:
+        texts = " · ".join(f"`` {text} ``" for text in row.examples)
+        rows.append(f"| `{row.meaning.kind}` | {texts} | {row.source} |")
+    return _with(page, "\n".join(rows) + "\n", "<!-- end of failures -->")
+
+
+def _with(page: str, table: str, end: str) -> str:
+    before, rest = page.split(_BEGIN)
+    return before + _BEGIN + table + rest[rest.index(end) :]
 
 
 def _table() -> str:
@@ -39,3 +54,4 @@ def _default(field: FieldInfo) -> str:
 
 if __name__ == "__main__":
     README.write_text(with_settings(README.read_text()))
+    ENDPOINT.write_text(with_failures(ENDPOINT.read_text()))

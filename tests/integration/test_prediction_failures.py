@@ -59,6 +59,11 @@ EMOJI: Final = 'data:{"event":"token","data":"😀"}\n\n'.encode()
         (502, EndpointUnavailable),
         (503, EndpointUnavailable),
         (504, EndpointUnavailable),
+        (520, EndpointUnavailable),
+        (521, EndpointUnavailable),
+        (524, EndpointUnavailable),
+        (530, EndpointUnavailable),
+        (599, EndpointUnavailable),
     ],
 )
 async def test_status_decides_what_failed(
@@ -94,6 +99,50 @@ async def test_error_page_is_not_quoted(endpoint: ScriptedEndpoint) -> None:
 
     assert "<" not in str(failure)
     assert "HTTP 503" in str(failure)
+
+
+@pytest.mark.parametrize("status", [503, 521, 530])
+@pytest.mark.parametrize("in_what", ["page", "JSON"])
+async def test_gateway_whose_server_is_away_asks_to_wait(
+    endpoint: ScriptedEndpoint, status: int, in_what: str
+) -> None:
+    body, content_type = b'{"message":"away"}', "application/json"
+    if in_what == "page":
+        body, content_type = b"<html>away</html>", "text/html"
+    headers = [("Retry-After", "7")]
+    endpoint.flow("flow", status_answer(status, body, content_type=content_type, headers=headers))
+
+    failure = await failure_of(endpoint)
+
+    assert type(failure) is EndpointUnavailable
+    assert failure.speaks_for_server
+    assert failure.retry_after == timedelta(seconds=7)
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        (b"s3cr3t", "text/plain"),
+        (b"<p>s3cr3t</p>", "text/html"),
+        (b"s3cr3t", "text/html; charset=utf-8"),
+        (b'data:{"event":"token","data":"s3cr3t"}\n\n', "text/event-stream"),
+        (b'{"message":"s3cr3t"}', "application/octet-stream"),
+        (b'{"message":"s3cr3t"}', ""),
+        (b'{"text":"s3cr3t"}', "application/json"),
+        (b'"s3cr3t"', "application/json"),
+        (b's3cr3t {"message":"x"}', "application/json"),
+    ],
+)
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
+async def test_body_that_may_hold_an_answer_is_never_quoted(
+    endpoint: ScriptedEndpoint, status: int, body: bytes, content_type: str
+) -> None:
+    endpoint.flow("flow", status_answer(status, body, content_type=content_type))
+
+    failure = await failure_of(endpoint)
+
+    assert failure.http_status == status
+    assert "s3cr3t" not in str(failure)
 
 
 async def test_endless_error_body_is_read_for_its_beginning_only(

@@ -164,7 +164,7 @@ class Breaker:
             return
         self._unreached += 1
         if self._unreached >= _UNREACHED_IN_A_ROW:
-            self._open(str(failure))
+            self._open(failure.words)
 
     def _open(self, reason: str) -> None:
         if self._reason is None:

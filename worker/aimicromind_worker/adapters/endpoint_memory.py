@@ -59,13 +59,14 @@ class EndpointMemory:
                     return None
                 if response.status_code != httpx.codes.OK:
                     raise EndpointUnavailable(
-                        "its messages cannot be read now", http_status=response.status_code
+                        because="its messages cannot be read now",
+                        http_status=response.status_code,
                     )
                 return await self._whole(response)
         except CallFailed as error:
-            raise EndpointUnavailable(str(error)) from error
+            raise EndpointUnavailable(because=error.words) from error
         except (TimeoutError, httpx.HTTPError, OSError, ValueError) as error:
-            raise EndpointUnavailable(str(failure_before_answer(error))) from error
+            raise EndpointUnavailable(because=failure_before_answer(error).words) from error
 
     async def _whole(self, response: httpx.Response) -> bytes | None:
         body = bytearray()

@@ -82,13 +82,13 @@ def failure_before_answer(error: Exception) -> CallFailed:
         case httpx.ConnectError(__cause__=ssl.SSLError()):
             return TlsRefused(_sentence(error))
         case httpx.ConnectError() | httpx.ConnectTimeout():
-            return EndpointUnavailable(_sentence(error), request_sent=False)
+            return EndpointUnavailable(because=_sentence(error), request_sent=False)
         case httpx.LocalProtocolError():
             return Misconfigured("the request cannot be written: its headers make no sense")
         case httpx.UnsupportedProtocol() | ValueError():
             return no_address()
         case _:
-            lost = EndpointUnavailable(f"no response, {_sentence(error)}")
+            lost = EndpointUnavailable(because=f"no response, {_sentence(error)}")
             lost.run_goes_on = lost.speaks_for_server = True
             return lost
 

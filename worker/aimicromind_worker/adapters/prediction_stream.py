@@ -34,6 +34,7 @@ from aimicromind_worker.core.errors import (
     CallFailed,
     HeadersOverdue,
     Misconfigured,
+    is_from_gateway,
 )
 from aimicromind_worker.core.exchange import (
     EventStream,
@@ -42,7 +43,12 @@ from aimicromind_worker.core.exchange import (
     Response,
     WholeAnswer,
 )
-from aimicromind_worker.core.failures import failure_of_status, read_retry_after, unknown_flow
+from aimicromind_worker.core.failures import (
+    error_text,
+    failure_of_status,
+    read_retry_after,
+    unknown_flow,
+)
 from aimicromind_worker.tls import context
 
 log = structlog.get_logger()
@@ -52,11 +58,6 @@ _FLOWS_REMEMBERED = 1000
 _PREFLIGHT_TIMEOUT_S = 5.0
 _PART_BYTES = 64 * 1024
 _ABORT_TIMEOUT_S = 5.0
-_GATEWAY = (
-    httpx.codes.BAD_GATEWAY,
-    httpx.codes.SERVICE_UNAVAILABLE,
-    httpx.codes.GATEWAY_TIMEOUT,
-)
 # What an address or a body raises that makes no sense.
 _ODD = (OSError, ValueError, RecursionError, httpx.InvalidURL)
 
@@ -184,7 +185,7 @@ class PredictionStream:
         url = f"{self._endpoint.base_url}/api/v1/ping"
         try:
             async with asyncio.timeout(_PREFLIGHT_TIMEOUT_S), self.client.stream("GET", url) as got:
-                return got.status_code not in _GATEWAY
+                return not is_from_gateway(got.status_code)
         except (TimeoutError, CallFailed, httpx.HTTPError, *_ODD):
             return False
 
@@ -280,20 +281,14 @@ class PredictionStream:
         return bytes(body)
 
     async def _error_text(self, response: httpx.Response, content_type: str) -> str:
-        """Read the beginning of an error's body: its message, where it is JSON."""
-        body = b""
-        try:
-            async with asyncio.timeout(_PREFLIGHT_TIMEOUT_S):
-                body = await beginning(response)
-        except (TimeoutError, CallFailed):
-            pass
-        if content_type == "text/html" and body.lstrip()[:1] == b"<":
+        """Read what an error says in its JSON; any other body may hold anything, an answer too."""
+        if content_type != "application/json":
             return ""
         try:
-            told = msgspec.json.decode(body, type=_ErrorBody)
-        except _ODD:
-            return body.decode(errors="replace")
-        return told.message or told.error
+            async with asyncio.timeout(_PREFLIGHT_TIMEOUT_S):
+                return error_text(await beginning(response))
+        except (TimeoutError, CallFailed):
+            return ""
 
 
 async def _written(pieces: Pieces) -> AsyncIterator[bytes]:
@@ -310,8 +305,3 @@ def _url(text: str) -> httpx.URL:
 
 class _FlowFacts(msgspec.Struct):
     isStreaming: bool  # noqa: N815 - the endpoint's name
-
-
-class _ErrorBody(msgspec.Struct):
-    message: str = ""
-    error: str = ""

@@ -8,7 +8,7 @@ from aimicromind_schemas import EVENT_NAMES, OUTPUT_EVENTS, SIDE_EFFECT_EVENTS, 
 from aimicromind_schemas.routing import routing_key
 from aimicromind_schemas.wire import json_of
 from aimicromind_worker.core.errors import AnswerTooLarge, NoAnswer, StreamMixed
-from aimicromind_worker.core.failures import failure_of_text
+from aimicromind_worker.core.failures import error_text, failure_of_text
 from aimicromind_worker.core.frames import EndpointEvent, wrapped
 from aimicromind_worker.core.request import is_question
 from aimicromind_worker.core.saved_answer import ANSWER_PARTS
@@ -202,7 +202,7 @@ def _plain_text(data: bytes) -> str:
     try:
         return msgspec.json.decode(data, type=str)
     except msgspec.DecodeError:
-        return data.decode()
+        return error_text(data) or data.decode()
 
 
 def _acts(trace: bytes) -> bool:

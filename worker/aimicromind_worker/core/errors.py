@@ -5,8 +5,9 @@
     ├── Doubtful     nobody knows: worth one more call, and only before output
     └── Lasting      the same call would fail the same way
 
-Every leaf knows its public kind and writes its own sentence from facts. A sentence may hold
-what the endpoint said about the error; it never holds the question, the answer or a key.
+Every leaf knows its public kind and writes its own sentence from facts. The sentence may end in
+what the endpoint said about the error, which can hold a prompt or a key: logs, `/readyz` and spans
+get `words` instead.
 """
 
 from datetime import timedelta
@@ -23,11 +24,21 @@ def quoted(text: str) -> str:
     return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…"
 
 
+def is_from_gateway(status: int | None) -> bool:
+    """Return whether a status speaks of the server behind a gateway, which is away.
+
+    RFC 9110 15.6.3 to 15.6.5; 520 to 530 are those of Cloudflare (and 529 of overloaded sites),
+    598 and 599 those of proxies that waited in vain.
+    """
+    return status is not None and (status in {502, 503, 504, 598, 599} or 520 <= status <= 530)  # noqa: PLR2004 - the statuses themselves
+
+
 class CallFailed(Exception):
     """One call to the endpoint did not give an answer.
 
     Attributes:
         kind: The public kind, as `error` and `retry` events carry it.
+        words: The sentence in our own words, without what the endpoint said.
         http_status: The status of the response, where there was one that mattered.
         retry_after: How long the endpoint asked to be left alone.
         request_sent: False where the endpoint cannot have seen the request.
@@ -37,12 +48,23 @@ class CallFailed(Exception):
     """
 
     kind: ClassVar[FailureKind]
-    http_status: int | None = None
     retry_after: timedelta | None = None
     request_sent: bool = True
     run_goes_on: bool = False
     speaks_for_server: bool = False
     by_server: bool = False
+
+    def __init__(self, words: str, quote: str = "", *, http_status: int | None = None) -> None:
+        """Write the sentence.
+
+        Args:
+            words: Our own.
+            quote: What the endpoint said, if anything.
+            http_status: The status of the response.
+        """
+        super().__init__(f"{words}: {quoted(quote)}" if quote else words)
+        self.words = words
+        self.http_status = http_status
 
 
 class Passing(CallFailed):
@@ -64,26 +86,39 @@ class EndpointUnavailable(Passing):
 
     def __init__(
         self,
-        reason: str,
+        quote: str = "",
         *,
+        because: str = "",
         http_status: int | None = None,
         retry_after: timedelta | None = None,
         request_sent: bool = True,
     ) -> None:
-        super().__init__(f"the endpoint is unavailable: {quoted(reason)}")
-        self.http_status = http_status
+        """Tell what the endpoint said, or what we know of the reason.
+
+        Args:
+            quote: What the endpoint said.
+            because: What we know ourselves.
+            http_status: The status of the response.
+            retry_after: How long it asked to be left alone.
+            request_sent: False where the endpoint cannot have seen the request.
+        """
+        words = "the endpoint is unavailable"
+        super().__init__(
+            f"{words}: {because}" if because else words, quote, http_status=http_status
+        )
         self.retry_after = retry_after
         self.request_sent = request_sent
+        self.speaks_for_server = not request_sent or is_from_gateway(http_status)
 
 
 class EndpointDown(Passing):
     """No call was made: those before it were not answered."""
 
     kind = FailureKind.ENDPOINT_UNAVAILABLE
+    request_sent = False
 
     def __init__(self) -> None:
         super().__init__("the endpoint is unavailable: earlier calls were not answered")
-        self.request_sent = False
 
 
 class TlsRefused(Passing):
@@ -101,15 +136,8 @@ class RateLimited(Passing):
 
     kind = FailureKind.RATE_LIMITED
 
-    def __init__(
-        self,
-        reason: str,
-        *,
-        http_status: int | None = None,
-        retry_after: timedelta | None = None,
-    ) -> None:
-        super().__init__(f"too many requests: {quoted(reason)}")
-        self.http_status = http_status
+    def __init__(self, quote: str = "", *, retry_after: timedelta | None = None) -> None:
+        super().__init__("too many requests", quote)
         self.retry_after = retry_after
 
 
@@ -117,6 +145,7 @@ class HeadersOverdue(Passing):
     """The endpoint took the request and sent no response headers in time."""
 
     kind = FailureKind.TIMEOUT
+    speaks_for_server = True
 
     def __init__(self, limit: timedelta) -> None:
         super().__init__(f"no response from the endpoint within {limit.total_seconds():g} s")
@@ -178,9 +207,8 @@ class EndpointError(Doubtful):
 
     kind = FailureKind.ENDPOINT_ERROR
 
-    def __init__(self, reason: str, *, http_status: int | None = None) -> None:
-        super().__init__(f"the endpoint reported an error: {quoted(reason)}")
-        self.http_status = http_status
+    def __init__(self, quote: str = "", *, http_status: int | None = None) -> None:
+        super().__init__("the endpoint reported an error", quote, http_status=http_status)
 
 
 class RunAborted(Lasting):
@@ -188,8 +216,8 @@ class RunAborted(Lasting):
 
     kind = FailureKind.ENDPOINT_ERROR
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the run was aborted at the endpoint: {quoted(reason)}")
+    def __init__(self, quote: str = "", *, http_status: int | None = None) -> None:
+        super().__init__("the run was aborted at the endpoint", quote, http_status=http_status)
 
 
 class Unauthorized(Lasting):
@@ -197,9 +225,8 @@ class Unauthorized(Lasting):
 
     kind = FailureKind.UNAUTHORIZED
 
-    def __init__(self, reason: str, *, http_status: int | None = None) -> None:
-        super().__init__(f"the key was refused: {quoted(reason)}")
-        self.http_status = http_status
+    def __init__(self, quote: str = "", *, http_status: int | None = None) -> None:
+        super().__init__("the key was refused", quote, http_status=http_status)
 
 
 class Forbidden(Lasting):
@@ -207,9 +234,8 @@ class Forbidden(Lasting):
 
     kind = FailureKind.FORBIDDEN
 
-    def __init__(self, reason: str, *, http_status: int | None = None) -> None:
-        super().__init__(f"the endpoint forbids this call: {quoted(reason)}")
-        self.http_status = http_status
+    def __init__(self, quote: str = "", *, http_status: int | None = None) -> None:
+        super().__init__("the endpoint forbids this call", quote, http_status=http_status)
 
 
 class ChatflowNotFound(Lasting):
@@ -218,8 +244,7 @@ class ChatflowNotFound(Lasting):
     kind = FailureKind.CHATFLOW_NOT_FOUND
 
     def __init__(self, chatflow_id: str, *, http_status: int | None = None) -> None:
-        super().__init__(f"the endpoint has no flow {chatflow_id}")
-        self.http_status = http_status
+        super().__init__(f"the endpoint has no flow {chatflow_id}", http_status=http_status)
 
 
 class BadRequest(Lasting):
@@ -227,9 +252,8 @@ class BadRequest(Lasting):
 
     kind = FailureKind.BAD_REQUEST
 
-    def __init__(self, reason: str, *, http_status: int | None = None) -> None:
-        super().__init__(f"the request was not accepted: {quoted(reason)}")
-        self.http_status = http_status
+    def __init__(self, quote: str = "", *, http_status: int | None = None) -> None:
+        super().__init__("the request was not accepted", quote, http_status=http_status)
 
 
 class Misconfigured(Lasting):
@@ -239,9 +263,9 @@ class Misconfigured(Lasting):
 
     def __init__(self, reason: str, *, http_status: int | None = None) -> None:
         super().__init__(
-            f"{quoted(reason)}: check AIMICROMIND_BASE_URL and AIMICROMIND_PREDICTION_PATH"
+            f"{quoted(reason)}: check AIMICROMIND_BASE_URL and AIMICROMIND_PREDICTION_PATH",
+            http_status=http_status,
         )
-        self.http_status = http_status
 
 
 class RedirectRefused(Lasting):
@@ -251,9 +275,9 @@ class RedirectRefused(Lasting):
 
     def __init__(self, host: str, *, http_status: int) -> None:
         super().__init__(
-            f"the endpoint redirects to {host}; set AIMICROMIND_BASE_URL to where it really is"
+            f"the endpoint redirects to {host}; set AIMICROMIND_BASE_URL to where it really is",
+            http_status=http_status,
         )
-        self.http_status = http_status
 
 
 class FrameTooLarge(Lasting):
@@ -284,5 +308,4 @@ class RequestTooLarge(Lasting):
     kind = FailureKind.TOO_LARGE
 
     def __init__(self) -> None:
-        super().__init__("the endpoint does not take a request of this size")
-        self.http_status = 413
+        super().__init__("the endpoint does not take a request of this size", http_status=413)
