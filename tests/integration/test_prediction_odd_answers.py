@@ -12,6 +12,7 @@ from itertools import chain, count, repeat
 import pytest
 
 from aimicromind_schemas import FailureKind
+from aimicromind_worker.adapters.http_answer import _Inflate
 from aimicromind_worker.core.errors import (
     CallFailed,
     EndpointUnavailable,
@@ -20,7 +21,7 @@ from aimicromind_worker.core.errors import (
     RedirectRefused,
     StreamCut,
 )
-from aimicromind_worker.testing import ScriptedEndpoint, status_answer
+from aimicromind_worker.testing import Head, Script, ScriptedEndpoint, status_answer
 from tests.integration.calls import KEY, call_once, failure_of
 
 pytestmark = pytest.mark.usefixtures("no_certificates")
@@ -129,15 +130,148 @@ async def test_compressed_answer_that_breaks_off_is_a_cut(
     assert type(await failure_of(endpoint, max_answer_bytes=len(STREAM))) is StreamCut
 
 
-@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress"])
-async def test_answer_that_is_compressed_otherwise_is_a_matter_of_configuration(
-    endpoint: ScriptedEndpoint, encoding: str
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, gzip", "compress", "br, identity"])
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/json"])
+async def test_answer_that_is_compressed_otherwise_is_refused_by_its_name(
+    endpoint: ScriptedEndpoint, encoding: str, content_type: str
 ) -> None:
     headers = [("Content-Encoding", encoding)]
-    script = status_answer(200, b"?", content_type="text/event-stream", headers=headers)
+    script = status_answer(200, b"?", content_type=content_type, headers=headers)
     endpoint.flow("flow", script)
 
-    assert type(await failure_of(endpoint)) is Misconfigured
+    failure = await failure_of(endpoint)
+
+    assert type(failure) is Misconfigured
+    assert encoding.removesuffix(", identity") in str(failure)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ["none"],
+        [""],
+        ["Identity"],
+        ["identity, identity"],
+        ["identity", "identity"],
+        ["none", "identity"],
+        ["gzip"],
+        ["x-gzip"],
+        ["GZIP"],
+        ["gzip, identity"],
+        ["identity", "gzip"],
+        ["gzip", "gzip"],
+        ["deflate", "Deflate"],
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/json"])
+async def test_encoding_is_read_however_it_is_written(
+    endpoint: ScriptedEndpoint, lines: list[str], content_type: str
+) -> None:
+    named = next((it for it in ("gzip", "deflate") if it in lines[-1].lower()), "")
+    body = compressed(named, STREAM) if named else STREAM
+    headers = [("Content-Encoding", line) for line in lines]
+    endpoint.flow("flow", status_answer(200, body, content_type=content_type, headers=headers))
+
+    assert await call_once(endpoint, max_answer_bytes=len(STREAM)) == STREAM
+
+
+FRAMES = [b"data: %d\n\n" % number for number in range(300)]
+PADDING = b"\0" * 512
+
+
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/json"])
+@pytest.mark.parametrize("between", [b"", PADDING], ids=["", "zeros between"])
+@pytest.mark.parametrize("after", [b"", PADDING, b"garbage"], ids=["", "zeros", "garbage"])
+async def test_every_member_of_a_gzip_body_is_read(
+    endpoint: ScriptedEndpoint, content_type: str, between: bytes, after: bytes
+) -> None:
+    members = [gzip.compress(it) for it in (*FRAMES, b"", STREAM)]
+    body = between.join(members) + after
+    headers = [("Content-Encoding", "gzip")]
+    endpoint.flow("flow", status_answer(200, body, content_type=content_type, headers=headers))
+
+    assert await call_once(endpoint, max_answer_bytes=1_000_000) == b"".join(FRAMES) + STREAM
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 17, 1000])
+def test_members_are_read_however_they_are_cut(size: int) -> None:
+    inflate = _Inflate("gzip")
+    body = PADDING[:3].join(gzip.compress(it) for it in FRAMES) + PADDING
+
+    pieces = [body[start : start + size] for start in range(0, len(body), size)]
+
+    assert b"".join(chain.from_iterable(map(inflate.pieces, pieces))) == b"".join(FRAMES)
+    assert inflate.complete
+
+
+@pytest.mark.parametrize("missing", [1, 8, 12])
+async def test_last_member_that_breaks_off_is_a_cut(
+    endpoint: ScriptedEndpoint, missing: int
+) -> None:
+    body = b"".join(gzip.compress(it) for it in FRAMES)[:-missing]
+    headers = [("Content-Encoding", "gzip")]
+    script = status_answer(200, body, content_type="text/event-stream", headers=headers)
+    endpoint.flow("flow", script)
+
+    assert type(await failure_of(endpoint)) is StreamCut
+
+
+def test_very_many_empty_members_take_no_time() -> None:
+    inflate, began = _Inflate("gzip"), time.process_time()
+
+    assert not list(inflate.pieces(gzip.compress(b"") * 13_000))
+    assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 203, 206, 299])
+@pytest.mark.parametrize("content_type", ["text/event-stream", "application/json"])
+async def test_answer_comes_with_any_status_of_success(
+    endpoint: ScriptedEndpoint, status: int, content_type: str
+) -> None:
+    endpoint.flow("flow", status_answer(status, STREAM, content_type=content_type))
+
+    assert await call_once(endpoint, max_answer_bytes=len(STREAM)) == STREAM
+
+
+@pytest.mark.parametrize("status", [204, 205])
+async def test_success_without_a_body_is_no_answer(endpoint: ScriptedEndpoint, status: int) -> None:
+    head = Head(status, (("Connection", "keep-alive"), ("Content-Length", "0"))[: 205 - status + 1])
+    endpoint.flow("flow", Script.of(head))
+
+    failure = await failure_of(endpoint)
+
+    assert (failure.kind, failure.http_status) == (FailureKind.ENDPOINT_ERROR, status)
+    assert str(failure) == f"HTTP {status} brings no answer"
+
+
+@pytest.mark.parametrize("status", [201, 202, 206])
+async def test_success_that_is_no_answer_is_not_quoted(
+    endpoint: ScriptedEndpoint, status: int
+) -> None:
+    endpoint.flow("flow", status_answer(status, b"s3cr3t " * 2000, content_type="text/plain"))
+
+    failure = await failure_of(endpoint)
+
+    assert type(failure) is Misconfigured
+    assert "s3cr3t" not in str(failure)
+
+
+@pytest.mark.parametrize("second", ["text/event-stream", "Text/Event-Stream; charset=utf-8"])
+async def test_content_type_given_twice_is_one(endpoint: ScriptedEndpoint, second: str) -> None:
+    headers = [("Content-Type", second)]
+    script = status_answer(200, STREAM, content_type="text/event-stream", headers=headers)
+    endpoint.flow("flow", script)
+
+    assert await call_once(endpoint) == STREAM
+
+
+async def test_two_content_types_are_none(endpoint: ScriptedEndpoint) -> None:
+    headers = [("Content-Type", "text/html")]
+    script = status_answer(200, STREAM, content_type="text/event-stream", headers=headers)
+    endpoint.flow("flow", script)
+
+    assert "answered with text/event-stream, text/html" in str(await failure_of(endpoint))
 
 
 async def test_error_in_an_encoding_nobody_reads_is_told_by_its_status(

@@ -7,7 +7,7 @@ from time import monotonic
 import httpx
 import structlog
 
-from aimicromind_worker.adapters.http_answer import chunks, failure_before_answer
+from aimicromind_worker.adapters.http_answer import chunks, content_type_of, failure_before_answer
 from aimicromind_worker.core.errors import CallFailed, EndpointUnavailable
 
 log = structlog.get_logger()
@@ -85,7 +85,6 @@ class EndpointMemory:
 
 
 def _is_closed(response: httpx.Response) -> bool:
-    content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     refused = response.status_code in {
         httpx.codes.UNAUTHORIZED,
         httpx.codes.FORBIDDEN,
@@ -93,5 +92,5 @@ def _is_closed(response: httpx.Response) -> bool:
         httpx.codes.METHOD_NOT_ALLOWED,
     }
     return refused or (
-        response.status_code == httpx.codes.OK and content_type != "application/json"
+        response.status_code == httpx.codes.OK and content_type_of(response) != "application/json"
     )

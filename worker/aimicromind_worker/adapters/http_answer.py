@@ -21,8 +21,18 @@ from aimicromind_worker.core.failures import failure_of_status
 
 _BEGINNING_BYTES = 16 * 1024
 _PIECE_BYTES = 64 * 1024
+_SLICE_BYTES = 4 * 1024
+_GZIP = b"\x1f"
+# `none` is no content coding of RFC 9110 8.4.1, but some servers write it.
+_NO_ENCODING = ("", "identity", "none")
 # What zlib must expect: a header of gzip or zlib, or none.
 _WITH_HEADER, _WITHOUT_HEADER = zlib.MAX_WBITS | 32, -zlib.MAX_WBITS
+
+
+def content_type_of(response: httpx.Response) -> str:
+    """Return the media type; a line that came twice counts once."""
+    parts = response.headers.get("Content-Type", "").split(",")
+    return ", ".join(dict.fromkeys(it.partition(";")[0].strip().lower() for it in parts))
 
 
 async def beginning(response: httpx.Response) -> bytes:
@@ -127,11 +137,21 @@ def _sentence(error: Exception) -> str:
 
 
 def _inflate_for(response: httpx.Response) -> "_Inflate | None":
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in {"identity", "gzip", "deflate"}:
-        # Layers multiply: two of them make gigabytes of kilobytes.
-        raise Misconfigured("the endpoint's answer is encoded in a way that was not asked for")
-    return None if encoding == "identity" else _Inflate(encoding)
+    lines = response.headers.get_list("Content-Encoding")
+    # A proxy may repeat the line of the server behind it, which adds no layer.
+    listed = dict.fromkeys(line.strip().lower() for line in lines)
+    layers = [it.strip() for line in listed for it in line.split(",")]
+    layers = [it for it in layers if it not in _NO_ENCODING]
+    match layers:
+        case []:
+            return None
+        case ["gzip" | "x-gzip" | "deflate" as encoding]:
+            return _Inflate(encoding)
+        case _:
+            # Layers multiply: two of them make gigabytes of kilobytes.
+            raise Misconfigured(
+                f"the endpoint's answer is encoded as {', '.join(layers)}, which nobody asked for"
+            )
 
 
 class _Pushed:
@@ -163,6 +183,7 @@ class _Inflate:
         self._zlib = zlib.decompressobj(_WITH_HEADER)
         # Some servers mean by `deflate` what RFC 1951 does, and leave the header out.
         self._may_lack_header = encoding == "deflate"
+        self._may_have_members = encoding != "deflate"
         self._began = False
 
     @property
@@ -176,6 +197,34 @@ class _Inflate:
         Raises:
             zlib.error: They are no such body.
         """
+        # zlib copies what follows a member: of a slice, not of all that came.
+        for start in range(0, len(data), _SLICE_BYTES):
+            yield from self._pieces(data[start : start + _SLICE_BYTES])
+
+    def _pieces(self, data: bytes) -> Iterator[bytes]:
+        while data := self._next_member(data):
+            piece = self._decompress(data)
+            while piece:
+                yield piece
+                piece = self._zlib.decompress(self._zlib.unconsumed_tail, _PIECE_BYTES)
+            data = self._zlib.unused_data if self._zlib.eof else b""
+
+    def _next_member(self, data: bytes) -> bytes:
+        """Skip what is no member, and prepare for one that begins.
+
+        RFC 1952 2.2: a gzip file is a series of members. As `gzip` does, zeros behind one are
+        skipped, and other bytes end the body; whether the answer is whole is seen by its content.
+        """
+        if not self._zlib.eof:
+            return data
+        data = data.lstrip(b"\0")
+        if not (self._may_have_members and data.startswith(_GZIP)):
+            self._may_have_members = self._may_have_members and not data
+            return b""
+        self._zlib = zlib.decompressobj(_WITH_HEADER)
+        return data
+
+    def _decompress(self, data: bytes) -> bytes:
         try:
             piece = self._zlib.decompress(data, _PIECE_BYTES)
         except zlib.error:
@@ -184,6 +233,4 @@ class _Inflate:
             self._zlib = zlib.decompressobj(_WITHOUT_HEADER)
             piece = self._zlib.decompress(data, _PIECE_BYTES)
         self._began = True
-        while piece:
-            yield piece
-            piece = self._zlib.decompress(self._zlib.unconsumed_tail, _PIECE_BYTES)
+        return piece

@@ -24,6 +24,7 @@ from aimicromind_worker.adapters.http_answer import (
     body_of,
     chunks,
     close,
+    content_type_of,
     failure_before_answer,
     no_address,
     refuse_redirect,
@@ -32,6 +33,7 @@ from aimicromind_worker.adapters.http_transport import PushTransport
 from aimicromind_worker.core.errors import (
     AnswerTooLarge,
     CallFailed,
+    EmptyResponse,
     HeadersOverdue,
     Misconfigured,
     is_from_gateway,
@@ -58,6 +60,7 @@ _FLOWS_REMEMBERED = 1000
 _PREFLIGHT_TIMEOUT_S = 5.0
 _PART_BYTES = 64 * 1024
 _ABORT_TIMEOUT_S = 5.0
+_WITHOUT_BODY = (httpx.codes.NO_CONTENT, httpx.codes.RESET_CONTENT)
 # What an address or a body raises that makes no sense.
 _ODD = (OSError, ValueError, RecursionError, httpx.InvalidURL)
 
@@ -251,16 +254,13 @@ class PredictionStream:
 
     async def _read(self, response: httpx.Response) -> Response:
         """Decide by status and Content-Type what came (an HTML page comes with 200, too)."""
-        content_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if response.status_code != httpx.codes.OK:
+        content_type = content_type_of(response)
+        if not response.is_success:
+            wait = read_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
             text = await self._error_text(response, content_type)
-            raise failure_of_status(
-                response.status_code,
-                text,
-                retry_after=read_retry_after(
-                    response.headers.get("Retry-After"), datetime.now(UTC)
-                ),
-            )
+            raise failure_of_status(response.status_code, text, retry_after=wait)
+        if response.status_code in _WITHOUT_BODY:
+            raise EmptyResponse(response.status_code)
         match content_type:
             case "text/event-stream":
                 return EventStream(body_of(response))

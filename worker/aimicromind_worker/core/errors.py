@@ -211,6 +211,15 @@ class EndpointError(Doubtful):
         super().__init__("the endpoint reported an error", quote, http_status=http_status)
 
 
+class EmptyResponse(Doubtful):
+    """The endpoint reported a success by a status that has no body, so no answer."""
+
+    kind = FailureKind.ENDPOINT_ERROR
+
+    def __init__(self, http_status: int) -> None:
+        super().__init__(f"HTTP {http_status} brings no answer", http_status=http_status)
+
+
 class RunAborted(Lasting):
     """Somebody stopped the run at the endpoint."""
 
