@@ -14,6 +14,15 @@ _ERROR_KINDS = frozenset(
 )
 _LONGEST_KEY_BYTES = 255
 _OF_KEYS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+_KNOWN_NAMES = frozenset(
+    {
+        *("start", "retry", "error", "end", "other", "token", "sourceDocuments", "usedTools"),
+        *("metadata", "thinking", "calledTools", "agentReasoning", "nextAgent", "agentFlowEvent"),
+        *("nextAgentFlow", "agentFlowExecutedData", "artifacts", "fileAnnotations", "action"),
+        *("usageMetadata", "tool", "abort", "tts_start", "tts_data", "tts_end", "agent_trace"),
+    }
+)
+_SAYS_NOTHING = ("", "null", '""', "[done]", '"[done]"', "ping", "heartbeat", "keepalive")
 # Whether line ends count for a frame's length is nobody's business.
 _NEAR_BYTES = 2
 
@@ -144,8 +153,18 @@ def _event(lines: list[bytes]) -> tuple[str, Any] | None:
         return None
     text = b"\n".join(data).decode("utf-8", "replace")
     if name in (b"", b"message"):
-        return _enveloped(text)
-    return _plain(name.decode("utf-8", "replace"), text)
+        return None if _is_nothing(text) else _enveloped(text)
+    named = name.decode("utf-8", "replace")
+    if not text.strip() and named not in _KNOWN_NAMES:
+        return None
+    return _plain(named, text)
+
+
+def _is_nothing(text: str) -> bool:
+    said = text.strip(" \t\n\r\x0b\x0c")
+    return said.lower().replace("keep-", "keep") in _SAYS_NOTHING or (
+        said[:1] + said[1:-1].strip(" \t\n\r\x0b\x0c") + said[-1:] in ("{}", "[]")
+    )
 
 
 def _enveloped(text: str) -> tuple[str, Any]:
@@ -155,7 +174,26 @@ def _enveloped(text: str) -> tuple[str, Any]:
         return "?", None
     if not isinstance(told, dict) or not isinstance(told.get("event"), str):
         return "?", None
-    return _clean(told["event"]), _clean(told.get("data"))
+    name, data = _clean(told["event"]), _clean(told.get("data"))
+    if name == "token" and (joined := _joined(data)) is not None:
+        return name, joined
+    return name, data
+
+
+def _joined(data: object) -> str | None:
+    """Join the parts of a token that are text; None if none is, and it is no empty list."""
+    parts = data if isinstance(data, list) else [data] if isinstance(data, dict) else None
+    if parts is None:
+        return None
+    texts = []
+    for part in parts:
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, dict) and "text" in str(part.get("type", "text")):
+            text = part.get("text")
+            text = text.get("value") if isinstance(text, dict) else text
+            texts += [text] if isinstance(text, str) else []
+    return "".join(texts) if texts or data == [] else None
 
 
 def _plain(name: str, text: str) -> tuple[str, Any]:

@@ -48,6 +48,9 @@ def dripping(pieces: Iterable[bytes]) -> Script:
         pytest.param(dripping(repeat(b"data: x\n")), id="a frame line by line"),
         pytest.param(dripping(repeat(b"\n")), id="blank lines"),
         pytest.param(dripping(repeat(b"event: token\n\n")), id="frames without data"),
+        pytest.param(dripping(repeat(b"data:\n\n")), id="frames of empty data"),
+        pytest.param(dripping(repeat(b"event: ping\ndata:\n\n")), id="pings"),
+        pytest.param(dripping(repeat(b"data: {}\n\n")), id="empty objects"),
     ],
 )
 async def test_stream_that_says_nothing_more_is_broken_off(stage: Stage, script: Script) -> None:
@@ -110,6 +113,19 @@ EMOJI_AT: Final = SAID.index("😀".encode())
         pytest.param([SAID.replace("ü".encode(), b"\xff")], "a\ufffd😀", id="no UTF-8"),
         pytest.param([SAID.replace("ü".encode(), rb"\ud83d")], "a\ufffd😀", id="half a character"),
         pytest.param([SAID.replace("ü".encode(), b"\x00")], "a\x00😀", id="NUL"),
+        *(
+            pytest.param([SAID.replace(b"message:", it + b"message:")], "aü😀", id=repr(it))
+            for it in (
+                *(b"data:\n\n", b"data: \n\n", b"data:   \n\n", b"data\n\n", b"data:\r\n\r\n"),
+                *(b"data:\ndata:\n\n", b"event: ping\ndata:\n\n", b"event: ping\n\n", b":x\n\n"),
+                *(b"retry: 1000\n\n", b"id: 7\n\n", b"data: {}\n\n", b"data: null\n\n"),
+                *(b"data: [DONE]\n\n", b"data: ping\n\n", b"event: message\ndata:\n\n"),
+            )
+        ),
+        pytest.param(
+            [frame("token", [{"type": "text", "text": "a"}]), frame("token", []), SAID], "aaü😀",
+            id="content parts",
+        ),
         pytest.param([frame("strange", [None]), SAID], "aü😀", id="unknown event"),
         pytest.param([SAID, b"data: no json\n\n"], "aü😀", id="nonsense after the end"),
         pytest.param(

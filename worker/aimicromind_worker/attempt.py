@@ -192,8 +192,10 @@ class Attempt:
                 frame = next(left, None)
                 if frame is None:
                     return True
-                watched.progressed()
-                self._show(read_frame(frame))
+                event = read_frame(frame)
+                if event is not None:
+                    watched.progressed()
+                    self._show(event)
             return False
 
         def take(chunk: bytes) -> bool:

@@ -15,7 +15,9 @@ from tests.unit.core.streams import decoded, streams
 
 
 def read(data: bytes) -> EndpointEvent:
-    return read_frame(Frame(b"", data))
+    event = read_frame(Frame(b"", data))
+    assert event is not None
+    return event
 
 
 def test_name_and_data_come_from_the_envelope_as_they_were_written() -> None:
@@ -58,7 +60,10 @@ def test_plain_form_is_text_or_json_by_its_name(name: bytes, data: bytes, expect
 
 
 def test_plain_name_that_is_not_utf8_is_replaced() -> None:
-    assert read_frame(Frame(b"\xffx", b"1")).name == "\ufffdx"
+    event = read_frame(Frame(b"\xffx", b"1"))
+
+    assert event is not None
+    assert event.name == "\ufffdx"
 
 
 @pytest.mark.parametrize("number", ["1e400", "-1e400", "9" * 5000])
@@ -96,7 +101,47 @@ def test_repair_reaches_into_structure_and_names() -> None:
     assert json.loads(event.data) == {"\ufffd": ["\ufffd\x02"]}
 
 
-@pytest.mark.parametrize("data", [b"5", b"null", b'["a"]', b'{"text":"a"}', b'["\xff"]'])
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        (b'[{"type":"text","text":"Hi"}]', "Hi"),
+        (b'[{"type":"text","text":"Hi"},{"type":"text","text":" you"}]', "Hi you"),
+        (b'[{"type":"text_delta","text":"Hi"}]', "Hi"),
+        (b'[{"type":"output_text","text":"Hi","annotations":[]}]', "Hi"),
+        (b'[{"index":0,"type":"text","text":"Hi"},{"type":"image_url","image_url":{}}]', "Hi"),
+        (b'[{"type":"text","text":{"value":"Hi","annotations":[]}}]', "Hi"),
+        (b'[{"text":"Hi"}]', "Hi"),
+        (b'["Hi", " you"]', "Hi you"),
+        (b'["Hi",{"type":"text","text":" you"},7,null]', "Hi you"),
+        (b'{"type":"text","text":"Hi"}', "Hi"),
+        (b'{"text":"Hi"}', "Hi"),
+        (b'[{"type":"text","text":""}]', ""),
+        (b"[]", ""),
+        (b'["Hi",1e400]', "Hi"),
+        (b'["H\xff"]', "H\ufffd"),
+        (rb'[{"type":"text","text":"H\ud83d"}]', "H\ufffd"),
+    ],
+)
+def test_text_parts_of_a_token_are_its_text(data: bytes, text: str) -> None:
+    event = read(b'{"event":"token","data":%b}' % data)
+
+    assert (event.name, json.loads(event.data)) == ("token", text)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"5",
+        b"null",
+        b"true",
+        b"{}",
+        b'{"content":"a"}',
+        b'[{"type":"image_url","image_url":{"url":"x"}}]',
+        b'[{"type":"thinking","text":"hm"}]',
+        b'[{"type":"tool_use","id":"1"},[["a"]]]',
+        b"[null]",
+    ],
+)
 def test_token_that_is_no_string_is_another_event(data: bytes) -> None:
     event = read(b'{"event":"token","data":%b}' % data)
 
@@ -145,12 +190,11 @@ def test_duration_beside_other_data_is_left_out(name: str) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        b"",
-        b"null",
-        b"[]",
         b'"token"',
-        b"[DONE]",
-        b"{}",
+        b"pong",
+        b"[DONE",
+        b"[0]",
+        b"7",
         b'{"data":"x"}',
         b'{"event":5,"data":"x"}',
         b'{"event":null,"data":"x"}',
@@ -168,6 +212,24 @@ def test_frame_of_neither_form_cuts_the_stream(data: bytes) -> None:
         read(data)
 
     assert cut.value.kind == FailureKind.STREAM_CUT
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(b"", b" ", b"\n", b"\t\n ", b"{}", b"[]", b"null", b'""', b" { } "),
+        *(b"[DONE]", b'"[DONE]"', b"ping", b"Heartbeat", b"keep-alive", b"keepalive"),
+    ],
+)
+@pytest.mark.parametrize("name", [b"", b"message"])
+def test_frame_that_says_nothing_is_skipped(name: bytes, data: bytes) -> None:
+    assert read_frame(Frame(name, data)) is None
+
+
+@pytest.mark.parametrize("name", [b"ping", b"heartbeat", b"of-a-flow"])
+@pytest.mark.parametrize("data", [b"", b"  ", b"\n"])
+def test_plain_frame_without_data_is_skipped(name: bytes, data: bytes) -> None:
+    assert read_frame(Frame(name, data)) is None
 
 
 def test_cut_tells_the_size_and_nothing_of_the_content() -> None:
@@ -188,7 +250,7 @@ def test_wrapped_event_keeps_name_and_data() -> None:
 def test_recorded_events_pass_unchanged(name: str) -> None:
     recording = Recording.load(name)
 
-    events = [read_frame(frame) for frame in decoded([recording.body])]
+    events = [event for it in decoded([recording.body]) if (event := read_frame(it))]
 
     assert [{"event": it.name, "data": json.loads(it.data)} for it in events] == recording.frames()
 
@@ -222,6 +284,8 @@ def assert_event_or_cut(frame: Frame) -> None:
     try:
         event = read_frame(frame)
     except StreamCut:
+        return
+    if event is None:
         return
     data = json.loads(event.data.decode())
     event.name.encode()

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimicromind_schemas import FailureKind
-from aimicromind_worker.core.errors import EndpointError
+from aimicromind_worker.core.errors import CallFailed, EndpointError
 from aimicromind_worker.core.frames import EndpointEvent
 from aimicromind_worker.core.json_answer import events_of
 from aimicromind_worker.testing import Recording
@@ -18,7 +18,7 @@ def read(body: bytes) -> list[tuple[str, Any]]:
 
 
 def read_fields(**fields: object) -> list[tuple[str, Any]]:
-    return read(json.dumps(fields).encode())
+    return read(json.dumps(fields, ensure_ascii=False).encode())
 
 
 def test_recorded_answer_becomes_token_metadata_end() -> None:
@@ -98,17 +98,104 @@ def test_text_is_repaired_as_in_a_stream(body: bytes, text: str) -> None:
     assert read(body)[0] == ("token", text)
 
 
+ADDED = {
+    "question": "q",
+    "chatId": "c",
+    "chatMessageId": "m",
+    "followUpPrompts": "[]",
+    "isStreamValid": False,
+    "sessionId": "s",
+    "memoryType": "Buffer",
+    "flowVariables": {"a": 1},
+    "metrics": [],
+}
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"temperature": 21, "city": "Oslo"},
+        {"list": [], "object": {}, "nested": [{"a": None}], "number": 1.0, "é": "ü\n"},
+        {"text": None},
+        {"text": None, "json": None, "a": 1},
+        {"success": True, "status": "ok", "error": None},
+        {"output": {"text": "not this"}},
+        {"data": [1, 2], "usedTools": [{"tool": "t"}]},
+        {},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("added", [ADDED, {"question": "q", "chatId": "c"}])
+def test_object_of_a_flow_is_shown_as_the_server_saves_it(
+    own: dict[str, Any], added: dict[str, Any]
+) -> None:
+    events = read_fields(**own, **added)
+
+    assert events[0] == ("token", json.dumps(own, indent=2, ensure_ascii=False))
+    assert events[-2][1]["chatId"] == "c"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b'{"text":5}', "5"),
+        (b'{"text":1e400}', "1e400"),
+        (b'{"text":true}', "true"),
+        (b'{"text":{"a":[1]}}', '{\n  "a": [\n    1\n  ]\n}'),
+        (b'{"text":[1e400]}', "[\n  1e400\n]"),
+        (b'{"text":["a"]}', '[\n  "a"\n]'),
+        (b'{"text":[]}', "[]"),
+        (b'{"text":[{"type":"text","text":"Hi"},{"type":"image_url"}]}', "Hi"),
+        (b'{"text":null,"json":{"a":1}}', '{"a":1}'),
+        (b"[]", "[]"),
+        (b'["a",{"b":1}]', '[\n  "a",\n  {\n    "b": 1\n  }\n]'),
+        (b' [{"type":"image","id":1}] ', '[\n  {\n    "type": "image",\n    "id": 1\n  }\n]'),
+        (b'"text"', "text"),
+        (b"42", "42"),
+        (b"false", "false"),
+        (rb'["\ud83d"]', '[\n  "\ufffd"\n]'),
+    ],
+)
+def test_any_value_is_an_answer(body: bytes, text: str) -> None:
+    events = read(body)
+
+    assert events[0] == ("token", text)
+    assert [name for name, _ in events[1:]] == ["metadata", "end"]
+
+
+def test_long_object_comes_as_it_is_and_no_thousandfold_of_it() -> None:
+    nested = b"[" * 500 + b"]" * 500
+    body = b"[%b]" % b",".join([nested] * 1000)
+
+    assert read(body)[0] == ("token", body.decode())
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b'{"statusCode":500,"success":false,"message":"whatever","stack":{}}', "endpoint_error"),
+        (b'{"success":false,"message":"429 Too Many Requests"}', "rate_limited"),
+        (b'{"success":false}', "endpoint_error"),
+        (b'{"success":false,"text":"s3cr3t"}', "endpoint_error"),
+        (b'{"error":"Unauthorized Access"}', "unauthorized"),
+        (b'{"status":"error","message":"Invalid history format. x"}', "bad_request"),
+        (b'{"status":"error","text":"s3cr3t"}', "endpoint_error"),
+    ],
+)
+def test_body_that_says_it_is_an_error_is_one(body: bytes, kind: str) -> None:
+    with pytest.raises(CallFailed) as failed:
+        read(body)
+
+    assert failed.value.kind == kind
+    assert "s3cr3t" not in str(failed.value)
+
+
 @pytest.mark.parametrize(
     "body",
     [
         b"",
         b"<html>",
-        b"[]",
         b"null",
-        b'"text"',
-        b"{}",
-        b'{"text":5}',
-        b'{"text":null}',
         b'{"text":"a"',
         b'{"text":"a","b":NaN}',
         b'{"text":"a","b":' + b"[" * 100_000 + b"]" * 100_000 + b"}",

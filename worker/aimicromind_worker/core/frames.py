@@ -10,14 +10,20 @@ from typing import Annotated
 
 import msgspec
 
+from aimicromind_schemas import EVENT_NAMES
 from aimicromind_schemas.odd_json import whole_number
 from aimicromind_schemas.wire import json_text, load_json, refuse_constant
+from aimicromind_worker.core.content_parts import text_of_parts
 from aimicromind_worker.core.errors import StreamCut
 from aimicromind_worker.core.sse import Frame
 
 _LENIENT = json.JSONDecoder(parse_constant=refuse_constant, parse_int=whole_number, strict=False)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN_TEXT = frozenset({"token", "error", "start", "thinking"})
+# What servers and proxies send to keep a connection open, and how OpenAI's streams end.
+_NOTHING = re.compile(
+    rb'\s*(?:\{\s*\}|\[\s*\]|null|""|"?\[DONE\]"?|ping|heartbeat|keep-?alive)?\s*', re.IGNORECASE
+)
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
@@ -48,8 +54,11 @@ _string = msgspec.json.Decoder(str).decode
 _seconds = msgspec.json.Decoder(Annotated[float, msgspec.Meta(ge=0)]).decode
 
 
-def read_frame(frame: Frame) -> EndpointEvent:
+def read_frame(frame: Frame) -> EndpointEvent | None:
     """Read one frame. A `token` has a JSON string as data, always.
+
+    Returns:
+        None where the frame says nothing, as one that keeps the connection open.
 
     Raises:
         StreamCut: The frame is neither of the two wire forms; what it said is lost, so the
@@ -87,10 +96,13 @@ def mended(data: bytes) -> bytes:
     return _json(_LENIENT.decode(data.decode(errors="replace")))
 
 
-def _plain(frame: Frame) -> EndpointEvent:
+def _plain(frame: Frame) -> EndpointEvent | None:
     """Read the form `event: NAME`, whose data is text, or JSON where the name means structure."""
     name = frame.event.decode(errors="replace")
     text = frame.data.decode(errors="replace")
+    # WHATWG HTML 9.2.6: an event without data is not dispatched; our names mean something alone.
+    if not text.strip() and name not in EVENT_NAMES:
+        return None
     if name not in _PLAIN_TEXT:
         try:
             return EndpointEvent(name, _json(load_json(text.encode())))
@@ -110,14 +122,19 @@ def _duration(envelope: _Envelope) -> bytes:
     return bytes(envelope.duration)
 
 
-def _repaired(data: bytes) -> EndpointEvent:
+def _repaired(data: bytes) -> EndpointEvent | None:
+    if _NOTHING.fullmatch(data):
+        return None
     try:
         envelope = _envelope(mended(data))
     except (ValueError, *_UNREADABLE) as error:
         raise StreamCut(f"a frame of {len(data)} bytes is not an event") from error
     content = bytes(envelope.data)
     if envelope.event == "token" and not content.startswith(b'"'):
-        return wrapped("token", content)
+        text = text_of_parts(_LENIENT.decode(content.decode()))
+        if text is None:
+            return wrapped("token", content)
+        return EndpointEvent("token", msgspec.json.encode(text))
     return EndpointEvent(envelope.event, content, _duration(envelope))
 
 
