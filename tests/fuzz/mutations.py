@@ -204,7 +204,8 @@ def _giant_frame(body: bytes, chance: Random) -> bytes:
     size = chance.randrange(MAX_FRAME_BYTES // 2, MAX_FRAME_BYTES * 5 // 4)
     frames = body.split(b"\n\n")
     text = chance.choice(("x", "ü", "\n", "\u2028")) * size
-    written = json.dumps({"event": "token", "data": text}, ensure_ascii=chance.random() < 0.5)
+    name = chance.choice(("token", "token", "usedTools", "start", "of-a-flow", "retry", "error"))
+    written = json.dumps({"event": name, "data": text}, ensure_ascii=chance.random() < 0.5)
     for _ in range(chance.randrange(1, 4)):
         frames.insert(chance.randrange(len(frames)), b"data:" + written.encode()[:_LARGEST_BYTES])
     return b"\n\n".join(frames)

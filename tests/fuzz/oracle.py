@@ -22,6 +22,9 @@ _KNOWN_NAMES = frozenset(
         *("usageMetadata", "tool", "abort", "tts_start", "tts_data", "tts_end", "agent_trace"),
     }
 )
+# Too large, these fail the job, and so does a frame that has no name.
+_NEEDED = (None, "token", "metadata", "error", "end")
+_MOST_TIMES = 64
 _SAYS_NOTHING = ("", "null", '""', "[done]", '"[done]"', "ping", "heartbeat", "keepalive")
 # Whether line ends count for a frame's length is nobody's business.
 _NEAR_BYTES = 2
@@ -60,10 +63,19 @@ def expected(
     came = reader.came
     for lines, whole in _blocks(body):
         size = sum(len(line) + 1 for line in lines)
+        name = _name_of_large(lines) if size > max_frame_bytes - _NEAR_BYTES else None
+        if (
+            size - 1 > max_frame_bytes
+            and name not in _NEEDED
+            and size < _MOST_TIMES * max_frame_bytes
+        ):
+            if whole:
+                reader.show_without_data(name or "")
+            continue
         if size > max_frame_bytes + _NEAR_BYTES:
             came.endings = frozenset({"too_large"})
             break
-        came.sure &= size < max_frame_bytes - _NEAR_BYTES
+        came.sure &= size < max_frame_bytes - _NEAR_BYTES or name not in _NEEDED
         event = _event(lines) if whole else None
         endings = event and (reader.ended_by(*event) or reader.failed_by(*event))
         if endings:
@@ -123,6 +135,14 @@ class _Reader:
             name, data = "other", {"name": name, "data": data}
         self.came.events.append((name, data))
 
+    def show_without_data(self, name: str) -> None:
+        """Take an event that is too large: it is seen without its data."""
+        if name == "start":
+            return
+        if _may_not_keep_its_name(name, "", self._chat_id):
+            name = "other"
+        self.came.events.append((name, None))
+
 
 def _blocks(body: bytes) -> Iterator[tuple[list[bytes], bool]]:
     """Give the lines between blank lines, and whether a blank line follows them."""
@@ -135,6 +155,31 @@ def _blocks(body: bytes) -> Iterator[tuple[list[bytes], bool]]:
             yield block, True
             block = []
     yield [*block, rest], False
+
+
+def _name_of_large(lines: list[bytes]) -> str | None:
+    """Find what a frame is called in its first 1024 bytes, without which it cannot be left out."""
+    name = ""
+    for line in b"\n".join(lines)[:1024].split(b"\n"):
+        if line.startswith(b"event:"):
+            name = line[6:].removeprefix(b" ").decode("utf-8", "replace")
+        if line.startswith(b"data:") or line == b"data":
+            if name not in ("", "message"):
+                return name
+            said = line[5:].decode("utf-8", "replace").lstrip(" \t\r\n\x0b\x0c")
+            found = re.match(
+                r'\{[ \t\r\n\x0b\x0c]*"event"[ \t\r\n\x0b\x0c]*:[ \t\r\n\x0b\x0c]*', said
+            )
+            try:
+                named, _ = json.JSONDecoder(strict=False).raw_decode(
+                    said, found.end() if found else 0
+                )
+            except ValueError:
+                return None
+            return (_clean(named) or None) if found and isinstance(named, str) else None
+        if line == b"event":
+            name = ""
+    return None
 
 
 def _event(lines: list[bytes]) -> tuple[str, Any] | None:

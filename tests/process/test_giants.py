@@ -5,10 +5,12 @@ import zlib
 import pytest
 
 from aimicromind_worker.testing import (
+    END,
     Head,
     Script,
     Send,
     answer,
+    send,
 )
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
@@ -85,6 +87,51 @@ async def test_giant_answer_fails_its_own_job_and_fills_no_memory(stage: Stage) 
 
     assert [name for name, (seen_kind, kind) in failed.items() if seen_kind != kind] == []
     assert beside.end["status"] == "completed"
+    assert worker.largest_mb - before_mb < _MOST_GROWTH_MB
+
+
+async def test_giant_event_is_left_out_and_the_answer_goes_on(stage: Stage) -> None:
+    worker = await stage.ready_worker()
+    tools, run = 5 * _MB, 64 * _MB
+    begun = b'data:{"event":"agentFlowExecutedData","data":"'
+    stage.endpoint.flow("warm", answer(1, token=lambda _: "x" * (3 * _MB)))
+    stage.endpoint.flow(
+        "giant",
+        Script.of(
+            Head(),
+            send("start", ""),
+            send("token", "Once "),
+            send("usedTools", ["x" * tools]),
+            send("token", "upon"),
+            Send(begun),
+            *[_PIECE] * (4 * run // _MB),
+            Send(b'"}\n\n'),
+            send("token", " a time"),
+            send("metadata", {"chatMessageId": "m"}),
+            END,
+        ),
+    )
+    warm, job = a_job("warm"), a_job("giant")
+    with stage.listen() as consumer:
+        stage.submit(warm)
+        await stage.ended(consumer, warm)
+        before_mb = worker.largest_mb
+        stage.submit(job)
+        (seen,) = await stage.ended(consumer, job, within_s=60)
+        events = [message.event for message in consumer.job(job.job_id)]
+
+    assert (seen.end["status"], seen.end["text"]) == ("completed", "Once upon a time")
+    assert seen.end["calls"] == 1
+    assert [(it["event"], it.get("truncated")) for it in events] == [
+        ("start", None),
+        ("token", None),
+        ("usedTools", {"bytes": tools + 4}),
+        ("token", None),
+        ("agentFlowExecutedData", {"bytes": run + 2}),
+        ("token", None),
+        ("metadata", None),
+        ("end", None),
+    ]
     assert worker.largest_mb - before_mb < _MOST_GROWTH_MB
 
 

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimicromind_schemas import Event
+from aimicromind_schemas.events import event_from
 from aimicromind_worker.attempt import Attempt
 from aimicromind_worker.core.admission import MessageFacts
 from aimicromind_worker.core.errors import AttemptOverdue, CallFailed, FrameTooLarge, StreamCut
@@ -32,10 +34,11 @@ def an_attempt(
     *,
     number: int = 1,
     timeout: timedelta = timedelta(seconds=10),
+    max_frame_bytes: int = 64 * 1024,
     **fields: Any,  # noqa: ANN401 - see a_job
 ) -> Attempt:
     ticket = a_ticket(facts, **fields)
-    bounds = limits(attempt_timeout=timeout)
+    bounds = limits(attempt_timeout=timeout, max_frame_bytes=max_frame_bytes)
     return Attempt(ticket, number, sink, bounds, PassedOn(ticket.facts.trace))
 
 
@@ -93,6 +96,100 @@ async def test_frame_beyond_the_limit_hides_nothing_that_came_with_it() -> None:
     await show(an_attempt(sink), tokens("Once") + ENDED_WELL + giant)
 
     assert sink.data("token") == ["Once", "Once"]
+
+
+GIANT = "x" * 70_000
+
+
+@pytest.mark.parametrize(
+    ("name", "output", "side_effect"),
+    [
+        ("usedTools", True, True),
+        ("calledTools", True, True),
+        ("action", True, True),
+        ("agent_trace", False, True),
+        ("sourceDocuments", True, False),
+        ("artifacts", True, False),
+        ("agentFlowExecutedData", False, False),
+        ("usageMetadata", False, False),
+        ("of-a-flow", False, False),
+    ],
+)
+async def test_event_that_is_too_large_goes_out_without_its_data(
+    name: str, *, output: bool, side_effect: bool
+) -> None:
+    sink = RecordingSink()
+    attempt = an_attempt(sink)
+
+    with suppress(StreamCut):
+        await show(attempt, frame(name, [GIANT]))
+    assert (attempt.answer.output, attempt.answer.side_effect) == (output, side_effect)
+    assert attempt.answer.waits_for_human == (name == "action")
+    await show(attempt, tokens("Once") + frame(name, [GIANT]) + tokens(" upon") + ENDED_WELL)
+
+    shown = [json.loads(event.body) for event in sink.published]
+    kinds = ["start", name, "token", name, "token", "metadata"]
+    assert [(it["event"], it["seq"]) for it in shown] == [(it, n) for n, it in enumerate(kinds)]
+    for left_out in (shown[1], shown[3]):
+        assert left_out["data"] is None
+        assert left_out["truncated"] == {"bytes": len(GIANT) + 4}
+        assert isinstance(event_from(left_out), Event)
+    assert all("truncated" not in shown[place] for place in (0, 2, 4, 5))
+    assert json.loads(attempt.answer.text) == "Once upon"
+
+
+async def test_start_that_is_too_large_begins_an_attempt_all_the_same() -> None:
+    sink = RecordingSink()
+
+    await show(an_attempt(sink), frame("start", [GIANT]) + tokens("Once") + ENDED_WELL)
+
+    assert sink.shown()[:2] == [(1, 0, "start"), (1, 1, "token")]
+    assert sink.data("start")[0]["upstream"] is None
+
+
+async def test_event_that_may_not_keep_its_name_is_left_out_as_other() -> None:
+    sink = RecordingSink()
+
+    await show(an_attempt(sink), frame("retry", [GIANT]) + ENDED_WELL)
+
+    other = json.loads(sink.published[1].body)
+    assert (other["event"], other["data"]) == ("other", None)
+    assert other["truncated"]["bytes"] == len(GIANT) + 4
+
+
+@pytest.mark.parametrize("name", ["token", "metadata", "error", "end"])
+async def test_event_that_an_answer_needs_fails_it_where_it_is_too_large(name: str) -> None:
+    sink = RecordingSink()
+
+    with pytest.raises(FrameTooLarge):
+        await show(an_attempt(sink), tokens("Once") + frame(name, GIANT) + ENDED_WELL)
+
+    assert sink.data("token") == ["Once"]
+
+
+async def test_part_of_a_json_answer_that_is_too_large_is_left_out() -> None:
+    sink = RecordingSink()
+    attempt = an_attempt(sink)
+    whole = {"text": "Once", "usedTools": [GIANT], "sourceDocuments": []}
+
+    await attempt.show(WholeAnswer(json.dumps(whole).encode()), PATIENT)
+
+    shown = [json.loads(event.body) for event in sink.published]
+    assert [it["event"] for it in shown] == [
+        *("start", "token", "sourceDocuments", "usedTools", "metadata"),
+    ]
+    assert (shown[3]["data"], shown[3]["truncated"]) == (None, {"bytes": len(GIANT) + 4})
+    assert attempt.answer.side_effect
+    assert attempt.answer.complete
+
+
+async def test_text_of_a_json_answer_may_be_larger_than_a_frame() -> None:
+    sink = RecordingSink()
+    attempt = an_attempt(sink, max_frame_bytes=1024)
+
+    await attempt.show(WholeAnswer(json.dumps({"text": "x" * 2000}).encode()), PATIENT)
+
+    assert sink.data("token") == ["x" * 2000]
 
 
 @pytest.mark.parametrize("name", ["token", "agent_trace", "metadata", "error", "x"])

@@ -18,12 +18,18 @@ from aimicromind_worker.core.exchange import (
     Response,
     WholeAnswer,
 )
-from aimicromind_worker.core.frames import EndpointEvent, read_frame
+from aimicromind_worker.core.frames import (
+    NEVER_LEFT_OUT,
+    EndpointEvent,
+    left_out,
+    may_leave_out,
+    read_frame,
+)
 from aimicromind_worker.core.json_answer import events_of, readable
 from aimicromind_worker.core.numbering import NumberedEvent, Numbering
 from aimicromind_worker.core.request import expected_question
 from aimicromind_worker.core.saved_answer import SavedAnswer, missing, whole
-from aimicromind_worker.core.sse import Frame, SseDecoder
+from aimicromind_worker.core.sse import Frame, LargeFrame, SseDecoder
 from aimicromind_worker.idle_watch import IdleWatch, Watched
 from aimicromind_worker.tracing import Span
 
@@ -179,13 +185,13 @@ class Attempt:
                     await self._show_stream(body, watched)
             case WholeAnswer(body):
                 for event in events_of(body):
-                    self._show(event)
+                    self._show(event, self._max_frame_bytes)
                 if self._asks_for_json:
                     self.answer.keep_whole(readable(body))
 
     async def _show_stream(self, body: Body, watched: Watched) -> None:
-        decoder = SseDecoder(self._max_frame_bytes)
-        left: Iterator[Frame] = iter(())
+        decoder = SseDecoder(self._max_frame_bytes, may_leave_out)
+        left: Iterator[Frame | LargeFrame] = iter(())
 
         def show_left() -> bool:
             while not (self.answer.complete or self._lane.full):
@@ -221,15 +227,30 @@ class Attempt:
         """
         self.answer.begin_call(endpoint_chat_id)
         for event in missing(saved, self.answer.text, self.answer.parts):
-            self._show(event)
+            self._show(event, self._max_frame_bytes)
         if self._asks_for_json:
             self.answer.keep_whole(whole(saved, endpoint_chat_id))
 
-    def _show(self, event: EndpointEvent) -> None:
+    def _show(self, event: EndpointEvent, most_bytes: int = _MOST_DATA_BYTES) -> None:
+        """Publish what the endpoint's next event comes to, without data that is larger."""
         for published in self.answer.follow(event):
-            if len(published.data) > _MOST_DATA_BYTES:
-                raise FrameTooLarge(_MOST_DATA_BYTES)
-            self.publish(published)
+            if len(published.data) > most_bytes:
+                self.publish(_fitting(published))
+            else:
+                self.publish(published)
         if self.first_output_after is None and self.answer.output and self._began_at is not None:
             self.first_output_after = timedelta(seconds=time.monotonic() - self._began_at)
             self.span.note("first_output")
+
+
+def _fitting(event: EndpointEvent) -> EndpointEvent:
+    """Leave out an event's data, or keep what an answer cannot do without.
+
+    Raises:
+        FrameTooLarge: That does not fit into a message.
+    """
+    if event.name not in NEVER_LEFT_OUT and event.name != "start":
+        return left_out(event, len(event.data))
+    if len(event.data) > _MOST_DATA_BYTES:
+        raise FrameTooLarge(_MOST_DATA_BYTES)
+    return event

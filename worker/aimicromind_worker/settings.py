@@ -255,7 +255,7 @@ class Settings(BrokerSettings):
     there is no room goes back to the queue, and the worker takes jobs one by one for a while."""
 
     max_frame_bytes: Bytes = ByteSize(4 * 1024 * 1024)
-    """Largest server-sent event."""
+    """Largest server-sent event; a larger one goes out without its data, or fails the job."""
 
     max_answer_bytes: Bytes = ByteSize(8 * 1024 * 1024)
     """Largest text of an answer, as JSON."""

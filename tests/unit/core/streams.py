@@ -41,7 +41,8 @@ def cut(stream: bytes, places: Sequence[int]) -> list[bytes]:
 
 def decoded(chunks: Sequence[bytes], max_frame_bytes: int = NO_LIMIT) -> list[Frame]:
     decoder = SseDecoder(max_frame_bytes)
-    return [frame for chunk in chunks for frame in decoder.feed(chunk)]
+    frames = [frame for chunk in chunks for frame in decoder.feed(chunk)]
+    return [frame for frame in frames if isinstance(frame, Frame)]
 
 
 def by_the_standard(stream: bytes) -> list[Frame]:

@@ -32,8 +32,8 @@ def test_frame_is_ready_with_the_cr_of_its_blank_line() -> None:
     ready = decoder.feed(b"data: a\r\n\r")
     after = decoder.feed(b"\ndata: b\r\n\r\n")
 
-    assert [frame.data for frame in ready] == [b"a"]
-    assert [frame.data for frame in after] == [b"b"]
+    assert ready == [Frame(b"", b"a")]
+    assert after == [Frame(b"", b"b")]
 
 
 @pytest.mark.parametrize(

@@ -141,10 +141,10 @@ class Answer:
             self.parts.add(name)
             return (EndpointEvent(name, self._named(event.data)),)
         elif not event.renamed and (name in _WORKER_EVENTS or not self._fits(name)):
-            return (wrapped(name, event.data),)
-        elif event.data not in _NOTHING:
+            return (wrapped(name, event.data, event.truncated_bytes),)
+        elif event.truncated_bytes or event.data not in _NOTHING:
             self.output = self.output or name in OUTPUT_EVENTS
-            acted = name in SIDE_EFFECT_EVENTS or (name == "agent_trace" and _acts(event.data))
+            acted = name in SIDE_EFFECT_EVENTS or (name == "agent_trace" and _acts(event))
             self.side_effect = self.side_effect or acted
             if name in ANSWER_PARTS:
                 self.parts.add(name)
@@ -205,10 +205,12 @@ def _plain_text(data: bytes) -> str:
         return error_text(data) or data.decode()
 
 
-def _acts(trace: bytes) -> bool:
+def _acts(trace: EndpointEvent) -> bool:
     """Tell whether a step of an agent's trace runs a tool, which `usedTools` reports only later."""
+    if trace.truncated_bytes:
+        return True
     try:
-        step = _trace(trace).step
+        step = _trace(trace.data).step
     except (msgspec.DecodeError, RecursionError):
         return False
     return step == "agent_action" or step.startswith("tool_")

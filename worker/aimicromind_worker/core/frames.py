@@ -6,7 +6,7 @@ The endpoint writes `data:{"event":NAME,"data":DATA}`; its public documentation 
 
 import json
 import re
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
@@ -15,8 +15,14 @@ from aimicromind_schemas.odd_json import whole_number
 from aimicromind_schemas.wire import json_text, load_json, refuse_constant
 from aimicromind_worker.core.content_parts import text_of_parts
 from aimicromind_worker.core.errors import StreamCut
-from aimicromind_worker.core.sse import Frame
+from aimicromind_worker.core.sse import Frame, LargeFrame
 
+NEVER_LEFT_OUT: Final = frozenset({"token", "metadata", "error", "end"})
+"""Events without whose data an answer is not what the endpoint said."""
+
+_ENVELOPE_BEGINS = re.compile(
+    rb'\s*\{\s*"event"\s*:\s*("(?:[^"\\]|\\.)+")\s*(?:,\s*"data"\s*:\s*)?', re.DOTALL
+)
 _LENIENT = json.JSONDecoder(parse_constant=refuse_constant, parse_int=whole_number, strict=False)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN_TEXT = frozenset({"token", "error", "start", "thinking"})
@@ -35,12 +41,14 @@ class EndpointEvent(msgspec.Struct, frozen=True, gc=False):
         data: JSON in valid UTF-8, byte for byte as the endpoint wrote it wherever it can be.
         duration: JSON of the member that a `thinking` event has beside its data, else empty.
         renamed: Whether the endpoint called it otherwise.
+        truncated_bytes: How large the data was, where it is null since it was too large; else 0.
     """
 
     name: str
     data: bytes
     duration: bytes = b""
     renamed: bool = False
+    truncated_bytes: int = 0
 
 
 class _Envelope(msgspec.Struct):
@@ -54,7 +62,13 @@ _string = msgspec.json.Decoder(str).decode
 _seconds = msgspec.json.Decoder(Annotated[float, msgspec.Meta(ge=0)]).decode
 
 
-def read_frame(frame: Frame) -> EndpointEvent | None:
+def may_leave_out(beginning: bytes) -> bool:
+    """Tell by the beginning of a large frame whether an answer can do without its data."""
+    named = _name_by(beginning)
+    return named is not None and named[0] not in NEVER_LEFT_OUT
+
+
+def read_frame(frame: Frame | LargeFrame) -> EndpointEvent | None:
     """Read one frame. A `token` has a JSON string as data, always.
 
     Returns:
@@ -64,6 +78,8 @@ def read_frame(frame: Frame) -> EndpointEvent | None:
         StreamCut: The frame is neither of the two wire forms; what it said is lost, so the
             answer cannot be whole.
     """
+    if isinstance(frame, LargeFrame):
+        return _without_data(frame)
     if frame.event not in {b"", b"message"}:
         return _plain(frame)
     try:
@@ -78,8 +94,17 @@ def read_frame(frame: Frame) -> EndpointEvent | None:
         return _repaired(frame.data)
 
 
-def wrapped(name: str, data: bytes) -> EndpointEvent:
+def left_out(event: EndpointEvent, size_bytes: int) -> EndpointEvent:
+    """Return an event without its data, which was so large."""
+    return EndpointEvent(
+        event.name, b"null", renamed=event.renamed, truncated_bytes=max(size_bytes, 1)
+    )
+
+
+def wrapped(name: str, data: bytes, truncated_bytes: int = 0) -> EndpointEvent:
     """Give an event that may not keep its own name the name `other`."""
+    if truncated_bytes:
+        return EndpointEvent("other", b"null", renamed=True, truncated_bytes=truncated_bytes)
     data = b'{"name":%b,"data":%b}' % (msgspec.json.encode(name), data)
     return EndpointEvent("other", data, renamed=True)
 
@@ -94,6 +119,40 @@ def mended(data: bytes) -> bytes:
         RecursionError: It is nested too deeply.
     """
     return _json(_LENIENT.decode(data.decode(errors="replace")))
+
+
+def _name_by(beginning: bytes) -> tuple[str, int] | None:
+    """Find a frame's name in either wire form, and how many bytes are none of its data."""
+    event, place = b"", 0
+    for line in beginning.split(b"\n"):
+        field, _, value = line.partition(b":")
+        if field == b"event":
+            event = value.removeprefix(b" ")
+        if field == b"data":
+            place += len(line) - len(value)
+            break
+        place += len(line) + 1
+    else:
+        return None
+    if event not in {b"", b"message"}:
+        return event.decode(errors="replace"), place
+    begun = _ENVELOPE_BEGINS.match(value)
+    if begun is None:
+        return None
+    try:
+        name = json.loads(begun[1].decode(errors="replace"), strict=False)
+    except ValueError:
+        return None
+    # Behind the data stands the brace that ends the envelope.
+    return _LONE_SURROGATE.sub("\ufffd", name), place + begun.end() + 1
+
+
+def _without_data(frame: LargeFrame) -> EndpointEvent:
+    named = _name_by(frame.beginning)
+    if named is None:
+        raise StreamCut(f"a frame of {frame.size_bytes} bytes is not an event")
+    name, beside_bytes = named
+    return left_out(EndpointEvent(name, b""), frame.size_bytes - beside_bytes)
 
 
 def _plain(frame: Frame) -> EndpointEvent | None:

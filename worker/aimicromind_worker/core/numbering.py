@@ -70,7 +70,7 @@ class Numbering:
             int((at - second) * 1_000_000),
             self._name(event.name),
             event.data,
-            b',"duration":' + event.duration if event.duration else b"",
+            _beside(event) if event.duration or event.truncated_bytes else b"",
         )
         message_id = self._end_id if event.name == "end" else self._message_id % seq
         return NumberedEvent(event.name, seq, message_id, second, body)
@@ -82,3 +82,9 @@ class Numbering:
             if len(self._names) < _REMEMBERED_NAMES:
                 self._names[name] = text
         return text
+
+
+def _beside(event: EndpointEvent) -> bytes:
+    if event.truncated_bytes:
+        return b',"truncated":{"bytes":%d}' % event.truncated_bytes
+    return b',"duration":' + event.duration

@@ -1,9 +1,9 @@
 """Bytes of an event stream → frames, by the rules of WHATWG HTML 9.2.6, with a size limit.
 
-What a frame means is left to `frames`.
+What a frame means is left to `frames`, and so is whether one that is too large may be left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -13,6 +13,10 @@ _BOM = b"\xef\xbb\xbf"
 _BLANK_LINE = b"\n\n"
 # The endpoint's usual frame: one unknown field, then one line of data (docs/endpoint.md).
 _USUAL = b"message:\ndata:"
+# A name fits into the beginning; an execution list of a flow may be a hundred times the default
+# limit's 4 MiB, and a line without end must not be read for ever.
+_BEGINNING_BYTES = 1024
+_MOST_TIMES = 64
 
 
 class Frame(msgspec.Struct, frozen=True, gc=False):
@@ -27,16 +31,39 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
     data: bytes
 
 
+class LargeFrame(msgspec.Struct, frozen=True, gc=False):
+    """A frame of which only the beginning was kept.
+
+    Attributes:
+        beginning: Its lines up to somewhere in its data, at most 1 KiB.
+        size_bytes: The length of all of it, without the blank line.
+    """
+
+    beginning: bytes
+    size_bytes: int
+
+
 class SseDecoder:
     """Decodes one stream. Feed it from one task, each chunk once, in order."""
 
-    def __init__(self, max_frame_bytes: int) -> None:
+    def __init__(
+        self, max_frame_bytes: int, may_leave_out: Callable[[bytes], bool] = lambda _: False
+    ) -> None:
+        """Begin a stream.
+
+        Args:
+            max_frame_bytes: The longest frame that is kept.
+            may_leave_out: Tells by the beginning of a longer one whether the stream goes on
+                without it.
+        """
         self._limit = max_frame_bytes
+        self._may_leave_out = may_leave_out
+        self._left_out = LargeFrame(b"", 0)
         self._head: bytes | None = b""
         self._after_cr = False
         self._open = bytearray()
 
-    def frames(self, chunk: bytes) -> Iterator[Frame]:
+    def frames(self, chunk: bytes) -> Iterator[Frame | LargeFrame]:
         """Decode any number of bytes, bit by bit as frames are asked for; ask until the last.
 
         Raises:
@@ -45,7 +72,7 @@ class SseDecoder:
         for start in range(0, len(chunk), self._limit):
             yield from self.feed(chunk[start : start + self._limit])
 
-    def feed(self, chunk: bytes) -> list[Frame]:
+    def feed(self, chunk: bytes) -> list[Frame | LargeFrame]:
         """Decode the next bytes, cut anywhere.
 
         Returns:
@@ -53,8 +80,9 @@ class SseDecoder:
             is not complete, as the standard has it.
 
         Raises:
-            FrameTooLarge: A frame, complete or not, is longer than the limit. Frames before it in
-                the same bytes are lost; there are none in so few bytes as the limit.
+            FrameTooLarge: A frame, complete or not, is longer than the limit and may not be left
+                out, or is 64 times as long. Frames before it in the same bytes are lost; there are
+                none in so few bytes as the limit.
         """
         if self._head is not None:
             chunk = self._without_bom(chunk)
@@ -69,20 +97,40 @@ class SseDecoder:
             chunk = b"".join((self._open, chunk))
             self._open.clear()
         blocks = chunk.split(_BLANK_LINE)
+        large = self._end_of_large(len(blocks.pop(0))) if self._left_out.beginning else None
         if blocks[-1]:
             self._keep(blocks[-1])
         del blocks[-1]
-        return [frame for block in blocks if (frame := self._frame(block)) is not None]
+        frames = [frame for block in blocks if (frame := self._frame(block)) is not None]
+        return frames if large is None else [large, *frames]
 
     def _keep(self, unfinished: bytes) -> None:
         self._open += unfinished
+        left_out = self._left_out
+        if left_out.beginning:
+            # Of its last byte we know already; it may be the first half of a blank line.
+            self._leave_out(left_out.beginning, left_out.size_bytes + len(unfinished))
         # The end of its last line may be there already, and counts for nothing.
-        if len(self._open) > self._limit + 1:
-            raise FrameTooLarge(self._limit)
+        elif len(self._open) > self._limit + 1:
+            self._leave_out(bytes(self._open[:_BEGINNING_BYTES]), len(self._open))
 
-    def _frame(self, block: bytes) -> Frame | None:
-        if len(block) > self._limit:
+    def _leave_out(self, beginning: bytes, size_bytes: int) -> None:
+        """Keep no more of a frame than its beginning and its last byte."""
+        self._left_out = self._large(beginning, size_bytes)
+        del self._open[:-1]
+
+    def _large(self, beginning: bytes, size_bytes: int) -> LargeFrame:
+        if size_bytes > _MOST_TIMES * self._limit or not self._may_leave_out(beginning):
             raise FrameTooLarge(self._limit)
+        return LargeFrame(beginning, size_bytes)
+
+    def _end_of_large(self, last_bytes: int) -> LargeFrame:
+        begun, self._left_out = self._left_out, LargeFrame(b"", 0)
+        return self._large(begun.beginning, begun.size_bytes + last_bytes - 1)
+
+    def _frame(self, block: bytes) -> Frame | LargeFrame | None:
+        if len(block) > self._limit:
+            return self._large(block[:_BEGINNING_BYTES], len(block))
         if block.startswith(_USUAL) and block.find(b"\n", len(_USUAL)) < 0:
             data = block[len(_USUAL) :]
             return Frame(b"", data[1:] if data.startswith(b" ") else data)
