@@ -46,8 +46,11 @@ async def test_jobs_wait_while_the_endpoint_cannot_be_reached(trial: Trial) -> N
     assert calls == len(jobs)
 
 
-async def test_busy_endpoint_is_asked_for_one_job_at_a_time_until_it_answers(trial: Trial) -> None:
-    busy = status_answer(503, b"busy")
+@pytest.mark.parametrize("status", [503, 521])
+async def test_busy_endpoint_is_asked_for_one_job_at_a_time_until_it_answers(
+    trial: Trial, status: int
+) -> None:
+    busy = status_answer(status, b"busy")
     trial.endpoint.flow("flow", *[busy] * 10, marked())
     await trial.worker(CONCURRENCY=8)
     jobs = [trial.job(tokens=3) for _ in range(30)]

@@ -19,6 +19,7 @@ from aimicromind_worker.needs import needed_topology
 from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint, answer
 from tests.integration.stage import Stage
 from tests.integration.test_cli import COMMAND, run
+from tests.support.http import raw_server
 
 
 async def diagnosis(*arguments: str, **settings: str) -> tuple[int | None, dict[str, Any]]:
@@ -49,6 +50,54 @@ async def test_all_is_well(stage: Stage) -> None:
     assert {name: found[name]["state"] for name in well} == dict.fromkeys(well, "ok")
     assert found["subscribers"]["state"] == "not checked"
     assert all(it["remedy"] for it in found.values() if it["state"] in {"problem", "warning"})
+
+
+PAGE = b"Content-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\n" + PAGE, "no such path (HTTP 404)"),
+        (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", "no such path (HTTP 404)"),
+        (b"HTTP/1.1 200 OK\r\n" + PAGE, "a page (HTTP 200)"),
+        (b"HTTP/1.1 521 Down\r\n" + PAGE, "a gateway answers"),
+        (b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", "(HTTP 503)"),
+    ],
+)
+async def test_address_that_is_not_the_api_is_a_problem(
+    stage: Stage, answer: bytes, told: str
+) -> None:
+    async with raw_server(answer) as server:
+        code, found = await diagnosis(**settings_for(stage, base_url=server.url))
+
+    assert code == 1
+    assert found["endpoint"]["state"] == "problem"
+    assert told in found["endpoint"]["detail"]
+    assert found["endpoint"]["remedy"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 4\r\n\r\npong",
+        b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\n{}",
+    ],
+)
+async def test_api_that_answers_is_no_problem(stage: Stage, answer: bytes) -> None:
+    async with raw_server(answer) as server:
+        _, found = await diagnosis(**settings_for(stage, base_url=server.url))
+
+    assert found["endpoint"]["state"] == "ok"
+
+
+async def test_base_url_with_the_path_of_the_api_is_refused(stage: Stage) -> None:
+    wrong = f"{stage.endpoint.url}/api/v1/prediction"
+    for command in ("doctor", "run"):
+        ran = await run(command, **settings_for(stage, base_url=wrong))
+
+        assert ran.exit_code == 2
+        assert f"without the API path: {stage.endpoint.url}" in ran.err
 
 
 async def test_lines_of_a_terminal_break_between_words() -> None:

@@ -163,6 +163,41 @@ def test_base_url_loses_its_last_slash(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Settings.read().base_url == "https://flows.example/base"
 
 
+@pytest.mark.parametrize("folder", ["", "/aimicromind", "/a/api/b", "/api", "/api/v1beta"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "/api/v1",
+        "/api/v1/",
+        "/api/v1/prediction",
+        "/api/v1/prediction/",
+        "/api/v1/prediction/0b4c9f5e-6b3c-4c41-9d8c-2f0a4f3d7a11",
+        "/api/v1/predictions/{chatflowId}",
+        "/api/v2/ping",
+        "/API/V1",
+        "/api/v1/prediction/x?key=s3cr3t#top",
+        "?key=s3cr3t",
+        "/?key=s3cr3t",
+        "#/chatflows",
+    ],
+)
+def test_base_url_with_the_path_of_the_api_is_refused_with_the_right_one(
+    monkeypatch: pytest.MonkeyPatch, folder: str, rest: str
+) -> None:
+    message = refusal(monkeypatch, BASE_URL=f"https://flows.example:8443{folder}{rest}")
+
+    assert "AIMICROMIND_BASE_URL: must be the server's address alone" in message
+    assert message.endswith(f": https://flows.example:8443{folder}")
+    assert "s3cr3t" not in message
+
+
+@pytest.mark.parametrize("url", ["", "/", "//", "?", "#", "/aimicromind", "/aimicromind/", "/api"])
+def test_server_may_be_deployed_under_a_path(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("AIMICROMIND_BASE_URL", f"https://flows.example{url}")
+
+    assert Settings.read().base_url == f"https://flows.example{url.rstrip('/?#')}"
+
+
 def test_empty_value_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIMICROMIND_CONCURRENCY", "")
 

@@ -5,6 +5,7 @@ import sys
 import textwrap
 from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
+from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
@@ -22,9 +23,9 @@ from aimicromind_worker.adapters.connection import (
 )
 from aimicromind_worker.adapters.endpoint_memory import EndpointMemory
 from aimicromind_worker.adapters.management import Management, ManagementSilent
-from aimicromind_worker.adapters.prediction_stream import PredictionStream
+from aimicromind_worker.adapters.prediction_stream import Ping, PredictionStream
 from aimicromind_worker.adapters.topology import WAYS_OUT, compare
-from aimicromind_worker.core.errors import CallFailed
+from aimicromind_worker.core.errors import CallFailed, is_from_gateway
 from aimicromind_worker.core.findings import Finding, State, of_subscriber
 from aimicromind_worker.needs import broker_connection, endpoint, needed_topology
 from aimicromind_worker.settings import Settings
@@ -137,12 +138,10 @@ async def _deadlines(settings: Settings) -> AsyncIterator[Finding]:
 
 async def _endpoint(settings: Settings, flow: str | None) -> AsyncIterator[Finding]:
     async with PredictionStream.open(endpoint(lambda: settings)) as predictions:
-        if not await predictions.answers():
-            remedy = "set AIMICROMIND_BASE_URL to the server, and check DNS, TLS and proxies"
-            detail = f"nothing answers at {settings.base_url}"
-            yield Finding("endpoint", State.PROBLEM, detail, remedy)
+        found = _server(settings.base_url, await predictions.ping())
+        yield found
+        if found.state is State.PROBLEM:
             return
-        yield Finding("endpoint", State.OK, f"{settings.base_url} answers")
         if flow is None:
             for about in ("flow", "saved answers"):
                 yield Finding(about, State.NOT_CHECKED, "no flow was named", "give --flow")
@@ -153,6 +152,25 @@ async def _endpoint(settings: Settings, flow: str | None) -> AsyncIterator[Findi
             predictions.client, settings.base_url, settings.max_answer_bytes, has_key=has_key
         )
         yield await _saved_answers(memory, flow, has_key=has_key)
+
+
+def _server(base_url: str, got: Ping | None) -> Finding:
+    about = "endpoint"
+    if got is None:
+        remedy = "set AIMICROMIND_BASE_URL to the server, and check DNS, TLS and proxies"
+        return Finding(about, State.PROBLEM, f"nothing answers at {base_url}", remedy)
+    if is_from_gateway(got.http_status):
+        detail = f"a gateway answers at {base_url}, and no server (HTTP {got.http_status})"
+        return Finding(about, State.PROBLEM, detail, "start the server, or check its gateway")
+    if not got.is_of_the_api:
+        what = "no such path" if got.http_status == HTTPStatus.NOT_FOUND else "a page"
+        detail = f"{base_url}/api/v1/ping is {what} (HTTP {got.http_status}): it is not the API"
+        remedy = (
+            "set AIMICROMIND_BASE_URL to where the server's API begins, without /api/v1; if a "
+            "proxy lets only some paths through, let /api/v1/ping through"
+        )
+        return Finding(about, State.PROBLEM, detail, remedy)
+    return Finding(about, State.OK, f"{base_url} answers")
 
 
 async def _flow(predictions: PredictionStream, flow: str) -> Finding:

@@ -45,6 +45,7 @@ StreamBytes = Annotated[ByteSize, Field(ge=1_000_000)]
 
 
 _HEADER_WORD = re.compile(r"[\x21-\x7e]*")
+_API_PATH = re.compile(r"/api/v\d+(?=/|$)", re.IGNORECASE)
 _OTHERS = f"{ENV_PREFIX}GATEWAY_"
 _RETIRED = {
     "MAX_ATTEMPTS": f"it is called {ENV_PREFIX}MAX_CALLS now: set that instead",
@@ -334,9 +335,14 @@ class Settings(BrokerSettings):
     @classmethod
     def _is_http(cls, url: str) -> str:
         _check_url(url, ("http", "https"))
-        if urlsplit(url).username is not None:
+        parts = urlsplit(url)
+        if parts.username is not None:
             raise ValueError("must hold no user or password: use AIMICROMIND_API_KEY")
-        return url.rstrip("/")
+        folder = _API_PATH.split(parts.path)[0].rstrip("/")
+        if parts.query or parts.fragment or folder != parts.path.rstrip("/"):
+            right = f"{parts.scheme}://{parts.netloc}{folder}"
+            raise ValueError(f"must be the server's address alone, without the API path: {right}")
+        return url.rstrip("/?#")
 
     @field_validator("management_url")
     @classmethod

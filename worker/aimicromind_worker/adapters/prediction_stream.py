@@ -6,7 +6,7 @@ The endpoint's habits that shape this file are in docs/endpoint.md.
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
@@ -100,6 +100,19 @@ class Endpoint:
         return f"Endpoint({self.base_url!r})"
 
 
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """What came of asking for `/api/v1/ping`: the server says `pong`."""
+
+    http_status: int
+    body: bytes = field(repr=False)
+
+    @property
+    def is_of_the_api(self) -> bool:
+        """Whether the API may have answered; a page or a missing path is somebody else's."""
+        return self.http_status != httpx.codes.NOT_FOUND and self.body.lstrip()[:1] != b"<"
+
+
 class PredictionStream:
     """Calls the endpoint. One for the process; any number of calls at once.
 
@@ -185,12 +198,17 @@ class PredictionStream:
 
     async def answers(self) -> bool:
         """Ask for anything, and say whether something answers that is no gateway's apology."""
+        got = await self.ping()
+        return got is not None and not is_from_gateway(got.http_status)
+
+    async def ping(self) -> "Ping | None":
+        """Ask for the one path of the API that needs no key; None where nothing answers."""
         url = f"{self._endpoint.base_url}/api/v1/ping"
         try:
             async with asyncio.timeout(_PREFLIGHT_TIMEOUT_S), self.client.stream("GET", url) as got:
-                return not is_from_gateway(got.status_code)
+                return Ping(got.status_code, await beginning(got))
         except (TimeoutError, CallFailed, httpx.HTTPError, *_ODD):
-            return False
+            return None
 
     @asynccontextmanager
     async def call(self, call: PredictionCall) -> AsyncIterator[Response]:

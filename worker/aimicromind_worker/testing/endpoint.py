@@ -20,6 +20,7 @@ from aimicromind_worker.testing.answers import (
     json_answer,
     json_error,
     never_answers,
+    status_answer,
 )
 from aimicromind_worker.testing.call import Call
 from aimicromind_worker.testing.client import Client
@@ -171,6 +172,8 @@ class ScriptedEndpoint:
                 return
             case ["POST", "prediction", _]:
                 script = json_error(400, "Unexpected token in JSON")
+            case ["GET", "ping"]:
+                script = status_answer(200, b"pong")
             case ["GET", "chatflows-streaming", flow_id]:
                 script = self._whether_it_streams(flow_id)
             case ["GET", "chatmessage", flow_id]:
