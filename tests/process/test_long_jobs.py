@@ -22,13 +22,14 @@ async def test_long_jobs_take_their_own_size_and_the_loop_goes_on() -> None:
     too_large, too_still, failed = [], [], []
     async with stage() as on:
         for case in (*cases(), *_OTHERS):
-            idle, strain, completed = await measured(on, case)
+            _, strain, completed = await measured(on, case)
             # Each body, and the frames of one of them; halves of emoji are copied once.
             allowed_mb = (case.count + 2) * 1.1 * LONGEST / _MB + _BESIDE_MB
             if strain.grown_mb > allowed_mb:
                 too_large.append((case.name, strain))
-            if strain.longest_s > _STILL_S + idle.longest_s:
-                too_still.append((case.name, strain, idle))
+            # In CPU time: the worker may stand still for other programs, too.
+            if strain.busiest_s > _STILL_S:
+                too_still.append((case.name, strain))
             if completed != case.count:
                 failed.append((case.name, completed))
 
