@@ -23,11 +23,13 @@ _LAST_MEMBER: Final = {"thinking": "duration"}
 def faults_of_form(asked: Asked, message: Message, exchange: str) -> Iterator[str]:
     """Name what is wrong with a message of a job."""
     event = message.event
-    last = _LAST_MEMBER.get(message.name, "truncated")
+    last = "truncated" if "truncated" in event else _LAST_MEMBER.get(message.name, "truncated")
     expected = [*_ENVELOPE, *([last] if len(event) > len(_ENVELOPE) else [])]
     if list(event) != expected:
         yield f"its members are {list(event)}"
         return
+    if "truncated" in event and event["data"] is not None:
+        yield "its data is there although it is said to be left out"
     named = (event["jobId"], event["chatId"], event["chatflowId"])
     if named != (asked.job_id, asked.chat_id, asked.flow):
         yield f"it speaks of {named}"
