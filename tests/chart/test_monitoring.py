@@ -14,7 +14,7 @@ from tests.chart.helm import Manifest, of_kind, only_container, pods, render
 TOP = Path(__file__).parents[2]
 CHART = TOP / "charts/aimicromind-worker"
 # Those of Grafana: plain, seconds, yes or no, and so many of something in a second.
-_UNITS = {"none", "s", "bool_yes_no", "ops", "reqps", "cps"}
+_UNITS = {"bytes", "none", "s", "bool_yes_no", "ops", "reqps", "cps"}
 
 
 def manifests(helm: Path) -> list[Manifest]:
