@@ -5,6 +5,7 @@ from datetime import timedelta
 import pytest
 
 from aimicromind_schemas import Names
+from aimicromind_worker.adapters.channels import LEAST
 from aimicromind_worker.adapters.chat_lease import ChatLeases, LeasesLost
 from aimicromind_worker.adapters.connection import BrokerConnection, connect
 from aimicromind_worker.testing import PrivateBroker
@@ -52,7 +53,7 @@ async def test_many_refusals_at_once_cost_no_connection(
             assert lease is not None
 
 
-@pytest.mark.parametrize("channel_max", [12, 20])
+@pytest.mark.parametrize("channel_max", [LEAST, 12, 20])
 async def test_broker_that_grants_few_channels_still_grants_leases(channel_max: int) -> None:
     names, chats = Names("few"), [f"chat-{number}" for number in range(32)]
     async with (
@@ -69,7 +70,8 @@ async def test_broker_that_grants_few_channels_still_grants_leases(channel_max: 
         async with mine.hold("chat", AT_ONCE):
             assert not any(await asyncio.gather(*(asked(theirs, "chat") for _ in range(32))))
             assert all(await asyncio.gather(*(asked(theirs, chat) for chat in chats)))
-            for _ in range(channel_max // 2 - 3):
+            # What else a worker needs, beside the leases' two.
+            for _ in range(LEAST - 2):
                 await other.channel()
 
 

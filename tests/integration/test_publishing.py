@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import FieldTable
 
 from aimicromind_schemas import Names
-from aimicromind_worker.adapters.connection import BrokerUnreachable
+from aimicromind_schemas.client import BrokerUnreachable
 from aimicromind_worker.adapters.outlet import FramesTooLarge
 from aimicromind_worker.adapters.topology import (
     Exchange,

@@ -7,7 +7,8 @@ from uuid import uuid4
 import pytest
 from structlog.testing import capture_logs
 
-from aimicromind_worker.adapters.connection import BrokerRefused, PermissionMissing
+from aimicromind_schemas.client import BrokerRefused
+from aimicromind_worker.adapters.connection import PermissionMissing
 from aimicromind_worker.adapters.topology import DeclarationRefused, TopologyDiffers
 from aimicromind_worker.testing import Wait, answer, send
 from tests.integration.stage import Stage
@@ -79,8 +80,10 @@ async def test_what_does_not_fit_in_the_grace_goes_on_at_another_worker(stage: S
 
 async def test_worker_that_cannot_begin_yet_leaves_at_once(stage: Stage, proxy: Proxy) -> None:
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read()
-        writer.close()
+        try:
+            await reader.read()
+        finally:
+            writer.close()
 
     async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as silent:
         with capture_logs() as logs:

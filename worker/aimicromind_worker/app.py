@@ -15,16 +15,18 @@ from time import monotonic
 from typing import Never
 
 import structlog
-from aiormq.exceptions import AMQPError, ChannelAccessRefused
+from aiormq.exceptions import (
+    AMQPError,
+    ChannelAccessRefused,
+    ChannelPreconditionFailed,
+    ConnectionNotAllowed,
+)
 
 from aimicromind_schemas import Names
-from aimicromind_schemas.client import BrokerTlsRefused
+from aimicromind_schemas.client import BrokerRefused, BrokerTlsRefused
+from aimicromind_worker.adapters.channels import NEEDED, TooFewChannels, check_channels
 from aimicromind_worker.adapters.chat_lease import ChatLeases
-from aimicromind_worker.adapters.connection import (
-    BrokerConnection,
-    BrokerRefused,
-    PermissionMissing,
-)
+from aimicromind_worker.adapters.connection import BrokerConnection, PermissionMissing
 from aimicromind_worker.adapters.control import Control
 from aimicromind_worker.adapters.copies import Copies
 from aimicromind_worker.adapters.event_counts import EventCounts
@@ -67,6 +69,7 @@ _FINAL = (
     BrokerTlsRefused,
     SettingsInvalid,
     PermissionMissing,
+    TooFewChannels,
     DeclarationRefused,
     TopologyDiffers,
 )
@@ -158,6 +161,7 @@ class Worker:
             BrokerRefused: The broker does not let us in, and never did.
             BrokerTlsRefused: We do not trust it, or it does not trust us, and never did.
             PermissionMissing: It does not let us publish or consume.
+            TooFewChannels: It allows fewer channels on a connection than a worker needs.
             TopologyDiffers: A queue or exchange exists with other arguments.
             DeclarationRefused: It does not let us declare.
         """
@@ -189,7 +193,7 @@ class Worker:
                     self._note_loss(str(final))
                     final = None
             except* (ConnectionError, AMQPError, TimeoutError) as lost:
-                final = final or _missing_permission(_leaf(lost))
+                final = final or _refusal(_leaf(lost), over_a_limit=not self._has_worked)
                 if final is None:
                     self._note_loss(str(_leaf(lost)))
             except* _LeftAtOnce:
@@ -233,6 +237,7 @@ class Worker:
         settings, names = self._settings, self._names
         beat, events = settings.heartbeat, partial(self._connection, "aimicromind-worker events")
         async with self._connection("aimicromind-worker jobs") as consuming:
+            check_channels(consuming)
             fence = Fence(beat)
             fence.when_shut(consuming.wire.abort)
             copies = Copies(
@@ -329,10 +334,17 @@ def _leaf(error: BaseException) -> BaseException:
     return error
 
 
-def _missing_permission(error: BaseException | None) -> PermissionMissing | None:
-    """Find out whether a loss was the broker's answer to something that we may not do."""
+def _refusal(error: BaseException | None, *, over_a_limit: bool) -> Exception | None:
+    """Find out whether a loss was the broker's answer to something that we may not do.
+
+    Args:
+        error: What the session was lost by.
+        over_a_limit: Whether a limit counts that others may have used up.
+    """
     while error is not None:
         if isinstance(error, ChannelAccessRefused):
             return PermissionMissing(str(error))
+        if over_a_limit and isinstance(error, ConnectionNotAllowed | ChannelPreconditionFailed):
+            return BrokerRefused(str(error), remedy=NEEDED)
         error = error.__cause__
     return None

@@ -4,35 +4,23 @@ import shutil
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Iterator
-from datetime import timedelta
 from http import HTTPStatus
 from urllib.parse import unquote, urlsplit
 from uuid import uuid4
 
 import click
-from aio_pika.abc import AbstractConnection
-from aiormq.exceptions import AMQPError, ChannelAccessRefused
 
 from aimicromind_schemas import Names
-from aimicromind_schemas.client import BrokerTlsRefused
-from aimicromind_worker.adapters.chat_lease import ChatLeases, LeasesLost
-from aimicromind_worker.adapters.connection import (
-    BrokerConnection,
-    BrokerRefused,
-    BrokerUnreachable,
-)
 from aimicromind_worker.adapters.endpoint_memory import EndpointMemory
 from aimicromind_worker.adapters.management import Management, ManagementSilent
 from aimicromind_worker.adapters.prediction_stream import Ping, PredictionStream
-from aimicromind_worker.adapters.topology import WAYS_OUT, compare
+from aimicromind_worker.broker_check import examine_broker
 from aimicromind_worker.core.errors import CallFailed, is_from_gateway
 from aimicromind_worker.core.findings import Finding, State, of_subscriber
-from aimicromind_worker.needs import broker_connection, endpoint, needed_topology
+from aimicromind_worker.needs import endpoint, needed_topology
 from aimicromind_worker.settings import Settings
 from aimicromind_worker.terminal import safe_line, say_json, write
 
-_CONNECTION = "aimicromind-worker doctor"
-_OLDEST, _FILTERS_FROM = (3, 10), (3, 13)
 _MARKS = {
     State.OK: ("ok", "green"),
     State.WARNING: ("warning", "yellow"),
@@ -49,7 +37,7 @@ async def examine(settings: Settings, flow: str | None, *, as_json: bool) -> boo
     """
     problems = 0
     for part in (
-        _broker(settings),
+        examine_broker(settings),
         _deadlines(settings),
         _endpoint(settings, flow),
         _subscribers(settings),
@@ -58,70 +46,6 @@ async def examine(settings: Settings, flow: str | None, *, as_json: bool) -> boo
             problems += finding.state is State.PROBLEM
             _print(finding, as_json=as_json)
     return not problems
-
-
-async def _broker(settings: Settings) -> AsyncIterator[Finding]:
-    try:
-        async with broker_connection(settings, _CONNECTION) as connection:
-            yield _version(connection)
-            async for finding in _objects(connection, settings):
-                yield finding
-            yield await _permissions(connection, Names(settings.prefix))
-    except BrokerTlsRefused as error:
-        yield Finding("broker", State.PROBLEM, str(error), error.remedy)
-    except BrokerUnreachable as error:
-        remedy = "start the broker, or set AIMICROMIND_AMQP_URL to where it is"
-        yield Finding("broker", State.PROBLEM, str(error), remedy)
-    except BrokerRefused as error:
-        remedy = "check user, password and virtual host in AIMICROMIND_AMQP_URL"
-        yield Finding("broker", State.PROBLEM, str(error), remedy)
-
-
-def _version(connection: BrokerConnection) -> Finding:
-    told = connection.inner.server_properties
-    text = _text(told.get("version"))
-    product = f"{_text(told.get('product'))} {text}"
-    numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
-    if numbers < _OLDEST:
-        remedy = "RabbitMQ 3.10 is the oldest with what the worker needs"
-        return Finding("broker", State.PROBLEM, product, remedy)
-    how = "filters its event log by chat" if numbers >= _FILTERS_FROM else "without stream filters"
-    return Finding("broker", State.OK, f"{product}, {how}")
-
-
-def _text(value: object) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
-
-
-async def _objects(connection: AbstractConnection, settings: Settings) -> AsyncIterator[Finding]:
-    found = await compare(connection, needed_topology(settings))
-    for each in found:
-        about = f"{each.kind} {each.name}"
-        if each.is_in_the_way:
-            yield Finding(about, State.PROBLEM, f"{each.state}: {each.detail}", WAYS_OUT)
-        elif each.state == "not compared":
-            remedy = "compare as a user who may declare it: `aimicromind-worker topology check`"
-            yield Finding(about, State.NOT_CHECKED, each.detail, remedy)
-        elif each.state == "missing":
-            remedy = "a worker declares it; so does `aimicromind-worker topology declare`"
-            yield Finding(about, State.WARNING, "it is not there yet", remedy)
-    fine = sum(each.state == "as expected" for each in found)
-    yield Finding(
-        "topology", State.OK, f"{fine} of {len(found)} exchanges and queues are as needed"
-    )
-
-
-async def _permissions(connection: BrokerConnection, names: Names) -> Finding:
-    about, tried = "permissions", "declare, read and delete a queue of the prefix"
-    try:
-        leases = await ChatLeases.open(connection, names)
-        async with leases.hold(f"doctor-{uuid4()}", timedelta()):
-            pass
-    except (LeasesLost, ChannelAccessRefused, AMQPError) as error:
-        cause = error.__cause__ or error
-        remedy = "grant configure, write and read on all names that begin with the prefix"
-        return Finding(about, State.PROBLEM, " ".join(str(cause).split()), remedy)
-    return Finding(about, State.OK, f"the user may {tried}; writing was not tried")
 
 
 async def _deadlines(settings: Settings) -> AsyncIterator[Finding]:

@@ -10,8 +10,16 @@ class ClientError(Exception):
 class BrokerUnreachable(ClientError, ConnectionError):
     """No broker answered, at none of the addresses and as long as it was tried."""
 
-    def __init__(self, failures: Sequence[str]) -> None:
-        super().__init__(f"no broker answers at {'; '.join(failures)}")
+    def __init__(self, failures: Sequence[str], named_by: str) -> None:
+        """Say what was tried.
+
+        Args:
+            failures: Each address, with what is wrong there.
+            named_by: What the addresses come from.
+        """
+        super().__init__(
+            f"no broker answers at {'; '.join(failures)}: start it, or check {named_by}"
+        )
 
 
 class BrokerGone(ClientError, ConnectionError):
@@ -22,10 +30,24 @@ class BrokerGone(ClientError, ConnectionError):
 
 
 class BrokerRefused(ClientError):
-    """The broker answers and refuses: waiting would not help."""
+    """The broker answers and refuses: waiting would not help.
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the broker refuses: {' '.join(reason.split())}")
+    Attributes:
+        remedy: What to do about it, where that is known.
+    """
+
+    def __init__(self, reason: str, where: str = "", remedy: str = "") -> None:
+        """Say it in the broker's words.
+
+        Args:
+            reason: Those.
+            where: Its address, where it refuses the connection itself.
+            remedy: What to do about it.
+        """
+        self.remedy = remedy
+        subject = f"the broker at {where} refuses the connection" if where else "the broker refuses"
+        words = " ".join(reason.split())
+        super().__init__(f"{subject}: {words}" + (f" ({remedy})" if remedy else ""))
 
 
 class BrokerTlsRefused(ClientError):

@@ -5,39 +5,35 @@ import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import Final
+from typing import Any, Final
 
 import aio_pika
 from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import (
-    AMQPConnectionError,
     AMQPError,
-    AuthenticationError,
     ChannelAccessRefused,
     ChannelLockedResource,
     ChannelPreconditionFailed,
     ConnectionNotAllowed,
-    InvalidFrameError,
-    ProbableAuthenticationError,
 )
 from yarl import URL
 
 from aimicromind_schemas.client.errors import BrokerGone, BrokerRefused, BrokerUnreachable
-from aimicromind_schemas.client.tls import says_tls, tls_refusal
+from aimicromind_schemas.client.opening import closing_of, first_of, refusal_of
+from aimicromind_schemas.client.tls import says_tls
 from aimicromind_schemas.client.wire import Wire
 
 TIMEOUT_S: Final = 10.0
-_HANDSHAKE_S: Final = 5.0
 _CLOSE_S: Final = 3.0
 _HEARTBEAT_S: Final = 10
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 3.0
-# The last is what aiormq makes of a close in place of "open-ok": no such virtual host.
-_REFUSALS = (
-    AuthenticationError,
-    ProbableAuthenticationError,
+_REFUSALS: Final = (
+    ChannelAccessRefused,
+    ChannelLockedResource,
+    ChannelPreconditionFailed,
+    # It allows no more channels.
     ConnectionNotAllowed,
-    InvalidFrameError,
 )
 
 
@@ -66,6 +62,7 @@ class Link:
         self._tls = tls
         self._opening = asyncio.Lock()
         self._connection: AbstractConnection | None = None
+        self._closing: asyncio.Future[Any] | None = None
 
     async def connection(self, *, once: bool = False) -> AbstractConnection:
         """Give the connection, a new one if the last was lost.
@@ -80,8 +77,10 @@ class Link:
         """
         async with self._opening:
             if self._connection is None or not self._connection.connected.is_set():
+                _check(self._closing)
                 await self.close()
                 self._connection = await (self._first() if once else self._patiently())
+                self._closing = closing_of(self._connection)
             return self._connection
 
     async def close(self) -> None:
@@ -106,28 +105,20 @@ class Link:
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     async def _first(self) -> AbstractConnection:
-        failures, refusals = [], []
-        for text in self._urls:
-            url = URL(text).update_query(heartbeat=_HEARTBEAT_S)
-            where = f"{url.host}:{url.port or (5671 if url.scheme == 'amqps' else 5672)}"
-            connection = _guarded(url, self._name, self._tls)
-            try:
-                async with asyncio.timeout(_HANDSHAKE_S):
-                    await connection.connect()
-                return connection  # noqa: TRY300 - an address that fails is not the last word
-            except _REFUSALS as error:
-                raise BrokerRefused(f"check user, password and virtual host for {where}") from error
-            except TimeoutError:
-                failures.append(f"{where} within {_HANDSHAKE_S:g} s")
-            except (OSError, AMQPConnectionError, AMQPError, StopAsyncIteration) as error:
-                # The last is how aiormq tells that the peer hung up within the handshake.
-                refusal = await tls_refusal(error, url, self._tls)
-                if refusal is not None:
-                    refusals.append(refusal)
-                failures.append(f"{where} ({type(error).__name__})")
-        if refusals and len(refusals) == len(failures):
-            raise refusals[0]
-        raise BrokerUnreachable(failures)
+        return await first_of(self._urls, self._prepared, _HEARTBEAT_S, self._tls, "the address")
+
+    def _prepared(self, url: URL) -> AbstractConnection:
+        return _guarded(url, self._name, self._tls)
+
+
+def _check(closing: asyncio.Future[Any] | None) -> None:
+    """Find out whether another connection would be closed like the last one.
+
+    Raises:
+        BrokerRefused: It would: it has all the channels that it may have.
+    """
+    if closing is not None and (reason := refusal_of(closing)) is not None:
+        raise BrokerRefused(reason, remedy="raise that limit: a client needs up to 3 channels")
 
 
 def _guarded(url: URL, name: str, tls: ssl.SSLContext | None) -> AbstractConnection:
@@ -145,7 +136,8 @@ def told_apart() -> Iterator[None]:
 
     Raises:
         BrokerGone: The connection or channel closed, or the broker fell silent.
-        BrokerRefused: A permission is missing, or a queue exists with other arguments.
+        BrokerRefused: A permission is missing, a queue exists with other arguments, or a limit is
+            reached.
     """
     try:
         yield
@@ -155,7 +147,7 @@ def told_apart() -> Iterator[None]:
         if task is not None and task.cancelling():
             raise
         raise BrokerGone from error
-    except (ChannelAccessRefused, ChannelLockedResource, ChannelPreconditionFailed) as error:
+    except _REFUSALS as error:
         raise BrokerRefused(str(error)) from error
     except (AMQPError, OSError, RuntimeError) as error:
         raise BrokerGone from error

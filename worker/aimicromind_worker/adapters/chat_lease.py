@@ -11,10 +11,16 @@ from datetime import timedelta
 from time import monotonic
 
 import structlog
-from aiormq.exceptions import AMQPConnectionError, AMQPError, ChannelLockedResource
+from aiormq.exceptions import (
+    AMQPConnectionError,
+    AMQPError,
+    ChannelLockedResource,
+    ChannelPreconditionFailed,
+)
 from pamqp import commands
 
 from aimicromind_schemas import Names
+from aimicromind_worker.adapters.channels import asked_at_once, highest_channel
 from aimicromind_worker.adapters.connection import BrokerConnection
 from aimicromind_worker.adapters.rpc_channel import RpcChannel
 
@@ -22,10 +28,6 @@ log = structlog.get_logger()
 
 _TIMEOUT_S = 30.0
 _ASK_EVERY_S = 0.05
-# Each on a channel of its own, which broker and worker would otherwise keep for each slot.
-_ASKED_AT_ONCE = 16
-# Used where the broker sets no limit.
-_HIGHEST_NUMBER = 65_535
 
 
 class LeasesLost(ConnectionError):
@@ -65,10 +67,10 @@ class ChatLeases:
         Raises:
             LeasesLost: The broker grants no channel for it.
         """
-        inner = connection.inner
-        highest = inner.connection_tune.channel_max or _HIGHEST_NUMBER
-        # aiormq numbers its channels from the lowest on, and keeps half of them in any case.
-        lowest = max(highest - _ASKED_AT_ONCE, highest // 2)
+        inner, highest = connection.inner, highest_channel(connection)
+        # aiormq numbers its channels from the lowest on. A channel is kept for each question that
+        # is asked at once: broker and worker would otherwise keep one for each slot.
+        lowest = highest - asked_at_once(connection)
         channels = [RpcChannel(connection.wire, it) for it in range(highest, lowest - 1, -1)]
 
         def lost(_: object) -> None:
@@ -132,9 +134,15 @@ class ChatLeases:
                         await channel.open()
                     await channel.ask(_declare(queue))
             except LeasesLost as error:
-                if isinstance(error.__cause__, ChannelLockedResource):
-                    return False
-                raise
+                match error.__cause__:
+                    case ChannelLockedResource():
+                        return False
+                    case ChannelPreconditionFailed() as full if "limit" in str(full):
+                        # The virtual host has as many queues as it may: the job waits for one.
+                        log.warning("lease.no_room", reason=" ".join(str(full).split()))
+                        return False
+                    case _:
+                        raise
             finally:
                 self._to_ask_on.append(channel)
             return True

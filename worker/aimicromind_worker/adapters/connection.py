@@ -7,40 +7,15 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import aio_pika
-from aiormq.connection import DEFAULT_PORTS, Connection
-from aiormq.exceptions import (
-    AMQPConnectionError,
-    AuthenticationError,
-    ConnectionNotAllowed,
-    IncompatibleProtocolError,
-    InvalidFrameError,
-    ProbableAuthenticationError,
-)
+from aiormq.connection import Connection
+from aiormq.exceptions import AMQPConnectionError
 from yarl import URL
 
-from aimicromind_schemas.client.tls import tls_refusal
+from aimicromind_schemas.client.opening import first_of
 from aimicromind_schemas.client.wire import Wire
 from aimicromind_worker.adapters import close_reasons
 
 _CLOSE_TIMEOUT_S = 5.0
-# For each address: TCP, TLS and the AMQP handshake.
-_PATIENCE_S = 5.0
-# The last is what aiormq makes of a close in place of "open-ok": no such virtual host.
-_REFUSALS = (
-    AuthenticationError,
-    ProbableAuthenticationError,
-    ConnectionNotAllowed,
-    InvalidFrameError,
-)
-
-
-class BrokerUnreachable(ConnectionError):
-    """No broker answered at any of the addresses."""
-
-    def __init__(self, failures: Sequence[str]) -> None:
-        super().__init__(
-            f"no broker answers at {'; '.join(failures)}: start it, or check AIMICROMIND_AMQP_URL"
-        )
 
 
 class BrokerGone(ConnectionError):
@@ -48,16 +23,6 @@ class BrokerGone(ConnectionError):
 
     def __init__(self) -> None:
         super().__init__("the connection to the broker closed")
-
-
-class BrokerRefused(Exception):
-    """The broker answers and does not let us in; waiting would not help."""
-
-    def __init__(self, where: str) -> None:
-        super().__init__(
-            f"the broker at {where} refuses the connection: "
-            "check user, password and virtual host in AIMICROMIND_AMQP_URL"
-        )
 
 
 class PermissionMissing(Exception):
@@ -115,7 +80,13 @@ async def connect(
         BrokerGone: The connection closed while the body used it.
     """
     close_reasons.install()
-    connection = await _first_of(urls, name, heartbeat, tls)
+    connection = await first_of(
+        urls,
+        lambda url: BrokerConnection(url, name, tls),
+        int(heartbeat.total_seconds()),
+        tls,
+        "AIMICROMIND_AMQP_URL",
+    )
     try:
         yield connection
     except RuntimeError as error:
@@ -129,32 +100,3 @@ async def connect(
                 await connection.close()
         except (TimeoutError, ConnectionError, AMQPConnectionError):
             connection.wire.abort()
-
-
-async def _first_of(
-    urls: Sequence[str], name: str, heartbeat: timedelta, tls: ssl.SSLContext | None
-) -> BrokerConnection:
-    failures, refusals = [], []
-    for text in urls:
-        url = URL(text).update_query(heartbeat=int(heartbeat.total_seconds()))
-        where = f"{url.host}:{url.port or DEFAULT_PORTS[url.scheme]}"
-        try:
-            connection = BrokerConnection(url, name, tls)
-            async with asyncio.timeout(_PATIENCE_S):
-                await connection.connect()
-            return connection  # noqa: TRY300 - an address that fails is not the last word
-        except _REFUSALS as error:
-            raise BrokerRefused(where) from error
-        except TimeoutError:
-            failures.append(f"{where} within {_PATIENCE_S:g} s")
-        except StopAsyncIteration:
-            # So aiormq tells that the peer hung up within the handshake.
-            failures.append(f"{where} (it closed the connection)")
-        except (OSError, AMQPConnectionError, IncompatibleProtocolError) as error:
-            refusal = await tls_refusal(error, url, tls)
-            if refusal is not None:
-                refusals.append(refusal)
-            failures.append(f"{where} ({error.args[-1] if error.args else type(error).__name__})")
-    if refusals and len(refusals) == len(failures):
-        raise refusals[0]
-    raise BrokerUnreachable(failures)

@@ -141,6 +141,17 @@ class DeclarationRefused(Exception):
         )
 
 
+class NoRoomForQueues(DeclarationRefused):
+    """The virtual host may have no more queues."""
+
+    def __init__(self, needed: int, reason: str) -> None:
+        Exception.__init__(
+            self,
+            f"the broker declares no more queues ({reason}): raise that limit; an installation "
+            f"needs {needed}, each worker two more, and one for each job that runs",
+        )
+
+
 class _MayNotDeclare(DeclarationRefused):
     """It may not be declared by this user; somebody else may have done so."""
 
@@ -248,7 +259,10 @@ async def declare(connection: AbstractConnection, wanted: Topology) -> None:
                 await _declare_all(channel, wanted)
         except ChannelPreconditionFailed as error:
             found = await compare(connection, wanted)
-            raise TopologyDiffers([it for it in found if it.is_in_the_way]) from error
+            in_the_way = [it for it in found if it.is_in_the_way]
+            if not in_the_way:
+                raise NoRoomForQueues(len(wanted.queues), _reason(error)) from error
+            raise TopologyDiffers(in_the_way) from error
         except _MayNotDeclare:
             if not await _is_there(connection, wanted):
                 raise

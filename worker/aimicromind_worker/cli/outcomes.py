@@ -35,13 +35,14 @@ def read(kind: type[Any]) -> Any:  # noqa: ANN401 - the kind that was asked for
 def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     """Run to the end; what can go wrong in the open becomes one sentence and an exit code."""
     from aimicromind_schemas import client
-    from aimicromind_worker.adapters.connection import BrokerRefused, PermissionMissing
+    from aimicromind_worker.adapters.channels import TooFewChannels
+    from aimicromind_worker.adapters.connection import PermissionMissing
     from aimicromind_worker.adapters.topology import DeclarationRefused, TopologyDiffers
     from aimicromind_worker.reasons import NotAchieved
     from aimicromind_worker.settings import SettingsInvalid
     from aimicromind_worker.terminal import OutputClosed
 
-    refusals = (BrokerRefused, PermissionMissing, DeclarationRefused, TopologyDiffers)
+    refusals = (PermissionMissing, TooFewChannels, DeclarationRefused, TopologyDiffers)
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             return runner.run(work)
