@@ -16,6 +16,7 @@ from aimicromind_worker.core.admission import (
     Ticket,
     Unnamed,
     admit,
+    faulty,
     moment,
 )
 from tests.support.builders import BRIEF, LIFETIME, MAX_JOB_BYTES, NAMES, SECRET, a_job, a_ticket
@@ -287,6 +288,13 @@ def test_chat_of_a_job_that_cannot_be_read_is_told(body: bytes, encoding: str | 
     it = rejected(body, content_encoding=encoding)
 
     assert (it.job_id, it.chat_id) == ("job", "chat")
+
+
+@pytest.mark.parametrize("body", [NO_JOB, gz(NO_JOB), gz(NO_JOB.decode().encode("utf-16"))])
+def test_chat_of_a_job_that_a_fault_of_ours_ends_is_told(body: bytes) -> None:
+    it = faulty(body, MessageFacts(content_encoding="gzip"))
+
+    assert (it.kind, it.job_id, it.chat_id) == (FailureKind.INTERNAL, "job", "chat")
 
 
 def test_text_of_a_compressed_job_is_held_to_the_limit() -> None:

@@ -286,6 +286,7 @@ def admit(
 def faulty(body: bytes, facts: MessageFacts) -> Rejected:
     """Say whom to tell of a job that a fault of our own ends, before it could be admitted."""
     message = "a fault in the worker; its log says where"
+    body = unpacked(body, facts.content_encoding, _LONGEST_TEXT_BYTES).text
     return _rejected(FailureKind.INTERNAL, message, body, replace(facts, reply_to=None))
 
 
