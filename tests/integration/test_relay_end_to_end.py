@@ -164,7 +164,11 @@ async def test_client_with_direct_reply_to_gets_a_copy_of_each_event(stage: Stag
 @pytest.mark.parametrize(
     ("script", "status", "kind"),
     [
-        (error_answer("Error: predictionsServices - Unauthorized"), "failed", "unauthorized"),
+        (
+            error_answer("Error: predictionsServices.buildChatflow - Unauthorized"),
+            "failed",
+            "unauthorized",
+        ),
         (error_answer("400 bad request", tokens=2), "failed", "bad_request"),
         (answer(2, after=[TOOLS]).cut(after_sends=4), "failed", "repeat_unsafe"),
     ],
