@@ -15,6 +15,8 @@ from tests.support.checker import Seen
 from tests.support.raw import Raw, headers, named, nested, publish, table
 
 _WITHIN_S = 40.0
+
+pytestmark = pytest.mark.timeout(180)
 _UNREADABLE = {
     "tables 600 deep": headers(named(b"odd", nested(600))),
     "tables 2,000 deep": headers(named(b"odd", nested(2_000))),
@@ -33,7 +35,7 @@ _PLACES: dict[str, Callable[[Names], tuple[str, str]]] = {
     "control": lambda names: (names.control, ""),
     "control log": lambda names: ("", names.control_log),
     "journal": lambda names: ("", names.journal),
-    "event log": lambda names: ("", names.events_log),
+    "event log": lambda names: ("", names.events_log_stream()),
 }
 
 

@@ -16,6 +16,7 @@ from typing import Any, Self
 _COMMAND = Path(sys.executable).with_name("aimicromind-worker")
 _SERVE = (sys.executable, "-m", "aimicromind_worker.testing.serve")
 _LONGEST_LINE = 1024 * 1024
+_START_TIMEOUT_S = 45.0
 _END_TIMEOUT_S = 10.0
 _HEALTH = {"HEALTH_HOST": "127.0.0.1", "HEALTH_PORT": 0}
 
@@ -92,7 +93,8 @@ class WorkerProcess:
         return self.log(event, **facts)[count - 1]
 
     async def ready(self) -> Self:
-        await self.logged("worker.ready")
+        # Several start at a time, on a machine that has much to do.
+        await self.logged("worker.ready", within_s=_START_TIMEOUT_S)
         return self
 
     async def health_url(self) -> str:
