@@ -56,7 +56,7 @@ async def test_queue_with_other_arguments_is_named(stage: Stage) -> None:
     worker = await stage.workers.start()
 
     assert await worker.exits(15) == 4
-    assert worker.only_sentence().startswith(f"{stage.names.jobs} exists otherwise")
+    assert f"queue {stage.names.jobs} is different" in worker.only_sentence()
 
 
 async def test_missing_settings_are_named(stage: Stage) -> None:
