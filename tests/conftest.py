@@ -14,7 +14,7 @@ from aimicromind_worker.testing import PrivateBroker
 
 # Properties try the same examples in each run, so that a failure is the change's own. `make fuzz`
 # tries others, and many: what it finds becomes an explicit example.
-settings.register_profile("fixed", derandomize=True, deadline=None)
+settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=50)
 settings.register_profile(
     "fuzz",
     max_examples=int(os.environ.get("EXAMPLES", "2000")),

@@ -137,13 +137,15 @@ async def test_answer_that_died_with_its_server_is_asked_for_again_unless_a_tool
         assert seen.only("error")["kind"] == "repeat_unsafe"
 
 
-async def test_server_that_shows_no_messages_is_asked_for_them_once(stage: Stage) -> None:
+async def test_server_that_shows_no_messages_is_asked_for_them_once_for_each_flow(
+    stage: Stage,
+) -> None:
     stage.endpoint.instead_of_messages = html_page(404)
     for flow in ("first", "second"):
         cut = answer(_TOKENS, rate=100).cut(after_sends=10)
-        stage.endpoint.flow(flow, cut, answer(3))
+        stage.endpoint.flow(flow, cut, answer(3), cut, answer(3))
     worker = await stage.ready_worker()
-    jobs = [a_job("first"), a_job("second")]
+    jobs = [a_job("first"), a_job("first"), a_job("second")]
     with stage.listen() as consumer:
         for job in jobs:
             stage.submit(job)
@@ -152,5 +154,5 @@ async def test_server_that_shows_no_messages_is_asked_for_them_once(stage: Stage
         await stage.stop_workers()
 
     asked = [request for request in stage.endpoint.other_requests if "chatmessage" in request.path]
-    assert len(asked) == 1
-    assert len(worker.log("recovery.off")) == 1
+    assert len(asked) == 2
+    assert [it["chatflow_id"] for it in worker.log("recovery.off")] == ["first", "second"]
