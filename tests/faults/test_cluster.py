@@ -1,22 +1,23 @@
 """Nodes of a cluster die, fall silent and come back while jobs run."""
 
 import asyncio
-import signal
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 import pika
 import pytest
 import pytest_asyncio
+from pamqp.common import FieldTable
 
 from aimicromind_schemas import Names
 from aimicromind_worker.adapters.connection import connect
-from aimicromind_worker.adapters.topology import declare, topology
+from aimicromind_worker.adapters.topology import Retention, declare, topology
 from aimicromind_worker.testing import PrivateBroker, answer
 from aimicromind_worker.testing.broker_probe import speaks_amqp
 from tests.process.jobs import Job, a_job
@@ -59,10 +60,9 @@ async def test_jobs_go_on_when_the_node_that_leads_their_queue_is_killed(
     cluster: Cluster, stage: Stage, record_testsuite_property: Record
 ) -> None:
     ours, _, leading = cluster.nodes
-    await declare_job_queues_at(leading, stage.names)
+    at = {stage.names.jobs: leading, **dict.fromkeys(streams_of(stage.names), ours)}
+    await have_led(cluster, stage.names, at)
     await stage.ready_worker(AMQP_URL=ours.url)
-    assert await cluster.leader_of(stage.names.jobs) is leading
-    assert await cluster.leader_of(stage.names.journal) is ours
     running, late = jobs(_JOBS), jobs(2 * _JOBS)
     with stage.listen() as consumer:
         await in_mid_stream(stage, consumer, running)
@@ -87,7 +87,7 @@ async def test_journal_and_log_are_whole_when_the_node_that_leads_them_is_killed
     cluster: Cluster, stage: Stage
 ) -> None:
     ours, _, leading = cluster.nodes
-    await declare_all_at(leading, stage)
+    await have_led(cluster, stage.names, dict.fromkeys(streams_of(stage.names), leading))
     await stage.ready_worker(AMQP_URL=ours.url)
     running, late = jobs(_JOBS), jobs(2 * _JOBS)
     with stage.listen() as consumer:
@@ -118,8 +118,8 @@ async def test_worker_whose_node_is_killed_goes_on_at_the_next_address(
     ours = cluster.nodes[0]
     if (await ours.rabbitmqctl("version")).startswith("4.3."):
         pytest.xfail("RabbitMQ 4.3 keeps the exclusive queues of a killed node, and so the leases")
+    await have_led(cluster, stage.names, {stage.names.jobs: ours})
     worker = await stage.ready_worker(AMQP_URL=",".join(cluster.urls))
-    assert await cluster.leader_of(stage.names.jobs) is ours
     running = jobs(_JOBS)
     with stage.listen() as consumer:
         await in_mid_stream(stage, consumer, running)
@@ -204,19 +204,37 @@ def jobs(count: int) -> list[Job]:
     return [a_job() for _ in range(count)]
 
 
-async def declare_job_queues_at(node: PrivateBroker, names: Names) -> None:
-    """Have the queues of jobs led by this node: each is led from where it is declared."""
-    every = topology(names, None)
-    only = replace(every, queues=[queue for queue in every.queues if queue.name != names.journal])
-    async with connect([node.url], "test", BEAT) as connection:
-        await declare(connection, only)
+def streams_of(names: Names) -> tuple[str, ...]:
+    return (names.journal, names.endings, names.events_log_stream())
 
 
-async def declare_all_at(node: PrivateBroker, stage: Stage) -> None:
-    """Have all queues and streams led by this node."""
-    worker = await stage.ready_worker(AMQP_URL=node.url)
-    worker.signal(signal.SIGTERM)
-    assert await worker.exits() == 0
+async def have_led(cluster: Cluster, names: Names, at: Mapping[str, PrivateBroker]) -> None:
+    """Declare what the worker needs, so that these nodes lead these queues and streams.
+
+    The broker spreads leaders: where it chose another node, that one is given something else to
+    lead, and the broker chooses again.
+    """
+    wanted = topology(names, Retention("24h", 2_000_000_000))
+    async with connect([cluster.nodes[0].url], "test", BEAT) as connection:
+        await declare(connection, replace(wanted, queues=()))
+        for queue in wanted.queues:
+            only = replace(wanted, queues=[queue])
+            await declare(connection, only)
+            while queue.name in at:
+                leader = await cluster.leader_of(queue.name)
+                if leader is at[queue.name]:
+                    break
+                async with connection.channel() as channel:
+                    await channel.queue_delete(queue.name)
+                await lead_another(leader, names, str(queue.arguments["x-queue-type"]))
+                await declare(connection, only)
+
+
+async def lead_another(node: PrivateBroker, names: Names, kind: str) -> None:
+    name = f"{names.prefix}.weight.{uuid4()}"
+    arguments: FieldTable = {"x-queue-type": kind}
+    async with connect([node.url], "test", BEAT) as connection, connection.channel() as channel:
+        await channel.declare_queue(name, durable=True, arguments=arguments)
 
 
 def submit_until_confirmed(stage: Stage, new: Sequence[Job]) -> None:
