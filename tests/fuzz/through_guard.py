@@ -30,6 +30,8 @@ _BATCH = 1_000
 _TOGETHER = 250
 _BATCH_WITHIN_S = 120.0
 _TOLD_EVERY = 50_000
+# It reads the whole log of cancel requests before it is ready: 180,000 of them, in a long run.
+_LATE_WITHIN_S = 600.0
 _DEAD_LOOKED_AT = 500
 _MOST_WORKER_MB = 400
 _PATIENCE = timedelta(seconds=30)
@@ -178,7 +180,8 @@ async def _leave(stage: Stage, worker: WorkerProcess, found: Fuzzed) -> None:
     if found.largest_mb > _MOST_WORKER_MB:
         found.wrong.append(f"the worker took {found.largest_mb:.0f} MB")
     # What streams keep is read by a worker that starts.
-    await (await stage.workers.start()).ready()
+    late = await stage.workers.start()
+    await late.logged("worker.ready", within_s=_LATE_WITHIN_S)
     async with connect([stage.broker.url], "fuzz", _PATIENCE) as connection:
         async for parked in parked_jobs(connection, stage.names):
             found.dead_read += bool(parked.dead.kind)
