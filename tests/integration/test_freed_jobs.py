@@ -6,32 +6,41 @@ from uuid import uuid4
 
 import pytest
 
-from aimicromind_schemas import PredictionJob
-from aimicromind_worker.testing import Cut, Head, Script, answer, send
+from aimicromind_schemas import RawJob
+from aimicromind_worker.testing import Cut, Head, Script, Wait, answer, send
 from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S
 from tests.support.builders import a_job
 
-FAILS = Script.of(Head(), send("token", "a"), Cut())
+FAILS = Script.of(Head(), send("token", "a"), Wait(0.5), Cut())
 
 
-@pytest.mark.parametrize("script", [answer(3), FAILS], ids=["completed", "failed"])
-async def test_job_that_ended_is_freed(stage: Stage, script: Script) -> None:
-    stage.endpoint.flow("flow", script, script)
-    async with stage.working(max_calls=1) as chats:
+@pytest.mark.parametrize(
+    "scripts",
+    [[answer(3, rate=5)], [FAILS, FAILS], [FAILS, answer(3, rate=5)], [answer(99, rate=5)]],
+    ids=["completed", "failed", "completed at the second call", "out of time"],
+)
+async def test_job_that_ended_is_freed(stage: Stage, scripts: list[Script]) -> None:
+    stage.endpoint.flow("flow", *scripts, *scripts)
+    async with stage.working(max_calls=len(scripts)) as chats:
         for job_id in (str(uuid4()), str(uuid4())):
-            await stage.put(a_job(jobId=job_id))
+            await stage.put(a_job(jobId=job_id, timeoutSeconds=4))
             gc.collect()
             gc.disable()
             try:
+                await until_held({job_id})
                 await chats.end_of(job_id)
-                async with asyncio.timeout(WITHIN_S):
-                    while job_id in held():  # noqa: ASYNC110 - it rings no bell
-                        await asyncio.sleep(0.05)
+                await until_held(set())
             finally:
                 gc.enable()
 
 
+async def until_held(job_ids: set[str]) -> None:
+    """Wait until this process has just these jobs in memory."""
+    async with asyncio.timeout(WITHIN_S):
+        while held() != job_ids:  # noqa: ASYNC110 - it rings no bell
+            await asyncio.sleep(0.05)
+
+
 def held() -> set[str | None]:
-    """Name the jobs that this process has in memory."""
-    return {it.job_id for it in gc.get_objects() if isinstance(it, PredictionJob)}
+    return {it.job_id for it in gc.get_objects() if isinstance(it, RawJob)}

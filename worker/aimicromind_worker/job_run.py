@@ -8,6 +8,7 @@ import random
 from datetime import UTC, datetime, timedelta
 
 import structlog
+from tenacity import AsyncRetrying, RetryCallState
 
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.calls import Calls, Means
@@ -110,16 +111,19 @@ class JobRun:
             CallFailed: The last one failed; `_decision` says what follows.
         """
         self.progress.run()
-        while True:
-            try:
-                await self._calls.call()
-            except CallFailed as failure:
-                if not self._calls_again_after(failure):
-                    raise
-                wait = self._announce(failure)
-            else:
-                return Completed()
-            await asyncio.sleep(wait.total_seconds())
+        calls = AsyncRetrying(
+            retry=self._decide,
+            wait=lambda _: _wait_of(self._decision).total_seconds(),
+            before_sleep=self._announce,
+        )
+        try:
+            await calls(self._calls.call)
+        except (CallFailed, asyncio.CancelledError) as failure:
+            # Tenacity keeps the failure, whose traceback would keep what was called, and the job.
+            raise failure.with_traceback(None) from failure.__cause__
+        finally:
+            calls.iter_state.reset()
+        return Completed()
 
     def _left(self) -> timedelta:
         return self._ticket.deadline - datetime.now(UTC)
@@ -144,8 +148,9 @@ class JobRun:
             return Failed(FailureKind.DELIVERY_LIMIT, message)
         return None
 
-    def _calls_again_after(self, failure: CallFailed) -> bool:
-        if self._cancelled:
+    def _decide(self, state: RetryCallState) -> bool:
+        failure = _failure_of(state)
+        if failure is None or self._cancelled:
             return False
         self._doubtful += failure.kind == FailureKind.ENDPOINT_ERROR
         progress, flow = self.progress, self._ticket.job.chatflow_id
@@ -169,11 +174,12 @@ class JobRun:
         progress.given_up += situation.key_refused and isinstance(self._decision, Leave)
         return isinstance(self._decision, CallAgain | NewAttempt)
 
-    def _announce(self, failure: CallFailed) -> timedelta:
-        """Say that another call follows, and return how long to wait for it."""
-        decision = self._decision
-        wait = decision.after if isinstance(decision, CallAgain | NewAttempt) else timedelta()
-        new_attempt = isinstance(decision, NewAttempt)
+    def _announce(self, state: RetryCallState) -> None:
+        failure = _failure_of(state)
+        if failure is None:
+            return
+        wait = _wait_of(self._decision)
+        new_attempt = isinstance(self._decision, NewAttempt)
         log.warning(
             "retry.scheduled",
             kind=failure.kind,
@@ -186,7 +192,6 @@ class JobRun:
         )
         if new_attempt:
             self.progress.follow_with(failure.kind, str(failure), wait)
-        return wait
 
     def _given_up(self, failure: CallFailed) -> Failed | Delayed:
         match self._decision:
@@ -196,3 +201,12 @@ class JobRun:
                 return Delayed(failure.kind, str(failure), delay)
             case CallAgain() | NewAttempt():
                 return Failed(failure.kind, str(failure), failure.http_status)
+
+
+def _failure_of(state: RetryCallState) -> CallFailed | None:
+    failure = state.outcome.exception() if state.outcome is not None else None
+    return failure if isinstance(failure, CallFailed) else None
+
+
+def _wait_of(decision: Decision) -> timedelta:
+    return decision.after if isinstance(decision, CallAgain | NewAttempt) else timedelta()
