@@ -4,6 +4,7 @@ import asyncio
 import re
 import socket
 import struct
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self, cast
 
@@ -22,12 +23,14 @@ class Proxy:
 
     Attributes:
         to_port: Where new connections go.
+        alter: What becomes of the bytes on their way to the server.
     """
 
     def __init__(self, port: int) -> None:
         self._accepted = 0
         self._news = asyncio.Event()
         self.to_port = port
+        self.alter: Callable[[bytes], bytes] = bytes
         self._parted = False
         self._ways: set[_Way] = set()
 
@@ -102,7 +105,7 @@ class Proxy:
     def _accept(self) -> "_Client":
         self._accepted += 1
         self._news.set()
-        way = _Way(self.to_port, self._ways)
+        way = _Way(self.to_port, self._ways, self.alter)
         self._ways.add(way)
         way.silent = self._parted
         return _Client(way)
@@ -116,9 +119,10 @@ class _Way:
         silent: Whether nothing is to pass from the start.
     """
 
-    def __init__(self, port: int, ways: "set[_Way]") -> None:
+    def __init__(self, port: int, ways: "set[_Way]", alter: Callable[[bytes], bytes]) -> None:
         self._port = port
         self._ways = ways
+        self._alter = alter
         self._client: asyncio.Transport | None = None
         self._server: asyncio.Transport | None = None
         self._early = bytearray()
@@ -163,6 +167,7 @@ class _Way:
         self._dialling = asyncio.get_running_loop().create_task(self._dial())
 
     def to_server(self, data: bytes) -> None:
+        data = self._alter(data)
         if len(self._first) < _HANDSHAKE_BYTES:
             self._first += data
             if named := _NAME.search(self._first):

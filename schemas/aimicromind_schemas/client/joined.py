@@ -14,19 +14,17 @@ silent while others are not, where the log was a second after the queue had been
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any, Final, Self
+from datetime import datetime
+from typing import Final, Self
 
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 
+from aimicromind_schemas.client.log_reading import LogReading, place_of
 from aimicromind_schemas.client.subscription import Fresh, Subscription, event_in
 from aimicromind_schemas.events import Event
 
-_SETTLES_S: Final = 1.0
-_OFFSET: Final = "x-stream-offset"
 _CHAT: Final = "x-stream-filter-value"
-_EARLIEST: Final = datetime(1971, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +55,11 @@ class Wanted:
 class Joined:
     """What `open` gives; iterate over `events` once, then close it."""
 
-    def __init__(
-        self,
-        wanted: Wanted,
-        live: Subscription,
-        log: Subscription | None,
-        edge: "asyncio.Task[int] | None",
-    ) -> None:
+    def __init__(self, wanted: Wanted, live: Subscription, log: LogReading | None) -> None:
         self._wanted = wanted
         self._live = live
         self._log = log
-        self._edge = edge
+        self._edge: asyncio.Task[int] | None = None
 
     @classmethod
     async def open(
@@ -95,14 +87,13 @@ class Joined:
             connection, Fresh("", wanted.exchange, (wanted.binding,), {})
         )
         if stream is None:
-            return cls(wanted, live, None, None)
-        offset = "first" if since is None or since < _EARLIEST else since
+            return cls(wanted, live, None)
         try:
-            log = await Subscription.open(connection, stream, asked(offset, wanted.chat_id))
+            log = await LogReading.open(connection, stream, since, wanted.chat_id)
         except BaseException:
             await live.close()
             raise
-        return cls(wanted, live, log, asyncio.create_task(_edge(connection, stream)))
+        return cls(wanted, live, log)
 
     async def events(self, knows: Callable[[Event], bool]) -> AsyncGenerator[Event, None]:
         """Give the events in order; some of them twice where log and queue meet.
@@ -128,13 +119,15 @@ class Joined:
         await self._live.close()
 
     async def _logged(
-        self, log: Subscription, knows: Callable[[Event], bool]
+        self, log: LogReading, knows: Callable[[Event], bool]
     ) -> AsyncGenerator[Event, None]:
+        await log.begin()
+        edge = self._edge = asyncio.create_task(log.edge())
         while True:
             message = await log.next()
-            if self._edge is not None and self._edge.done() and _at(message) >= self._edge.result():
+            if edge.done() and place_of(message) >= edge.result():
                 return
-            await log.taken(message, at_once=False)
+            await log.taken(message)
             event = self._wanted.event(message)
             if event is None:
                 continue
@@ -163,33 +156,3 @@ class Joined:
                 edge.exception()
         if log is not None:
             await log.close()
-
-
-async def _edge(connection: AbstractConnection, stream: str) -> int:
-    """Find where a stream is; in one that nothing is added to, wait.
-
-    What was published before the queue was bound may reach the stream a little later.
-    """
-    await asyncio.sleep(_SETTLES_S)
-    looking = await Subscription.open(connection, stream, {_OFFSET: "next"}, prefetch=1)
-    try:
-        return _at(await looking.next())
-    finally:
-        await looking.close()
-
-
-def asked(offset: str | datetime, chat_id: str | None) -> dict[str, Any]:
-    """Say which part of a stream to send; a broker before 3.13 passes over the filter."""
-    if chat_id is None:
-        return {_OFFSET: offset}
-    return {
-        _OFFSET: offset,
-        "x-stream-filter": [chat_id],
-        "x-stream-match-unfiltered": True,
-    }
-
-
-def _at(message: DeliveredMessage) -> int:
-    """Return a message's place in its stream; -1 where it has none that can be read."""
-    offset = (message.header.properties.headers or {}).get(_OFFSET)
-    return offset if isinstance(offset, int) else -1

@@ -137,12 +137,21 @@ class Subscription:
         Raises:
             BrokerGone: There will be none.
         """
+        await self.arrives()
+        return self._arrived.popleft()
+
+    async def arrives(self) -> DeliveredMessage:
+        """Wait for the next delivery, and leave it there for `next`.
+
+        Raises:
+            BrokerGone: There will be none.
+        """
         while not self._arrived:
             if self._over:
                 raise BrokerGone
             self._news.clear()
             await self._news.wait()
-        return self._arrived.popleft()
+        return self._arrived[0]
 
     def peek(self) -> DeliveredMessage | None:
         """Give the delivery that `next` would give without a wait, if there is one."""

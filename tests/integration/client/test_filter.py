@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from aio_pika import Message
 
-from aimicromind_schemas.client.joined import asked
+from aimicromind_schemas.client.log_reading import asked
 from aimicromind_schemas.client.subscription import Subscription
 from tests.integration.client.stage import filters
 from tests.integration.stage import Stage

@@ -85,6 +85,65 @@ async def test_chat_goes_on_over_a_lost_connection_with_what_is_new(
     assert came == [event for events in wanted for event in events]
 
 
+@pytest.mark.parametrize("others", [0, 1], ids=["silent", "others"])
+async def test_end_that_the_broker_passes_over_is_found(
+    stage: Stage, proxy: Proxy, others: int
+) -> None:
+    stage.endpoint.flow("flow", answer(3))
+    passing_over = _PassingOver(proxy)
+    async with stage.working() as chats, client_of(stage, proxy.url) as client:
+        job_id = await client.submit(a_job())
+        await chats.end_of(job_id)
+
+        async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as both:
+            waiting = both.create_task(client.result(job_id))
+            await passing_over.done.wait()
+            for _ in range(others):
+                await client.submit(a_job())
+
+    assert waiting.result().job_id == job_id
+
+
+async def test_nothing_of_a_job_that_the_broker_passes_over_is_missed(
+    stage: Stage, proxy: Proxy
+) -> None:
+    stage.endpoint.flow("flow", answer(12))
+    _PassingOver(proxy)
+    async with stage.working() as chats, client_of(stage, proxy.url) as client:
+        job_id = await client.submit(a_job())
+        await chats.end_of(job_id)
+
+        since = datetime.now(UTC) - timedelta(minutes=1)
+        async with (
+            asyncio.timeout(WITHIN_S),
+            client.follow(job_id=job_id, from_start=since) as events,
+        ):
+            came = await all_of(events)
+
+    assert came == published(chats, job_id)
+
+
+class _PassingOver:
+    """Has the broker read the next stream from a time to come, which is from its next message on.
+
+    Attributes:
+        done: Set once it was asked to.
+    """
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.done = asyncio.Event()
+        proxy.alter = self._alter
+
+    def _alter(self, data: bytes) -> bytes:
+        name = b"x-stream-offsetT"
+        if self.done.is_set() or name not in data:
+            return data
+        self.done.set()
+        before, after = data.split(name, 1)
+        in_a_year = int((datetime.now(UTC) + timedelta(days=365)).timestamp())
+        return before + name + in_a_year.to_bytes(8, "big") + after[8:]
+
+
 @pytest.mark.parametrize("seq", [0, 7, 11])
 async def test_reading_goes_on_after_the_last_event_that_was_seen(stage: Stage, seq: int) -> None:
     stage.endpoint.flow("flow", answer(12))
