@@ -1,6 +1,7 @@
 """What every test starts from: a clean environment, and a broker where one is asked for."""
 
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
@@ -22,6 +23,9 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("fixed")
+
+# A shell has what it starts with `&` ignore SIGINT, and so would the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,7 @@ from aimicromind_worker.core.errors import (
     StreamCut,
     Unauthorized,
 )
-from aimicromind_worker.core.exchange import EventStream
+from aimicromind_worker.core.exchange import EventStream, FlowFacts
 from aimicromind_worker.testing import (
     Cut,
     Head,
@@ -252,7 +252,7 @@ async def test_refused_connection_sent_nothing() -> None:
 @pytest.mark.parametrize("address", ["http://a\tb", "http://xn--zzzzzz", "http://[::1]x"])
 async def test_address_that_is_none_is_a_matter_of_configuration(address: str) -> None:
     async with PredictionStream.open(an_endpoint(address)) as predictions:
-        assert await predictions.can_stream("flow") is None
+        assert await predictions.facts("flow") == FlowFacts(streams=None)
 
     assert type(await failure_of(address)) is Misconfigured
 

@@ -2,6 +2,7 @@ import pytest
 
 from aimicromind_worker.adapters.prediction_stream import PredictionStream
 from aimicromind_worker.core.errors import ChatflowNotFound
+from aimicromind_worker.core.exchange import FlowFacts
 from aimicromind_worker.testing import ScriptedEndpoint, answer, whole_answer
 from tests.integration.calls import an_endpoint
 from tests.support.http import raw_server
@@ -14,20 +15,22 @@ async def test_flow_is_asked_once_whether_it_streams(endpoint: ScriptedEndpoint)
     endpoint.flow("does-not", whole_answer(""), streaming=False)
 
     async with PredictionStream.open(an_endpoint(endpoint.url)) as predictions:
-        first = [await predictions.can_stream(flow) for flow in ("streams", "does-not")]
-        second = [await predictions.can_stream(flow) for flow in ("streams", "does-not")]
+        first = [(await predictions.facts(flow)).streams for flow in ("streams", "does-not")]
+        second = [(await predictions.facts(flow)).streams for flow in ("streams", "does-not")]
 
     assert first == second == [True, False]
-    assert [it.path for it in endpoint.other_requests] == [
-        "/api/v1/chatflows-streaming/streams",
+    assert sorted(it.path for it in endpoint.other_requests) == [
         "/api/v1/chatflows-streaming/does-not",
+        "/api/v1/chatflows-streaming/streams",
+        "/api/v1/chatflows-uploads/does-not",
+        "/api/v1/chatflows-uploads/streams",
     ]
 
 
 async def test_unknown_flow_is_told_without_a_prediction(endpoint: ScriptedEndpoint) -> None:
     async with PredictionStream.open(an_endpoint(endpoint.url)) as predictions:
         with pytest.raises(ChatflowNotFound, match="no flow missing"):
-            await predictions.can_stream("missing")
+            await predictions.facts("missing")
 
     assert endpoint.calls == []
 
@@ -38,11 +41,11 @@ async def test_endpoint_that_does_not_know_the_question_is_asked_again_next_time
     endpoint.flow("flow", streaming=None)
 
     async with PredictionStream.open(an_endpoint(endpoint.url)) as predictions:
-        before = await predictions.can_stream("flow")
+        before = await predictions.facts("flow")
         endpoint.flow("flow", streaming=True)
-        after = await predictions.can_stream("flow")
+        after = await predictions.facts("flow")
 
-    assert (before, after) == (None, True)
+    assert (before.streams, after.streams) == (None, True)
 
 
 @pytest.mark.parametrize(
@@ -64,9 +67,9 @@ async def test_question_that_fails_is_gone_on_without(said: bytes) -> None:
         raw_server(said, close=True) as server,
         PredictionStream.open(an_endpoint(f"http://127.0.0.1:{server.port}")) as predictions,
     ):
-        assert await predictions.can_stream("flow") is None
+        assert await predictions.facts("flow") == FlowFacts(streams=None)
 
 
 async def test_question_to_nobody_is_gone_on_without() -> None:
     async with PredictionStream.open(an_endpoint("http://127.0.0.1:1")) as predictions:
-        assert await predictions.can_stream("flow") is None
+        assert await predictions.facts("flow") == FlowFacts(streams=None)

@@ -2,13 +2,15 @@ import asyncio
 import gzip
 import json
 import logging
+import socket
+from contextlib import ExitStack
 from datetime import timedelta
 
 import pytest
 
 from aimicromind_worker.adapters.prediction_stream import PredictionStream
 from aimicromind_worker.core.errors import AnswerTooLarge, HeadersOverdue
-from aimicromind_worker.core.exchange import EventStream, WholeAnswer
+from aimicromind_worker.core.exchange import EventStream, PredictionCall, WholeAnswer
 from aimicromind_worker.testing import (
     Head,
     Recording,
@@ -249,3 +251,38 @@ async def test_many_calls_run_at_once(endpoint: ScriptedEndpoint) -> None:
 
 def _port(endpoint: ScriptedEndpoint) -> int:
     return int(endpoint.url.rpartition(":")[2])
+
+
+async def test_call_is_begun_once_there_is_a_connection(endpoint: ScriptedEndpoint) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as waiting:
+        port = server.getsockname()[1]
+        # With these the queue is full, and the system answers no other.
+        for _ in range(2):
+            waiting.enter_context(_connecting(port))
+        call = a_call()
+        calling_it = asyncio.create_task(call_it(call, port))
+        await asyncio.sleep(0.2)
+        assert not call.sending.begun
+        calling_it.cancel()
+        await asyncio.wait((calling_it,))
+        assert not call.sending.begun
+
+    endpoint.flow("flow", never_answers())
+    call = a_call()
+    calling_it = asyncio.create_task(call_it(call, int(endpoint.url.rpartition(":")[2])))
+    await endpoint.called(1)
+    assert call.sending.begun
+    calling_it.cancel()
+    await asyncio.wait((calling_it,))
+
+
+async def call_it(call: PredictionCall, port: int) -> None:
+    async with calling(f"http://127.0.0.1:{port}", call):
+        pass
+
+
+def _connecting(port: int) -> socket.socket:
+    connecting = socket.socket()
+    connecting.settimeout(0)
+    connecting.connect_ex(("127.0.0.1", port))
+    return connecting

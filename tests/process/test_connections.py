@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
-from aimicromind_worker.testing import PrivateBroker, answer
+from aimicromind_worker.testing import PrivateBroker, answer, send
 from tests.process.jobs import Job, a_job
 from tests.process.stage import Stage
 from tests.support.checker import Seen
@@ -245,3 +245,32 @@ async def test_attempts_wait_out_an_alarm(
     assert (seen.end["status"], seen.end["attempts"]) == ("completed", 1)
     assert len(worker.log("publishing.restored")) <= 1
     assert not worker.log("broker.lost")
+
+
+async def test_alarm_longer_than_an_attempt_takes_no_time_from_it(
+    broker: PrivateBroker, stage: Stage
+) -> None:
+    attempt_s, window = 4, 2048
+    used = [{"tool": "mail", "toolInput": {}, "toolOutput": "sent"}]
+    script = answer(3 * window, rate=2 * window, after=[send("usedTools", used)])
+    stage.endpoint.flow("flow", script)
+    worker = await stage.ready_worker(
+        HEARTBEAT_SECONDS=_BEAT_S, ATTEMPT_TIMEOUT_SECONDS=attempt_s, RECOVERY_SECONDS=0
+    )
+    url = await worker.health_url()
+    job = a_job()
+    with stage.listen() as consumer:
+        stage.submit(job)
+        await consumer.saw(job.job_id, "token")
+        try:
+            await broker.rabbitmqctl("set_vm_memory_high_watermark", "0.0001")
+            await turns(f"{url}/readyz", 503, 5)
+            await asyncio.sleep(2 * attempt_s)
+            assert not stage.endpoint.calls[0].ended or stage.endpoint.calls[0].run_ended
+        finally:
+            await broker.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
+        (seen,) = await stage.ended(consumer, job, within_s=60)
+        await stage.stop_workers()
+
+    assert (seen.end["status"], seen.end["attempts"], seen.end["calls"]) == ("completed", 1, 1)
+    assert seen.only("usedTools") == used

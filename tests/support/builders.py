@@ -13,10 +13,12 @@ from aimicromind_worker.adapters.metrics import Metrics
 from aimicromind_worker.attempt import EventSink, Limits
 from aimicromind_worker.breaker import Breaker
 from aimicromind_worker.calls import Means, Predictions
+from aimicromind_worker.conversations import Conversations
 from aimicromind_worker.core.admission import MessageFacts, Ticket, admit
 from aimicromind_worker.core.answer import Answer
 from aimicromind_worker.core.frames import EndpointEvent
 from aimicromind_worker.core.numbering import NumberedEvent, Numbering
+from aimicromind_worker.core.open_run import OpenRun
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.flows import Flows
 from aimicromind_worker.idle_watch import IdleWatch
@@ -99,11 +101,22 @@ def means(
         limits(**changed),
         policy,
         recovery,
+        Conversations(Unwritten(), recovery, timedelta(minutes=10)),
         Breaker(),
         Flows(SLOTS),
         meter,
         Untraced(),
     )
+
+
+class Unwritten:
+    """A journal in which no call is."""
+
+    async def open_run(self, job_id: str, chat_id: str, since: datetime) -> OpenRun | None:
+        return None
+
+    async def note(self, run: OpenRun) -> None:
+        raise AssertionError(run)
 
 
 class Forgetful:

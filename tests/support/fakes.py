@@ -14,6 +14,7 @@ from aimicromind_worker.core.admission import MessageFacts
 from aimicromind_worker.core.exchange import (
     Address,
     EventStream,
+    FlowFacts,
     PredictionCall,
     Response,
     Take,
@@ -23,7 +24,7 @@ from aimicromind_worker.core.history import History, HistoryUnknown
 from aimicromind_worker.core.numbering import NumberedEvent
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.job_run import JobRun
-from aimicromind_worker.outcome import Failed, Outcome
+from aimicromind_worker.outcome import Failed, Outcome, Waits
 from aimicromind_worker.recovery import Memory, Recovery
 from aimicromind_worker.testing import frame
 from aimicromind_worker.tracing import PassedOn
@@ -70,6 +71,7 @@ class ScriptedPredictions:
         thinks_for_s: How long it takes to say whether a flow streams.
         fault: Raised instead of saying so.
         fails_when_cut: Raised where a call is broken off.
+        connects: Whether calls get a connection.
     """
 
     def __init__(self, *scripts: Script, streams: bool | None = True) -> None:
@@ -81,18 +83,20 @@ class ScriptedPredictions:
         self.thinks_for_s = 0.0
         self.fault: BaseException | None = None
         self.fails_when_cut: Exception | None = None
+        self.connects = True
         self._scripts = list(scripts)
         self._streams = streams
 
-    async def can_stream(self, chatflow_id: str) -> bool | None:
+    async def facts(self, chatflow_id: str) -> FlowFacts:
         await asyncio.sleep(self.thinks_for_s)
         if self.fault is not None:
             raise self.fault
-        return self._streams
+        return FlowFacts(self._streams)
 
     @asynccontextmanager
     async def call(self, call: PredictionCall) -> AsyncIterator[Response]:
         self.calls.append(call)
+        call.sending.begun = self.connects
         self.began.set()
         script = self._scripts.pop(0)
         if not (isinstance(script, errors.CallFailed) and not script.request_sent):
@@ -353,6 +357,7 @@ class Run:
 
     async def outcome(self) -> Outcome:
         outcome = await self.job.run()
+        assert not isinstance(outcome, Waits)
         assert self.predictions.open_calls == 0
         return outcome
 

@@ -9,7 +9,7 @@ from aimicromind_worker.core.admission import MessageFacts
 from aimicromind_worker.core.history import History
 from aimicromind_worker.core.ladder import RUNGS
 from aimicromind_worker.core.retry import RetryPolicy
-from aimicromind_worker.outcome import Completed, Delayed, Unfinished
+from aimicromind_worker.outcome import Completed, Delayed, Unfinished, Waits
 from tests.support.builders import tokens
 from tests.support.fakes import (
     CUT,
@@ -144,7 +144,7 @@ async def test_run_that_was_handed_back_before_it_began_makes_no_call() -> None:
     run = Run(WELL)
     run.job.hand_back()
 
-    assert await run.outcome() == Unfinished()
+    assert await run.job.run() == Waits(timedelta())
 
     assert run.calls == 0
 

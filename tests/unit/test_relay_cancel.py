@@ -182,8 +182,17 @@ async def test_job_is_cancelled_before_its_first_call() -> None:
     stage.held.cancel(CANCEL)
     await asyncio.wait_for(carrying, 5)
 
-    assert stage.sink.shown() == [(1, 0, "end")]
+    assert stage.sink.shown() == [(0, 0, "end")]
     assert (stage.predictions.calls, stage.predictions.aborted) == ([], [])
+
+
+async def test_call_that_had_no_connection_yet_was_none() -> None:
+    stage = Stage([HANG])
+    stage.predictions.connects = False
+
+    await stage.cancelled()
+
+    assert stage.sink.end().data.calls == 0
 
 
 async def test_job_that_was_cancelled_before_it_came_is_never_run() -> None:

@@ -43,6 +43,7 @@ from aimicromind_worker.adapters.topology import DeclarationRefused, TopologyDif
 from aimicromind_worker.breaker import Breaker
 from aimicromind_worker.calls import Means
 from aimicromind_worker.condition import Condition
+from aimicromind_worker.conversations import Conversations
 from aimicromind_worker.core.cancels import KEPT_FOR
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.flows import Flows
@@ -281,7 +282,7 @@ class Worker:
                     journal = Journal(consuming, publishing, names.journal, self._journal)
                     leases = await ChatLeases.open(consuming, names)
                     relay = Relay(
-                        self._means(predictions, sink, watch),
+                        self._means(predictions, sink, watch, journal),
                         journal,
                         leases,
                         self._held,
@@ -308,14 +309,19 @@ class Worker:
                 for task in kept:
                     task.cancel()
 
-    def _means(self, predictions: PredictionStream, sink: EventSink, watch: IdleWatch) -> Means:
+    def _means(
+        self, predictions: PredictionStream, sink: EventSink, watch: IdleWatch, journal: Journal
+    ) -> Means:
+        settings = self._settings
+        found, longest = recovery(settings, predictions.client), limits(settings).attempt_timeout
         return Means(
             predictions,
             sink,
             watch,
-            limits(self._settings),
+            limits(settings),
             self._policy,
-            recovery(self._settings, predictions.client),
+            found,
+            Conversations(journal, found, longest),
             self._breaker,
             self._flows,
             self.metrics,

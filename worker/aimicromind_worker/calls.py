@@ -4,15 +4,18 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import structlog
 
 from aimicromind_worker.attempt import EventSink, Limits
 from aimicromind_worker.breaker import Breaker
-from aimicromind_worker.core.errors import CallFailed
-from aimicromind_worker.core.exchange import PredictionCall, Response
+from aimicromind_worker.conversations import Conversations
+from aimicromind_worker.core.errors import CallFailed, EndpointUnavailable
+from aimicromind_worker.core.exchange import FlowFacts, PredictionCall, Response
+from aimicromind_worker.core.ladder import RUNGS
+from aimicromind_worker.core.open_run import OpenRun
 from aimicromind_worker.core.request import call_chat_id, prediction_body
 from aimicromind_worker.core.retry import RetryPolicy
 from aimicromind_worker.core.saved_answer import continues
@@ -32,8 +35,8 @@ _PATIENCE_AFTER_END = timedelta(seconds=2)
 class Predictions(Protocol):
     """The endpoint, as a job needs it."""
 
-    async def can_stream(self, chatflow_id: str) -> bool | None:
-        """Ask whether the flow streams, None where nobody knows."""
+    async def facts(self, chatflow_id: str) -> FlowFacts:
+        """Ask what kind of flow it is."""
 
     def call(self, call: PredictionCall) -> AbstractAsyncContextManager[Response]:
         """Make one call."""
@@ -53,6 +56,7 @@ class Means:
         limits: What one job may take.
         policy: What follows a failed call.
         recovery: Where answers are that nobody read.
+        conversations: Which calls under a conversation's own chatId may run on.
         breaker: Says whether to call at all.
         flows: Says how many jobs of a flow may run.
         meter: Gets numbers.
@@ -65,6 +69,7 @@ class Means:
     limits: Limits
     policy: RetryPolicy
     recovery: Recovery
+    conversations: Conversations
     breaker: Breaker
     flows: Flows
     meter: Meter
@@ -77,7 +82,43 @@ class Calls:
     def __init__(self, progress: Progress, means: Means) -> None:
         self._progress = progress
         self._means = means
+        self._facts: FlowFacts | None = None
+        self._asked_just_now = False
         self._last: PredictionCall | None = None
+        # Under the conversation's own chatId: a call of the job whose answer is saved, unread, the
+        # call that is made, and one that may run on.
+        self._own: OpenRun | None = None
+        self._run: OpenRun | None = None
+        self._left: OpenRun | None = None
+        self._broken_off_at: datetime | None = None
+
+    async def pause_of_chat(self) -> timedelta | None:
+        """Say how long the job must wait for what an earlier call of its chat may still say.
+
+        Returns:
+            None where there is nothing to wait for.
+
+        Raises:
+            HistoryUnknown: The broker does not show the journal now.
+            ConnectionError: It does not show it at all.
+        """
+        ticket = self._progress.ticket
+        try:
+            facts = await self._means.predictions.facts(ticket.job.chatflow_id)
+        except EndpointUnavailable:
+            return RUNGS[0]
+        except CallFailed:
+            # The call finds that again, and says so.
+            return None
+        self._facts, self._asked_just_now = facts, True
+        if not facts.own_documents:
+            return None
+        match await self._means.conversations.own_or_wait(ticket):
+            case OpenRun() as own:
+                self._own = own
+                return None
+            case pause:
+                return pause
 
     async def call(self) -> None:
         """Make one call and publish what it answers, or what the endpoint saved of it.
@@ -89,14 +130,14 @@ class Calls:
         try:
             with self._means.breaker.asking() as asking:
                 # Outside the attempt's time: an attempt that begins no call would never count.
-                flow = progress.ticket.job.chatflow_id
-                streams = await self._means.predictions.can_stream(flow)
+                facts = await self._flow_facts()
+                await self._begin(facts)
                 with attempt.span.call(progress.calls + 1) as span:
                     async with attempt.deadline():
                         progress.calls += 1
                         self._means.meter.call_begun()
                         attempt.calls += 1
-                        call = self._last = self._next(span, streams=streams is not False)
+                        call = self._last = self._next(span, facts)
                         attempt.answer.begin_call(call.endpoint_chat_id)
                         async with self._means.predictions.call(call) as response:
                             asking.answered()
@@ -104,13 +145,12 @@ class Calls:
                             await attempt.show(response, self._means.idle_watch)
         except asyncio.CancelledError:
             if call is not None:
-                progress.given_up += 1
-                progress.sent = True
-                progress.open_attempt = attempt.number
+                self._count_broken_off(call)
             raise
         except CallFailed as failure:
             if call is not None:
                 self._count_failed(failure)
+            await self._note_failed(failure)
             may_have_acted = attempt.answer.output or progress.ticket.blind
             may_be_saved = may_have_acted and failure.run_goes_on
             if call is None or not may_be_saved or not await self._recover(call, failure):
@@ -118,6 +158,65 @@ class Calls:
         else:
             self._means.flows.succeeded(progress.ticket.job.chatflow_id)
             await self._complete_if_empty(call)
+        await self._note_over()
+
+    async def _flow_facts(self) -> FlowFacts:
+        """Say what kind of flow it is: whose documents it uses does not change within a run."""
+        known, is_new = self._facts, self._asked_just_now
+        self._asked_just_now = False
+        if known is not None and (is_new or known.streams is not None):
+            return known
+        told = await self._means.predictions.facts(self._progress.ticket.job.chatflow_id)
+        self._facts = told if known is None else FlowFacts(told.streams, known.own_documents)
+        return self._facts
+
+    async def _begin(self, facts: FlowFacts) -> None:
+        """Have it known that a call begins, where it gets its conversation's own chatId."""
+        self._run = self._left = None
+        if facts.own_documents:
+            conversations, progress = self._means.conversations, self._progress
+            self._run = await conversations.begun(
+                progress.ticket, progress.calls + 1, progress.attempt.timeout
+            )
+            await conversations.note(self._run)
+
+    async def _note_failed(self, failure: CallFailed) -> None:
+        if not failure.request_sent or failure.run_is_over:
+            await self._note_over()
+        else:
+            self._broken_off_at = datetime.now(UTC)
+            await self.note_broken_off()
+
+    async def _note_over(self) -> None:
+        run, self._run, self._left = self._run or self._left, None, None
+        if run is not None:
+            self._progress.chat_pause = timedelta()
+            await self._means.conversations.note(run.over())
+
+    async def note_broken_off(self) -> None:
+        """Have it known what became of a call that was broken off, if one was."""
+        if self._run is None:
+            return
+        if self._broken_off_at is None:
+            await self._note_over()
+            return
+        conversations = self._means.conversations
+        self._left = conversations.left(self._run, self._broken_off_at)
+        await conversations.note(self._left)
+        self._progress.chat_pause = conversations.pause_after(self._left)
+        self._run = self._broken_off_at = None
+
+    def _count_broken_off(self, call: PredictionCall) -> None:
+        """Count a call that was broken off; one that the endpoint never saw was none."""
+        progress = self._progress
+        if call.sending.begun:
+            self._broken_off_at = datetime.now(UTC)
+            progress.given_up += 1
+            progress.sent = True
+            progress.open_attempt = progress.attempt.number
+        else:
+            progress.calls -= 1
+            progress.attempt.calls -= 1
 
     def _count_failed(self, failure: CallFailed) -> None:
         """Count a call that failed; one that the endpoint never saw was none."""
@@ -140,6 +239,8 @@ class Calls:
     async def recover_lost(self) -> bool:
         """Show the saved answer to a call that another worker left open, if there is one."""
         progress, attempt = self._progress, self._progress.open_attempt
+        if self._facts is not None and self._facts.own_documents:
+            return await self._recover_run()
         if not attempt:
             return False
         job_id = progress.ticket.job_id
@@ -155,6 +256,22 @@ class Calls:
         progress.ran = True
         progress.calls = max(progress.calls, found.place + 1)
         self._show(found)
+        return True
+
+    async def _recover_run(self) -> bool:
+        """Show the saved answer to a call under the conversation's own chatId."""
+        progress = self._progress
+        run = self._left = self._own
+        if run is None:
+            return False
+        found = await self._look([run.chat_id], timedelta())
+        if found is None:
+            return False
+        progress.open_attempt = 0
+        progress.ran = True
+        progress.calls = max(progress.calls, run.call)
+        self._show(found)
+        await self._note_over()
         return True
 
     async def _recover(self, call: PredictionCall, failure: CallFailed) -> bool:
@@ -183,7 +300,10 @@ class Calls:
         self, chat_ids: Sequence[str], patience: timedelta, message_id: str | None = None
     ) -> Found | None:
         flow = self._progress.ticket.job.chatflow_id
-        return await self._means.recovery.look(flow, chat_ids, patience, message_id)
+        after = "" if self._left is None or message_id else self._left.after
+        if after is None:
+            return None
+        return await self._means.recovery.look(flow, chat_ids, patience, message_id, after)
 
     def _show(self, found: Found) -> None:
         self._progress.recovered = True
@@ -193,13 +313,16 @@ class Calls:
         log.info("answer.recovered", calls=self._progress.calls)
         attempt.span.note("answer.recovered")
 
-    def _next(self, span: Span, *, streams: bool) -> PredictionCall:
+    def _next(self, span: Span, facts: FlowFacts) -> PredictionCall:
         ticket, attempt = self._progress.ticket, self._progress.attempt
-        chat_id = call_chat_id(ticket.job_id, attempt.number, attempt.calls)
+        if facts.own_documents:
+            chat_id = ticket.chat_id
+        else:
+            chat_id = call_chat_id(ticket.job_id, attempt.number, attempt.calls)
         return PredictionCall(
             ticket.job.chatflow_id,
             chat_id,
             prediction_body(ticket.job, ticket.chat_id, chat_id),
-            streams and not ticket.blind,
+            facts.streams is not False and not ticket.blind,
             span.context,
         )

@@ -100,10 +100,10 @@ def _server(base_url: str, got: Ping | None) -> Finding:
 async def _flow(predictions: PredictionStream, flow: str) -> Finding:
     about = f"flow {flow}"
     try:
-        streams = await predictions.can_stream(flow)
+        facts = await predictions.facts(flow)
     except CallFailed as error:
         return Finding(about, State.PROBLEM, str(error), "check the flow's id")
-    match streams:
+    match facts.streams:
         case True:
             return Finding(about, State.OK, "it streams")
         case False:

@@ -29,6 +29,7 @@ from aimicromind_worker.outcome import (
     Failed,
     Outcome,
     Unfinished,
+    Waits,
 )
 from aimicromind_worker.progress import Progress
 from aimicromind_worker.tracing import Span
@@ -52,6 +53,7 @@ class JobRun:
         self._policy = means.policy
         self._flows = means.flows
         self._calls = Calls(self.progress, means)
+        self._begun = False
         self._doubtful = 0
         self._decision: Decision = CallAgain(timedelta())
         self._scope: asyncio.Timeout | None = None
@@ -72,22 +74,28 @@ class JobRun:
         if self._scope is not None and not self._scope.expired():
             self._scope.reschedule(0)
 
-    async def run(self) -> Outcome:
+    async def run(self) -> Outcome | Waits:
         """Run attempts until one answers, or none may follow."""
         if self._cancelled:
             return Cancelled()
         if self._left() <= timedelta():
             return Failed(FailureKind.EXPIRED, "the job's time ran out before it was run")
         outcome = await self._run()
+        await self._calls.note_broken_off()
         if isinstance(outcome, Completed) or not self._cancelled:
             return outcome
         self._calls.abort()
         return Cancelled()
 
-    async def _run(self) -> Outcome:
+    async def _run(self) -> Outcome | Waits:
         try:
             async with asyncio.timeout(self._left().total_seconds()) as self._scope:
                 if not self._handed_back:
+                    pause = await self._calls.pause_of_chat()
+                    if pause is not None:
+                        return Waits(pause)
+                    self._begun = True
+                    log.info("job.started", attempts_before=self._ticket.attempts_before)
                     lost_call = self.progress.open_attempt > 0
                     if await self._calls.recover_lost():
                         return Completed()
@@ -101,7 +109,7 @@ class JobRun:
         finally:
             self._scope = None
         if self._handed_back:
-            return Unfinished()
+            return Unfinished() if self._begun else Waits(timedelta())
         return Failed(FailureKind.EXPIRED, "the job's time ran out")
 
     async def _call_until_answered(self) -> Completed:
@@ -168,6 +176,7 @@ class JobRun:
             hold_left=progress.hold_left,
             key_refused=failure.by_server and self._flows.is_locked(flow),
             crowded=self._flows.holds_too_much(flow),
+            chat_pause=progress.chat_pause,
         )
         jitter = random.random()  # noqa: S311 - spreads retries, hides nothing
         self._decision = self._policy.decide(failure, situation, jitter)

@@ -39,6 +39,13 @@ class Cancelled:
     """Somebody asked for the job to be stopped."""
 
 
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """The job was not run: an earlier call of its chat may still say something."""
+
+    pause: timedelta
+
+
 Outcome = Completed | Failed | Unfinished | Delayed | Cancelled
 
 

@@ -23,6 +23,7 @@ class Progress:
         unreached: How often the endpoint could not be reached, by this worker.
         sent: Whether the endpoint may have had a request.
         open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
+        chat_pause: How long its chat must not be called for, after a call that may run on.
         recovered: Whether the answer was read from the endpoint's memory.
         ran: Whether this worker has run the job.
         confirm_took: How long the broker took to answer for the last events, None if never asked.
@@ -36,6 +37,7 @@ class Progress:
         self.unreached = 0
         self.sent = ticket.sent_before
         self.open_attempt = ticket.open_attempt
+        self.chat_pause = timedelta()
         self.recovered = False
         self.ran = False
         self.confirm_took: timedelta | None = None

@@ -10,7 +10,12 @@ from typing import Protocol
 import structlog
 
 from aimicromind_worker.core.errors import EndpointUnavailable
-from aimicromind_worker.core.saved_answer import NotMessages, SavedAnswer, read_saved_answer
+from aimicromind_worker.core.saved_answer import (
+    NotMessages,
+    SavedAnswer,
+    last_message_id,
+    read_saved_answer,
+)
 
 log = structlog.get_logger()
 
@@ -52,21 +57,37 @@ class Recovery:
     memory: Memory
     patience: timedelta
 
+    async def last_message_id(self, chatflow_id: str, endpoint_chat_id: str) -> str | None:
+        """Give the id of a chat's newest message, empty where there is none.
+
+        Returns:
+            None where nobody can tell, now or at all.
+        """
+        if not self.patience:
+            return None
+        try:
+            body = await self.memory.messages(chatflow_id, endpoint_chat_id)
+            return None if body is None else last_message_id(body)
+        except (EndpointUnavailable, NotMessages):
+            return None
+
     async def look(
         self,
         chatflow_id: str,
         endpoint_chat_ids: Sequence[str],
         patience: timedelta,
         message_id: str | None = None,
+        after: str = "",
     ) -> Found | None:
         """Look until one of the calls has an answer, or none can come, or patience ends.
 
         Args:
             chatflow_id: The flow.
             endpoint_chat_ids: The chatIds of the calls, each of one call alone unless
-                `message_id` is given.
+                `message_id` or `after` is given.
             patience: How long to go on; never longer than the own patience.
             message_id: The endpoint's id of the answer, where the stream has named it.
+            after: The last message of the chat before the call.
         """
         ends = monotonic() + min(patience, self.patience).total_seconds()
         pause_s, refusals = _FIRST_PAUSE_S, 0
@@ -76,7 +97,7 @@ class Recovery:
                     body = await self.memory.messages(chatflow_id, chat_id)
                     if body is None:
                         return None
-                    found = read_saved_answer(body, message_id)
+                    found = read_saved_answer(body, message_id, after)
                     if found is not None:
                         return Found(found, chat_id, place)
                 refusals = 0

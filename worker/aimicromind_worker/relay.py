@@ -27,11 +27,11 @@ from aimicromind_worker.core.admission import (
     faulty,
 )
 from aimicromind_worker.core.history import History, HistoryUnknown
-from aimicromind_worker.core.ladder import RUNGS
+from aimicromind_worker.core.ladder import RUNGS, rung_within
 from aimicromind_worker.core.packed import is_packed
 from aimicromind_worker.held_jobs import HeldJob, HeldJobs
 from aimicromind_worker.job_run import JobRun
-from aimicromind_worker.outcome import Cancelled, Failed, Outcome, in_words
+from aimicromind_worker.outcome import Cancelled, Failed, Outcome, Waits, in_words
 from aimicromind_worker.progress import Progress
 from aimicromind_worker.settling import (
     Delivery,
@@ -351,9 +351,12 @@ class Relay:
         job.runs(run)
         self._runs.add(run)
         lease.on_loss = run.hand_back
-        log.info("job.started", attempts_before=ticket.attempts_before)
         try:
             outcome = await self._outcome(run)
+            if isinstance(outcome, Waits):
+                left = max(timedelta(), ticket.deadline - datetime.now(UTC))
+                await self._wait_outside(job, delivery, rung_within(min(outcome.pause, left)))
+                return
             if await settle(run.progress, outcome, delivery):
                 self._remember(ticket.job_id)
             self._measure(outcome, run.progress)
@@ -370,7 +373,7 @@ class Relay:
         if progress.confirm_took is not None:
             meter.confirmed(progress.confirm_took)
 
-    async def _outcome(self, run: JobRun) -> Outcome:
+    async def _outcome(self, run: JobRun) -> Outcome | Waits:
         """Run the job; a fault of our own fails it alone."""
         try:
             return await run.run()

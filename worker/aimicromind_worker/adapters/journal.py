@@ -12,19 +12,23 @@ from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
+from aio_pika import Message
 from aio_pika.abc import AbstractConnection
+from aio_pika.exceptions import DeliveryError
 from aiormq.abc import DeliveredMessage
 
 from aimicromind_worker.adapters.outgoing import Outgoing
 from aimicromind_worker.adapters.stream_reading import (
     NothingThere,
     StreamSilent,
+    StreamUnreadable,
     offset_of,
     read_one,
     read_up_to_now,
     time_of_first,
 )
 from aimicromind_worker.core.history import History, HistoryUnknown, read_milestone
+from aimicromind_worker.core.open_run import OpenRun, read_open_run
 
 # Producers' and workers' clocks may differ by that much.
 _CLOCK_SLACK = timedelta(minutes=15)
@@ -54,6 +58,7 @@ class JournalMemory:
         lost_before: What was said before may have been removed before anybody read it; None where
             nothing was.
         next_offset: Where the next reading goes on.
+        open_runs: Calls under a conversation's own chatId that may not be over, by conversation.
         turn: Held by whoever reads.
     """
 
@@ -61,11 +66,13 @@ class JournalMemory:
     read_from: datetime | None = None
     lost_before: datetime | None = None
     next_offset: int = 0
+    open_runs: dict[str, OpenRun] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def clear(self) -> None:
         """Begin anew."""
         self.read.clear()
+        self.open_runs.clear()
         self.read_from = None
 
 
@@ -116,6 +123,35 @@ class Journal:
             self._answers.add_done_callback(lambda done: done.cancelled() or done.exception())
         with _unknown():
             return (await asyncio.shield(self._answers))[job_id]
+
+    async def open_run(self, job_id: str, chat_id: str, since: datetime) -> OpenRun | None:
+        """Give the last call that was made under a conversation's own chatId, unless it is over.
+
+        Args:
+            job_id: Who asks.
+            chat_id: The conversation.
+            since: How far back to look.
+
+        Raises:
+            HistoryUnknown: The broker does not show the journal now.
+            StreamUnreadable: There is no journal, or the connection closed.
+        """
+        await self.look_up(job_id, since)
+        return self._memory.open_runs.get(chat_id)
+
+    async def note(self, run: OpenRun) -> None:
+        """Add what is known of a run, for whoever asks from now on.
+
+        Raises:
+            StreamUnreadable: The broker does not take it.
+        """
+        message = Message(
+            run.encode(), content_type="application/json", timestamp=datetime.now(UTC)
+        )
+        try:
+            await self._outgoing.publish(message, "", self._stream)
+        except DeliveryError as error:
+            raise StreamUnreadable(self._stream, "it takes no messages") from error
 
     async def end_of(self, job_id: str) -> bytes | None:
         """Give the body of a job's end that a look-up has found; None if it is there no more.
@@ -172,7 +208,11 @@ class Journal:
 
     def _take(self, message: DeliveredMessage) -> None:
         milestone = read_milestone(message.body)
-        if milestone is not None:
+        if milestone is None:
+            run = read_open_run(message.body)
+            if run is not None:
+                self._memory.open_runs[run.chat_id] = run
+        else:
             known = self._memory.read.get(milestone.job_id, _Known())
             history, end_offset = known.history.after(milestone), known.end_offset
             if history.status is not None and end_offset is None:
@@ -180,7 +220,10 @@ class Journal:
             self._memory.read[milestone.job_id] = _Known(history, milestone.time, end_offset)
 
     def _forget(self) -> None:
-        memory = self._memory
+        memory, long_over = self._memory, datetime.now(UTC) - _LONGEST_LIFETIME
+        for chat_id, run in list(memory.open_runs.items()):
+            if run.until is None or run.until <= long_over:
+                del memory.open_runs[chat_id]
         while len(memory.read) > self._jobs_kept:
             _, known = memory.read.popitem(last=False)
             # Whoever asks for a job of that time needs another reading.

@@ -12,6 +12,7 @@ from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -33,14 +34,16 @@ from aimicromind_worker.adapters.http_transport import PushTransport
 from aimicromind_worker.core.errors import (
     AnswerTooLarge,
     CallFailed,
+    ChatflowNotFound,
     EmptyResponse,
+    EndpointUnavailable,
     HeadersOverdue,
     Misconfigured,
     is_from_gateway,
 )
 from aimicromind_worker.core.exchange import (
     EventStream,
-    Pieces,
+    FlowFacts,
     PredictionCall,
     Response,
     WholeAnswer,
@@ -55,12 +58,13 @@ from aimicromind_worker.tls import context
 
 log = structlog.get_logger()
 
-_FLOW_FACTS_LAST = timedelta(minutes=5)
+_FLOW_FACTS_LAST_S = 300.0
 _FLOWS_REMEMBERED = 1000
 _PREFLIGHT_TIMEOUT_S = 5.0
 _PART_BYTES = 64 * 1024
 _ABORT_TIMEOUT_S = 5.0
 _WITHOUT_BODY = (httpx.codes.NO_CONTENT, httpx.codes.RESET_CONTENT)
+_SILENT = "it does not say what kind of flow it is"
 # What an address or a body raises that makes no sense.
 _ODD = (OSError, ValueError, RecursionError, httpx.InvalidURL)
 
@@ -113,6 +117,22 @@ class Ping:
         return self.http_status != httpx.codes.NOT_FOUND and self.body.lstrip()[:1] != b"<"
 
 
+class _Streaming(msgspec.Struct):
+    isStreaming: bool  # noqa: N815 - the endpoint's name
+
+
+class _Uploads(msgspec.Struct):
+    isRAGFileUploadAllowed: bool  # noqa: N815 - the endpoint's name
+
+
+_Answer = TypeVar("_Answer", _Streaming, _Uploads)
+
+
+class _Known(NamedTuple):
+    facts: FlowFacts
+    until: float
+
+
 class PredictionStream:
     """Calls the endpoint. One for the process; any number of calls at once.
 
@@ -132,7 +152,7 @@ class PredictionStream:
             "accept": "text/event-stream, application/json",
         }
         self._extensions = {"timeout": client.timeout.as_dict()}
-        self._flows: dict[str, tuple[bool, float]] = {}
+        self._flows: dict[str, _Known] = {}
         self._aborting: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -159,21 +179,45 @@ class PredictionStream:
                 for aborting in predictions._aborting:
                     aborting.cancel()
 
-    async def can_stream(self, chatflow_id: str) -> bool | None:
-        """Ask whether the flow streams; the answer is kept for a few minutes.
+    async def facts(self, chatflow_id: str) -> FlowFacts:
+        """Ask what kind of flow it is; the answer is kept for a few minutes.
 
         An unknown flow would otherwise hang: asked to stream, the endpoint never answers.
 
-        Returns:
-            None where the endpoint did not say.
-
         Raises:
             ChatflowNotFound: The endpoint says that there is no such flow.
+            EndpointUnavailable: Nothing says whose documents it uses, and something may soon.
         """
-        streams, expires = self._flows.get(chatflow_id, (False, 0.0))
-        if monotonic() < expires:
-            return streams
-        url = f"{self._endpoint.base_url}/api/v1/chatflows-streaming/{chatflow_id}"
+        known = self._flows.get(chatflow_id)
+        if known is not None and monotonic() < known.until:
+            return known.facts
+        streams, documents = await asyncio.gather(
+            self._asked_of(chatflow_id, "chatflows-streaming", _Streaming),
+            self._asked_of(chatflow_id, "chatflows-uploads", _Uploads),
+        )
+        if isinstance(streams, ChatflowNotFound):
+            raise streams
+        facts = FlowFacts(
+            streams=streams.isStreaming if isinstance(streams, _Streaming) else None,
+            own_documents=isinstance(documents, _Uploads) and documents.isRAGFileUploadAllowed,
+        )
+        if isinstance(documents, EndpointUnavailable):
+            if known is not None:
+                return FlowFacts(facts.streams, known.facts.own_documents)
+            if facts.streams is not None:
+                # Called with another chatId, it might answer without the conversation's documents.
+                raise documents
+        elif facts.streams is not None:
+            if len(self._flows) >= _FLOWS_REMEMBERED:
+                self._flows.clear()
+            self._flows[chatflow_id] = _Known(facts, monotonic() + _FLOW_FACTS_LAST_S)
+        return facts
+
+    async def _asked_of(
+        self, chatflow_id: str, path: str, kind: type[_Answer]
+    ) -> _Answer | ChatflowNotFound | EndpointUnavailable | None:
+        """Ask one thing of a flow; None where the endpoint does not know the question."""
+        url = f"{self._endpoint.base_url}/api/v1/{path}/{chatflow_id}"
         try:
             async with (
                 asyncio.timeout(_PREFLIGHT_TIMEOUT_S),
@@ -181,20 +225,15 @@ class PredictionStream:
             ):
                 body = await beginning(response)
         except (TimeoutError, CallFailed, httpx.HTTPError, *_ODD):
-            return None
+            return EndpointUnavailable(because=_SILENT, request_sent=False)
+        if is_from_gateway(response.status_code):
+            return EndpointUnavailable(because=_SILENT, request_sent=False)
         if response.status_code != httpx.codes.OK:
-            missing = unknown_flow(body.decode(errors="replace"))
-            if missing is not None:
-                raise missing
-            return None
+            return unknown_flow(body.decode(errors="replace"))
         try:
-            streams = msgspec.json.decode(body, type=_FlowFacts).isStreaming
+            return msgspec.json.decode(body, type=kind)
         except _ODD:
             return None
-        if len(self._flows) >= _FLOWS_REMEMBERED:
-            self._flows.clear()
-        self._flows[chatflow_id] = (streams, monotonic() + _FLOW_FACTS_LAST.total_seconds())
-        return streams
 
     async def answers(self) -> bool:
         """Ask for anything, and say whether something answers that is no gateway's apology."""
@@ -252,7 +291,7 @@ class PredictionStream:
             return httpx.Request(
                 "POST",
                 _url(self._endpoint.base_url + path),
-                content=_written(call.body),
+                content=_written(call),
                 headers={**self._headers, **call.trace, "content-length": str(length)},
                 extensions=self._extensions,
             )
@@ -309,9 +348,13 @@ class PredictionStream:
             return ""
 
 
-async def _written(pieces: Pieces) -> AsyncIterator[bytes]:
-    """Copy a part at a time: a job may be long, and many jobs wait for their sockets at once."""
-    for piece in pieces:
+async def _written(call: PredictionCall) -> AsyncIterator[bytes]:
+    """Copy a part at a time: a job may be long, and many jobs wait for their sockets at once.
+
+    It is begun once there is a connection.
+    """
+    call.sending.begun = True
+    for piece in call.body:
         for at in range(0, len(piece), _PART_BYTES):
             yield bytes(piece[at : at + _PART_BYTES])
 
@@ -319,7 +362,3 @@ async def _written(pieces: Pieces) -> AsyncIterator[bytes]:
 @lru_cache(_FLOWS_REMEMBERED)
 def _url(text: str) -> httpx.URL:
     return httpx.URL(text)
-
-
-class _FlowFacts(msgspec.Struct):
-    isStreaming: bool  # noqa: N815 - the endpoint's name

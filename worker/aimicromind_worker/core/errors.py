@@ -43,6 +43,7 @@ class CallFailed(Exception):
         retry_after: How long the endpoint asked to be left alone.
         request_sent: False where the endpoint cannot have seen the request.
         run_goes_on: True where the endpoint may finish the run all the same, and save its answer.
+        run_is_over: True where the endpoint said itself that the run has failed.
         speaks_for_server: True where it may be the server that does not answer, not one flow.
         by_server: True where the server itself refused the key, not a model behind it.
     """
@@ -51,6 +52,7 @@ class CallFailed(Exception):
     retry_after: timedelta | None = None
     request_sent: bool = True
     run_goes_on: bool = False
+    run_is_over: bool = False
     speaks_for_server: bool = False
     by_server: bool = False
 

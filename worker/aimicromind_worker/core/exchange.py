@@ -33,16 +33,42 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowFacts:
+    """What the endpoint says of a flow.
+
+    Attributes:
+        streams: Whether it streams; None where nobody knows.
+        own_documents: Whether it answers from documents that were uploaded to a conversation,
+            which it finds by the chatId of the call.
+    """
+
+    streams: bool | None
+    own_documents: bool = False
+
+
+@dataclass(slots=True)
+class Sending:
+    """What became of a request.
+
+    Attributes:
+        begun: Whether the endpoint may have had some of it.
+    """
+
+    begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class PredictionCall:
     """One request to the endpoint.
 
     Attributes:
         chatflow_id: The flow.
-        endpoint_chat_id: The chatId of this call alone.
+        endpoint_chat_id: The chatId of this call alone, or the conversation's.
         body: The request, JSON.
         streams: Whether the flow is taken to stream; one that cannot sends its response
             headers last.
         trace: Headers `traceparent` and `tracestate` to pass on.
+        sending: What became of it.
     """
 
     chatflow_id: str
@@ -50,6 +76,7 @@ class PredictionCall:
     body: Pieces = field(repr=False)
     streams: bool
     trace: Mapping[str, str]
+    sending: Sending = field(default_factory=Sending, compare=False)
 
 
 class Body(Protocol):

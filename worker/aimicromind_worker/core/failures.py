@@ -59,6 +59,7 @@ def failure_of_text(text: str) -> CallFailed:
     text = text[:_LONGEST_READ]
     failure = unknown_flow(text) or _by_the_table(text)
     failure.by_server = _KEY_REFUSED.search(text) is not None
+    failure.run_is_over = True
     if not isinstance(failure, Lasting):
         failure.retry_after = read_wait(text)
     return failure
@@ -87,6 +88,7 @@ def failure_of_status(
     failure.http_status = status
     failure.run_goes_on = status in _GATEWAY_TIMEOUTS
     failure.speaks_for_server = is_from_gateway(status)
+    failure.run_is_over = not failure.speaks_for_server
     if isinstance(failure, RateLimited | EndpointUnavailable):
         failure.retry_after = read_wait(text) if retry_after is None else retry_after
     return failure

@@ -10,3 +10,8 @@ RUNGS: Final = tuple(timedelta(seconds=each) for each in (2, 10, 30, 60, 120, 30
 def rung_for(wait: timedelta) -> timedelta:
     """Give the shortest delay that is no shorter than the wait, else the longest there is."""
     return next((rung for rung in RUNGS if rung >= wait), RUNGS[-1])
+
+
+def rung_within(wait: timedelta) -> timedelta:
+    """Give the longest delay that is no longer than the wait, else the shortest there is."""
+    return max((rung for rung in RUNGS if rung <= wait), default=RUNGS[0])

@@ -33,6 +33,7 @@ class Situation:
         key_refused: Whether the server refuses the key to all jobs of the flow, perhaps not for
             long.
         crowded: Whether jobs of the flow, whose calls fail, hold too many slots.
+        chat_pause: How long the chat must not be called for.
     """
 
     calls: int
@@ -48,6 +49,7 @@ class Situation:
     hold_left: timedelta
     key_refused: bool = False
     crowded: bool = False
+    chat_pause: timedelta = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,7 @@ class RetryPolicy:
         if isinstance(failure, EndpointDown):
             # Where it comes back to, it waits until calls are made again.
             return _leave(failure, RUNGS[0], now.left)
-        wait = self._wait(failure, now.calls + now.unreached, jitter)
+        wait = max(now.chat_pause, self._wait(failure, now.calls + now.unreached, jitter))
         over = now.output or isinstance(failure, AttemptOverdue)
         too_long = wait > self.longest_stay or (over and wait + now.attempt_time > now.hold_left)
         leaves = too_long or now.crowded

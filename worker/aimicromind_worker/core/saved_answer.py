@@ -47,13 +47,26 @@ class NotMessages(ValueError):
     """What came is no list of messages."""
 
 
-def read_saved_answer(body: bytes, message_id: str | None = None) -> SavedAnswer | None:
+def last_message_id(body: bytes) -> str:
+    """Give the id of the newest message of a chat, empty where there is none.
+
+    Raises:
+        NotMessages: The body is no list of messages.
+    """
+    messages = _messages(body)
+    return messages[-1].id if messages else ""
+
+
+def read_saved_answer(
+    body: bytes, message_id: str | None = None, after: str = ""
+) -> SavedAnswer | None:
     """Find a call's answer among the messages of its own chat.
 
     Args:
-        body: The messages as the endpoint lists them, oldest first. All are of one call, or
-            `message_id` says which one is meant.
+        body: The messages as the endpoint lists them, oldest first. Those after `after` are of
+            one call, or `message_id` says which one is meant.
         message_id: The endpoint's id of the answer, where the stream has named it.
+        after: The id of the last message before the call; empty: there was none.
 
     Returns:
         The answer; None as long as there is none.
@@ -61,10 +74,10 @@ def read_saved_answer(body: bytes, message_id: str | None = None) -> SavedAnswer
     Raises:
         NotMessages: The body is anything else.
     """
-    try:
-        messages = msgspec.json.decode(body, type=list[_Message])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise NotMessages from error
+    messages = _messages(body)
+    if after:
+        places = [place for place, message in enumerate(messages) if message.id == after]
+        messages = messages[places[-1] + 1 :] if places else []
     answers = [
         message
         for message in messages
@@ -76,6 +89,13 @@ def read_saved_answer(body: bytes, message_id: str | None = None) -> SavedAnswer
     parts = {name: bytes(getattr(found, name)) for name in ANSWER_PARTS}
     shown = {name: data for name, data in parts.items() if data not in _NOTHING}
     return SavedAnswer(found.id, found.sessionId, found.content or "", shown)
+
+
+def _messages(body: bytes) -> list[_Message]:
+    try:
+        return msgspec.json.decode(body, type=list[_Message])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotMessages from error
 
 
 def continues(saved: SavedAnswer, text: bytes) -> bool:

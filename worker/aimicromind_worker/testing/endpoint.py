@@ -42,6 +42,7 @@ class _Flow:
 
     scripts: tuple[Script, ...]
     streaming: bool | None
+    own_documents: bool | Script
     calls: int = 0
 
     def next_script(self) -> Script:
@@ -91,7 +92,13 @@ class ScriptedEndpoint:
         """The calls whose clients are being answered."""
         return [call for call in self.calls if call.live]
 
-    def flow(self, flow_id: str, *scripts: Script, streaming: bool | None = True) -> None:
+    def flow(
+        self,
+        flow_id: str,
+        *scripts: Script,
+        streaming: bool | None = True,
+        own_documents: bool | Script = False,
+    ) -> None:
         """Add or replace a flow.
 
         Args:
@@ -99,8 +106,10 @@ class ScriptedEndpoint:
             *scripts: The answers to its first, second, ... call; the last one repeats.
             streaming: What it says when asked whether it streams; None: it does not know the
                 question (404), as behind a proxy that lets only predictions through.
+            own_documents: What it says when asked whether it answers from documents that were
+                uploaded to a conversation, or what else answers that.
         """
-        self._flows[flow_id] = _Flow(scripts or (answer(),), streaming)
+        self._flows[flow_id] = _Flow(scripts or (answer(),), streaming, own_documents)
 
     async def called(self, count: int, within: timedelta = _A_MOMENT) -> list[Call]:
         """Wait until so many predictions in all were asked for, and give all of them.
@@ -176,6 +185,8 @@ class ScriptedEndpoint:
                 script = status_answer(200, b"pong")
             case ["GET", "chatflows-streaming", flow_id]:
                 script = self._whether_it_streams(flow_id)
+            case ["GET", "chatflows-uploads", flow_id]:
+                script = self._what_may_be_uploaded(flow_id)
             case ["GET", "chatmessage", flow_id]:
                 script = self._messages(flow_id, dict(parse_qsl(url.query)), request.headers)
             case ["PUT", "chatmessage", "abort", flow_id, chat_id]:
@@ -232,6 +243,23 @@ class ScriptedEndpoint:
         if flow.streaming is None:
             return html_page(404)
         return json_answer(200, {"isStreaming": flow.streaming})
+
+    def _what_may_be_uploaded(self, flow_id: str) -> Script:
+        flow = self._flows.get(flow_id)
+        if flow is None:
+            return json_error(500, _NO_SUCH_FLOW.format(flow_id))
+        if isinstance(flow.own_documents, Script):
+            return flow.own_documents
+        if flow.streaming is None:
+            return html_page(404)
+        allowed = {
+            "isSpeechToTextEnabled": False,
+            "isImageUploadAllowed": False,
+            "isRAGFileUploadAllowed": flow.own_documents,
+            "imgUploadSizeAndTypes": [],
+            "fileUploadSizeAndTypes": [],
+        }
+        return json_answer(200, allowed)
 
     def _messages(
         self, flow_id: str, query: Mapping[str, str], headers: Mapping[str, str]
