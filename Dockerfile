@@ -15,11 +15,13 @@ WORKDIR /src
 # What the lock file names changes less often than our own code, so it has a layer of its own.
 COPY pyproject.toml uv.lock ./
 COPY schemas/pyproject.toml schemas/
+COPY testing/pyproject.toml testing/
 COPY worker/pyproject.toml worker/
-RUN /opt/uv/bin/uv sync --frozen --no-dev --package aimicromind-worker --extra otel --no-install-workspace
+RUN /opt/uv/bin/uv sync --frozen --no-dev --package aimicromind-worker --extra demo --extra otel --no-install-workspace
 COPY schemas schemas
+COPY testing testing
 COPY worker worker
-RUN /opt/uv/bin/uv sync --frozen --no-dev --package aimicromind-worker --extra otel --no-editable
+RUN /opt/uv/bin/uv sync --frozen --no-dev --package aimicromind-worker --extra demo --extra otel --no-editable
 
 FROM ${BASE_IMAGE}
 ARG VERSION=0.1.0

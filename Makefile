@@ -18,7 +18,7 @@ setup: .venv/.synced ## Create the environment: uv from PyPI, everything else fr
 	@python3 -m venv .tools || { echo "python3 has no venv: install python3-venv" >&2; exit 1; }
 	@.tools/bin/pip install --quiet --disable-pip-version-check uv
 
-.venv/.synced: $(filter .tools/bin/uv,$(UV)) pyproject.toml uv.lock schemas/pyproject.toml worker/pyproject.toml
+.venv/.synced: $(filter .tools/bin/uv,$(UV)) pyproject.toml uv.lock schemas/pyproject.toml testing/pyproject.toml worker/pyproject.toml
 	@$(UV) sync --frozen --all-packages --quiet
 	@touch $@
 
@@ -50,12 +50,12 @@ unit: setup ## Run the tests that open no socket
 
 .PHONY: contract
 contract: setup ## Write JSON Schema, AsyncAPI, TypeScript and the message reference from the types
-	@$(RUN) python -m tests.contract
+	@$(RUN) python -m tools.contract
 
 .PHONY: contract-examples
 contract-examples: setup broker ## Record the examples of messages anew from a real worker, then write what holds them
-	@$(RUN) python -m tests.contract.recording
-	@$(RUN) python -m tests.contract
+	@$(RUN) python -m tools.contract.recording
+	@$(RUN) python -m tools.contract
 
 .PHONY: test-contract
 test-contract: setup ## Show the contract to AsyncAPI's parser and TypeScript's compiler; skipped without npm
@@ -72,7 +72,7 @@ test-chart: setup ## Render the chart with Helm 3 and Helm 4 and check it agains
 	$(RUN) pytest -q -n 2 tests/chart
 
 .PHONY: test-browser
-test-browser: setup broker ## Try the page of docs/examples in Chromium; skipped where that cannot be had
+test-browser: setup broker ## Try the page of examples in Chromium; skipped where that cannot be had
 	@scripts/find-chromium.sh
 	$(RUN) --group browser pytest -q tests/browser
 
@@ -102,42 +102,42 @@ wheels: setup ## Build both wheels and try them on each Python here: the demo, a
 
 .PHONY: bench
 bench: setup broker ## Measure the worker beside its peers, on this machine, into docs/performance.md
-	$(RUN) --group bench python -m tests.bench --costs --docs
+	$(RUN) --group bench python -m benchmarks --costs --docs
 
 .PHONY: bench-quick
 bench-quick: setup broker ## The same in small, printed
-	$(RUN) --group bench python -m tests.bench --quick
+	$(RUN) --group bench python -m benchmarks --quick
 
 .PHONY: bench-long
 bench-long: setup broker ## Follow the worker's memory through answers of a million tokens
-	$(RUN) --group bench python -m tests.bench.long
+	$(RUN) --group bench python -m benchmarks.long
 
 .PHONY: bench-health
 bench-health: setup broker ## Flood the health port: the slowest answer to a probe, and the worker's memory
-	$(RUN) python -m tests.bench.health
+	$(RUN) python -m benchmarks.health
 
 .PHONY: bench-memory
 bench-memory: setup broker ## Show what jobs of 8 MiB cost the worker: memory, and time without the event loop
-	$(RUN) --group bench python -m tests.bench.memory
+	$(RUN) --group bench python -m benchmarks.memory
 
 .PHONY: profile
 profile: setup broker ## Show where the worker's time goes under 500 streams
-	$(RUN) --group bench python -m tests.bench.profile
+	$(RUN) --group bench python -m benchmarks.profile
 
 .PHONY: soak
 soak: setup broker ## Run many jobs with random faults; JOBS, WORKERS, SEED, PAUSE choose how many and which
-	$(RUN) python -m tests.soak
+	$(RUN) python -m tools.soak
 
 .PHONY: fuzz
 fuzz: setup broker ## Try all properties at random and mutate answers; EXAMPLES, COUNT, RELAY_COUNT, SEED, NUMBER
 	export SEED=$${SEED:-$$RANDOM}; echo "SEED=$$SEED"; \
 		test "$${NUMBER:-}" || $(RUN) pytest -q -n 2 -m hypothesis --timeout 3600 \
 			--hypothesis-profile fuzz --hypothesis-seed $$SEED tests/unit; \
-		$(RUN) python -m tests.fuzz
+		$(RUN) python -m tools.fuzz
 
 .PHONY: fuzz-messages
 fuzz-messages: setup broker ## Send messages that no library would write to a worker and a client; COUNT, SEED
-	$(RUN) python -m tests.fuzz.messages
+	$(RUN) python -m tools.fuzz.messages
 
 .PHONY: lock
 lock: setup ## Renew the lock file

@@ -11,7 +11,7 @@ import pytest_asyncio
 from hypothesis import settings
 
 from aimicromind_schemas import Names
-from aimicromind_worker.testing import PrivateBroker
+from aimicromind_testing import PrivateBroker
 
 # Properties try the same examples in each run, so that a failure is the change's own. `make fuzz`
 # tries others, and many: what it finds becomes an explicit example.

@@ -1,14 +1,14 @@
 """Contract of AiMicromind prediction jobs: message types, routing keys, codec."""
 
-from aimicromind_schemas.cancel import (
+from aimicromind_schemas.codec import Message, MessageProperties, decode, encode
+from aimicromind_schemas.messages.cancel import (
     CancelRequest,
     ChatCancel,
     InvalidCancel,
     JobCancel,
     decode_cancel,
 )
-from aimicromind_schemas.codec import Message, MessageProperties, decode, encode
-from aimicromind_schemas.endpoint_events import (
+from aimicromind_schemas.messages.endpoint_events import (
     AbortEvent,
     ActionEvent,
     AgentFlowEvent,
@@ -31,12 +31,12 @@ from aimicromind_schemas.endpoint_events import (
     UsageMetadataEvent,
     UsedToolsEvent,
 )
-from aimicromind_schemas.envelope import ChatEvent, GenericEvent, Truncated
-from aimicromind_schemas.events import Event, KnownEvent, NotAnEvent, event_from
-from aimicromind_schemas.invalid_job import InvalidJob, Problem
-from aimicromind_schemas.job import SUBMITTED_HEADER, PredictionJob
-from aimicromind_schemas.job_terms import is_job_id
-from aimicromind_schemas.payloads import (
+from aimicromind_schemas.messages.envelope import ChatEvent, GenericEvent, Truncated
+from aimicromind_schemas.messages.events import Event, KnownEvent, NotAnEvent, event_from
+from aimicromind_schemas.messages.invalid_job import InvalidJob, Problem
+from aimicromind_schemas.messages.job import SUBMITTED_HEADER, PredictionJob
+from aimicromind_schemas.messages.job_terms import is_job_id
+from aimicromind_schemas.messages.payloads import (
     Action,
     AgentReasoning,
     AgentTrace,
@@ -47,7 +47,20 @@ from aimicromind_schemas.payloads import (
     UsageMetadata,
     UsedTool,
 )
-from aimicromind_schemas.raw_job import RawJob, readable_ids
+from aimicromind_schemas.messages.raw_job import RawJob, readable_ids
+from aimicromind_schemas.messages.worker_events import (
+    EndData,
+    EndEvent,
+    ErrorData,
+    ErrorEvent,
+    OtherData,
+    OtherEvent,
+    RetryData,
+    RetryEvent,
+    StartData,
+    StartEvent,
+    Usage,
+)
 from aimicromind_schemas.reading import Gap, Position, Reader
 from aimicromind_schemas.routing import (
     JOURNAL_BINDINGS,
@@ -66,19 +79,6 @@ from aimicromind_schemas.vocabulary import (
     TERMINAL,
     EndStatus,
     FailureKind,
-)
-from aimicromind_schemas.worker_events import (
-    EndData,
-    EndEvent,
-    ErrorData,
-    ErrorEvent,
-    OtherData,
-    OtherEvent,
-    RetryData,
-    RetryEvent,
-    StartData,
-    StartEvent,
-    Usage,
 )
 
 __all__ = [

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from aimicromind_schemas.endpoint_events import ThinkingEvent
-from aimicromind_schemas.events import Event, NotAnEvent, event_from
+from aimicromind_schemas.messages.endpoint_events import ThinkingEvent
+from aimicromind_schemas.messages.events import Event, NotAnEvent, event_from
 from aimicromind_schemas.routing import routing_key
 from aimicromind_schemas.vocabulary import TERMINAL
 from aimicromind_schemas.wire import json_of, load_json

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Final
 
-from aimicromind_schemas.events import Event
+from aimicromind_schemas.messages.events import Event
 from aimicromind_schemas.vocabulary import TERMINAL
 
 _JOBS_KEPT: Final = 10_000

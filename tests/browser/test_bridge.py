@@ -1,4 +1,4 @@
-"""The page of docs/examples/bridge.py in a real browser."""
+"""The page of examples/bridge.py in a real browser."""
 
 import shutil
 from collections.abc import AsyncIterator
@@ -12,7 +12,7 @@ pytest.importorskip("playwright", reason="no playwright: run `make test-browser`
 from playwright.async_api import Page, async_playwright, expect
 
 from aimicromind_schemas import encode, event_from
-from aimicromind_worker.testing import Stall, answer, error_answer, send
+from aimicromind_testing import Stall, answer, error_answer, send
 from tests.integration.bridge import Bridge, bridging
 from tests.integration.stage import Stage
 from tests.support.proxy import Proxy

@@ -7,8 +7,8 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from aimicromind_worker.app import Worker
-from aimicromind_worker.settings import Settings
+from aimicromind_worker.app.settings import Settings
+from aimicromind_worker.app.worker import Worker
 from tests.chart.helm import Manifest, of_kind, only_container, pods, render
 
 TOP = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from aimicromind_worker.settings import Settings
+from aimicromind_worker.app.settings import Settings
 from tests.chart.helm import (
     CASES,
     SMALLEST,

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from aimicromind_worker.settings import Settings
+from aimicromind_worker.app.settings import Settings
 from tests.chart.helm import CHART, HelmRefused, render
 from tests.chart.readme import README, VALUES, NotDescribed, table, with_values
 

@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from aimicromind_schemas import Names
-from aimicromind_worker.testing import PrivateBroker
+from aimicromind_testing import PrivateBroker
 
 pytest.register_assert_rewrite("tests.faults.trial")
 

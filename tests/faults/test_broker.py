@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from aimicromind_worker.testing import PrivateBroker
+from aimicromind_testing import PrivateBroker
 from tests.faults.trial import Trial
 from tests.support.marked import marked
 

@@ -16,10 +16,10 @@ import pytest_asyncio
 from pamqp.common import FieldTable
 
 from aimicromind_schemas import Names
-from aimicromind_worker.adapters.connection import connect
-from aimicromind_worker.adapters.topology import Retention, declare, topology
-from aimicromind_worker.testing import PrivateBroker, answer
-from aimicromind_worker.testing.broker_probe import speaks_amqp
+from aimicromind_testing import PrivateBroker, answer
+from aimicromind_testing.broker.probe import speaks_amqp
+from aimicromind_worker.amqp.connection import connect
+from aimicromind_worker.amqp.topology import Retention, declare, topology
 from tests.process.jobs import Job, a_job
 from tests.process.stage import Stage, set_up
 from tests.support.amqp import BEAT

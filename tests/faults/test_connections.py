@@ -7,7 +7,7 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from aimicromind_worker.testing import answer
+from aimicromind_testing import answer
 from tests.faults.trial import EVENTS, JOBS, Trial
 from tests.support.marked import marked
 from tests.support.probes import turns

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from aimicromind_worker.testing import (
+from aimicromind_testing import (
     END,
     Call,
     Cut,

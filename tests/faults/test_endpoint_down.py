@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 
-from aimicromind_worker.testing import ScriptedEndpoint, status_answer
+from aimicromind_testing import ScriptedEndpoint, status_answer
 from tests.faults.trial import BACK_WITHIN_S, Trial, eventually
 from tests.support.consumer import ready_messages
 from tests.support.marked import marked

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from pika.exceptions import NackError
 
-from aimicromind_worker.adapters.event_lane import Window
-from aimicromind_worker.testing import Wait
-from tests.bench.refusals import measure
+from aimicromind_testing import Wait
+from aimicromind_worker.amqp.events.attempt_publisher import Window
+from benchmarks.refusals import measure
 from tests.faults.trial import Trial, eventually
 from tests.process.jobs import Job, a_job
 from tests.process.stage import asked_for

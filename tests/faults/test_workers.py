@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from aimicromind_worker.testing import Head, Script, Stall, never_answers, send
+from aimicromind_testing import Head, Script, Stall, never_answers, send
 from tests.faults.trial import JOBS, Trial
 from tests.support.marked import marked
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 from pika.exceptions import AMQPError
 
 from aimicromind_schemas import Names
-from aimicromind_worker.adapters.topology import Retention, topology
-from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint
+from aimicromind_testing import PrivateBroker, ScriptedEndpoint
+from aimicromind_worker.amqp.topology import Retention, topology
 from tests.process.jobs import Job, a_job
 from tests.process.stage import asked_for
 from tests.support.checker import Asked, Counter, Listener, Outage, Run, Seen, Span, Tolerance

@@ -2,7 +2,7 @@
 
 import re
 
-from aimicromind_worker.testing import answer
+from aimicromind_testing import answer
 from tests.image.containers import configuration, engine, running
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
@@ -64,7 +64,7 @@ async def test_it_has_what_tracing_needs(image: str) -> None:
     as_python = ("run", "--rm", "--network=none", "--entrypoint=python", image, "-c")
 
     exit_code, said = await engine(
-        *as_python, "import aimicromind_worker.adapters.traces", check=False
+        *as_python, "import aimicromind_worker.telemetry.otel", check=False
     )
 
     assert exit_code == 0, said

@@ -1,4 +1,4 @@
-"""The bridge of docs/examples, run as its page says, and readers of what it sends."""
+"""The bridge of examples, run as its page says, and readers of what it sends."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ import httpx
 from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S
 
-_EXAMPLES = Path(__file__).parents[2] / "docs/examples"
+_EXAMPLES = Path(__file__).parents[2] / "examples"
 _ADDRESS = re.compile(rb"running on (http://\S+)")
 _FRAME_END = b"\r\n\r\n"
 

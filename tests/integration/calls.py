@@ -8,16 +8,16 @@ from typing import Any, Final
 
 import pytest
 
-from aimicromind_worker.adapters.prediction_stream import Endpoint, PredictionStream
-from aimicromind_worker.core.errors import CallFailed
-from aimicromind_worker.core.exchange import (
+from aimicromind_testing import ScriptedEndpoint
+from aimicromind_worker.core.endpoint.errors import CallFailed
+from aimicromind_worker.core.endpoint.exchange import (
     EventStream,
     PredictionCall,
     Response,
     Take,
     WholeAnswer,
 )
-from aimicromind_worker.testing import ScriptedEndpoint
+from aimicromind_worker.http.client import Endpoint, PredictionStream
 
 KEY: Final = "s3cr3t-key"
 QUESTION: Final = "Why is the sky s3cr3t-blue?"

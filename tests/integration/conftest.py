@@ -8,9 +8,9 @@ import pytest_asyncio
 from aio_pika.abc import AbstractConnection
 
 from aimicromind_schemas import Names
-from aimicromind_worker.adapters.connection import BrokerConnection, connect
-from aimicromind_worker.adapters.topology import Retention, declare, remove, topology
-from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint
+from aimicromind_testing import PrivateBroker, ScriptedEndpoint
+from aimicromind_worker.amqp.connection import BrokerConnection, connect
+from aimicromind_worker.amqp.topology import Retention, declare, remove, topology
 from tests.integration.stage import Stage
 from tests.support.amqp import BEAT
 from tests.support.proxy import Proxy

@@ -9,14 +9,14 @@ from functools import partial
 from typing import Any
 
 from aimicromind_schemas import Names
-from aimicromind_worker.adapters.connection import connect
-from aimicromind_worker.adapters.copies import Copies
-from aimicromind_worker.adapters.event_counts import EventCounts
-from aimicromind_worker.adapters.event_lane import Window
-from aimicromind_worker.adapters.event_sink import EventSink
-from aimicromind_worker.adapters.fence import Fence
-from aimicromind_worker.adapters.publishing import Publishing
-from aimicromind_worker.adapters.topology import Topology
+from aimicromind_worker.amqp.connection import connect
+from aimicromind_worker.amqp.events.attempt_publisher import Window
+from aimicromind_worker.amqp.events.copies import Copies
+from aimicromind_worker.amqp.events.publisher import EventSink
+from aimicromind_worker.amqp.events.publisher_connection import Publishing
+from aimicromind_worker.amqp.ownership import Fence
+from aimicromind_worker.amqp.topology import Topology
+from aimicromind_worker.telemetry.event_counts import EventCounts
 from tests.support.amqp import BEAT, WITHIN_S
 
 NOTHING = Topology((), ())

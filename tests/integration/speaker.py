@@ -4,10 +4,10 @@ import json
 import time
 from typing import Any
 
-from aimicromind_worker.adapters.event_sink import EventSink
-from aimicromind_worker.core.exchange import Address
-from aimicromind_worker.core.frames import EndpointEvent
-from aimicromind_worker.core.numbering import NumberedEvent, Numbering
+from aimicromind_worker.amqp.events.publisher import EventSink
+from aimicromind_worker.core.endpoint.exchange import Address
+from aimicromind_worker.core.endpoint.frames import EndpointEvent
+from aimicromind_worker.core.job.numbering import NumberedEvent, Numbering
 
 
 class Speaker:

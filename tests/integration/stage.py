@@ -8,10 +8,10 @@ from typing import Any
 from aio_pika.abc import AbstractConnection
 
 from aimicromind_schemas import Names
-from aimicromind_worker.adapters.topology import declare, remove
-from aimicromind_worker.needs import needed_topology
-from aimicromind_worker.settings import Settings
-from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint
+from aimicromind_testing import PrivateBroker, ScriptedEndpoint
+from aimicromind_worker.amqp.topology import declare, remove
+from aimicromind_worker.app.build import needed_topology
+from aimicromind_worker.app.settings import Settings
 from tests.integration.workers import Chats, chats_of, working
 from tests.support.amqp import put_job
 

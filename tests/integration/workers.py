@@ -9,8 +9,8 @@ from typing import Any
 from aio_pika.abc import AbstractConnection
 
 from aimicromind_schemas import Names
-from aimicromind_worker.app import Worker
-from aimicromind_worker.settings import Settings
+from aimicromind_worker.app.settings import Settings
+from aimicromind_worker.app.worker import Worker
 from tests.support.amqp import WITHIN_S, Inbox, listening
 
 

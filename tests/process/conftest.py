@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from aimicromind_schemas import Names
-from aimicromind_worker.testing import PrivateBroker
+from aimicromind_testing import PrivateBroker
 
 # Before they are imported, so that what they find wrong is told in full.
 pytest.register_assert_rewrite("tests.process.stage")

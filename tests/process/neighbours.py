@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from aimicromind_worker.testing import PrivateBroker, answer, send
+from aimicromind_testing import PrivateBroker, answer, send
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
 from tests.support.consumer import Consumer

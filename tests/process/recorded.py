@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
-from aimicromind_worker.testing import Recording
+from aimicromind_testing import Recording
 from tests.process.jobs import Job
 
 
@@ -66,7 +66,7 @@ def recorded_job(name: str, number: int, reply_to: str) -> Job:
 
 
 def recorded_request(name: str) -> dict[str, Any]:
-    folder = files("aimicromind_worker.testing") / "recordings"
+    folder = files("aimicromind_testing") / "recordings"
     body = (folder / f"{name}.request").read_bytes().partition(b"\r\n\r\n")[2]
     # One request lacks its last brace: that it was refused is what was recorded.
     request: dict[str, Any] = json.loads(body + b"}" if name == "err-badjson" else body)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aimicromind_schemas import Names
-from aimicromind_worker.adapters.topology import Retention, topology
-from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint
+from aimicromind_testing import PrivateBroker, ScriptedEndpoint
+from aimicromind_worker.amqp.topology import Retention, topology
 from tests.process.jobs import Job
 from tests.support.checker import Asked, Listener, Run, Seen
 from tests.support.consumer import Consumer, Message, delete, publish, ready_messages

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pika
 import pytest
 
-from aimicromind_worker.testing import (
+from aimicromind_testing import (
     Head,
     Script,
     ScriptedEndpoint,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pika
 
-from aimicromind_worker.testing import answer, too_many_requests
+from aimicromind_testing import answer, too_many_requests
 from tests.process.stage import Stage
 from tests.support.consumer import delete
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 import pytest_asyncio
 
-from aimicromind_worker.testing import PrivateBroker, answer, send
+from aimicromind_testing import PrivateBroker, answer, send
 from tests.process.jobs import Job, a_job
 from tests.process.stage import Stage
 from tests.support.checker import Seen

@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 
 from aimicromind_schemas import Names
-from aimicromind_worker.testing import PrivateBroker, answer
+from aimicromind_testing import PrivateBroker, answer
 from tests.process.jobs import a_job
 from tests.process.stage import Stage, set_up
 

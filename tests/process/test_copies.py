@@ -3,7 +3,7 @@
 import asyncio
 import signal
 
-from aimicromind_worker.testing import Head, Script, Stall, answer, send
+from aimicromind_testing import Head, Script, Stall, answer, send
 from tests.process.jobs import Job, a_job
 from tests.process.stage import Stage
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from aimicromind_worker.testing import END, Head, Script, Wait, answer, send
-from tests.integration.test_cli import run, settings_for
+from aimicromind_testing import END, Head, Script, Wait, answer, send
+from tests.integration.ops.test_cli import run, settings_for
 from tests.process.jobs import Job, a_job
 from tests.process.stage import Stage
 from tests.support.proxy import Proxy

@@ -3,7 +3,7 @@
 import signal
 import time
 
-from aimicromind_worker.testing import answer, too_many_requests
+from aimicromind_testing import answer, too_many_requests
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
 

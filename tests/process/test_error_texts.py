@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 
 from aimicromind_schemas import Names
-from aimicromind_worker.testing import (
+from aimicromind_testing import (
     Head,
     PrivateBroker,
     Script,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from aimicromind_worker.testing import answer, too_many_requests
+from aimicromind_testing import answer, too_many_requests
 from tests.process.jobs import Job, a_job
 from tests.process.neighbours import long_neighbours
 from tests.process.stage import Stage

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from aimicromind_worker.testing import PrivateBroker
-from tests.fuzz.report import Report
-from tests.fuzz.through_guard import through_guard
-from tests.fuzz.through_worker import through_worker
+from aimicromind_testing import PrivateBroker
+from tools.fuzz.report import Report
+from tools.fuzz.through_guard import through_guard
+from tools.fuzz.through_worker import through_worker
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -4,7 +4,7 @@ import zlib
 
 import pytest
 
-from aimicromind_worker.testing import (
+from aimicromind_testing import (
     END,
     Head,
     Script,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from aimicromind_schemas import Names
-from aimicromind_worker.testing import PrivateBroker, answer
+from aimicromind_testing import PrivateBroker, answer
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
 from tests.support.probes import OK, READY, probe, turns

@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from aimicromind_schemas import Names
-from aimicromind_worker.testing import PrivateBroker
+from aimicromind_testing import PrivateBroker
 from tests.process.stage import set_up
 from tests.support.floods import FLOODS
 from tests.support.probes import probe_under

@@ -8,7 +8,7 @@ import sys
 import pika
 import pytest
 
-from aimicromind_worker.testing import answer
+from aimicromind_testing import answer
 from tests.process.jobs import Job, a_job
 from tests.process.stage import Stage
 from tests.support.raw import Raw, publish

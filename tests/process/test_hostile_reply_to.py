@@ -2,7 +2,7 @@
 
 import pytest
 
-from aimicromind_worker.testing import answer
+from aimicromind_testing import answer
 from tests.process.jobs import a_job
 from tests.process.neighbours import long_neighbours
 from tests.process.stage import Stage

@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from aimicromind_schemas import Names
-from aimicromind_worker.testing import (
+from aimicromind_testing import (
     PrivateBroker,
     Reset,
     Script,

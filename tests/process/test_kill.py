@@ -9,7 +9,7 @@ from itertools import chain
 
 import pytest
 
-from aimicromind_worker.testing import (
+from aimicromind_testing import (
     Head,
     Script,
     ScriptedEndpoint,

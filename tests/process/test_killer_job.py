@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from aimicromind_worker.testing import Head, Script, Stall, answer, send
+from aimicromind_testing import Head, Script, Stall, answer, send
 from tests.process.jobs import Job, a_job
 from tests.process.stage import Stage
 

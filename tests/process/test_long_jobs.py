@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.bench.memory import LONGEST, Case, cases, measured
-from tests.bench.turn import stage
+from benchmarks.memory import LONGEST, Case, cases, measured
+from benchmarks.turn import stage
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from aimicromind_worker.testing import END, Head, Script, answer, error_answer, send
+from aimicromind_testing import END, Head, Script, answer, error_answer, send
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
 from tests.support.processes import WorkerProcess

@@ -13,7 +13,7 @@ import pika
 import pytest
 from pika.exceptions import AMQPError
 
-from aimicromind_worker.testing import answer
+from aimicromind_testing import answer
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
 from tests.support.consumer import delete

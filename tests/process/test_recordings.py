@@ -10,15 +10,15 @@ import pytest_asyncio
 from jsonschema import Draft202012Validator
 
 from aimicromind_schemas import Names
-from aimicromind_worker.testing import Call, PrivateBroker, Recording, play, recording_names
-from tests.contract.compatibility import read_schemas
-from tests.contract.places import JSON
-from tests.contract.schema_files import schema_name
+from aimicromind_testing import Call, PrivateBroker, Recording, play, recording_names
 from tests.process.jobs import Job
 from tests.process.recorded import FAILURES, NOT_STREAMED, recorded_job, recorded_request, said
 from tests.process.stage import judge, set_up
 from tests.support.checker import Seen
 from tests.support.consumer import Consumer, Message, publish, read_stream
+from tools.contract.compatibility import read_schemas
+from tools.contract.places import JSON
+from tools.contract.schema_files import schema_name
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

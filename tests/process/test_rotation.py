@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 import pytest_asyncio
 
-from aimicromind_worker.testing import PrivateBroker, answer
+from aimicromind_testing import PrivateBroker, answer
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
 from tests.support.amqp import close_connections

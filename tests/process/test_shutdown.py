@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from aimicromind_worker.testing import Head, Script, Stall, answer, send, too_many_requests
+from aimicromind_testing import Head, Script, Stall, answer, send, too_many_requests
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
 

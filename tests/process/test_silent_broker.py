@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from aimicromind_schemas import Names
-from aimicromind_worker.testing import PrivateBroker, ScriptedEndpoint, answer
+from aimicromind_testing import PrivateBroker, ScriptedEndpoint, answer
 from tests.process.jobs import a_job
 from tests.support.consumer import publish
 from tests.support.processes import Workers

@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 from aimicromind_schemas import Names
-from aimicromind_worker.testing import PrivateBroker
+from aimicromind_testing import PrivateBroker
 from tests.process.stage import Stage
 from tests.support.consumer import declare_classic_queue
 from tests.support.processes import Workers

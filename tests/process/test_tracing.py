@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 import pytest_asyncio
 
-from aimicromind_worker.testing import Head, Script, Stall, answer, send
+from aimicromind_testing import Head, Script, Stall, answer, send
 from tests.process.jobs import Job, a_job
 from tests.process.stage import Stage
 from tests.support.collector import Collector, collecting

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager, closing
 import pika
 import pytest
 
-from aimicromind_worker.testing import PrivateBroker, too_many_requests
+from aimicromind_testing import PrivateBroker, too_many_requests
 from tests.process.jobs import Job, a_job
 from tests.process.neighbours import long_neighbours
 from tests.process.stage import Stage

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from aimicromind_schemas import Names
-from aimicromind_worker.testing import answer
+from aimicromind_testing import answer
 from tests.process.jobs import Job, a_job
 from tests.process.stage import Stage
 from tests.support.amqp import connections_of

@@ -11,7 +11,7 @@ import aio_pika
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from aimicromind_schemas import Names
-from aimicromind_worker.testing import PrivateBroker
+from aimicromind_testing import PrivateBroker
 
 BEAT: Final = timedelta(seconds=30)
 WITHIN_S: Final = 25.0

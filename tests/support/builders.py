@@ -8,23 +8,23 @@ from hypothesis import settings
 
 from aimicromind_schemas import Event, Names, RawJob, ThinkingEvent
 from aimicromind_schemas.wire import dump_json
-from aimicromind_worker.adapters.event_counts import EventCounts
-from aimicromind_worker.adapters.metrics import Metrics
-from aimicromind_worker.attempt import EventSink, Limits
-from aimicromind_worker.breaker import Breaker
-from aimicromind_worker.calls import Means, Predictions
-from aimicromind_worker.conversations import Conversations
-from aimicromind_worker.core.admission import MessageFacts, Ticket, admit
-from aimicromind_worker.core.answer import Answer
-from aimicromind_worker.core.frames import EndpointEvent
-from aimicromind_worker.core.numbering import NumberedEvent, Numbering
-from aimicromind_worker.core.open_run import OpenRun
-from aimicromind_worker.core.retry import RetryPolicy
-from aimicromind_worker.flows import Flows
-from aimicromind_worker.idle_watch import IdleWatch
-from aimicromind_worker.recovery import Recovery
-from aimicromind_worker.testing import frame
-from aimicromind_worker.tracing import Untraced
+from aimicromind_testing import frame
+from aimicromind_worker.core.endpoint.answer import Answer
+from aimicromind_worker.core.endpoint.frames import EndpointEvent
+from aimicromind_worker.core.job.admission import MessageFacts, Ticket, admit
+from aimicromind_worker.core.job.numbering import NumberedEvent, Numbering
+from aimicromind_worker.core.job.open_run import OpenRun
+from aimicromind_worker.core.job.retry import RetryPolicy
+from aimicromind_worker.runs.attempt import EventSink, Limits
+from aimicromind_worker.runs.call import Means, Predictions
+from aimicromind_worker.runs.circuit_breaker import Breaker
+from aimicromind_worker.runs.conversations import Conversations
+from aimicromind_worker.runs.flows import Flows
+from aimicromind_worker.runs.idle_timeout import IdleWatch
+from aimicromind_worker.runs.recovery import Recovery
+from aimicromind_worker.telemetry.event_counts import EventCounts
+from aimicromind_worker.telemetry.metrics import Metrics
+from aimicromind_worker.telemetry.tracing import Untraced
 
 # Of the profile: few in most runs, many in `make fuzz`.
 _EXAMPLES = settings().max_examples

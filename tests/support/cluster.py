@@ -7,8 +7,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from aimicromind_worker.testing import PrivateBroker
-from aimicromind_worker.testing.broker_home import Identity
+from aimicromind_testing import PrivateBroker
+from aimicromind_testing.broker.home import Identity
 
 _SIZE: Final = 3
 _JOINED_WITHIN_S: Final = 30.0

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from aimicromind_schemas import EndEvent, Event, FailureKind, decode
-from aimicromind_worker.core import errors
-from aimicromind_worker.core.admission import MessageFacts
-from aimicromind_worker.core.exchange import (
+from aimicromind_testing import frame
+from aimicromind_worker.core.endpoint import errors
+from aimicromind_worker.core.endpoint.exchange import (
     Address,
     EventStream,
     FlowFacts,
@@ -20,14 +20,14 @@ from aimicromind_worker.core.exchange import (
     Take,
     WholeAnswer,
 )
-from aimicromind_worker.core.history import History, HistoryUnknown
-from aimicromind_worker.core.numbering import NumberedEvent
-from aimicromind_worker.core.retry import RetryPolicy
-from aimicromind_worker.job_run import JobRun
-from aimicromind_worker.outcome import Failed, Outcome, Waits
-from aimicromind_worker.recovery import Memory, Recovery
-from aimicromind_worker.testing import frame
-from aimicromind_worker.tracing import PassedOn
+from aimicromind_worker.core.job.admission import MessageFacts
+from aimicromind_worker.core.job.history import History, HistoryUnknown
+from aimicromind_worker.core.job.numbering import NumberedEvent
+from aimicromind_worker.core.job.retry import RetryPolicy
+from aimicromind_worker.runs.outcome import Failed, Outcome, Waits
+from aimicromind_worker.runs.recovery import Memory, Recovery
+from aimicromind_worker.runs.run import JobRun
+from aimicromind_worker.telemetry.tracing import PassedOn
 from tests.support.builders import (
     END,
     ENDED_WELL,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 
-from aimicromind_worker.testing import Call, Script, Step, answer
+from aimicromind_testing import Call, Script, Step, answer
 from tests.support.checker import EndpointCall
 
 

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 _COMMAND = Path(sys.executable).with_name("aimicromind-worker")
-_SERVE = (sys.executable, "-m", "aimicromind_worker.testing.serve")
+_SERVE = (sys.executable, "-m", "aimicromind_testing.serve")
 _LONGEST_LINE = 1024 * 1024
 _START_TIMEOUT_S = 45.0
 _END_TIMEOUT_S = 10.0

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 from uuid import uuid4
 
-from aimicromind_schemas.cancel import ChatCancel, JobCancel
 from aimicromind_schemas.client.errors import EndNotReadable, NoEndYet
 from aimicromind_schemas.client.following import CLOCK_SLACK, Following, History, opened
 from aimicromind_schemas.client.joined import Wanted
@@ -18,11 +17,12 @@ from aimicromind_schemas.client.link import Link
 from aimicromind_schemas.client.publishing import Publishing
 from aimicromind_schemas.client.queues import SHARED_ARGUMENTS, reading
 from aimicromind_schemas.client.subscription import Fresh
-from aimicromind_schemas.events import Event
-from aimicromind_schemas.job import PredictionJob
+from aimicromind_schemas.messages.cancel import ChatCancel, JobCancel
+from aimicromind_schemas.messages.events import Event
+from aimicromind_schemas.messages.job import PredictionJob
+from aimicromind_schemas.messages.worker_events import EndEvent
 from aimicromind_schemas.reading import Gap, Position, Reader
 from aimicromind_schemas.routing import Names, chat_binding, routing_key
-from aimicromind_schemas.worker_events import EndEvent
 
 _PATIENCE: Final = timedelta(minutes=1)
 _JOBS_KEPT: Final = 10_000

@@ -11,7 +11,7 @@ from aimicromind_schemas.client.errors import BrokerGone, NoEventLog, NoSuchQueu
 from aimicromind_schemas.client.joined import Joined, Wanted
 from aimicromind_schemas.client.link import Link
 from aimicromind_schemas.client.subscription import to_the_end
-from aimicromind_schemas.events import Event
+from aimicromind_schemas.messages.events import Event
 from aimicromind_schemas.reading import Gap, Reader
 
 CLOCK_SLACK: Final = timedelta(minutes=5)

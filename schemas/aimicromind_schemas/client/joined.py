@@ -22,7 +22,7 @@ from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas.client.log_reading import LogReading, place_of
 from aimicromind_schemas.client.subscription import Fresh, Subscription, event_in
-from aimicromind_schemas.events import Event
+from aimicromind_schemas.messages.events import Event
 
 _CHAT: Final = "x-stream-filter-value"
 

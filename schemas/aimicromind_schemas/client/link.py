@@ -19,9 +19,9 @@ from aiormq.exceptions import (
 from yarl import URL
 
 from aimicromind_schemas.client.errors import BrokerGone, BrokerRefused, BrokerUnreachable
-from aimicromind_schemas.client.opening import closing_of, first_of, refusal_of
-from aimicromind_schemas.client.tls import says_tls
-from aimicromind_schemas.client.wire import Wire
+from aimicromind_schemas.client.transport.opening import closing_of, first_of, refusal_of
+from aimicromind_schemas.client.transport.socket_transport import Wire
+from aimicromind_schemas.client.transport.tls import says_tls
 
 TIMEOUT_S: Final = 10.0
 _CLOSE_S: Final = 3.0

@@ -8,7 +8,6 @@ from aio_pika.abc import AbstractChannel
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError
 
-from aimicromind_schemas.cancel import CancelRequest
 from aimicromind_schemas.client.errors import (
     BrokerGone,
     NobodyReceives,
@@ -16,7 +15,8 @@ from aimicromind_schemas.client.errors import (
     QueueFull,
 )
 from aimicromind_schemas.client.link import TIMEOUT_S, Link, told_apart
-from aimicromind_schemas.job import SUBMITTED_HEADER, PredictionJob
+from aimicromind_schemas.messages.cancel import CancelRequest
+from aimicromind_schemas.messages.job import SUBMITTED_HEADER, PredictionJob
 from aimicromind_schemas.routing import Names
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from aimicromind_schemas.client.errors import BrokerGone
 from aimicromind_schemas.client.link import Link
 from aimicromind_schemas.client.subscription import Fresh, Subscription, event_in
-from aimicromind_schemas.events import Event
+from aimicromind_schemas.messages.events import Event
 
 SHARED_ARGUMENTS: Final[dict[str, Any]] = {
     "x-queue-type": "quorum",

@@ -20,7 +20,7 @@ from aimicromind_schemas.client.errors import (
 )
 from aimicromind_schemas.client.link import TIMEOUT_S, told_apart
 from aimicromind_schemas.codec import decode
-from aimicromind_schemas.events import Event, NotAnEvent
+from aimicromind_schemas.messages.events import Event, NotAnEvent
 
 _log = logging.getLogger(__name__)
 

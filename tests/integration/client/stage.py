@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from aimicromind_schemas import Event, PredictionJob, event_from
 from aimicromind_schemas.client import Client, Gap
-from aimicromind_worker.testing import PrivateBroker
+from aimicromind_testing import PrivateBroker
 from tests.integration.stage import Stage
 from tests.integration.workers import Chats
 from tests.support.amqp import WITHIN_S

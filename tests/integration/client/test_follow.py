@@ -7,7 +7,7 @@ import pytest
 
 from aimicromind_schemas import EndEvent, StartEvent
 from aimicromind_schemas.client import Gap, NoEventLog, NothingToListenTo, Position
-from aimicromind_worker.testing import Cut, Head, Script, answer, send
+from aimicromind_testing import Cut, Head, Script, answer, send
 from tests.integration.client.stage import a_job, all_of, client_of, filters, published
 from tests.integration.stage import Stage
 from tests.integration.workers import working

@@ -15,7 +15,7 @@ from aimicromind_schemas.client import (
     NotConfirmed,
     QueueFull,
 )
-from aimicromind_worker.testing import PrivateBroker, answer, error_answer
+from aimicromind_testing import PrivateBroker, answer, error_answer
 from tests.integration.client.stage import a_job, all_of, client_of
 from tests.integration.stage import Stage
 from tests.integration.workers import working

@@ -9,7 +9,7 @@ import pytest
 
 from aimicromind_schemas import EndEvent, Event
 from aimicromind_schemas.client import Client
-from aimicromind_worker.testing import answer
+from aimicromind_testing import answer
 from tests.integration.client.stage import WITHIN, a_job, all_of, client_of
 from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S, connections_of, delete_queue, until_in_queue

@@ -5,7 +5,7 @@ import pytest
 
 from aimicromind_schemas import Event
 from aimicromind_schemas.client import BrokerRefused, NothingToListenTo
-from aimicromind_worker.testing import answer
+from aimicromind_testing import answer
 from tests.integration.client.stage import a_job, client_of, published
 from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S, delete_queue, in_queue, until_in_queue

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from aimicromind_worker.testing import ScriptedEndpoint
+from aimicromind_testing import ScriptedEndpoint
 
 
 def tokens(count: int, first: int = 0) -> str:

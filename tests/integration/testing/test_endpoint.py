@@ -7,7 +7,7 @@ import aiohttp
 import httpx
 import pytest
 
-from aimicromind_worker.testing import (
+from aimicromind_testing import (
     Recording,
     ScriptedEndpoint,
     answer,

@@ -5,7 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any
 
-from aimicromind_worker.testing import Recording, Script, ScriptedEndpoint, answer, whole_answer
+from aimicromind_testing import Recording, Script, ScriptedEndpoint, answer, whole_answer
 from tests.integration.testing.chats import chatting, frames_of, text_of, tokens
 
 RUNS = (("a", 30), ("b", 90))

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 import httpx
 import pytest
 
-from aimicromind_worker.testing import (
+from aimicromind_testing import (
     Recording,
     Script,
     ScriptedEndpoint,

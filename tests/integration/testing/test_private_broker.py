@@ -10,13 +10,13 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from aimicromind_worker.testing import (
+from aimicromind_testing import (
     BrokerDidNotStart,
     CommandFailed,
     PrivateBroker,
     find_rabbitmq_server,
 )
-from aimicromind_worker.testing.broker_probe import speaks_amqp
+from aimicromind_testing.broker.probe import speaks_amqp
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -26,7 +26,7 @@ pytestmark = [
 
 STARTS_A_BROKER = """
 import asyncio
-from aimicromind_worker.testing import PrivateBroker
+from aimicromind_testing import PrivateBroker
 
 async def main():
     broker = PrivateBroker()

@@ -1,7 +1,7 @@
 import httpx
 import pytest
 
-from aimicromind_worker.testing import Recording, ScriptedEndpoint, play, recording_names
+from aimicromind_testing import Recording, ScriptedEndpoint, play, recording_names
 
 QUESTION = {"question": "q", "streaming": True, "chatId": "chat"}
 

@@ -4,7 +4,7 @@ import json
 import httpx
 import pytest
 
-from aimicromind_worker.testing import Recording, ScriptedEndpoint, answer
+from aimicromind_testing import Recording, ScriptedEndpoint, answer
 
 QUESTION = {"question": "why?", "streaming": True, "chatId": "chat"}
 

@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from aimicromind_worker.testing import (
+from aimicromind_testing import (
     Crash,
     Cut,
     Head,

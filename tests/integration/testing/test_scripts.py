@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from aimicromind_worker.testing import (
+from aimicromind_testing import (
     END,
     HEARTBEAT,
     Cut,

@@ -7,9 +7,9 @@ from collections import Counter
 import httpx
 import pytest
 
-from aimicromind_worker.testing import DEMO_FLOWS, ScriptedEndpoint, add_demo_flows, load_script
+from aimicromind_testing import DEMO_FLOWS, ScriptedEndpoint, add_demo_flows, load_script
 
-SERVE = (sys.executable, "-m", "aimicromind_worker.testing.serve")
+SERVE = (sys.executable, "-m", "aimicromind_testing.serve")
 
 
 def events(body: str) -> Counter[str]:

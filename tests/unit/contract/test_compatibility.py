@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.compatibility import breaks
-from tests.contract.schema_files import schema_files
+from tools.contract.compatibility import breaks
+from tools.contract.schema_files import schema_files
 
 Schemas = dict[str, dict[str, Any]]
 Change = Callable[[Schemas], object]

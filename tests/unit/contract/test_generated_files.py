@@ -1,13 +1,13 @@
 from importlib.resources import files
 
 from aimicromind_schemas import EVENT_NAMES
-from aimicromind_worker.testing import Recording, recording_names
-from tests.contract.compatibility import breaks, read_schemas
-from tests.contract.examples import examples, schema_of_example
-from tests.contract.files import drift
-from tests.contract.places import BASELINE, JSON
-from tests.contract.recording import BY_HAND
-from tests.contract.schema_files import schema_files
+from aimicromind_testing import Recording, recording_names
+from tools.contract.compatibility import breaks, read_schemas
+from tools.contract.examples import examples, schema_of_example
+from tools.contract.files import drift
+from tools.contract.places import BASELINE, JSON
+from tools.contract.recording import BY_HAND
+from tools.contract.schema_files import schema_files
 
 
 def test_files_are_what_the_types_give() -> None:

@@ -22,10 +22,10 @@ from aimicromind_schemas import (
     decode_cancel,
     event_from,
 )
-from tests.contract.compatibility import read_schemas
-from tests.contract.examples import examples, schema_of_example
-from tests.contract.places import JSON
-from tests.contract.shapes import EXACT_NAMES
+from tools.contract.compatibility import read_schemas
+from tools.contract.examples import examples, schema_of_example
+from tools.contract.places import JSON
+from tools.contract.shapes import EXACT_NAMES
 
 VALIDATORS = {name: Draft202012Validator(schema) for name, schema in read_schemas(JSON).items()}
 EXAMPLES = examples()

@@ -8,8 +8,8 @@ from pamqp.frame import marshal
 from pamqp.heartbeat import Heartbeat
 from typing_extensions import override
 
-from aimicromind_schemas.client.frame_tap import FrameTap, Taker, method_of
-from aimicromind_schemas.client.message_guard import method_number
+from aimicromind_schemas.client.transport.demultiplexer import FrameTap, Taker, method_of
+from aimicromind_schemas.client.transport.message_guard import method_number
 
 _OURS, _OTHERS = 1, 2
 _HEARTBEAT = marshal(Heartbeat(), 0)

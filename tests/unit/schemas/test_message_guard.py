@@ -12,8 +12,12 @@ from pamqp.body import ContentBody
 from pamqp.frame import FrameTypes, marshal, unmarshal
 from pamqp.header import ContentHeader
 
-from aimicromind_schemas.client.message_guard import KEPT_BYTES, LONGEST_BODY_BYTES, MessageGuard
-from aimicromind_schemas.client.message_header import noted
+from aimicromind_schemas.client.transport.message_guard import (
+    KEPT_BYTES,
+    LONGEST_BODY_BYTES,
+    MessageGuard,
+)
+from aimicromind_schemas.client.transport.message_header import noted
 from tests.support.amqp_bytes import content_headers
 
 _PART = 131_064

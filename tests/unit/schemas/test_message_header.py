@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp.header import ContentHeader
 
-from aimicromind_schemas.client.message_header import (
+from aimicromind_schemas.client.transport.message_header import (
     DEEPEST,
     GUARD_HEADER,
     MOST_FIELDS,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimicromind_schemas import InvalidJob, PredictionJob, RawJob
-from aimicromind_schemas.job_terms import JobTerms
+from aimicromind_schemas.messages.job_terms import JobTerms
 from aimicromind_schemas.wire import load_json
 from tests.unit.schemas.samples import SECRET, body
 from tests.unit.schemas.strategies import UNHURRIED, jobs, json_values

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aimicromind_schemas.raw_object import NotAnObject, is_absent_text, members_of, utf8_of
+from aimicromind_schemas.messages.raw_object import NotAnObject, is_absent_text, members_of, utf8_of
 from aimicromind_schemas.wire import load_json
 from tests.unit.schemas.strategies import UNHURRIED, json_values
 

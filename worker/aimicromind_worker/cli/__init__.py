@@ -17,7 +17,8 @@ def main() -> None:
     Settings come from environment variables AIMICROMIND_*, from .env, and from the files of
     the folder that AIMICROMIND_SECRETS_DIR names.
     """
-    from aimicromind_worker import logs, terminal  # noqa: PLC0415 - not for `--help`
+    from aimicromind_worker.ops import terminal  # noqa: PLC0415 - not for `--help`
+    from aimicromind_worker.telemetry import logs  # noqa: PLC0415 - see above
 
     terminal.prepare_streams()
     logs.set_up("error", "auto")

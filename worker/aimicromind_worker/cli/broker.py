@@ -17,8 +17,8 @@ def topology() -> None:
 @topology.command("declare")
 def topology_declare() -> None:
     """Declare everything; what exists as needed stays as it is."""
-    from aimicromind_worker.settings import BrokerSettings
-    from aimicromind_worker.topology_commands import declare_all
+    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.ops.topology_report import declare_all
 
     run_async(declare_all(read(BrokerSettings)))
 
@@ -27,8 +27,8 @@ def topology_declare() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
 def topology_show(as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
     """Show what is needed, without asking the broker."""
-    from aimicromind_worker.settings import BrokerSettings
-    from aimicromind_worker.topology_commands import show_all
+    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.ops.topology_report import show_all
 
     show_all(read(BrokerSettings), as_json=as_json)
 
@@ -39,8 +39,8 @@ def topology_check() -> None:
 
     Bindings cannot be read over AMQP and are not compared.
     """
-    from aimicromind_worker.settings import BrokerSettings
-    from aimicromind_worker.topology_commands import check_all
+    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.ops.topology_report import check_all
 
     if not run_async(check_all(read(BrokerSettings))):
         sys.exit(FAILED)
@@ -59,8 +59,8 @@ def doctor(flow: str | None, as_json: bool) -> None:  # noqa: FBT001 - click pas
     Example:
       aimicromind-worker doctor --flow 91975cee-5a0f
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from aimicromind_worker.doctor import examine
-    from aimicromind_worker.settings import Settings
+    from aimicromind_worker.app.settings import Settings
+    from aimicromind_worker.ops.doctor import examine
 
     if not run_async(examine(read(Settings), flow, as_json=as_json)):
         sys.exit(FAILED)

@@ -13,7 +13,7 @@ from typing_extensions import override
 from aimicromind_worker.cli.outcomes import WRONG_USE, fail, read, run_async
 
 if TYPE_CHECKING:
-    from aimicromind_worker.core.dead_job import Choice
+    from aimicromind_worker.core.job.dead_letter import Choice
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -49,7 +49,7 @@ def _choosing(command: Command) -> Command:
 
 
 def _choice(chosen: Mapping[str, Any]) -> "Choice":
-    from aimicromind_worker.core.dead_job import Choice
+    from aimicromind_worker.core.job.dead_letter import Choice
 
     return Choice(
         chosen["job"],
@@ -79,8 +79,8 @@ def dead_list(as_json: bool, **chosen: object) -> None:  # noqa: FBT001 - click 
       aimicromind-worker dead list --kind rate_limited --newer-than 2h
       aimicromind-worker dead list --json | jq -r .jobId
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from aimicromind_worker.dead_commands import list_all
-    from aimicromind_worker.settings import BrokerSettings
+    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.ops.dead_letters import list_all
 
     run_async(list_all(read(BrokerSettings), _choice(chosen), as_json=as_json))
 
@@ -95,8 +95,8 @@ def dead_show(job: str, body: bool) -> None:  # noqa: FBT001 - click passes it b
     Example:
       aimicromind-worker dead show 5f0e7c1a --body
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from aimicromind_worker.dead_commands import show
-    from aimicromind_worker.settings import BrokerSettings
+    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.ops.dead_letters import show
 
     run_async(show(read(BrokerSettings), job, body=body))
 
@@ -117,8 +117,8 @@ def dead_replay(every: bool, dry_run: bool, as_json: bool, **chosen: object) -> 
       aimicromind-worker dead replay --kind endpoint_unavailable --dry-run
       aimicromind-worker dead replay --job 5f0e7c1a
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from aimicromind_worker.dead_commands import replay
-    from aimicromind_worker.settings import BrokerSettings
+    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.ops.dead_letters import replay
 
     choice = _meant(chosen, every=every)
     run_async(replay(read(BrokerSettings), choice, dry_run=dry_run, as_json=as_json))
@@ -138,8 +138,8 @@ def dead_purge(every: bool, dry_run: bool, yes: bool, as_json: bool, **chosen: o
       aimicromind-worker dead purge --kind invalid_job --older-than 7d --dry-run
       aimicromind-worker dead purge --all --yes
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from aimicromind_worker.dead_commands import purge
-    from aimicromind_worker.settings import BrokerSettings
+    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.ops.dead_letters import purge
 
     choice = _meant(chosen, every=every)
     if not dry_run and not yes:

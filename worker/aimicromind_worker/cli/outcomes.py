@@ -24,7 +24,7 @@ FAILED, WRONG_USE, NO_BROKER, REFUSED = 1, 2, 3, 4
 
 def read(kind: type[Any]) -> Any:  # noqa: ANN401 - the kind that was asked for
     """Read settings."""
-    from aimicromind_worker.settings import SettingsInvalid
+    from aimicromind_worker.app.settings import SettingsInvalid
 
     try:
         return kind.read()
@@ -35,12 +35,12 @@ def read(kind: type[Any]) -> Any:  # noqa: ANN401 - the kind that was asked for
 def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     """Run to the end; what can go wrong in the open becomes one sentence and an exit code."""
     from aimicromind_schemas import client
-    from aimicromind_worker.adapters.channels import TooFewChannels
-    from aimicromind_worker.adapters.connection import PermissionMissing
-    from aimicromind_worker.adapters.topology import DeclarationRefused, TopologyDiffers
-    from aimicromind_worker.reasons import NotAchieved
-    from aimicromind_worker.settings import SettingsInvalid
-    from aimicromind_worker.terminal import OutputClosed
+    from aimicromind_worker.amqp.channels import TooFewChannels
+    from aimicromind_worker.amqp.connection import PermissionMissing
+    from aimicromind_worker.amqp.topology import DeclarationRefused, TopologyDiffers
+    from aimicromind_worker.app.settings import SettingsInvalid
+    from aimicromind_worker.core.findings import NotAchieved
+    from aimicromind_worker.ops.terminal import OutputClosed
 
     refusals = (PermissionMissing, TooFewChannels, DeclarationRefused, TopologyDiffers)
     try:
@@ -60,7 +60,7 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
 
 def fail(sentence: str, exit_code: int) -> Never:
     """End with a sentence for people."""
-    from aimicromind_worker.terminal import say
+    from aimicromind_worker.ops.terminal import say
 
     say(f"aimicromind-worker: {sentence}", err=True, needed=False)
     sys.exit(exit_code)

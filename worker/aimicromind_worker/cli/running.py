@@ -17,7 +17,7 @@ import click
 from aimicromind_worker.cli.outcomes import FAILED, NO_BROKER, WRONG_USE, fail, read, run_async
 
 if TYPE_CHECKING:
-    from aimicromind_worker.tracing import Tracer
+    from aimicromind_worker.telemetry.tracing import Tracer
 
 _TURN_S = 0.001
 _LEAVES_AT = 0.97
@@ -37,10 +37,10 @@ def run() -> None:
     """
     import structlog
 
-    from aimicromind_worker import logs
-    from aimicromind_worker.adapters.health import AddressUnusable, answering_probes
-    from aimicromind_worker.app import Worker
-    from aimicromind_worker.settings import Settings, unknown_names
+    from aimicromind_worker.app.settings import Settings, unknown_names
+    from aimicromind_worker.app.worker import Worker
+    from aimicromind_worker.telemetry import logs
+    from aimicromind_worker.telemetry.health import AddressUnusable, answering_probes
 
     settings = read(Settings)
     logs.set_up(settings.log_level, settings.log_format)
@@ -95,9 +95,15 @@ def demo(flows: tuple[str, ...], question: str) -> None:
     Uses the broker in AIMICROMIND_AMQP_URL, else the machine's RabbitMQ as a private node,
     else Docker. Uses the server in AIMICROMIND_BASE_URL, if set, with the flows given.
     """
-    from aimicromind_worker import terminal
-    from aimicromind_worker.demo import run_demo
-    from aimicromind_worker.testing import BrokerDidNotStart
+    from aimicromind_worker.ops import terminal
+
+    try:
+        from aimicromind_testing import BrokerDidNotStart
+        from aimicromind_worker.ops.demo import run_demo
+    except ModuleNotFoundError as error:
+        if error.name != "aimicromind_testing":
+            raise
+        fail("the demo needs: pip install 'aimicromind-worker[demo]'", FAILED)
 
     if bool(flows) != bool(os.environ.get("AIMICROMIND_BASE_URL")):
         fail("--flow and AIMICROMIND_BASE_URL go together", WRONG_USE)
@@ -115,7 +121,7 @@ def _tracer(environment: Mapping[str, str], url_template: str) -> "Tracer":
     """Say who keeps spans: OpenTelemetry, where its own variables ask for it."""
     import structlog
 
-    from aimicromind_worker.tracing import Untraced
+    from aimicromind_worker.telemetry.tracing import Untraced
 
     disabled = environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
     to_nobody = environment.get("OTEL_TRACES_EXPORTER") == "none"
@@ -123,7 +129,7 @@ def _tracer(environment: Mapping[str, str], url_template: str) -> "Tracer":
         return Untraced()
     log = structlog.get_logger()
     try:
-        from aimicromind_worker.adapters.traces import NoSuchExporter, Traces
+        from aimicromind_worker.telemetry.otel import NoSuchExporter, Traces
     except ModuleNotFoundError as error:
         remedy = "pip install 'aimicromind-worker[otel]'"
         log.warning("tracing.unavailable", missing=error.name, remedy=remedy)

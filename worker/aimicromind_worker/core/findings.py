@@ -1,9 +1,13 @@
-"""What an examination found, each with its remedy; and what makes a subscriber's queue unsafe."""
+"""What commands report: findings with their remedies, and failures in one sentence."""
 
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 
 import msgspec
+
+
+class NotAchieved(Exception):
+    """A command did not achieve what it should have; the text says why. The exit code is 1."""
 
 
 class State(StrEnum):

@@ -1,0 +1,56 @@
+"""The exchanges and queues of a turn: the product gets its own, a peer one of each and no more."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Final
+
+from aio_pika import ExchangeType
+from pamqp.common import FieldTable
+
+from aimicromind_schemas import JOURNAL_BINDINGS, Names
+from aimicromind_worker.amqp.connection import connect
+from aimicromind_worker.amqp.topology import declare, remove
+from aimicromind_worker.app.build import needed_topology
+from aimicromind_worker.app.settings import BrokerSettings
+from benchmarks.workers import Place, Worker
+
+_COPIES_KEPT: Final = 1000
+
+
+@asynccontextmanager
+async def queues(place: Place, worker: Worker) -> AsyncIterator[None]:
+    """Have them for the time of the body."""
+    settings = BrokerSettings.read(
+        amqp_url=place.amqp_url, prefix=place.prefix, events_log=worker.event_log
+    )
+    needed = needed_topology(settings)
+    names = Names(place.prefix)
+    async with (
+        connect([place.amqp_url], "bench", timedelta(seconds=60)) as connection,
+        connection.channel() as channel,
+    ):
+        if worker.is_product:
+            await declare(connection, needed)
+            arguments: FieldTable = {"x-max-length": _COPIES_KEPT}
+            await channel.declare_queue(place.copies, exclusive=True, arguments=arguments)
+            yield
+            await remove(connection, needed)
+        else:
+            await channel.declare_exchange(names.events, ExchangeType.TOPIC, durable=True)
+            await channel.declare_queue(names.jobs, durable=True)
+            yield
+            await channel.queue_delete(names.jobs)
+            await channel.exchange_delete(names.events)
+
+
+async def forget_journal(place: Place) -> None:
+    """Take the journal's bindings away, which no setting can."""
+    names = Names(place.prefix)
+    async with (
+        connect([place.amqp_url], "bench", timedelta(seconds=60)) as connection,
+        connection.channel() as channel,
+    ):
+        journal = await channel.get_queue(names.journal)
+        for key in JOURNAL_BINDINGS:
+            await journal.unbind(names.events, key)

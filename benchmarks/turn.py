@@ -1,0 +1,167 @@
+"""One turn: one worker under one load, with a broker, an endpoint and a consumer around it."""
+
+import asyncio
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import msgspec
+
+from aimicromind_testing import PrivateBroker
+from benchmarks.consumer import PATIENCE_S
+from benchmarks.loads import Load
+from benchmarks.programs import Program, broker_pid, cpu_s
+from benchmarks.queues import forget_journal, queues
+from benchmarks.tally import Count
+from benchmarks.workers import Place, Worker
+
+_SAMPLE_EVERY_S: Final = 0.1
+# Time for what follows the last event: confirms, and the jobs' acknowledgement.
+_SETTLE_S: Final = 0.3
+_WARM_UP: Final = Load(10, 50, 20)
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """What one turn gave. CPU is user and system time.
+
+    Attributes:
+        cpu_us: Of the worker, for each event.
+        broker_cpu_us: Of the broker, for each event.
+        kb_per_stream: Most memory held within the load, less that before it, by streams.
+        idle_mb: Memory once it is ready, before any job.
+        ready_s: From its start until it takes jobs.
+        ready_cpu_s: The CPU time of that.
+        endpoint_busy: Part of a core that the endpoint used.
+        consumer_busy: Part of a core that the consumer used.
+    """
+
+    worker: str
+    load: str
+    count: Count
+    cpu_us: float
+    broker_cpu_us: float
+    events_per_s: float
+    kb_per_stream: float
+    idle_mb: float
+    ready_s: float
+    ready_cpu_s: float
+    endpoint_busy: float
+    consumer_busy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What all turns of a run share."""
+
+    broker: PrivateBroker
+    broker_pid: int
+    endpoint: Program
+    base_url: str
+    folder: Path
+
+    def place(self, slots: int) -> Place:
+        """Give names to a turn that no other has."""
+        return Place(self.broker.url, self.base_url, f"bench-{uuid4().hex[:8]}", slots)
+
+
+@asynccontextmanager
+async def stage() -> AsyncIterator[Stage]:
+    """Start broker and endpoint."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        broker = await stack.enter_async_context(PrivateBroker())
+        endpoint = Program(module("endpoint"), folder / "endpoint.log")
+        await stack.enter_async_context(endpoint)
+        line = await endpoint.ready("ready")
+        yield Stage(broker, broker_pid(broker.node_name), endpoint, line.split()[1], folder)
+
+
+async def turn(stage: Stage, worker: Worker, load: Load) -> Figures:
+    """Run a worker under a load."""
+    place = stage.place(load.streams)
+    warm_ups = min(_WARM_UP.streams, load.streams)
+    async with (
+        queues(place, worker),
+        consuming(stage, place, load, warm_ups) as consumer,
+        working(stage, place, worker) as program,
+    ):
+        idle_mb = program.rss_bytes() / 1e6
+        if not worker.journal:
+            await forget_journal(place)
+        await worker.send(place, jobs("warm", warm_ups, _WARM_UP))
+        await consumer.says("warm", 30)
+
+        def used() -> tuple[float, ...]:
+            ours = (each.cpu_s() for each in (program, consumer, stage.endpoint))
+            return *ours, cpu_s(stage.broker_pid)
+
+        warm, before = program.rss_bytes(), used()
+        await worker.send(place, jobs("job", load.streams, load))
+        count, peak = await _count(consumer, program)
+        await asyncio.sleep(_SETTLE_S)
+        spent = [now - then for now, then in zip(used(), before, strict=True)]
+    of_worker, of_consumer, of_endpoint, of_broker = spent
+    events, seconds = max(count.events, 1), max(count.seconds, 1e-3)
+    return Figures(
+        worker=worker.name,
+        load=load.name,
+        count=count,
+        cpu_us=of_worker / events * 1e6,
+        broker_cpu_us=of_broker / events * 1e6,
+        events_per_s=count.events / seconds,
+        kb_per_stream=max(0, peak - warm) / load.streams / 1e3,
+        idle_mb=idle_mb,
+        ready_s=program.ready_s,
+        ready_cpu_s=program.ready_cpu_s,
+        endpoint_busy=of_endpoint / seconds,
+        consumer_busy=of_consumer / seconds,
+    )
+
+
+async def _count(consumer: Program, worker: Program) -> tuple[Count, int]:
+    """Watch the worker's memory until the consumer says what it counted."""
+    peak = worker.rss_bytes()
+    result = asyncio.ensure_future(consumer.says("{", PATIENCE_S + 20))
+    while not result.done():
+        await asyncio.wait((result,), timeout=_SAMPLE_EVERY_S)
+        peak = max(peak, worker.rss_bytes())
+    return msgspec.json.decode(await result, type=Count), peak
+
+
+@asynccontextmanager
+async def consuming(
+    stage: Stage, place: Place, load: Load, warm_ups: int
+) -> AsyncIterator[Program]:
+    """Run the consumer, which expects a load and before it so many jobs to warm up."""
+    told = map(str, (load.streams, load.events_of_a_job, warm_ups))
+    command = (*module("consumer"), place.amqp_url, place.prefix, *told)
+    async with Program(command, stage.folder / "consumer.log") as consumer:
+        await consumer.ready("ready")
+        yield consumer
+
+
+@asynccontextmanager
+async def working(stage: Stage, place: Place, worker: Worker) -> AsyncIterator[Program]:
+    """Run a worker that takes jobs."""
+    command, environment = worker.program(place)
+    async with Program(command, stage.folder / "worker.log", environment) as program:
+        await program.ready(worker.ready)
+        yield program
+
+
+def module(name: str) -> tuple[str, ...]:
+    """Give the command of a module of the benchmark."""
+    return sys.executable, "-m", f"benchmarks.{name}"
+
+
+def jobs(name: str, count: int, load: Load) -> list[dict[str, str]]:
+    """Write the jobs of a load."""
+    return [
+        {"chatflowId": "load", "question": load.question, "jobId": f"{name}-{number:06d}"}
+        for number in range(count)
+    ]

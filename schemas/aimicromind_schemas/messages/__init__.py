@@ -1,0 +1,1 @@
+"""The messages: jobs, events, cancel requests."""

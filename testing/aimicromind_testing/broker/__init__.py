@@ -1,0 +1,1 @@
+"""A private RabbitMQ node, as a process or in Docker."""

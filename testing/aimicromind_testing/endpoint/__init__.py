@@ -1,0 +1,1 @@
+"""A prediction endpoint that answers by scripts and recordings."""

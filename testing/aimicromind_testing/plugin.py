@@ -1,0 +1,126 @@
+"""A pytest plugin: a broker, an endpoint and a worker, for tests of what is built around them.
+
+`pytest_plugins = ["aimicromind_testing.plugin"]` in the `conftest.py` of the root folder
+gives the fixture `aimicromind`. It works in tests with and without an event loop of their own:
+all that it starts runs in a thread.
+"""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import pytest
+
+from aimicromind_schemas import EndEvent, PredictionJob
+from aimicromind_schemas.client import Client
+from aimicromind_testing.at_work import at_work
+from aimicromind_testing.broker.private import PrivateBroker
+from aimicromind_testing.endpoint.server import ScriptedEndpoint
+from aimicromind_worker.app.settings import Settings
+
+Result = TypeVar("Result")
+_DEADLINE_S = 90.0
+
+
+class Background:
+    """An event loop in a thread, for tests that have none, or another one."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run to the end, for a minute and a half at most."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(_DEADLINE_S)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A broker, an endpoint that answers as it is told, and a worker between them.
+
+    Attributes:
+        amqp_url: Where consumers and producers connect.
+        prefix: Of the names on the broker; each test has another one.
+        endpoint: `endpoint.flow(name, *scripts)` says what a flow answers.
+    """
+
+    amqp_url: str
+    prefix: str
+    endpoint: ScriptedEndpoint
+    _client: Client = field(repr=False)
+    _background: Background = field(repr=False)
+
+    def submit(self, flow: str, question: str, **fields: Any) -> str:  # noqa: ANN401 - those of a job
+        """Put a job on the queue and give its id.
+
+        Args:
+            flow: One that `endpoint` knows.
+            question: What to ask.
+            **fields: Further fields of `PredictionJob`, such as `chat_id`.
+        """
+        job = PredictionJob(chatflow_id=flow, question=question, **fields)
+        return self._background.run(self._client.submit(job))
+
+    def end_of(self, job_id: str) -> EndEvent:
+        """Wait for a job's end."""
+        return self._background.run(self._client.result(job_id))
+
+
+@pytest.fixture(scope="session")
+def aimicromind_background() -> Iterator[Background]:
+    """Run what the other fixtures start."""
+    background = Background()
+    yield background
+    background.close()
+
+
+@pytest.fixture(scope="session")
+def aimicromind_broker(aimicromind_background: Background) -> Iterator[PrivateBroker]:
+    """A RabbitMQ node of one's own, for the whole session; the machine must have RabbitMQ."""
+    yield from _entered(aimicromind_background, PrivateBroker())
+
+
+@pytest.fixture
+def aimicromind(
+    aimicromind_background: Background, aimicromind_broker: PrivateBroker
+) -> Iterator[Installation]:
+    """A worker at work, between the broker and an endpoint that the test tells what to answer."""
+    opened = _installation(aimicromind_background, aimicromind_broker.url)
+    yield from _entered(aimicromind_background, opened)
+
+
+def _entered(
+    background: Background, context: AbstractAsyncContextManager[Result]
+) -> Iterator[Result]:
+    """Have a context in the background; what fails in the test is the test's own."""
+
+    async def enter() -> Result:
+        return await context.__aenter__()
+
+    async def leave() -> None:
+        await context.__aexit__(None, None, None)
+
+    yield background.run(enter())
+    background.run(leave())
+
+
+@asynccontextmanager
+async def _installation(background: Background, amqp_url: str) -> AsyncIterator[Installation]:
+    async with AsyncExitStack() as stack:
+        endpoint = await stack.enter_async_context(ScriptedEndpoint())
+        prefix = f"test-{uuid4().hex[:12]}"
+        settings = Settings.read(amqp_url=amqp_url, base_url=endpoint.url, prefix=prefix)
+        await stack.enter_async_context(at_work(settings))
+        client = await stack.enter_async_context(Client.open(amqp_url, prefix))
+        yield Installation(amqp_url, prefix, endpoint, client, background)

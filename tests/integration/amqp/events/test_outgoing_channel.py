@@ -1,0 +1,99 @@
+"""What closes channels or connections is found: it alone is given up, and all else goes out."""
+
+import asyncio
+
+import pytest
+from aio_pika import Message
+from aio_pika.abc import AbstractConnection
+
+from aimicromind_schemas import Names
+from aimicromind_testing import PrivateBroker
+from aimicromind_worker.amqp.events.attempt_publisher import ClosesConnection
+from aimicromind_worker.amqp.events.outgoing_channel import CannotBePublished
+from tests.integration.outgoing import publishing_at
+from tests.integration.speaker import Speaker
+from tests.support.amqp import WITHIN_S, in_queue, listening
+from tests.support.hostile import HOSTILE
+
+BEYOND_A_FRAME = "x" * 140_000
+NAME = HOSTILE["an atom"]
+
+
+async def test_messages_that_close_the_connection_are_given_up_and_those_beside_them_go_out(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    async with (
+        listening(connection, declared.events) as box,
+        publishing_at(broker.url, declared) as way,
+    ):
+        speaker = Speaker(way.sink)
+        speaker.say("token", "first")
+        good = [
+            way.publishing.publish(Message(b"%d" % number), "", declared.jobs_dead)
+            for number in range(20)
+        ]
+        bad = [
+            way.publishing.publish(Message(b"", headers={"x": BEYOND_A_FRAME}), "", declared.jobs),
+            way.publishing.publish(Message(b""), "", NAME),
+        ]
+
+        async with asyncio.timeout(WITHIN_S):
+            results = await asyncio.gather(
+                *good[:10], bad[0], *good[10:], bad[1], return_exceptions=True
+            )
+            speaker.say("end")
+            await speaker.lane.confirmed()
+        await box.until(lambda: len(box.ids) == 2)
+        parked = await in_queue(connection, declared.jobs_dead)
+
+    refused = [result for result in results if result is not None]
+    assert [type(error) for error in refused] == [CannotBePublished] * 2
+    # What was in flight when a connection was lost may have come twice.
+    assert parked >= 20
+    assert way.sink.counts.reconnected <= 4
+
+
+async def test_message_that_closes_the_channel_leaves_the_connection_as_it_is(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    async with publishing_at(broker.url, declared) as way:
+        good = way.publishing.publish(Message(b"good"), "", declared.jobs_dead)
+        bad = way.publishing.publish(Message(b"bad"), "no.such.exchange", "key")
+
+        with pytest.raises(CannotBePublished, match="NOT_FOUND"):
+            await asyncio.wait_for(asyncio.gather(bad, good), WITHIN_S)
+
+        assert way.publishing.obstacle() is None
+        await asyncio.wait_for(
+            way.publishing.publish(Message(b"next"), "", declared.jobs_dead), WITHIN_S
+        )
+        assert way.sink.counts.reconnected == 0
+
+
+async def test_events_that_close_the_connection_cost_their_own_chat_alone(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    async with (
+        listening(connection, declared.events) as box,
+        publishing_at(broker.url, declared) as way,
+    ):
+        honest = [Speaker(way.sink, f"job-{n}", chat_id=f"chat-{n}") for n in range(5)]
+        hostile = Speaker(way.sink, "hostile", chat_id="hostile", traceparent=BEYOND_A_FRAME)
+        for number in range(20):
+            for speaker in (*honest, hostile):
+                speaker.say("token", f"{number}")
+        for speaker in honest:
+            speaker.say("end")
+
+        async with asyncio.timeout(WITHIN_S):
+            for speaker in honest:
+                await speaker.lane.confirmed()
+            with pytest.raises(ClosesConnection):
+                await hostile.lane.confirmed()
+        await box.until(lambda: len(box.ids) == 105)
+
+        assert way.sink.counts.reconnected == 2
+        assert way.publishing.obstacle() is None
+    for n in range(5):
+        seqs = [it for it in box.ids if str(it).startswith(f"job-{n}:")]
+        assert seqs == [*(f"job-{n}:1:{seq}" for seq in range(20)), f"job-{n}:end"]

@@ -1,0 +1,249 @@
+"""The connection that events go out by is lost: the next one brings what was not confirmed."""
+
+import asyncio
+from datetime import timedelta
+from time import monotonic
+from typing import Final
+
+import pytest
+from aio_pika.abc import AbstractConnection
+from aiormq.abc import FieldTable
+
+from aimicromind_schemas import Names
+from aimicromind_schemas.client import BrokerUnreachable
+from aimicromind_testing import PrivateBroker
+from aimicromind_worker.amqp.events.outlet import FramesTooLarge
+from aimicromind_worker.amqp.topology import (
+    Exchange,
+    Queue,
+    Retention,
+    Topology,
+    TopologyDiffers,
+    topology,
+)
+from tests.integration.outgoing import publishing_at
+from tests.integration.speaker import Speaker
+from tests.support.amqp import (
+    WITHIN_S,
+    Inbox,
+    close_connections,
+    delete_exchange,
+    delete_queue,
+    listening,
+    reading,
+)
+from tests.support.proxy import Proxy
+
+SHORT_BEAT: Final = timedelta(seconds=2)
+TAKES_ONE: Final[FieldTable] = {"x-max-length": 1, "x-overflow": "reject-publish"}
+
+
+def check_repeats(inbox: Inbox) -> None:
+    """Check that what came twice is the same, byte for byte."""
+    first: dict[str | None, object] = {}
+    for it in inbox.messages:
+        said = (it.body, it.headers, it.routing_key, it.timestamp, it.correlation_id, it.type)
+        assert first.setdefault(it.message_id, said) == said
+
+
+async def reached(inbox: Inbox, count: int) -> None:
+    """Wait until so many different events came."""
+    await inbox.until(lambda: len(inbox.ids) == count)
+
+
+async def test_unconfirmed_events_come_again_in_order_before_the_new_ones(
+    declared: Names, connection: AbstractConnection, proxy: Proxy
+) -> None:
+    async with (
+        listening(connection, declared.events) as box,
+        publishing_at(proxy.url, declared) as way,
+    ):
+        speaker = Speaker(way.sink)
+        proxy.hold()
+        for _ in range(500):
+            speaker.say("token", "word ")
+        await box.received(500)
+        proxy.reset()
+        await way.lost()
+        for _ in range(500):
+            speaker.say("token", "late ")
+        speaker.say("end")
+        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await box.received(1501)
+
+    assert list(box.ids) == [*(f"job:1:{seq}" for seq in range(1000)), "job:end"]
+    assert len(box.messages) == 1501
+    check_repeats(box)
+
+
+async def test_streams_pause_when_the_window_is_full_and_go_on_with_the_next_connection(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection, proxy: Proxy
+) -> None:
+    async with (
+        listening(connection, declared.events) as box,
+        publishing_at(proxy.url, declared, messages=10) as way,
+    ):
+        speaker = Speaker(way.sink)
+        proxy.to_port = 1
+        proxy.reset()
+        await way.lost()
+        for _ in range(9):
+            speaker.say("token")
+        assert not way.sink.full
+        speaker.say("token")
+        assert way.sink.full
+
+        proxy.to_port = broker.port
+        await asyncio.wait_for(speaker.lane.room(), WITHIN_S)
+        await box.received(10)
+
+    assert list(box.ids) == [f"job:1:{seq}" for seq in range(10)]
+
+
+async def test_refused_events_are_sent_again_over_a_loss_and_the_order_holds(
+    declared: Names, connection: AbstractConnection, proxy: Proxy
+) -> None:
+    async with connection.channel() as channel:
+        full = await channel.declare_queue(exclusive=True, arguments=TAKES_ONE)
+        await full.bind(declared.events, "#")
+        async with (
+            listening(connection, declared.events) as box,
+            publishing_at(proxy.url, declared, resend_for=timedelta(minutes=1)) as way,
+        ):
+            speaker, refused = Speaker(way.sink), 0
+            for turn in range(3):
+                for _ in range(20):
+                    speaker.say("token", f"turn {turn} ")
+                # What follows the refused one is held, and its next turn may be under way.
+                while way.sink.counts.refused == refused:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.005)
+                refused = way.sink.counts.refused
+                proxy.reset()
+                await way.lost()
+                await way.usable()
+            speaker.say("end")
+            late = Inbox()
+            await full.consume(late.take, no_ack=True)
+            await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+
+            assert way.sink.counts.passed_over == 0
+            assert not way.sink.full
+    assert list(box.ids) == [*(f"job:1:{seq}" for seq in range(60)), "job:end"]
+    check_repeats(box)
+
+
+async def test_deleted_exchange_is_declared_again_and_nothing_is_missing(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    wanted = topology(declared, Retention("1h", 10_000_000))
+    async with (
+        publishing_at(broker.url, declared, wanted) as way,
+        reading(connection, declared.events_log_stream()) as log,
+    ):
+        speaker = Speaker(way.sink)
+        speaker.say("token", "before")
+        await speaker.lane.confirmed()
+        await delete_exchange(connection, declared.events)
+
+        speaker.say("token", "gone")
+        assert "NOT_FOUND" in await way.lost()
+        speaker.say("end")
+        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await log.received(3)
+
+    assert list(log.ids) == ["job:1:0", "job:1:1", "job:end"]
+
+
+async def test_queue_that_differs_when_it_is_declared_again_ends_it(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    wanted = Topology((Exchange(declared.events),), (Queue("other", {"x-queue-type": "classic"}),))
+    async with publishing_at(broker.url, declared, wanted) as way:
+        await delete_queue(connection, "other")
+        async with connection.channel() as channel:
+            await channel.declare_queue("other", durable=True, arguments={"x-max-length": 1})
+
+        await close_connections(broker, "aimicromind-worker events")
+
+        with pytest.raises(TopologyDiffers, match="other"):
+            await way.ended()
+    await delete_queue(connection, "other")
+
+
+async def test_broker_with_smaller_frames_ends_it(
+    broker: PrivateBroker, declared: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with publishing_at(broker.url, declared) as way:
+        Speaker(way.sink).say("token", "Once")
+        await broker.rabbitmqctl("eval", "application:set_env(rabbit, frame_max, 65536).")
+        try:
+            await close_connections(broker, "aimicromind-worker events")
+
+            with pytest.raises(FramesTooLarge, match="65536 bytes"):
+                await way.ended()
+        finally:
+            await broker.rabbitmqctl("eval", "application:set_env(rabbit, frame_max, 131072).")
+
+
+async def test_no_broker_to_begin_with_ends_it(declared: Names) -> None:
+    with pytest.raises(BrokerUnreachable):
+        async with publishing_at("amqp://127.0.0.1:1/", declared):
+            pass
+
+
+async def test_silent_connection_is_replaced(
+    declared: Names, connection: AbstractConnection, proxy: Proxy
+) -> None:
+    async with (
+        listening(connection, declared.events) as box,
+        publishing_at(proxy.url, declared, beat=SHORT_BEAT) as way,
+    ):
+        speaker = Speaker(way.sink)
+        speaker.say("token", "heard")
+        await speaker.lane.confirmed()
+
+        proxy.silence()
+        speaker.say("token", "unheard")
+        assert await way.lost() == "the publishing connection is lost: the broker is silent"
+        speaker.say("end")
+        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await box.received(3)
+
+    assert list(box.ids) == ["job:1:0", "job:1:1", "job:end"]
+
+
+async def test_nothing_is_written_once_the_fence_is_shut(
+    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+) -> None:
+    async with (
+        listening(connection, declared.events) as box,
+        publishing_at(broker.url, declared) as way,
+    ):
+        speaker = Speaker(way.sink)
+        speaker.say("token", "heard")
+        await speaker.lane.confirmed()
+
+        speaker.say("token", "waits for the next turn of the loop")
+        way.fence.shut("said a test")
+        speaker.say("token", "later")
+        await way.lost()
+        await way.usable()
+        await asyncio.sleep(0.3)
+
+    assert list(box.ids) == ["job:1:0"]
+
+
+async def test_connection_on_which_only_confirms_come_is_kept(
+    broker: PrivateBroker, declared: Names
+) -> None:
+    beat = timedelta(seconds=1)
+    async with publishing_at(broker.url, declared, beat=beat) as way:
+        speaker = Speaker(way.sink)
+        ends = monotonic() + 10
+        while monotonic() < ends:
+            speaker.say("token", "Once")
+            await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+            assert way.publishing.obstacle() is None
+            await asyncio.sleep(0.02)
+
+    assert way.sink.counts.sent_again == 0

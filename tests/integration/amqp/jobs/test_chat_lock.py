@@ -1,0 +1,180 @@
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import timedelta
+
+import pytest
+
+from aimicromind_schemas import Names
+from aimicromind_testing import PrivateBroker
+from aimicromind_worker.amqp.channels import LEAST
+from aimicromind_worker.amqp.connection import BrokerConnection, connect
+from aimicromind_worker.amqp.jobs.chat_lock import ChatLeases, LeasesLost
+from tests.support.amqp import BEAT, WITHIN_S, delete_queue, exists
+from tests.support.proxy import Proxy
+
+AT_ONCE = timedelta()
+PATIENT = timedelta(seconds=10)
+
+
+async def test_one_worker_at_a_time_holds_a_chat(
+    broker: PrivateBroker, declared: Names, connection: BrokerConnection
+) -> None:
+    async with connect([broker.url], "other", BEAT) as other:
+        mine = await ChatLeases.open(connection, declared)
+        theirs = await ChatLeases.open(other, declared)
+
+        async with mine.hold("chat", AT_ONCE) as held:
+            assert held is not None
+            for _ in range(3):
+                async with theirs.hold("chat", AT_ONCE) as refused:
+                    assert refused is None
+            async with theirs.hold("another chat", AT_ONCE) as another:
+                assert another is not None
+        async with theirs.hold("chat", AT_ONCE) as free_again:
+            assert free_again is not None
+
+
+async def test_many_refusals_at_once_cost_no_connection(
+    broker: PrivateBroker, declared: Names, connection: BrokerConnection
+) -> None:
+    chats = [f"chat-{number}" for number in range(32)]
+    async with connect([broker.url], "other", BEAT) as other, AsyncExitStack() as holding:
+        theirs = await ChatLeases.open(other, declared)
+        for chat in chats:
+            assert await holding.enter_async_context(theirs.hold(chat, AT_ONCE)) is not None
+        mine = await ChatLeases.open(connection, declared)
+
+        async def asked(chat: str) -> bool:
+            async with mine.hold(chat, timedelta(seconds=2)) as lease:
+                return lease is not None
+
+        assert await asyncio.gather(*map(asked, chats)) == [False] * len(chats)
+        async with mine.hold("free", AT_ONCE) as lease:
+            assert lease is not None
+
+
+@pytest.mark.parametrize("channel_max", [LEAST, 12, 20])
+async def test_broker_that_grants_few_channels_still_grants_leases(channel_max: int) -> None:
+    names, chats = Names("few"), [f"chat-{number}" for number in range(32)]
+    async with (
+        PrivateBroker(settings={"channel_max": str(channel_max)}) as broker,
+        connect([broker.url], "mine", BEAT) as connection,
+        connect([broker.url], "other", BEAT) as other,
+    ):
+        mine, theirs = await ChatLeases.open(connection, names), await ChatLeases.open(other, names)
+
+        async def asked(leases: ChatLeases, chat: str) -> bool:
+            async with leases.hold(chat, AT_ONCE) as lease:
+                return lease is not None
+
+        async with mine.hold("chat", AT_ONCE):
+            assert not any(await asyncio.gather(*(asked(theirs, "chat") for _ in range(32))))
+            assert all(await asyncio.gather(*(asked(theirs, chat) for chat in chats)))
+            # What else a worker needs, beside the leases' two.
+            for _ in range(LEAST - 2):
+                await other.channel()
+
+
+async def test_lease_ends_with_its_connection(
+    broker: PrivateBroker, declared: Names, connection: BrokerConnection
+) -> None:
+    mine = await ChatLeases.open(connection, declared)
+    async with connect([broker.url], "other", BEAT) as other:
+        theirs = await ChatLeases.open(other, declared)
+        holding = AsyncExitStack()
+        await holding.enter_async_context(theirs.hold("chat", AT_ONCE))
+        asking = asyncio.create_task(_held(mine))
+
+        await other.close()
+
+        assert await asking
+        with pytest.raises(LeasesLost):
+            await holding.aclose()
+
+
+async def test_holder_is_told_when_its_lease_is_taken_away(
+    broker: PrivateBroker, declared: Names
+) -> None:
+    async with connect([broker.url], "holder", BEAT) as holder:
+        leases = await ChatLeases.open(holder, declared)
+        async with leases.hold("chat", AT_ONCE) as lease:
+            assert lease is not None
+            told = asyncio.Event()
+            lease.on_loss = told.set
+
+            await delete_queue(holder, declared.chat_lease("chat"))
+
+            async with asyncio.timeout(10):
+                await told.wait()
+        async with leases.hold("chat", AT_ONCE) as again:
+            assert again is not None
+
+
+async def test_lease_leaves_nothing_and_its_end_is_no_loss(
+    declared: Names, connection: BrokerConnection
+) -> None:
+    leases = await ChatLeases.open(connection, declared)
+    lost: list[str] = []
+    for number in range(50):
+        chat = f"chat {number}"
+        async with leases.hold(chat, AT_ONCE) as lease:
+            assert lease is not None
+            lease.on_loss = lambda: lost.append("lost")
+        assert not await exists(connection, declared.chat_lease(chat))
+
+    assert not lost
+
+
+async def test_fault_of_the_holder_gives_the_lease_back(
+    broker: PrivateBroker, declared: Names, connection: BrokerConnection
+) -> None:
+    leases = await ChatLeases.open(connection, declared)
+    with pytest.raises(ZeroDivisionError):
+        async with leases.hold("chat", AT_ONCE):
+            raise ZeroDivisionError
+
+    async with connect([broker.url], "other", BEAT) as other:
+        theirs = await ChatLeases.open(other, declared)
+        async with theirs.hold("chat", AT_ONCE) as lease:
+            assert lease is not None
+
+
+async def _held(leases: ChatLeases) -> bool:
+    async with leases.hold("chat", PATIENT) as lease:
+        return lease is not None
+
+
+async def test_lease_is_lost_where_the_connection_has_closed(
+    broker: PrivateBroker, declared: Names
+) -> None:
+    async with connect([broker.url], "closed", BEAT) as closed:
+        leases = await ChatLeases.open(closed, declared)
+
+    with pytest.raises(LeasesLost):
+        async with leases.hold("chat", AT_ONCE):
+            pass
+
+
+async def test_leases_that_are_asked_for_are_lost_with_the_connection(
+    broker: PrivateBroker, declared: Names, connection: BrokerConnection
+) -> None:
+    chats = [f"chat-{number}" for number in range(32)]
+    async with AsyncExitStack() as holding, Proxy(broker.port) as between:
+        theirs = await ChatLeases.open(connection, declared)
+        for chat in chats:
+            await holding.enter_async_context(theirs.hold(chat, AT_ONCE))
+        async with connect([between.url], "asking", BEAT) as asking:
+            mine = await ChatLeases.open(asking, declared)
+
+            async def ask(chat: str) -> None:
+                async with mine.hold(chat, timedelta(seconds=30)):
+                    pass
+
+            asked = asyncio.gather(*map(ask, chats), return_exceptions=True)
+            enough = asking.wire.heard + 32
+            async with asyncio.timeout(WITHIN_S):
+                while asking.wire.heard < enough:  # noqa: ASYNC110 - refusals, which come again
+                    await asyncio.sleep(0.01)
+            asking.wire.abort()
+
+            assert {type(each) for each in await asked} == {LeasesLost}

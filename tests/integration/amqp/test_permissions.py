@@ -1,0 +1,230 @@
+"""Users who may do what docs/operations.md lists, and no more, can do their work."""
+
+import re
+import shlex
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+import pytest
+
+from aimicromind_schemas import EndEvent, EndStatus, Names, PredictionJob
+from aimicromind_schemas.client import BrokerRefused, Client
+from aimicromind_testing import PrivateBroker, answer, error_answer, too_many_requests
+from aimicromind_worker.amqp.connection import PermissionMissing
+from aimicromind_worker.amqp.topology import DeclarationRefused, declare
+from aimicromind_worker.app.build import needed_topology
+from tests.integration.stage import Stage
+from tests.integration.workers import Running, chats_of, working
+from tests.support.amqp import WITHIN_S, in_queue
+from tests.support.builders import a_job
+
+pytestmark = pytest.mark.timeout(90)
+
+_PAGE = (Path(__file__).parents[3] / "docs" / "operations.md").read_text()
+_LISTED: Final = {
+    words[2]: words[3:]
+    for words in map(shlex.split, re.findall(r"(?m)^rabbitmqctl set_permissions .*$", _PAGE))
+}
+_JOB: Final = PredictionJob(chatflow_id="flow", question="Why?")
+
+
+@asynccontextmanager
+async def user(
+    broker: PrivateBroker, kind: str, names: Names, *, but: tuple[int, str] | None = None
+) -> AsyncIterator[str]:
+    """Have a user of a kind, and give the address by which it connects.
+
+    Args:
+        broker: Where.
+        kind: As the page names it.
+        names: Those that it may use.
+        but: The permission (0: configure, 1: write, 2: read) from which a name is taken away.
+    """
+    listed = [pattern.replace("aimicromind", names.prefix) for pattern in _LISTED[kind]]
+    if but is not None:
+        which, name = but
+        listed[which] = f"(?!^{name}$){listed[which]}"
+    who = f"user-{uuid4().hex[:8]}"
+    await broker.rabbitmqctl("add_user", who, "password")
+    await broker.rabbitmqctl("set_permissions", who, *listed)
+    try:
+        yield broker.url.replace("guest:guest", f"{who}:password")
+    finally:
+        await broker.rabbitmqctl("delete_user", who)
+
+
+def test_page_lists_these_users() -> None:
+    assert set(_LISTED) == {"declaring-worker", "worker", "producer", "consumer"}
+
+
+@pytest.mark.parametrize("kind", ["declaring-worker", "worker"])
+async def test_worker_brings_jobs_of_all_kinds_to_their_end(stage: Stage, kind: str) -> None:
+    stage.endpoint.flow("well", answer(3))
+    stage.endpoint.flow("refused", error_answer("Unauthorized"))
+    stage.endpoint.flow("busy", too_many_requests("6"), answer(3))
+    stage.endpoint.flow("endless", answer(1000, rate=10))
+    if kind == "worker":
+        await declare(stage.connection, needed_topology(stage.settings()))
+    async with (
+        user(stage.broker, kind, stage.names) as url,
+        working(stage.settings(amqp_url=url)),
+        chats_of(stage.connection, stage.names) as chats,
+        Client.open(stage.broker.url, stage.names.prefix) as client,
+    ):
+        for flow in ("well", "refused", "busy", "endless"):
+            await stage.put(a_job(chatflowId=flow, chatId=flow, jobId=flow))
+        await stage.put(b"no job", message_id="malformed")
+        await chats.shows("token")
+        await client.cancel(job_id="endless")
+        ends = {
+            job_id: (await chats.end_of(job_id, 2 * WITHIN_S))["status"]
+            for job_id in ("well", "refused", "busy", "endless", "malformed")
+        }
+        parked = await in_queue(stage.connection, stage.names.jobs_dead)
+
+    assert ends == {
+        "well": "completed",
+        "refused": "failed",
+        "busy": "completed",
+        "endless": "cancelled",
+        "malformed": "rejected",
+    }
+    assert parked == 2
+
+
+_NEEDED: Final = [
+    (0, "chat.[0-9a-f]{32}"),
+    (0, "control.[0-9a-f-]{36}"),
+    (0, "pool.[0-9a-f-]{36}"),
+    (1, "amq.default"),
+    (1, "events"),
+    (1, "jobs.dead"),
+    (1, "control.[0-9a-f-]{36}"),
+    (1, "pool.[0-9a-f-]{36}"),
+    *((2, name) for name in ("jobs", "jobs.reaped", "journal", "control", "control.log", "pool")),
+    (2, "control.[0-9a-f-]{36}"),
+    (2, "pool.[0-9a-f-]{36}"),
+    (2, "chat.[0-9a-f]{32}"),
+]
+
+
+async def return_a_job(stage: Stage) -> None:
+    """Have a job count as delivered, so that a worker looks for it in the journal."""
+    async with stage.connection.channel() as channel:
+        queue = await channel.get_queue(stage.names.jobs, ensure=False)
+        message = await queue.get(timeout=WITHIN_S)
+        assert message is not None
+        await message.reject(requeue=True)
+
+
+@pytest.mark.parametrize(("which", "name"), _NEEDED)
+async def test_worker_that_lacks_a_permission_ends_and_names_it(
+    stage: Stage, which: int, name: str
+) -> None:
+    stage.endpoint.flow("flow", error_answer("Unauthorized"))
+    await declare(stage.connection, needed_topology(stage.settings()))
+    await stage.put(a_job())
+    await return_a_job(stage)
+    full = name if name.startswith("amq.") else f"{stage.names.prefix}.{name}"
+    async with user(stage.broker, "worker", stage.names, but=(which, full)) as url:
+        with pytest.raises(PermissionMissing, match=r"ACCESS_REFUSED.*grant it") as refused:
+            await Running(stage.settings(amqp_url=url)).ended()
+
+    # The broker calls the default exchange so.
+    assert re.search(f"'{full}'|'amq.default'", str(refused.value))
+
+
+async def test_worker_that_may_not_declare_names_what_is_missing(stage: Stage) -> None:
+    async with user(stage.broker, "worker", stage.names) as url:
+        with pytest.raises(DeclarationRefused, match=f"may not declare {stage.names.events} "):
+            await Running(stage.settings(amqp_url=url)).ended()
+
+
+async def test_producer_submits_and_cancels_and_can_do_nothing_else(stage: Stage) -> None:
+    await declare(stage.connection, needed_topology(stage.settings()))
+    async with (
+        user(stage.broker, "producer", stage.names) as url,
+        Client.open(url, stage.names.prefix) as client,
+    ):
+        job_id = await client.submit(_JOB)
+        await client.cancel(job_id=job_id)
+        with pytest.raises(BrokerRefused, match="ACCESS_REFUSED"):
+            await client.result(job_id)
+
+    assert await in_queue(stage.connection, stage.names.jobs) == 1
+
+
+async def test_producer_that_lacks_a_permission_is_told(stage: Stage) -> None:
+    await declare(stage.connection, needed_topology(stage.settings()))
+    jobs, control = stage.names.jobs, stage.names.control
+
+    async with (
+        user(stage.broker, "producer", stage.names, but=(1, jobs)) as url,
+        Client.open(url, stage.names.prefix) as client,
+    ):
+        with pytest.raises(BrokerRefused, match=f"'{jobs}'"):
+            await client.submit(_JOB)
+    async with (
+        user(stage.broker, "producer", stage.names, but=(1, control)) as url,
+        Client.open(url, stage.names.prefix) as client,
+    ):
+        with pytest.raises(BrokerRefused, match=f"'{control}'"):
+            await client.cancel(job_id="job")
+
+
+async def test_consumer_follows_and_waits_and_can_do_nothing_else(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answer(3))
+    async with (
+        stage.working() as chats,
+        user(stage.broker, "consumer", stage.names) as url,
+        Client.open(url, stage.names.prefix) as client,
+    ):
+        await stage.put(a_job())
+        await chats.end_of("job")
+        end = await client.result("job")
+        async with client.follow(job_id="job", from_start=True) as items:
+            events = [item async for item in items]
+        with pytest.raises(BrokerRefused, match=f"'{stage.names.jobs}'"):
+            await client.submit(_JOB)
+
+    assert end.data.status is EndStatus.COMPLETED
+    assert isinstance(events[-1], EndEvent)
+
+
+@pytest.mark.parametrize(
+    ("which", "name"), [(0, "amq.gen-.*"), (1, "amq.gen-.*"), (2, "amq.gen-.*"), (2, "events")]
+)
+async def test_consumer_that_lacks_a_permission_is_told(
+    stage: Stage, which: int, name: str
+) -> None:
+    await declare(stage.connection, needed_topology(stage.settings()))
+    full = name if name.startswith("amq.") else f"{stage.names.prefix}.{name}"
+    async with (
+        user(stage.broker, "consumer", stage.names, but=(which, full)) as url,
+        Client.open(url, stage.names.prefix) as client,
+    ):
+        with pytest.raises(BrokerRefused, match=f"'{full}'"):
+            async with client.follow(chat_id="chat", from_start=True):
+                pass
+
+
+async def test_consumer_that_may_not_read_a_stream_is_told(stage: Stage) -> None:
+    await declare(stage.connection, needed_topology(stage.settings()))
+    log, endings = stage.names.events_log_stream(), stage.names.endings
+
+    async with (
+        user(stage.broker, "consumer", stage.names, but=(2, log)) as url,
+        Client.open(url, stage.names.prefix) as client,
+    ):
+        with pytest.raises(BrokerRefused, match=f"'{log}'"):
+            async with client.follow(job_id="job", from_start=True):
+                pass
+    async with (
+        user(stage.broker, "consumer", stage.names, but=(2, endings)) as url,
+        Client.open(url, stage.names.prefix) as client,
+    ):
+        with pytest.raises(BrokerRefused, match=f"'{endings}'"):
+            await client.result("job")

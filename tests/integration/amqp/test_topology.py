@@ -1,0 +1,377 @@
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+import pytest_asyncio
+from aio_pika import ExchangeType, Message
+from aio_pika.abc import AbstractConnection
+from aiormq.exceptions import DeliveryError
+
+from aimicromind_schemas import EVENT_NAMES, JOURNAL_BINDINGS, Names, routing_key
+from aimicromind_testing import PrivateBroker
+from aimicromind_worker.amqp.connection import connect
+from aimicromind_worker.amqp.topology import (
+    DeclarationRefused,
+    Retention,
+    TopologyDiffers,
+    compare,
+    declare,
+    topology,
+)
+from tests.support.amqp import (
+    BEAT,
+    WITHIN_S,
+    delete_exchange,
+    delete_queue,
+    exists,
+    first_in,
+    put_job,
+    reading,
+    until_in_queue,
+)
+
+LOG: Final = Retention("1h", 10_000_000)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def powerless(broker: PrivateBroker) -> str:
+    """Give the address of a user who may connect and do nothing else."""
+    await broker.rabbitmqctl("add_user", "powerless", "s3cr3t")
+    await broker.rabbitmqctl("set_permissions", "powerless", "^$", "^$", "^$")
+    return broker.url.replace("guest:guest", "powerless:s3cr3t")
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_declaring_ends_in_whichever_turn_of_the_loop_it_is_cancelled(
+    broker: PrivateBroker, names: Names, turns: int
+) -> None:
+    async with connect([broker.url], "test", BEAT) as connection:
+        declaring = asyncio.create_task(declare(connection, topology(names, LOG)))
+        in_the_middle = connection.wire.heard + 7
+        while connection.wire.heard < in_the_middle:  # noqa: ASYNC110 - each turn counts
+            await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+        declaring.cancel()
+        await asyncio.wait((declaring,), timeout=WITHIN_S)
+
+        assert declaring.cancelled()
+
+
+async def test_queues_are_declared_with_the_arguments_of_the_contract(
+    broker: PrivateBroker, declared: Names
+) -> None:
+    queues = await _queues(broker, declared)
+
+    assert all(it.pop("x-queue-leader-locator") == "balanced" for it in queues.values())
+    assert queues == {
+        declared.jobs: {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": 20,
+            "x-overflow": "reject-publish",
+            "x-dead-letter-exchange": declared.jobs_reaped,
+            "x-dead-letter-strategy": "at-least-once",
+        },
+        declared.jobs_reaped: {
+            "x-queue-type": "quorum",
+            "x-delivery-limit": 1_000_000,
+            "x-overflow": "reject-publish",
+            "x-dead-letter-exchange": declared.jobs_dead,
+            "x-dead-letter-strategy": "at-least-once",
+        },
+        declared.jobs_dead: {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000},
+        **{
+            f"{declared.jobs}.delay.{seconds}": {
+                "x-queue-type": "quorum",
+                "x-delivery-limit": 20,
+                "x-message-ttl": seconds * 1000,
+                "x-overflow": "reject-publish",
+                "x-dead-letter-exchange": declared.jobs,
+                "x-dead-letter-strategy": "at-least-once",
+            }
+            for seconds in (2, 10, 30, 60, 120, 300, 600)
+        },
+        declared.journal: {
+            "x-queue-type": "stream",
+            "x-max-age": "7D",
+            "x-max-length-bytes": 2_000_000_000,
+            "x-stream-max-segment-size-bytes": 50_000_000,
+        },
+        declared.endings: {
+            "x-queue-type": "stream",
+            "x-max-age": "7D",
+            "x-max-length-bytes": 2_000_000_000,
+            "x-stream-max-segment-size-bytes": 50_000_000,
+        },
+        declared.control_log: {
+            "x-queue-type": "stream",
+            "x-max-age": "7D",
+            "x-max-length-bytes": 100_000_000,
+            "x-stream-max-segment-size-bytes": 5_000_000,
+        },
+        declared.events_log_stream(): {
+            "x-queue-type": "stream",
+            "x-max-age": "1h",
+            "x-max-length-bytes": 10_000_000,
+            "x-stream-max-segment-size-bytes": 10_000_000,
+        },
+    }
+
+
+async def test_declaring_again_changes_nothing(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    await put_job(connection, declared, b"job")
+
+    await declare(connection, topology(declared, LOG))
+
+    assert (await first_in(connection, declared.jobs)).body == b"job"
+
+
+async def test_missing_queue_is_declared_beside_those_that_exist(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    await delete_queue(connection, declared.journal)
+
+    await declare(connection, topology(declared, LOG))
+
+    assert await exists(connection, declared.journal)
+
+
+async def test_event_log_can_be_switched_off(names: Names, connection: AbstractConnection) -> None:
+    wanted = topology(names, None)
+    await declare(connection, wanted)
+
+    assert not await exists(connection, names.events_log_stream())
+    assert await exists(connection, names.journal)
+    assert {finding.state for finding in await compare(connection, wanted)} == {"as expected"}
+
+
+@pytest.mark.parametrize(
+    "queue",
+    ["jobs", "jobs.reaped", "jobs.dead", "journal", "endings", "control.log", "events.log-0"],
+)
+async def test_queue_with_other_arguments_is_named(
+    names: Names, connection: AbstractConnection, queue: str
+) -> None:
+    name = f"{names.prefix}.{queue}"
+    async with connection.channel() as channel:
+        await channel.declare_queue(name, durable=True, arguments={"x-max-length": 9})
+
+    with pytest.raises(TopologyDiffers, match=f"queue {name} is different.*AIMICROMIND_PREFIX"):
+        await declare(connection, topology(names, LOG))
+
+
+async def test_all_that_differs_is_named_at_once_with_what_is_left_over(
+    names: Names, connection: AbstractConnection
+) -> None:
+    differing = (names.jobs, names.journal, names.control_log)
+    async with connection.channel() as channel:
+        for name in (*differing, names.events_log):
+            await channel.declare_queue(name, durable=True, arguments={"x-queue-type": "quorum"})
+
+    with pytest.raises(TopologyDiffers) as refused:
+        await declare(connection, topology(names, LOG))
+
+    told = str(refused.value)
+    assert all(f"queue {name} is different" in told for name in differing)
+    assert f"queue {names.events_log} is left over" in told
+    assert names.jobs_dead not in told
+
+
+async def test_event_log_is_a_super_stream_of_one_partition(
+    broker: PrivateBroker, declared: Names
+) -> None:
+    listed = await broker.rabbitmqctl(
+        *("list_bindings", "source_name", "destination_name", "routing_key", "arguments"),
+        *("--formatter", "json"),
+    )
+    bound = {
+        (it["source_name"], it["routing_key"], *_plain(it["arguments"]).items())
+        for it in json.loads(listed)
+        if it["destination_name"] == declared.events_log_stream() and it["source_name"]
+    }
+
+    assert bound == {
+        (declared.events, "#"),
+        (declared.events_log, "0", ("x-stream-partition-order", 0)),
+    }
+
+
+async def test_full_queue_of_jobs_refuses_its_producer(
+    names: Names, connection: AbstractConnection
+) -> None:
+    await declare(connection, topology(names, LOG, jobs_max_length=2))
+
+    async def put_many() -> None:
+        # A quorum queue takes a few more than its limit before it refuses.
+        for _ in range(50):
+            await put_job(connection, names, b"job")
+
+    with pytest.raises(DeliveryError):
+        await put_many()
+
+
+@pytest.mark.parametrize(
+    ("exchange", "other"),
+    [("events", ExchangeType.FANOUT), ("control", ExchangeType.TOPIC)],
+)
+async def test_exchange_of_another_type_is_named(
+    names: Names, connection: AbstractConnection, exchange: str, other: ExchangeType
+) -> None:
+    name = getattr(names, exchange)
+    async with connection.channel() as channel:
+        await channel.declare_exchange(name, other, durable=True)
+
+    with pytest.raises(TopologyDiffers, match=f"exchange {name} is different.*'type'"):
+        await declare(connection, topology(names, LOG))
+
+
+async def test_user_without_permission_is_told_what_to_grant(powerless: str, names: Names) -> None:
+    async with connect([powerless], "test", BEAT) as connection:
+        with pytest.raises(DeclarationRefused, match=f"declare {names.events}.*grant") as refused:
+            await declare(connection, topology(names, LOG))
+
+    assert "s3cr3t" not in str(refused.value)
+
+
+async def test_user_without_permission_can_compare_nothing(powerless: str, names: Names) -> None:
+    async with connect([powerless], "test", BEAT) as connection:
+        findings = await compare(connection, topology(names, LOG))
+
+    assert "as expected" not in {finding.state for finding in findings}
+
+
+async def test_user_who_may_not_declare_takes_what_is_there(
+    powerless: str, declared: Names
+) -> None:
+    wanted = topology(declared, LOG)
+    async with connect([powerless], "test", BEAT) as connection:
+        await declare(connection, wanted)
+        findings = await compare(connection, wanted)
+
+    assert {finding.state for finding in findings} == {"not compared"}
+
+
+async def test_comparison_finds_everything_as_expected(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    wanted = topology(declared, LOG)
+
+    findings = await compare(connection, wanted)
+
+    assert {finding.state for finding in findings} == {"as expected"}
+    assert [finding.name for finding in findings if finding.kind == "queue"] == [
+        queue.name for queue in wanted.queues
+    ]
+    assert [finding.name for finding in findings if finding.kind == "exchange"] == [
+        exchange.name for exchange in wanted.exchanges
+    ]
+
+
+async def test_comparison_finds_what_is_missing_and_creates_nothing(
+    names: Names, connection: AbstractConnection
+) -> None:
+    findings = await compare(connection, topology(names, LOG))
+
+    assert {finding.state for finding in findings} == {"missing"}
+    assert {finding.state for finding in await compare(connection, topology(names, LOG))} == {
+        "missing"
+    }
+
+
+async def test_comparison_finds_what_is_different(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    await delete_queue(connection, declared.jobs)
+    await delete_exchange(connection, declared.jobs_dead)
+    async with connection.channel() as channel:
+        await channel.declare_queue(declared.jobs, durable=True)
+        await channel.declare_exchange(declared.jobs_dead, ExchangeType.DIRECT, durable=True)
+
+    findings = await compare(connection, topology(declared, LOG))
+
+    different = {(it.kind, it.name): it.detail for it in findings if it.state != "as expected"}
+    assert different.keys() == {("queue", declared.jobs), ("exchange", declared.jobs_dead)}
+    assert all("PRECONDITION_FAILED" in detail for detail in different.values())
+
+
+async def test_changed_log_size_is_a_difference(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    findings = await compare(connection, topology(declared, replace(LOG, max_age="2h")))
+
+    assert [it.name for it in findings if it.state == "different"] == [declared.events_log_stream()]
+
+
+async def test_journal_keeps_what_it_is_for_and_the_log_keeps_all(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    said = [*sorted(EVENT_NAMES - {"end"}), "of-its-own", "end"]
+    async with connection.channel() as channel:
+        exchange = await channel.get_exchange(declared.events)
+        for name in said:
+            await exchange.publish(Message(b"", type=name), routing_key("a.b", name))
+
+    async with (
+        reading(connection, declared.journal) as journal,
+        reading(connection, declared.events_log_stream()) as log,
+        reading(connection, declared.endings) as endings,
+    ):
+        await log.received(len(said))
+        await endings.received(1)
+        await journal.until(
+            lambda: journal.messages[-1:] != [] and journal.messages[-1].type == "end"
+        )
+
+    assert [message.type for message in log.messages] == said
+    assert [message.type for message in endings.messages] == ["end"]
+    kept = {binding.rpartition(".")[2] for binding in JOURNAL_BINDINGS}
+    assert [message.type for message in journal.messages] == [it for it in said if it in kept]
+    assert kept == {"start", "retry", "error", "end", "usedTools", "calledTools", "action"}
+
+
+async def test_control_log_keeps_requests_whatever_their_routing_key(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    async with connection.channel() as channel:
+        exchange = await channel.get_exchange(declared.control)
+        for key in ("", "any.key"):
+            await exchange.publish(Message(b"request"), key)
+
+    async with reading(connection, declared.control_log) as log:
+        assert [message.body for message in await log.received(2)] == [b"request"] * 2
+
+
+async def test_rejected_job_is_reaped_and_a_rejected_reaped_job_is_dead(
+    declared: Names, connection: AbstractConnection
+) -> None:
+    await put_job(connection, declared, b"job", message_id="job-1")
+
+    async with connection.channel() as channel:
+        for name in (declared.jobs, declared.jobs_reaped):
+            await until_in_queue(connection, name, 1)
+            message = await (await channel.get_queue(name)).get()
+            assert message is not None
+            await message.reject(requeue=False)
+
+    assert (await first_in(connection, declared.jobs_dead)).message_id == "job-1"
+
+
+async def _queues(broker: PrivateBroker, names: Names) -> dict[str, Any]:
+    columns = ("name", "durable", "arguments")
+    listed = json.loads(await broker.rabbitmqctl("list_queues", *columns, "--formatter", "json"))
+    mine = [queue for queue in listed if queue["name"].startswith(f"{names.prefix}.")]
+    assert all(queue["durable"] for queue in mine)
+    return {queue["name"]: _plain(queue["arguments"]) for queue in mine}
+
+
+def _plain(arguments: object) -> dict[str, Any]:
+    """Read arguments as rabbitmqctl writes them: an object, or a list of name, type and value."""
+    if isinstance(arguments, dict):
+        return arguments
+    assert isinstance(arguments, list)
+    return {argument[0]: argument[-1] for argument in arguments}

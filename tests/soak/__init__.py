@@ -1,1 +1,0 @@
-"""A long run with faults at random times, judged by the checker: `python -m tests.soak`."""

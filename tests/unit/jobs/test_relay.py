@@ -1,0 +1,553 @@
+import asyncio
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from aimicromind_schemas import EndStatus, FailureKind
+from aimicromind_testing import frame
+from aimicromind_worker.core.endpoint import errors
+from aimicromind_worker.core.endpoint.exchange import Address
+from aimicromind_worker.core.job.admission import (
+    ATTEMPT_HEADER,
+    LOST_HEADER,
+    OPEN_HEADER,
+    SENT_HEADER,
+    MessageFacts,
+    moment,
+)
+from aimicromind_worker.core.job.history import History
+from aimicromind_worker.jobs.registry import HeldJobs
+from aimicromind_worker.jobs.relay import Relay
+from aimicromind_worker.jobs.turns import Turns
+from tests.support.builders import (
+    ENDED_WELL,
+    LIFETIME,
+    MAX_JOB_BYTES,
+    NAMES,
+    SECRET,
+    SLOTS,
+    USED_TOOLS,
+    a_job,
+    means,
+    tokens,
+)
+from tests.support.fakes import (
+    CUT,
+    CUT_AFTER,
+    CUT_AFTER_TOOL,
+    CUT_BEFORE,
+    HANG,
+    WELL,
+    FakeDelivery,
+    FakeJournal,
+    FakeLeases,
+    Parked,
+    RecordingSink,
+    Script,
+    ScriptedPredictions,
+)
+
+
+class Stage:
+    """A relay between an endpoint that answers by scripts and a broker that notes what comes."""
+
+    def __init__(self, *scripts: Script, after_loss: bool = False) -> None:
+        self.predictions = ScriptedPredictions(*scripts)
+        self.sink = RecordingSink()
+        self.journal = FakeJournal()
+        self.leases = FakeLeases()
+        run_means = means(self.predictions, self.sink)
+        self.relay = Relay(
+            run_means,
+            self.journal,
+            self.leases,
+            HeldJobs(),
+            NAMES,
+            LIFETIME,
+            MAX_JOB_BYTES,
+            Turns(SLOTS),
+            after_loss=after_loss,
+        )
+
+    def delivery(
+        self,
+        body: bytes | None = None,
+        facts: MessageFacts | None = None,
+        **fields: Any,  # noqa: ANN401 - see a_job
+    ) -> FakeDelivery:
+        body = a_job(**fields) if body is None else body
+        return FakeDelivery(body, facts or MessageFacts(), self.sink.history)
+
+    async def carry(
+        self,
+        body: bytes | None = None,
+        facts: MessageFacts | None = None,
+        **fields: Any,  # noqa: ANN401 - see a_job
+    ) -> FakeDelivery:
+        delivery = self.delivery(body, facts, **fields)
+        await self.relay.carry(delivery)
+        return delivery
+
+    async def interrupted(self, **fields: Any) -> FakeDelivery:  # noqa: ANN401 - see a_job
+        """Carry a job, and leave once its first call has begun and shown what it has."""
+        delivery = self.delivery(**fields)
+        carrying = asyncio.create_task(self.relay.carry(delivery))
+        await self.predictions.began.wait()
+        await asyncio.sleep(0)
+        self.relay.hand_back_all()
+        await carrying
+        return delivery
+
+
+def facts_after(delivery: FakeDelivery) -> MessageFacts:
+    """Read the headers of a job that was put on the queue again, as the next worker does."""
+    headers = delivery.put_back
+    assert headers is not None
+    return MessageFacts(
+        carried_attempt=int(headers["x-aimicromind-attempt"]),
+        carried_calls=int(headers["x-aimicromind-calls"]),
+        carried_side_effect=bool(headers["x-aimicromind-side-effect"]),
+        carried_sent=bool(headers["x-aimicromind-sent"]),
+        carried_crashes=int(headers["x-aimicromind-crashes"]),
+        carried_waits=int(headers["x-aimicromind-waits"]),
+        carried_deadline=moment(str(headers["x-aimicromind-deadline"])),
+    )
+
+
+async def test_end_waits_for_the_confirms_before_it_and_the_acknowledgement_for_its_own() -> None:
+    stage = Stage(WELL)
+
+    await stage.carry()
+
+    assert stage.sink.history == [
+        "start",
+        "token",
+        "metadata",
+        "3 confirmed",
+        "end",
+        "1 confirmed",
+        "ack",
+    ]
+
+
+async def test_events_of_every_attempt_are_confirmed_before_the_acknowledgement() -> None:
+    stage = Stage(CUT_AFTER, WELL)
+
+    await stage.carry()
+
+    assert stage.sink.history[-3:] == ["end", "1 confirmed", "ack"]
+
+
+async def test_job_that_must_wait_long_says_so_and_waits_on_the_ladder() -> None:
+    stage = Stage(errors.RateLimited("later", retry_after=timedelta(seconds=60)), WELL)
+
+    delivery = await stage.carry(facts=MessageFacts(carried_crashes=1))
+    again = facts_after(delivery)
+    await stage.carry(facts=again)
+
+    assert stage.sink.history[:3] == ["retry", "1 confirmed", "put again"]
+    assert stage.sink.data("retry") == [
+        {
+            "kind": "rate_limited",
+            "message": "too many requests: later",
+            "nextAttempt": 2,
+            "delaySeconds": 60,
+        }
+    ]
+    assert delivery.delay == timedelta(seconds=60)
+    assert (again.carried_attempt, again.carried_calls, again.carried_crashes) == (1, 1, 1)
+    assert again.carried_sent
+    assert stage.sink.shown()[1:3] == [(2, 0, "start"), (2, 1, "token")]
+    assert (stage.sink.end().data.attempts, stage.sink.end().data.calls) == (2, 2)
+
+
+async def test_job_that_was_never_sent_may_wait_and_be_called_though_it_must_not_run_twice() -> (
+    None
+):
+    unsent = errors.EndpointUnavailable(
+        "busy", request_sent=False, retry_after=timedelta(seconds=60)
+    )
+    stage = Stage(unsent, WELL)
+
+    delivery = await stage.carry(idempotent=False)
+    await stage.carry(facts=facts_after(delivery), idempotent=False)
+
+    assert stage.sink.end().data.status == EndStatus.COMPLETED
+
+
+async def test_failed_job_says_why_ends_and_is_parked() -> None:
+    stage = Stage(errors.Unauthorized("no key", http_status=401))
+
+    delivery = await stage.carry()
+
+    assert stage.sink.history == ["error", "1 confirmed", "end", "1 confirmed", "park"]
+    assert stage.sink.data("error") == [
+        {"kind": "unauthorized", "message": "the key was refused: no key", "httpStatus": 401}
+    ]
+    assert stage.sink.end().data.status == EndStatus.FAILED
+    assert delivery.parked is not None
+    assert delivery.parked.kind == FailureKind.UNAUTHORIZED
+    assert delivery.parked.message == "the key was refused: no key"
+    assert delivery.parked.attempts == 1
+
+
+async def test_end_counts_attempts_calls_and_events_and_has_the_winners_text() -> None:
+    stage = Stage(CUT_BEFORE, CUT_AFTER, [tokens("Once ", "upon"), ENDED_WELL])
+
+    await stage.carry(tags={"team": "blue"})
+
+    end = stage.sink.end()
+    assert (end.attempt, end.seq) == (2, 4)
+    assert end.data.status == EndStatus.COMPLETED
+    assert (end.data.attempts, end.data.calls, end.data.events) == (2, 3, end.seq + 1)
+    assert end.data.text == "Once upon"
+    assert end.data.tags == {"team": "blue"}
+    assert not end.data.recovered
+    assert 0 <= end.data.duration_seconds < 20
+
+
+async def test_end_of_a_failed_job_has_the_text_that_was_shown() -> None:
+    stage = Stage([tokens("Once "), USED_TOOLS, CUT])
+
+    delivery = await stage.carry()
+
+    end = stage.sink.end()
+    assert (end.data.text, end.data.events) == ("Once ", end.seq + 1)
+    assert delivery.parked is not None
+    assert delivery.parked.kind == FailureKind.REPEAT_UNSAFE
+
+
+@pytest.mark.parametrize("facts", [MessageFacts(), MessageFacts(carried_attempt=2)])
+async def test_job_that_expired_in_the_queue_ends_without_a_call(facts: MessageFacts) -> None:
+    stage = Stage()
+    past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+
+    delivery = await stage.carry(facts=facts, expiresAt=past)
+
+    before = facts.carried_attempt
+    attempt = before + 1 if before else 0
+    assert stage.sink.shown() == [(attempt, 0, "error"), (attempt, 1, "end")]
+    end = stage.sink.end()
+    assert (end.data.status, end.data.attempts, end.data.calls) == (EndStatus.EXPIRED, before, 0)
+    assert delivery.parked is not None
+    assert delivery.parked.kind == FailureKind.EXPIRED
+
+
+async def test_start_tells_tags_and_redelivery() -> None:
+    stage = Stage(WELL)
+
+    await stage.carry(facts=MessageFacts(redelivered=True), tags={"team": "blue"})
+
+    assert stage.sink.data("start") == [
+        {"tags": {"team": "blue"}, "redelivered": True, "upstream": None}
+    ]
+    assert stage.sink.end().attempt == 2
+
+
+async def test_job_without_a_name_is_put_again_to_get_one() -> None:
+    stage = Stage()
+
+    delivery = await stage.carry(jobId=None, chatId=None)
+
+    assert delivery.put_back == {}
+    assert stage.sink.history == ["put again"]
+
+
+@pytest.mark.parametrize(
+    ("body", "chat_id", "job_id"),
+    [
+        (a_job(question=None), "chat", "job"),
+        (a_job(question=None, chatId=None), "job", "job"),
+        (a_job(question=None, jobId="a b"), "chat", "message"),
+        (b"{", "message", "message"),
+    ],
+)
+async def test_job_that_is_none_is_told_to_its_chat_and_parked(
+    body: bytes, chat_id: str, job_id: str
+) -> None:
+    stage = Stage()
+
+    delivery = await stage.carry(body, MessageFacts(message_id="message", correlation_id="c-1"))
+
+    assert stage.sink.history == ["error", "1 confirmed", "end", "1 confirmed", "park"]
+    assert stage.sink.addresses == [Address(chat_id, "", 0, "c-1")]
+    assert stage.sink.shown() == [(0, 0, "error"), (0, 1, "end")]
+    end = stage.sink.end()
+    assert (end.job_id, end.data.status) == (job_id, EndStatus.REJECTED)
+    assert (end.data.attempts, end.data.calls, end.data.events) == (0, 0, 2)
+    assert delivery.parked is not None
+    assert (delivery.parked.kind, delivery.parked.attempts) == (FailureKind.INVALID_JOB, 0)
+
+
+async def test_job_that_is_too_long_is_parked_as_such() -> None:
+    delivery = await Stage().carry(question="x" * MAX_JOB_BYTES)
+
+    assert delivery.parked is not None
+    assert delivery.parked.kind == FailureKind.TOO_LARGE
+
+
+async def test_leaving_worker_tells_the_chat_and_puts_the_job_again() -> None:
+    stage = Stage([tokens("half"), HANG])
+
+    delivery = await stage.interrupted()
+
+    assert stage.sink.history == ["start", "token", "retry", "3 confirmed", "put again"]
+    (retry,) = stage.sink.data("retry")
+    assert (retry["kind"], retry["nextAttempt"], retry["delaySeconds"]) == ("shutdown", 2, 0)
+    facts = facts_after(delivery)
+    assert (facts.carried_attempt, facts.carried_calls) == (1, 1)
+    assert not facts.carried_side_effect
+    assert stage.predictions.open_calls == 0
+
+
+async def test_next_worker_goes_on_where_the_first_one_left() -> None:
+    left = await Stage([tokens("half"), HANG]).interrupted()
+    stage = Stage(WELL)
+
+    await stage.carry(facts=facts_after(left))
+
+    end = stage.sink.end()
+    assert end.attempt == 2
+    assert (end.data.attempts, end.data.calls, end.data.text) == (2, 2, "Once")
+
+
+async def test_next_worker_keeps_the_first_ones_deadline() -> None:
+    first = await Stage([HANG]).interrupted()
+    stage = Stage()
+    stage.relay.hand_back_all()
+
+    second = await stage.carry(facts=facts_after(first))
+
+    assert facts_after(second).carried_deadline == facts_after(first).carried_deadline
+
+
+async def test_next_worker_runs_no_tool_again() -> None:
+    left = await Stage([USED_TOOLS, HANG]).interrupted()
+    stage = Stage(WELL)
+
+    delivery = await stage.carry(facts=facts_after(left))
+
+    assert stage.predictions.calls == []
+    assert delivery.parked is not None
+    assert delivery.parked.kind == FailureKind.REPEAT_UNSAFE
+    assert stage.sink.shown() == [(2, 0, "error"), (2, 1, "end")]
+    assert (stage.sink.end().data.attempts, stage.sink.end().data.calls) == (1, 1)
+
+
+async def test_tool_of_an_earlier_attempt_is_carried_along() -> None:
+    left = await Stage(CUT_AFTER_TOOL, [HANG]).interrupted(idempotent=True)
+
+    assert facts_after(left).carried_side_effect
+
+
+async def test_job_that_comes_while_leaving_is_put_again_uncalled() -> None:
+    stage = Stage(WELL)
+    stage.relay.hand_back_all()
+
+    delivery = await stage.carry()
+
+    assert stage.predictions.calls == []
+    assert facts_after(delivery).carried_calls == 0
+    assert stage.sink.history[-1] == "put again"
+
+
+async def test_fault_of_our_own_fails_its_job_alone_and_tells_no_content() -> None:
+    stage = Stage([tokens("half"), ZeroDivisionError(SECRET)], WELL)
+
+    with capture_logs() as logs:
+        first = await stage.carry(jobId="job-1")
+        second = await stage.carry(jobId="job-2")
+
+    assert first.parked is not None
+    assert first.parked.kind == FailureKind.INTERNAL
+    assert second.parked is None
+    ends = [event for event in stage.sink.events() if event.event == "end"]
+    assert [end.wire()["data"]["status"] for end in ends] == ["failed", "completed"]
+    everything = [repr(logs), repr(first.parked), *map(repr, stage.sink.published)]
+    assert SECRET not in "".join(everything)
+    (fault,) = [line for line in logs if line["event"] == "job.fault"]
+    assert fault["error"] == "ZeroDivisionError"
+
+
+@pytest.mark.parametrize("scripts", [[WELL], [errors.BadRequest("x")], [CUT_AFTER_TOOL]])
+async def test_job_whose_end_is_not_confirmed_is_not_settled(scripts: list[Script]) -> None:
+    stage = Stage(*scripts)
+    stage.sink.end_lost = ConnectionError("gone")
+
+    with pytest.raises(ConnectionError, match="gone"):
+        await stage.carry()
+
+    assert stage.sink.history[-1] == "end"
+
+
+async def test_refused_job_whose_end_is_not_confirmed_is_not_settled() -> None:
+    stage = Stage()
+    stage.sink.end_lost = ConnectionError("gone")
+
+    with pytest.raises(ConnectionError):
+        await stage.carry(b"{")
+
+    assert stage.sink.history[-1] == "end"
+
+
+async def test_content_stays_out_of_the_logs() -> None:
+    stage = Stage(
+        [tokens(SECRET), CUT], [tokens(SECRET), frame("error", f"terminated {SECRET}")], WELL
+    )
+
+    with capture_logs() as logs:
+        await stage.carry(question=SECRET, tags={"a": SECRET}, overrideConfig={"k": SECRET})
+        await stage.carry(json.dumps({"jobId": "j", "question": [SECRET]}).encode())
+
+    assert [line["event"] for line in logs].count("job.parked") == 1
+    assert SECRET not in repr(logs)
+
+
+AGAIN = MessageFacts(redelivered=True, deliveries_before=1)
+
+
+async def test_job_that_comes_for_the_first_time_is_not_looked_up() -> None:
+    stage = Stage(WELL)
+
+    await stage.carry()
+
+    assert stage.journal.asked == []
+
+
+async def test_job_that_completed_before_is_acknowledged_and_not_run() -> None:
+    stage = Stage(WELL)
+    stage.journal.remembers = {"job": History(last_attempt=1, calls=1, status=EndStatus.COMPLETED)}
+
+    delivery = await stage.carry(facts=AGAIN)
+
+    assert delivery.history == ["ack"]
+    assert (stage.predictions.calls, stage.sink.published) == ([], [])
+
+
+async def test_job_that_failed_before_is_parked_and_not_run() -> None:
+    stage = Stage(WELL)
+    failed = History(
+        last_attempt=2, calls=2, status=EndStatus.FAILED, kind=FailureKind.TIMEOUT, message="late"
+    )
+    stage.journal.remembers = {"job": failed}
+
+    delivery = await stage.carry(facts=AGAIN)
+
+    assert delivery.parked == Parked(FailureKind.TIMEOUT, "late", 2)
+    assert (stage.predictions.calls, stage.sink.published) == ([], [])
+
+
+async def test_job_goes_on_with_the_attempt_after_the_last_one_remembered() -> None:
+    stage = Stage(WELL)
+    stage.journal.remembers = {"job": History(last_attempt=4, calls=2)}
+
+    await stage.carry(facts=AGAIN)
+
+    assert {attempt for attempt, _, _ in stage.sink.shown()} == {5}
+
+
+async def test_attempt_that_a_dead_worker_may_have_begun_is_not_used_again() -> None:
+    stage = Stage(WELL)
+    stage.journal.remembers = {"job": History(last_attempt=1, announced=2, calls=1)}
+
+    await stage.carry(facts=AGAIN)
+
+    assert {attempt for attempt, _, _ in stage.sink.shown()} == {3}
+
+
+async def test_attempt_that_was_left_to_the_next_worker_is_used() -> None:
+    stage = Stage(WELL)
+    stage.journal.remembers = {"job": History(last_attempt=1, announced=2, calls=1)}
+
+    await stage.carry(facts=MessageFacts(carried_attempt=1, carried_calls=1))
+
+    assert {attempt for attempt, _, _ in stage.sink.shown()} == {2}
+
+
+async def test_job_whose_dead_worker_used_a_tool_is_not_called_again() -> None:
+    stage = Stage(WELL)
+    stage.journal.remembers = {"job": History(last_attempt=1, calls=1, side_effect=True)}
+
+    delivery = await stage.carry(facts=AGAIN)
+
+    assert delivery.parked is not None
+    assert delivery.parked.kind == FailureKind.REPEAT_UNSAFE
+    assert stage.predictions.calls == []
+
+
+async def test_job_of_which_nothing_can_be_known_now_waits_outside() -> None:
+    stage = Stage(WELL)
+    stage.journal.is_silent = True
+
+    delivery = await stage.carry(facts=AGAIN)
+
+    assert delivery.history == ["put again"]
+    assert delivery.delay
+    assert stage.predictions.calls == []
+
+
+async def test_job_that_waited_for_the_journal_is_looked_up_like_one_that_did_not() -> None:
+    waiting, straight = Stage(WELL), Stage(WELL)
+    waiting.journal.is_silent = True
+    put_back = (await waiting.carry(facts=AGAIN)).put_back
+    assert put_back is not None
+    waited = MessageFacts(
+        carried_attempt=int(put_back[ATTEMPT_HEADER]),
+        carried_open=int(put_back[OPEN_HEADER]),
+        carried_sent=bool(put_back[SENT_HEADER]),
+        carried_lost=bool(put_back[LOST_HEADER]),
+    )
+    known = History(last_attempt=1, announced=2, calls=1)
+
+    waiting.journal.is_silent = False
+    for stage, facts in ((waiting, waited), (straight, AGAIN)):
+        stage.journal.remembers = {"job": known}
+        await stage.carry(facts=facts)
+
+    assert [{attempt for attempt, _, _ in it.sink.shown()} for it in (waiting, straight)] == [
+        {3}
+    ] * 2
+
+
+async def test_job_that_the_broker_gave_up_goes_back_while_nothing_can_be_known() -> None:
+    stage = Stage()
+    stage.journal.is_silent = True
+    delivery = stage.delivery()
+
+    await stage.relay.bury(delivery)
+
+    assert delivery.history == ["give back"]
+    assert stage.sink.published == []
+
+
+async def test_fault_while_a_job_is_settled_reaches_nobody_else() -> None:
+    stage = Stage(errors.BadRequest("no"))
+    delivery = stage.delivery()
+    delivery.park_fails_with = TypeError("a header that cannot be written")
+
+    await stage.relay.carry(delivery)
+
+    assert delivery.history[-1] == "refuse"
+
+
+async def test_job_whose_burial_fails_for_a_fault_of_our_own_still_gets_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage()
+
+    async def look_up(*_: object) -> History:
+        raise ValueError(SECRET)
+
+    monkeypatch.setattr(stage.journal, "look_up", look_up)
+    delivery = stage.delivery(facts=MessageFacts(given_up_for="delivery_limit"))
+
+    with capture_logs() as logs:
+        await stage.relay.bury(delivery)
+
+    assert [event.event for event in stage.sink.events()][-2:] == ["error", "end"]
+    assert delivery.parked is not None
+    assert delivery.parked.kind == FailureKind.INTERNAL
+    assert SECRET not in str(logs)

@@ -1,0 +1,190 @@
+"""When a job may be run: one of a chat at a time, each once, suspects apart."""
+
+import asyncio
+from datetime import timedelta
+
+from aimicromind_schemas import EndStatus
+from aimicromind_worker.core.job.admission import MessageFacts
+from aimicromind_worker.core.job.delays import RUNGS
+from aimicromind_worker.core.job.history import History
+from tests.support.builders import SLOTS, tokens
+from tests.support.fakes import HANG, WELL, FakeDelivery
+from tests.unit.jobs.test_relay import Stage, facts_after
+
+
+async def test_job_of_a_chat_that_another_worker_has_waits_outside_and_says_nothing() -> None:
+    stage = Stage(WELL)
+    stage.leases.held_elsewhere.add("chat")
+
+    delivery = await stage.carry(facts=MessageFacts(carried_attempt=1, carried_calls=1))
+    stage.leases.held_elsewhere.clear()
+    again = facts_after(delivery)
+    await stage.carry(facts=again)
+
+    assert delivery.delay == RUNGS[0]
+    assert stage.sink.history[0] == "put again"
+    assert (again.carried_attempt, again.carried_calls) == (1, 1)
+    assert stage.sink.end().data.attempts == 2
+
+
+async def test_job_that_waits_again_and_again_mostly_waits_longer() -> None:
+    stage = Stage(WELL)
+    stage.leases.held_elsewhere.add("chat")
+    facts = MessageFacts()
+    delays: list[timedelta] = []
+
+    for _ in range(9):
+        delivery = await stage.carry(facts=facts)
+        delays.append(delivery.delay or timedelta())
+        facts = facts_after(delivery)
+
+    assert delays[:3] == [RUNGS[0]] * 3
+    assert sorted(delays[3:]) == [*[RUNGS[0]] * 2, *[RUNGS[1]] * 4]
+
+
+async def test_suspect_does_not_wait_longer_for_having_waited_often() -> None:
+    stage = Stage()
+    stage.leases.held_elsewhere.add("chat")
+
+    delivery = await stage.carry(facts=MessageFacts(carried_crashes=1, carried_waits=9))
+
+    assert delivery.delay == RUNGS[0]
+
+
+async def test_line_of_one_chat_leaves_slots_for_others() -> None:
+    stage = Stage([tokens("half"), HANG])
+    running = asyncio.create_task(stage.relay.carry(stage.delivery(jobId="first")))
+    await stage.predictions.began.wait()
+    line = [stage.delivery(jobId=f"job-{number}") for number in range(SLOTS)]
+    carrying = [asyncio.create_task(stage.relay.carry(each)) for each in line]
+    await asyncio.sleep(0.01)
+
+    waiting = [task for task in carrying if not task.done()]
+    assert len(waiting) == SLOTS // 4
+    assert all(each.delay == RUNGS[0] for each in line[len(waiting) :])
+    for task in [running, *waiting]:
+        task.cancel()
+    await asyncio.gather(running, *waiting, return_exceptions=True)
+
+
+async def test_job_that_waited_before_its_first_run_has_attempt_1_and_is_looked_up() -> None:
+    stage = Stage(WELL)
+    stage.leases.held_elsewhere.add("chat")
+
+    delivery = await stage.carry()
+    stage.leases.held_elsewhere.clear()
+    await stage.carry(facts=facts_after(delivery))
+
+    assert stage.journal.asked == ["job"]
+    assert (stage.sink.end().attempt, stage.sink.end().data.calls) == (1, 1)
+
+
+async def test_jobs_of_one_chat_run_one_after_the_other() -> None:
+    stage = Stage([tokens("half"), HANG], WELL)
+    first = asyncio.create_task(stage.relay.carry(stage.delivery(jobId="first")))
+    await stage.predictions.began.wait()
+    second = asyncio.create_task(stage.relay.carry(stage.delivery(jobId="second")))
+    await asyncio.sleep(0.01)
+    assert len(stage.predictions.calls) == 1
+
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    await second
+
+    assert len(stage.predictions.calls) == 2
+    assert stage.sink.end().job_id == "second"
+
+
+async def test_job_that_comes_twice_at_once_runs_once() -> None:
+    stage = Stage(WELL)
+    deliveries = [stage.delivery() for _ in range(2)]
+
+    await asyncio.gather(*map(stage.relay.carry, deliveries))
+
+    assert len(stage.predictions.calls) == 1
+    assert stage.sink.history.count("end") == 1
+    assert stage.sink.history[-2:] == ["ack", "ack"]
+
+
+async def test_job_that_comes_again_later_is_acknowledged_and_not_run() -> None:
+    stage = Stage(WELL)
+    await stage.carry()
+
+    await stage.carry()
+
+    assert len(stage.predictions.calls) == 1
+    assert stage.sink.history[-2:] == ["ack", "ack"]
+
+
+async def test_copy_of_a_job_that_ended_elsewhere_meanwhile_is_acknowledged() -> None:
+    stage = Stage()
+    stage.journal.remembers = {"job": History(last_attempt=2, status=EndStatus.COMPLETED)}
+
+    await stage.carry(facts=MessageFacts(carried_attempt=1))
+
+    assert stage.sink.history == ["ack"]
+
+
+async def test_suspect_of_two_losses_waits_until_other_suspects_have_left() -> None:
+    stage = Stage([tokens("half"), HANG], WELL)
+    suspected = MessageFacts(deliveries_before=1, failures_before=1)
+    running = asyncio.create_task(
+        stage.relay.carry(stage.delivery(facts=suspected, chatId="other", jobId="other"))
+    )
+    await stage.predictions.began.wait()
+
+    last_chance = MessageFacts(deliveries_before=2, failures_before=2)
+    delivery = await stage.carry(facts=last_chance)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    again = facts_after(delivery)
+    await stage.carry(facts=again)
+
+    assert delivery.delay == RUNGS[0]
+    assert (again.deliveries_before, again.carried_crashes) == (0, 2)
+    assert stage.sink.end().attempt == 3
+
+
+async def test_losses_of_a_job_are_put_down_to_a_broker_that_was_lost() -> None:
+    stage = Stage([tokens("half"), HANG], WELL, after_loss=True)
+    suspected = MessageFacts(deliveries_before=9, failures_before=9)
+    running = asyncio.create_task(
+        stage.relay.carry(stage.delivery(facts=suspected, chatId="other", jobId="other"))
+    )
+    await stage.predictions.began.wait()
+
+    await stage.carry(facts=suspected)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+
+    assert stage.sink.end().attempt == 10
+    assert stage.sink.end().data.status == EndStatus.COMPLETED
+
+
+async def test_job_whose_lease_is_taken_away_goes_on_elsewhere() -> None:
+    stage = Stage([tokens("half"), HANG])
+    delivery = stage.delivery()
+    carrying = asyncio.create_task(stage.relay.carry(delivery))
+    await stage.predictions.began.wait()
+    await asyncio.sleep(0.01)
+
+    stage.leases.held["chat"].on_loss()
+    await carrying
+
+    assert facts_after(delivery).carried_attempt == 1
+    assert stage.sink.history[-3:] == ["retry", "3 confirmed", "put again"]
+
+
+async def test_jobs_that_wait_for_their_chat_leave_with_the_worker_and_say_nothing() -> None:
+    stage = Stage([tokens("half"), HANG])
+    carried: list[FakeDelivery] = [stage.delivery(jobId=name) for name in ("first", "second")]
+    carrying = asyncio.gather(*map(stage.relay.carry, carried))
+    await stage.predictions.began.wait()
+    await asyncio.sleep(0.01)
+
+    stage.relay.hand_back_all()
+    await carrying
+
+    assert {delivery.delay for delivery in carried} == {timedelta()}
+    assert facts_after(carried[1]).carried_attempt == 0
+    assert {event.job_id for event in stage.sink.events()} == {"first"}

@@ -1,0 +1,247 @@
+"""The contract as AsyncAPI 3.0: channels, operations, messages, and how AMQP carries them."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import yaml
+from typing_extensions import override
+
+from aimicromind_schemas import Names, encode, event_from
+from aimicromind_worker.amqp.topology import Queue, Retention, topology
+from aimicromind_worker.app.settings import Settings
+from tools.contract.amqp import (
+    DEAD_HEADERS,
+    EVENT_HEADERS,
+    EVENT_PROPERTIES,
+    JOB_HEADERS,
+    JOB_PROPERTIES,
+)
+from tools.contract.examples import examples, schema_of_example
+from tools.contract.places import SCHEMAS
+from tools.contract.schema_files import schema_name
+from tools.contract.shapes import EVENT_CLASSES, Shape, all_shapes
+
+_NAMES: Final = Names()
+_HEAD: Final = "# Written by `make contract`, not by hand.\n"
+_BINDING: Final = "0.3.0"
+
+
+def asyncapi() -> str:
+    """Write the document."""
+    document = {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "AiMicromind predictions on RabbitMQ",
+            "version": _version(),
+            "description": "Jobs go in, every event of their answers comes out. The highest "
+            "`attempt` wins (its `start` replaces what was shown), the first `end` of a job ends "
+            "it.",
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/json",
+        "channels": _channels(),
+        "operations": _operations(),
+        "components": {"messages": _messages(), "schemas": _schemas()},
+    }
+    return _HEAD + yaml.dump(
+        document, Dumper=_Plain, sort_keys=False, width=110, allow_unicode=True
+    )
+
+
+class _Plain(yaml.SafeDumper):
+    """Writes no anchors: an equal part is written again."""
+
+    @override
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _version() -> str:
+    lines = (SCHEMAS / "pyproject.toml").read_text().splitlines()
+    return next(line for line in lines if line.startswith("version")).split('"')[1]
+
+
+def _channels() -> Shape:
+    exchanges = {it.name: it.type for it in topology(_NAMES, None).exchanges}
+    event_names = {name: schema_name(name) for name in EVENT_CLASSES} | {"generic": "event.generic"}
+    return {
+        "jobs": {
+            "address": _NAMES.jobs,
+            "description": "Where jobs are put: the exchange with any routing key, or the queue "
+            "of the same name through the default exchange.",
+            "messages": {"job": _message_reference("job")},
+            "bindings": _exchange(_NAMES.jobs, exchanges),
+            "x-queues": _queues(_NAMES.jobs),
+        },
+        "events": {
+            "address": "chat.{chatId}.{event}",
+            "description": "The address is a routing key. Bind `chat.<chatId>.#` for one chat, "
+            "`chat.*.end` for every ending.",
+            "parameters": {
+                "chatId": {
+                    "description": "The chat. Every byte outside A-Z a-z 0-9 _ - is written %XX."
+                },
+                "event": {"description": "Name of the event, written in the same way."},
+            },
+            "messages": {name: _message_reference(each) for name, each in event_names.items()},
+            "bindings": _exchange(_NAMES.events, exchanges),
+            "x-queues": _queues(_NAMES.events),
+        },
+        "control": {
+            "address": _NAMES.control,
+            "description": "Where cancel requests are put, with any routing key.",
+            "messages": {"cancel": _message_reference("cancel")},
+            "bindings": _exchange(_NAMES.control, exchanges),
+            "x-queues": _queues(_NAMES.control),
+        },
+        "deadJobs": {
+            "address": _NAMES.jobs_dead,
+            "description": "Jobs that failed for good, as they were put in.",
+            "messages": {"deadJob": _message_reference("deadJob")},
+            "bindings": _queue(_NAMES.jobs_dead),
+            "x-queues": _queues(_NAMES.jobs_dead),
+        },
+    }
+
+
+def _exchange(name: str, types: Mapping[str, str]) -> Shape:
+    exchange = {"name": name, "type": types[name], "durable": True, "autoDelete": False}
+    return {"amqp": {"is": "routingKey", "exchange": exchange, "bindingVersion": _BINDING}}
+
+
+def _queue(name: str) -> Shape:
+    queue = {"name": name, "durable": True, "exclusive": False, "autoDelete": False}
+    return {"amqp": {"is": "queue", "queue": queue, "bindingVersion": _BINDING}}
+
+
+def _queues(exchange: str) -> Shape:
+    """Describe the queues on an exchange: the AMQP binding has no place for their arguments."""
+    return {
+        queue.name: {"durable": True, "arguments": dict(queue.arguments), "bindings": keys}
+        for queue in _all_queues()
+        if (keys := [it.key for it in queue.bindings if it.source == exchange])
+    }
+
+
+def _all_queues() -> list[Queue]:
+    fields = Settings.model_fields
+    log = Retention(
+        fields["events_log_max_age"].default, int(fields["events_log_max_bytes"].default)
+    )
+    return sorted(topology(_NAMES, log).queues, key=lambda queue: queue.name)
+
+
+def _message_reference(name: str) -> Shape:
+    return {"$ref": f"#/components/messages/{name}"}
+
+
+def _operations() -> Shape:
+    persistent = {"amqp": {"deliveryMode": 2, "mandatory": True, "bindingVersion": _BINDING}}
+    acknowledged = {"amqp": {"ack": True, "bindingVersion": _BINDING}}
+    return {
+        "takeJob": _operation("receive", "jobs", "The worker takes a job.", acknowledged),
+        "publishEvent": _operation(
+            "send",
+            "events",
+            "The worker publishes an event.",
+            {"amqp": {"deliveryMode": 2, "timestamp": True, "bindingVersion": _BINDING}},
+        ),
+        "takeCancel": _operation("receive", "control", "Each worker hears a request.", None),
+        "parkJob": _operation("send", "deadJobs", "The worker parks a job.", persistent),
+    }
+
+
+def _operation(action: str, channel: str, summary: str, bindings: Shape | None) -> Shape:
+    operation = {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{channel}"},
+        "summary": summary,
+    }
+    return operation if bindings is None else operation | {"bindings": bindings}
+
+
+def _messages() -> Shape:
+    shapes = all_shapes()
+    events = {
+        schema_name(name): _message(schema_name(name), each.__name__, shapes)
+        for name, each in EVENT_CLASSES.items()
+    }
+    return {
+        "job": _message("job", "PredictionJob", shapes),
+        "deadJob": {
+            "title": "DeadJob",
+            "description": "A PredictionJob as it was put in, or a body that was refused as none.",
+            "headers": _headers(DEAD_HEADERS),
+            "payload": {"description": "Whatever was put in."},
+            "bindings": _message_binding(None),
+        },
+        "cancel": {
+            "title": "CancelRequest",
+            "payload": {
+                "anyOf": [
+                    {"$ref": "#/components/schemas/JobCancel"},
+                    {"$ref": "#/components/schemas/ChatCancel"},
+                ]
+            },
+            "examples": _examples("cancel"),
+        },
+        **events,
+        "event.generic": _message("event.generic", "GenericEvent", shapes),
+    }
+
+
+def _message(schema: str, shape: str, shapes: Mapping[str, Shape]) -> Shape:
+    event = schema.startswith("event.")
+    return {
+        "title": shape,
+        "description": shapes[shape]["description"],
+        "headers": _headers(EVENT_HEADERS if event else JOB_HEADERS, required=event),
+        "payload": {"$ref": f"#/components/schemas/{shape}"},
+        "bindings": _message_binding(schema.rpartition(".")[2] if event else None),
+        "examples": _examples(schema),
+        "x-amqp-properties": EVENT_PROPERTIES if event else JOB_PROPERTIES,
+    }
+
+
+def _headers(properties: Shape, *, required: bool = False) -> Shape:
+    headers = {"type": "object", "properties": properties}
+    always = [name for name in properties if name != "traceparent"]
+    return headers | {"required": always} if required else headers
+
+
+def _message_binding(event: str | None) -> Shape:
+    binding: Shape = {"contentEncoding": "utf-8"} if event is None else {}
+    if event not in {None, "generic"}:
+        binding["messageType"] = event
+    return {"amqp": binding | {"bindingVersion": _BINDING}}
+
+
+def _examples(schema: str) -> list[Shape]:
+    return [
+        {"name": name} | _headers_of(schema, example) | {"payload": example}
+        for name, example in examples().items()
+        if schema_of_example(name) == schema
+    ]
+
+
+def _headers_of(schema: str, example: Mapping[str, Any]) -> Shape:
+    """Give what the codec writes beside the body of an event."""
+    if not schema.startswith("event."):
+        return {}
+    return {"headers": dict(encode(event_from(dict(example))).properties.headers)}
+
+
+def _schemas() -> Shape:
+    return {name: _elsewhere(shape) for name, shape in all_shapes().items()}
+
+
+def _elsewhere(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """Turn the references towards where AsyncAPI keeps schemas."""
+    if isinstance(value, dict):
+        return {
+            key: inner.replace("#/$defs/", "#/components/schemas/")
+            if key == "$ref"
+            else _elsewhere(inner)
+            for key, inner in value.items()
+        }
+    return [_elsewhere(it) for it in value] if isinstance(value, list) else value

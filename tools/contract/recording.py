@@ -1,0 +1,130 @@
+"""Record the examples: a real worker carries them over a real broker, `make contract-examples`.
+
+Most are what the recordings of a real server become. What no recording has is written by hand here
+and played by the scripted endpoint, so that the rest of the message is the worker's own.
+"""
+
+import asyncio
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from aimicromind_schemas import Names
+from aimicromind_testing import PrivateBroker, answer, play, recording_names, send
+from tests.process.jobs import Job
+from tests.process.recorded import NOT_STREAMED, recorded_request
+from tests.process.stage import Stage, set_up
+from tests.support.consumer import Message
+from tools.contract.files import as_text
+from tools.contract.places import EXAMPLES
+from tools.contract.schema_files import schema_name
+
+_CHOICE: Final = {
+    "end": "d-agentflow-agent",
+    "metadata": "b-toolagent",
+    "retry": "server-sigkill",
+    "start": "b-toolagent",
+    "token": "b-toolagent",
+}
+"""The recording that an example is taken from, where several have such an event."""
+
+BY_HAND: Final[Mapping[str, object]] = {
+    "thinking": "The user wants a definition, ",
+    "agent_trace": {"step": "tool_start", "name": "calculator", "input": "6*7"},
+    "nextAgent": "Writer",
+    "tool": {"tool": "calculator", "input": "6*7"},
+    "artifacts": [{"type": "png", "data": "FILE-STORAGE::chart.png"}],
+    "fileAnnotations": [{"filePath": "report.pdf", "fileName": "report.pdf"}],
+    "abort": "[DONE]",
+    "tts_start": {"chatMessageId": "0b7d2a5e-7c8f-4f0a-9a51-2f6f0c7f3a11", "format": "mp3"},
+    "tts_data": {
+        "chatMessageId": "0b7d2a5e-7c8f-4f0a-9a51-2f6f0c7f3a11",
+        "audioChunk": "SUQzBAAAAAA=",
+    },
+    "tts_end": {"chatMessageId": "0b7d2a5e-7c8f-4f0a-9a51-2f6f0c7f3a11"},
+    "retry": {"why": "the flow's own event of this name comes as `other`"},
+    "weather": {"city": "Oslo", "celsius": -3},
+}
+"""Data of events that no recording has, by the name that the endpoint gives them."""
+
+PRODUCED: Final[Mapping[str, Mapping[str, Any]]] = {
+    "job": {
+        "chatflowId": "support",
+        "question": "What is a queue?",
+        "chatId": "chat-1",
+        "jobId": "job-1",
+        "after": "job-0",
+        "overrideConfig": {"sessionId": "session-1"},
+        "timeoutSeconds": 120,
+        "maxCalls": 2,
+        "idempotent": False,
+        "tags": {"tenant": "acme"},
+    },
+    "cancel.chat": {"cancel": {"chatId": "chat-1"}, "submittedAt": "2026-11-22T13:20:00.123456Z"},
+    "cancel.job": {"cancel": {"jobId": "job-1"}},
+}
+"""What producers write, by hand."""
+
+
+async def record() -> dict[str, Mapping[str, Any]]:
+    """Give an example of each message by the name of its file, without `.json`."""
+    names = Names(f"examples-{uuid4().hex[:12]}")
+    with tempfile.TemporaryDirectory() as folder:
+        async with PrivateBroker() as broker, set_up(broker, names, Path(folder)) as stage:
+            came = await _carried(stage)
+    return {**PRODUCED, **_one_of_each(came)}
+
+
+async def _carried(stage: Stage) -> dict[str, list[Message]]:
+    """Give all events by the name of the recording."""
+    await stage.ready_worker(IDLE_TIMEOUT_SECONDS=1, MAX_CALLS=2)
+    for name in recording_names():
+        stage.endpoint.flow(name, play(name, pace=0), streaming=name not in NOT_STREAMED)
+    by_hand = [send(name, data) for name, data in BY_HAND.items()]
+    stage.endpoint.flow("by-hand", answer(1, before=by_hand))
+    jobs = {name: _job(name, recorded_request(name)) for name in recording_names()}
+    jobs["by-hand"] = _job("by-hand", {"question": "What is a queue?"})
+    with stage.listen() as consumer:
+        stage.submit(*jobs.values())
+        await consumer.ended(*(job.job_id for job in jobs.values()), within_s=60)
+        return {name: consumer.job(job.job_id) for name, job in jobs.items()}
+
+
+def _job(name: str, asked: Mapping[str, Any]) -> Job:
+    ids = {"chatflowId": name, "chatId": f"chat-{name}", "jobId": f"job-{name}"}
+    return Job({**asked, **ids, "tags": {"tenant": "acme"}})
+
+
+def _one_of_each(came: Mapping[str, list[Message]]) -> dict[str, Mapping[str, Any]]:
+    """Take the chosen one of each event, else the shortest; of an `end`, one that completed."""
+    chosen: dict[str, Message] = {}
+    for recording, messages in came.items():
+        for message in _told(messages):
+            choice = _CHOICE.get(message.name)
+            if choice not in {None, recording}:
+                continue
+            name = schema_name(message.name)
+            if name not in chosen or len(message.body) < len(chosen[name].body):
+                chosen[name] = message
+    return {name: message.event for name, message in sorted(chosen.items())}
+
+
+def _told(messages: Iterable[Message]) -> Iterable[Message]:
+    """Leave out what shows nothing: empty text and empty lists."""
+    return [message for message in messages if message.data not in ("", [])]
+
+
+def main() -> None:
+    """Write the examples anew."""
+    recorded = asyncio.run(record())
+    EXAMPLES.mkdir(parents=True, exist_ok=True)
+    for path in EXAMPLES.glob("*.json"):
+        path.unlink()
+    for name, example in recorded.items():
+        (EXAMPLES / f"{name}.json").write_text(as_text(example))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The message reference, docs/messages.md."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from aimicromind_schemas.vocabulary import WORKER_EVENTS
+from tools.contract.amqp import EVENT_PROPERTIES, JOB_PROPERTIES
+from tools.contract.shapes import EVENT_CLASSES, Shape, all_shapes, references
+
+_HEAD: Final = """\
+# Messages
+
+<!-- Written by `make contract` from the types in schemas/aimicromind_schemas; do not edit. -->
+
+Every message is a JSON object in UTF-8. The same in other forms:
+[JSON Schema](../schemas/aimicromind_schemas/json), [AsyncAPI](../schemas/asyncapi.yaml) and
+[TypeScript](../schemas/typescript/index.ts). One of each message: [examples](../schemas/examples).
+"""
+_EVENT_TEXT: Final = """
+Published to `aimicromind.events` with the routing key `chat.<chatId>.<event>`. **The highest
+`attempt` wins (its `start` replaces what was shown), the first `end` of a job ends it.** Members
+that are not named here may be added: skip them.
+"""
+_COMPATIBILITY: Final = """
+## What may change
+
+In any version: a new optional field in a job or a cancel request, a new field in an event, an event
+with a new name.
+
+Never within a major version:
+
+- a message, a field, or a value of a list goes;
+- a field has another type or other bounds;
+- a field of a job becomes required, or a valid job is refused;
+- a field of an event is no longer always there;
+- a closed list, `status` or `kind`, gets a new value.
+
+`make check` compares with `schemas/baseline`, the contract as it was released last.
+"""
+
+
+def reference() -> str:
+    """Write the page."""
+    shapes = all_shapes()
+    parts = [_HEAD, *_job(shapes), *_cancel(shapes), *_envelope(shapes), *_events(shapes)]
+    return "\n".join([*parts, *_data(shapes), *_lists(shapes)]) + _COMPATIBILITY
+
+
+def _job(shapes: Mapping[str, Shape]) -> Iterator[str]:
+    job = shapes["PredictionJob"]
+    yield f"## Job\n\n{job['description']} Null and empty count as not sent.\n"
+    yield _table(job)
+    yield "\nAMQP properties that are honoured:\n"
+    yield _properties(JOB_PROPERTIES)
+
+
+def _cancel(shapes: Mapping[str, Shape]) -> Iterator[str]:
+    yield "\n## Cancel request\n"
+    yield "Published to `aimicromind.control`. Null and empty count as not sent.\n"
+    yield "| member | type | | |\n|---|---|---|---|"
+    for name in ("JobCancel", "ChatCancel"):
+        members = shapes[name]["properties"]
+        cancel = members["cancel"]
+        (field,) = cancel["required"]
+        yield _row(f"cancel.{field}", cancel["properties"][field], shapes[name]["description"])
+        for beside in members.keys() - {"cancel"}:
+            yield _row(beside, members[beside], "required with `cancel.chatId`")
+
+
+def _envelope(shapes: Mapping[str, Shape]) -> Iterator[str]:
+    yield "\n## Event\n" + _EVENT_TEXT
+    yield _table(shapes["ChatEvent"])
+    yield "\nAMQP properties:\n"
+    yield _properties(EVENT_PROPERTIES)
+
+
+def _events(shapes: Mapping[str, Shape]) -> Iterator[str]:
+    yield "\n### By name\n"
+    yield "| event | data | written by | |\n|---|---|---|---|"
+    for name, event_class in EVENT_CLASSES.items():
+        shape = shapes[event_class.__name__]
+        data = _type(shape["properties"]["data"])
+        who = "worker" if name in WORKER_EVENTS else "endpoint"
+        yield f"| `{name}` | {data} | {who} | {shape['description']} |"
+    yield f"| any other | anything | endpoint | {shapes['GenericEvent']['description']} |"
+    yield (
+        "\nThe data of the worker's events and of `token` always has the shape given here. "
+        "What else the endpoint writes is passed on as it comes."
+    )
+
+
+def _data(shapes: Mapping[str, Shape]) -> Iterator[str]:
+    named = {
+        name
+        for event in EVENT_CLASSES.values()
+        for name in references(shapes[event.__name__]["properties"]["data"])
+    }
+    yield "\n## Data"
+    for name in sorted(named):
+        more = " Further fields are kept." if shapes[name].get("additionalProperties") else ""
+        yield f"\n### {name}\n\n{shapes[name]['description']}{more}\n"
+        yield _table(shapes[name])
+
+
+def _lists(shapes: Mapping[str, Shape]) -> Iterator[str]:
+    yield "\n## Closed lists"
+    for name in ("EndStatus", "FailureKind"):
+        values = ", ".join(f"`{value}`" for value in shapes[name]["enum"])
+        yield f"\n### {name}\n\n{shapes[name]['description']}\n\n{values}\n"
+
+
+def _properties(properties: Mapping[str, object]) -> str:
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in properties.items()]
+    return "\n".join(["| property | |", "|---|---|", *rows])
+
+
+def _table(shape: Shape) -> str:
+    required = shape.get("required", [])
+    rows = [
+        _row(name, field, "required" if name in required else "")
+        for name, field in shape["properties"].items()
+    ]
+    return "\n".join(["| member | type | | |", "|---|---|---|---|", *rows])
+
+
+def _row(name: str, field: Shape, remark: str) -> str:
+    return f"| `{name}` | {_type(field)} | {remark} | {field.get('description', '')} |"
+
+
+def _type(shape: Mapping[str, Any]) -> str:
+    match shape:
+        case {"$ref": reference}:
+            name = str(reference).rpartition("/")[2]
+            return f"[{name}](#{name.lower()})"
+        case {"anyOf": alternatives}:
+            kept = [it for it in alternatives if it != {"$ref": "#/$defs/Absent"}]
+            return " or ".join(_type(it) for it in kept)
+        case {"type": "array", "items": items}:
+            inner = _type(items)
+            return "list" if inner == "anything" else f"list of {inner}"
+        case {"type": "string", "format": "date-time"}:
+            return "RFC 3339 time"
+        case {"type": "integer"}:
+            return "whole number"
+        case {"type": scalar}:
+            return str(scalar)
+        case _:
+            return "anything"

@@ -1,0 +1,188 @@
+"""Odd messages through a real broker to a real worker and a real client, innocent jobs between.
+
+What must hold: no process, session or connection ends, no innocent job needs a second attempt,
+and memory is bounded.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pika
+from pika.exceptions import AMQPError
+
+from aimicromind_schemas import EndEvent, Event, Names, PredictionJob
+from aimicromind_schemas.client import Client
+from aimicromind_testing import PrivateBroker, answer
+from aimicromind_worker.amqp.connection import connect
+from aimicromind_worker.amqp.dead_letters import parked_jobs
+from tests.process.stage import Stage, set_up
+from tests.support.amqp import connections_of
+from tests.support.processes import WorkerProcess
+from tools.fuzz.odd_messages import odd_message
+
+_BATCH = 1_000
+# On one connection, which the broker closes if it takes one of them not.
+_TOGETHER = 250
+_BATCH_WITHIN_S = 120.0
+_TOLD_EVERY = 50_000
+# It reads the whole log of cancel requests before it is ready: 180,000 of them, in a long run.
+_LATE_WITHIN_S = 600.0
+_DEAD_LOOKED_AT = 500
+_MOST_WORKER_MB = 400
+_PATIENCE = timedelta(seconds=30)
+
+
+# Not that of the copies: it is there for what a made-up `reply_to` may have the broker close.
+_KEPT = ("aimicromind-worker jobs", "aimicromind-worker events", "aimicromind client")
+
+
+@dataclass
+class Fuzzed:
+    """What a run came to.
+
+    Attributes:
+        wrong: One line for each violation.
+        sent: Messages by place.
+        refused: Connections of the publisher that the broker closed.
+        innocent: Jobs that completed with one attempt.
+        begin_mb: Memory of the worker before the first message.
+        largest_mb: The most that it took.
+        connections: Of worker and client, from the first message to the last.
+    """
+
+    wrong: list[str] = field(default_factory=list)
+    sent: Counter[str] = field(default_factory=Counter)
+    refused: int = 0
+    innocent: int = 0
+    dead_read: int = 0
+    begin_mb: float = 0.0
+    largest_mb: float = 0.0
+    connections: int = 0
+
+    def show(self) -> None:
+        print(f"  {sum(self.sent.values())} messages: {dict(self.sent.most_common())}")
+        print(f"  {self.refused} connections of the publisher that the broker closed")
+        print(
+            f"  {self.innocent} innocent jobs with one attempt, {self.dead_read} dead letters read"
+        )
+        print(f"  {self.connections} connections, the same from begin to end")
+        print(f"  the worker took {self.begin_mb:.0f} MB at first, {self.largest_mb:.0f} at most")
+        print(f"  {len(self.wrong)} violations", *self.wrong[:20], sep="\n  ", flush=True)
+
+
+async def through_guard(broker: PrivateBroker, folder: Path, seed: int, count: int) -> Fuzzed:
+    """Send so many odd messages."""
+    found = Fuzzed()
+    async with AsyncExitStack() as opened:
+        stage = await opened.enter_async_context(
+            set_up(broker, Names(f"fuzz-messages-{seed}"), folder, quiet=True)
+        )
+        worker = await stage.ready_worker(CONCURRENCY=16)
+        client = await opened.enter_async_context(
+            Client.open(broker.url, stage.names.prefix, _PATIENCE)
+        )
+        ends: dict[str, set[str]] = {"shared": set(), "private": set()}
+        shared = client.shared(f"{stage.names.prefix}.shared", "chat.#")
+        readers = [
+            asyncio.create_task(_read(shared, ends["shared"])),
+            asyncio.create_task(_read(client.private("chat.#"), ends["private"])),
+        ]
+        opened.push_async_callback(_cancelled, readers)
+        await _one_innocent(stage, client, found, ends)
+        before = await connections_of(broker, *_KEPT)
+        found.connections, found.begin_mb = len(before), worker.largest_mb
+        for first in range(0, count, _BATCH):
+            for begin in range(first, min(first + _BATCH, count), _TOGETHER):
+                some = range(begin, min(begin + _TOGETHER, count))
+                await asyncio.to_thread(_publish, stage, seed, some, found)
+            await _one_innocent(stage, client, found, ends)
+            await asyncio.to_thread(_purge, stage)
+            if first % _TOLD_EVERY == 0:
+                print(f"  {first + _BATCH}: the worker took {worker.largest_mb:.0f} MB", flush=True)
+            if found.wrong:
+                break
+        if await connections_of(broker, *_KEPT) != before:
+            found.wrong.append("connections ended")
+        found.wrong += [f"a reader ended: {it.exception()!r}" for it in readers if it.done()]
+        await _leave(stage, worker, found)
+    return found
+
+
+async def _read(reading: AbstractAsyncContextManager[AsyncIterator[Event]], ends: set[str]) -> None:
+    async with reading as events:
+        async for event in events:
+            if isinstance(event, EndEvent):
+                ends.add(event.job_id)
+
+
+async def _cancelled(readers: list[asyncio.Task[None]]) -> None:
+    for reader in readers:
+        reader.cancel()
+    await asyncio.wait(readers)
+
+
+async def _one_innocent(
+    stage: Stage, client: Client, found: Fuzzed, ends: dict[str, set[str]]
+) -> None:
+    stage.endpoint.flow("flow", answer(3))
+    job_id = f"innocent-{found.innocent}"
+    job = PredictionJob(chatflow_id="flow", question="Why?", job_id=job_id, chat_id=job_id)
+    try:
+        async with asyncio.timeout(_BATCH_WITHIN_S), client.request(job) as items:
+            end = [item async for item in items][-1]
+        async with asyncio.timeout(_BATCH_WITHIN_S):
+            while not all(job_id in seen for seen in ends.values()):  # noqa: ASYNC110 - two lists
+                await asyncio.sleep(0.02)
+    except TimeoutError:
+        found.wrong.append(f"{job_id} did not end, or did not reach all readers")
+        return
+    if not isinstance(end, EndEvent) or (end.data.status, end.data.attempts) != ("completed", 1):
+        found.wrong.append(f"{job_id} ended otherwise: {end!r}")
+    found.innocent += 1
+
+
+def _publish(stage: Stage, seed: int, numbers: range, found: Fuzzed) -> None:
+    try:
+        with pika.BlockingConnection(pika.URLParameters(stage.broker.url)) as connection:
+            channel = connection.channel()
+            for number in numbers:
+                place, message = odd_message(seed, number, stage.names)
+                channel.basic_publish(
+                    message.exchange, message.key, message.body, message.properties
+                )
+                found.sent[place] += 1
+            channel.queue_declare(stage.names.jobs, passive=True)
+    except AMQPError:
+        found.refused += 1
+
+
+def _purge(stage: Stage) -> None:
+    """Keep the last dead letters only, so that the broker does not fill up."""
+    with pika.BlockingConnection(pika.URLParameters(stage.broker.url)) as connection:
+        channel = connection.channel()
+        dead = channel.queue_declare(stage.names.jobs_dead, passive=True).method.message_count
+        if dead > 2 * _DEAD_LOOKED_AT:
+            channel.queue_purge(stage.names.jobs_dead)
+
+
+async def _leave(stage: Stage, worker: WorkerProcess, found: Fuzzed) -> None:
+    found.wrong += [f"the worker complained: {line}" for line in worker.log(level="error")]
+    found.wrong += [f"the session was lost: {line}" for line in worker.log("broker.lost")]
+    if not worker.runs:
+        found.wrong.append("the worker has ended")
+        return
+    found.largest_mb = worker.largest_mb
+    if found.largest_mb > _MOST_WORKER_MB:
+        found.wrong.append(f"the worker took {found.largest_mb:.0f} MB")
+    # What streams keep is read by a worker that starts.
+    late = await stage.workers.start()
+    await late.logged("worker.ready", within_s=_LATE_WITHIN_S)
+    async with connect([stage.broker.url], "fuzz", _PATIENCE) as connection:
+        async for parked in parked_jobs(connection, stage.names):
+            found.dead_read += bool(parked.dead.kind)
+    await stage.stop_workers()

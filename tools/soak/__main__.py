@@ -1,0 +1,123 @@
+"""Run it: `JOBS=20000 WORKERS=3 SEED=1 python -m tools.soak`. It exits with 1 if a promise broke.
+
+PAUSE is the mean time between two faults, in seconds; FOLDER keeps logs and calls.
+"""
+
+import asyncio
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from tests.support.checker import Gauge, Listener, Outage, Run, Span, Tolerance, Violation
+from tests.support.steady_consumer import SteadyConsumer
+from tests.support.watch import Watch
+from tools.soak.endpoint import noted_calls
+from tools.soak.faults import Faults
+from tools.soak.leftovers import settled_counters
+from tools.soak.load import Order, Producer
+from tools.soak.plant import a_plant
+from tools.soak.report import report
+
+_CONSUMER_QUEUE = "consumer"
+_STALLED_AFTER_S = 150.0
+# Of jobs that are on their way, for each worker.
+_AHEAD = 40
+# A stream that was declared just before RabbitMQ 3.10 is killed stays down after its return.
+_DECLARED_FOR_GOOD_AFTER_S = 5.0
+_MOST_WORKER_MB = 250
+
+
+async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path) -> bool:
+    """Run it, print what was seen, and say whether all promises were kept."""
+    began = time.monotonic()
+    run = Run()
+    async with a_plant(folder, workers, seed) as plant:
+        listener = Listener("consumer", plant.names.events, run.asked)
+        run.listeners.append(listener)
+        watch = Watch(plant.running)
+        watch.measure()
+        faults = Faults(plant, lambda: listener.ended, seed, pause_s)
+        with ExitStack() as stack:
+            url = plant.broker.url
+            consumer = SteadyConsumer(url, plant.names.events, _CONSUMER_QUEUE, listener.take)
+            stack.enter_context(consumer)
+            await asyncio.sleep(_DECLARED_FOR_GOOD_AFTER_S)
+            order = Order(plant.names.jobs, jobs, workers * _AHEAD, seed)
+            producer = Producer(url, order, run.asked, lambda: listener.ended)
+            stack.enter_context(producer)
+            async with watch.watching():
+                await _work(producer, listener, faults)
+            took_s = time.monotonic() - began
+            run.counters += await settled_counters(plant, listener, watch)
+            codes = await plant.stop_all()
+        facts = faults.facts
+        run.calls = noted_calls(plant.endpoint.log, plant.endpoint.deaths)
+        run.fencing = facts.fencing
+        run.tolerance = Tolerance(facts.interruptions, facts.endpoint_down)
+        run.outages = [_forgiving(it, facts.endpoint_down) for it in facts.outages]
+        run.probes = watch.probes
+        sizes = [size for of_one in watch.sizes.values() for size in of_one]
+        run.gauges = [Gauge("worker memory, MB", it.at, it.rss_mb) for it in sizes]
+        run.limits = {"worker memory, MB": _MOST_WORKER_MB}
+        violations = run.violations()
+        violations += [Violation("I6", said) for said in facts.strange]
+        violations += [Violation("I6", f"exit codes {codes}")] if any(codes) else []
+        report(run, producer, facts, watch, took_s)
+    for violation in violations[:100]:
+        print(violation)
+    print(f"{len(violations)} violations")
+    return not violations
+
+
+def _forgiving(outage: Outage, endpoint_down: Sequence[Span]) -> Outage:
+    """Give more time where the endpoint is down meanwhile, of which readiness tells, too."""
+    until = outage.cleared + outage.back_within_s
+    ends = [span.until for span in endpoint_down if span.meets(outage.began, until)]
+    later_s = max(0.0, max(ends, default=0.0) - outage.cleared)
+    return replace(outage, back_within_s=outage.back_within_s + later_s)
+
+
+async def _work(producer: Producer, listener: Listener, faults: Faults) -> None:
+    """Do faults while jobs are submitted, then wait until all have ended, or nothing moves."""
+    submitted, all_ended = asyncio.Event(), asyncio.Event()
+    doing = asyncio.create_task(faults.run(submitted, all_ended))
+    moved, ended = time.monotonic(), 0
+    while not (producer.done.is_set() and listener.ended >= producer.confirmed):
+        await asyncio.sleep(0.1)
+        if listener.ended != ended:
+            moved, ended = time.monotonic(), listener.ended
+        if producer.done.is_set():
+            submitted.set()
+        if doing.done():
+            await doing
+        if time.monotonic() - moved > _STALLED_AFTER_S:
+            print("nothing has ended for long; what is missing is told below")
+            break
+    submitted.set()
+    all_ended.set()
+    await doing
+
+
+def main() -> None:
+    jobs, workers = int(os.environ.get("JOBS", "20000")), int(os.environ.get("WORKERS", "3"))
+    seed = int(os.environ.get("SEED") or random.randrange(1_000_000))
+    pause_s = float(os.environ.get("PAUSE", "1.5"))
+    print(f"JOBS={jobs} WORKERS={workers} SEED={seed} PAUSE={pause_s:g}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="soak-") as made:
+        folder = Path(os.environ.get("FOLDER", made))
+        folder.mkdir(parents=True, exist_ok=True)
+        good = asyncio.run(soak(jobs, workers, seed, pause_s, folder))
+    print(f"largest memory of the judge: {psutil.Process().memory_info().rss / 1e6:.0f} MB")
+    sys.exit(0 if good else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What a pool has on its broker and its machine when all work is done: as much as before it."""
+
+import asyncio
+import time
+
+from tests.support.checker import Counter, Listener
+from tests.support.consumer import ready_messages
+from tests.support.watch import Watch
+from tools.soak.plant import Plant
+
+# A quorum queue tells its figures every 5 s, and idle connections to the endpoint live for 15 s.
+_SETTLED_WITHIN_S = 40.0
+_FD_SLACK = 3
+_FAILED = ("failed", "expired", "rejected", "cancelled")
+
+
+async def settled_counters(plant: Plant, listener: Listener, watch: Watch) -> list[Counter]:
+    """Compare what there is with what there must be; what has to settle first is waited for."""
+    until = time.monotonic() + _SETTLED_WITHIN_S
+    while True:
+        counters = [
+            *await _on_the_broker(plant),
+            *_on_the_machine(plant, watch),
+            _parked(plant, listener),
+        ]
+        settled = all(abs(it.after - it.before) <= it.slack for it in counters)
+        if settled or time.monotonic() > until:
+            return counters
+        await asyncio.sleep(1)
+
+
+async def _on_the_broker(plant: Plant) -> list[Counter]:
+    """Expect empty queues, a consumer of each worker, and two connections of each."""
+    names = plant.names
+    printed = await plant.broker.rabbitmqctl(
+        "list_queues", "name", "messages_unacknowledged", "messages", "consumers"
+    )
+    counters = []
+    for line in printed.splitlines():
+        name, unacked, messages, consumers = line.split("\t")
+        if not name.startswith(f"{names.jobs}") or name == names.jobs_dead:
+            continue
+        consumed = name in {names.jobs, names.jobs_reaped}
+        counters += [
+            Counter(f"unacked of {name}", 0, int(unacked)),
+            Counter(f"messages of {name}", 0, int(messages)),
+            Counter(f"consumers of {name}", len(plant.places) * consumed, int(consumers)),
+        ]
+    printed = await plant.broker.rabbitmqctl("list_connections", "client_properties")
+    connections = sum("aimicromind-worker" in line for line in printed.splitlines())
+    return [*counters, Counter("workers' connections", 2 * len(plant.places), connections)]
+
+
+def _on_the_machine(plant: Plant, watch: Watch) -> list[Counter]:
+    watch.measure()
+    counters = []
+    for place in plant.places:
+        first, last = watch.sizes[place.name][0], watch.sizes[place.name][-1]
+        counters += [
+            # Fewer are no leak: connections to the endpoint come and go.
+            Counter(
+                f"file descriptors of {place.name}", min(first.fds, last.fds), last.fds, _FD_SLACK
+            ),
+            Counter(f"connections by the proxy of {place.name}", 2, place.proxy.open),
+        ]
+    return counters
+
+
+def _parked(plant: Plant, listener: Listener) -> Counter:
+    failed = sum(listener.statuses()[status] for status in _FAILED)
+    return Counter("dead jobs", failed, ready_messages(plant.broker.url, plant.names.jobs_dead))

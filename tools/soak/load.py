@@ -1,0 +1,140 @@
+"""The producer of a soak: puts jobs on the queue, never many more than the workers can take."""
+
+import json
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import pika
+from pika.exceptions import AMQPError
+
+from tests.support.checker import Asked
+from tests.support.marked import question
+from tools.soak.endpoint import FLOW
+
+_PAUSE_S = 0.2
+_CLOSE_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to submit.
+
+    Attributes:
+        queue: Where the jobs go.
+        jobs: How many.
+        ahead: How many may be on their way at a time.
+        seed: Decides what they are like.
+    """
+
+    queue: str
+    jobs: int
+    ahead: int
+    seed: int
+
+
+class Producer:
+    """A thread that submits jobs.
+
+    A job whose confirm got lost is not put on the queue again: it may run, or never have come.
+
+    Attributes:
+        submitted: How many, with and without a confirm.
+        unconfirmed: How many of them the broker never confirmed.
+        done: Whether all were submitted.
+    """
+
+    def __init__(
+        self, url: str, order: Order, asked: dict[str, Asked], ended: Callable[[], int]
+    ) -> None:
+        """Prepare.
+
+        Args:
+            url: The broker.
+            order: What to submit.
+            asked: What was asked is added here, each job before it is published.
+            ended: Says how many jobs have ended.
+        """
+        self.submitted = 0
+        self.unconfirmed = 0
+        self.done = threading.Event()
+        self._url = url
+        self._order = order
+        self._asked = asked
+        self._ended = ended
+        self._random = random.Random(order.seed)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="producer")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopped.set()
+        self._thread.join(_CLOSE_TIMEOUT_S)
+        assert not self._thread.is_alive()
+
+    @property
+    def confirmed(self) -> int:
+        return self.submitted - self.unconfirmed
+
+    def _run(self) -> None:
+        while self.submitted < self._order.jobs and not self._stopped.is_set():
+            try:
+                self._submit_some()
+            except (AMQPError, OSError):
+                time.sleep(_PAUSE_S)
+        self.done.set()
+
+    def _submit_some(self) -> None:
+        parameters = pika.URLParameters(self._url)
+        parameters.heartbeat = 10
+        parameters.socket_timeout = parameters.stack_timeout = 5
+        parameters.blocked_connection_timeout = 10
+        connection = pika.BlockingConnection(parameters)
+        try:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            while self.submitted < self._order.jobs and not self._stopped.is_set():
+                if self.confirmed - self._ended() >= self._order.ahead:
+                    connection.process_data_events(0.02)
+                else:
+                    self._submit_one(channel)
+        finally:
+            if connection.is_open:
+                connection.close()
+
+    def _submit_one(self, channel: Any) -> None:  # noqa: ANN401 - pika has no types
+        self.submitted += 1
+        job_id, chat_id = f"job-{self.submitted:06d}", f"chat-{self.submitted:06d}"
+        tokens = self._random.randint(1, 20)
+        rate = self._random.choice([0, 10, 20, 40])
+        job = {
+            "jobId": job_id,
+            "chatId": chat_id,
+            "chatflowId": FLOW,
+            "question": question(job_id, tokens, rate),
+        }
+        asked = self._asked[job_id] = Asked(job_id, chat_id, FLOW)
+        try:
+            channel.basic_publish(
+                "",
+                self._order.queue,
+                json.dumps(job).encode(),
+                pika.BasicProperties(delivery_mode=2, message_id=job_id),
+                mandatory=True,
+            )
+        except (AMQPError, OSError):
+            self.unconfirmed += 1
+            raise
+        asked.confirmed_at = time.monotonic()

@@ -1,0 +1,1 @@
+"""RabbitMQ. Only this package and commands import its libraries."""

@@ -1,0 +1,52 @@
+"""How many channels a worker needs on the connection that jobs come by, and what it gets."""
+
+from aimicromind_worker.amqp.connection import BrokerConnection
+
+_ASKED_AT_ONCE = 16
+# Jobs, dead-lettered jobs, control, the fence, one stream that is read, and the held leases.
+_OTHERS = 6
+# Used where the broker sets no limit.
+_HIGHEST_NUMBER = 65_535
+
+LEAST = _OTHERS + 1
+"""On the connection that jobs come by."""
+
+LEAST_OF_EVENTS = 3
+"""On the one that events go out by."""
+
+NEEDED = (
+    f"a worker needs two connections, {LEAST} channels on one and {LEAST_OF_EVENTS} on the "
+    "other, a third with one channel where jobs have a reply_to, two queues of its own, and one "
+    "for each job that it runs"
+)
+"""For the remedy where a limit is reached."""
+
+
+class TooFewChannels(Exception):
+    """The broker allows fewer channels on a connection than a worker needs."""
+
+    def __init__(self, allowed: int) -> None:
+        super().__init__(
+            f"the broker allows {allowed} channels on a connection, and a worker needs {LEAST}: "
+            "raise channel_max in its rabbitmq.conf"
+        )
+
+
+def highest_channel(connection: BrokerConnection) -> int:
+    """Return the highest number that a channel of a connection may have."""
+    return connection.inner.connection_tune.channel_max or _HIGHEST_NUMBER
+
+
+def check_channels(connection: BrokerConnection) -> None:
+    """Find out whether a worker can work on such a connection.
+
+    Raises:
+        TooFewChannels: It cannot.
+    """
+    if (allowed := highest_channel(connection)) < LEAST:
+        raise TooFewChannels(allowed)
+
+
+def asked_at_once(connection: BrokerConnection) -> int:
+    """Return how many chats may be asked for at once, each on a channel of its own."""
+    return max(1, min(_ASKED_AT_ONCE, highest_channel(connection) - _OTHERS))

@@ -1,0 +1,102 @@
+"""Open connections to the broker: the first address that answers, under a deadline."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import aio_pika
+from aiormq.connection import Connection
+from aiormq.exceptions import AMQPConnectionError
+from yarl import URL
+
+from aimicromind_schemas.client.transport.opening import first_of
+from aimicromind_schemas.client.transport.socket_transport import Wire
+from aimicromind_worker.amqp import close_reasons
+
+_CLOSE_TIMEOUT_S = 5.0
+
+
+class BrokerGone(ConnectionError):
+    """The connection closed while it was used."""
+
+    def __init__(self) -> None:
+        super().__init__("the connection to the broker closed")
+
+
+class PermissionMissing(Exception):
+    """The broker lets us in and refuses what we do; waiting would not help."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"the broker's user lacks a permission ({' '.join(reason.split())}): grant it "
+            "configure, write and read on all names that begin with the prefix, and write on "
+            "amq.default"
+        )
+
+
+class BrokerConnection(aio_pika.Connection):
+    """A connection of aio_pika, with a hand on its socket.
+
+    Attributes:
+        wire: The socket.
+    """
+
+    def __init__(self, url: URL, name: str, tls: ssl.SSLContext | None) -> None:
+        super().__init__(url, ssl_context=tls, client_properties={"connection_name": name})
+        self.wire = Wire()
+        self.kwargs["transport_factory"] = self.wire
+
+    @property
+    def inner(self) -> Connection:
+        """The connection of aiormq.
+
+        Raises:
+            BrokerGone: It is closed.
+        """
+        if self.transport is None or not isinstance(self.transport.connection, Connection):
+            raise BrokerGone
+        return self.transport.connection
+
+
+@asynccontextmanager
+async def connect(
+    urls: Sequence[str], name: str, heartbeat: timedelta, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[BrokerConnection]:
+    """Open a connection and close it at the end.
+
+    Args:
+        urls: Addresses, tried in order.
+        name: What operators see in the broker's list of connections.
+        heartbeat: Interval that is asked for.
+        tls: Whom to trust and what to show where an address begins with amqps://; None: the
+            system's certificates are trusted.
+
+    Raises:
+        BrokerUnreachable: No address answered as a broker.
+        BrokerRefused: A broker answered and refused us.
+        BrokerTlsRefused: One of the two sides does not accept the other's certificate.
+        BrokerGone: The connection closed while the body used it.
+    """
+    close_reasons.install()
+    connection = await first_of(
+        urls,
+        lambda url: BrokerConnection(url, name, tls),
+        int(heartbeat.total_seconds()),
+        tls,
+        "AIMICROMIND_AMQP_URL",
+    )
+    try:
+        yield connection
+    except RuntimeError as error:
+        # So aio_pika and aiormq report a call on what has closed meanwhile.
+        if connection.connected.is_set():
+            raise
+        raise BrokerGone from error
+    finally:
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await connection.close()
+        except (TimeoutError, ConnectionError, AMQPConnectionError):
+            connection.wire.abort()

@@ -1,0 +1,154 @@
+"""RabbitMQ's queue of parked jobs → one after the other, taken out only when that is said.
+
+What is looked at stays unacknowledged until the end, and then goes back to where it was.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
+
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aiormq.exceptions import AMQPError, ChannelNotFoundEntity, DeliveryError
+
+from aimicromind_schemas import SUBMITTED_HEADER, Names
+from aimicromind_schemas.client.transport.message_header import noted
+from aimicromind_schemas.client.transport.socket_transport import frame_max
+from aimicromind_worker.amqp.connection import BrokerConnection
+from aimicromind_worker.amqp.republishing import republished
+from aimicromind_worker.core.findings import NotAchieved
+from aimicromind_worker.core.job.content_encoding import unpacked
+from aimicromind_worker.core.job.dead_letter import DeadJob, identity, read_dead_job, replayed
+
+_TIMEOUT_S = 30.0
+# Larger than any message of the broker, also for the text of a compressed one.
+_MOST_BYTES = 128 * 1024 * 1024
+# What the worker wrote about the run that failed.
+_OF_THE_RUN = "x-aimicromind-"
+_DIRECT_REPLY = "amq.rabbitmq.reply-to"
+
+
+class NoDeadQueue(NotAchieved):
+    """There is no queue of parked jobs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no queue {name} on the broker; has a worker run?")
+
+
+class NotReplayed(NotAchieved):
+    """The broker did not take a job once more; it is still parked."""
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(f"{job_id} stays parked, and so do those after it: {reason}")
+
+
+class Parked:
+    """One parked job while it is looked at, with all copies of it. Take it out once.
+
+    Attributes:
+        body: As the producer wrote it.
+        dead: What is known of it.
+        identity: What its copies share.
+    """
+
+    def __init__(
+        self,
+        message: AbstractIncomingMessage,
+        channel: AbstractChannel,
+        names: Names,
+        frame_max: int,
+    ) -> None:
+        self._message = message
+        self._channel = channel
+        self._names = names
+        self._frame_max = frame_max
+        # One that cannot be unpacked is shown, and cannot be replayed.
+        self.body = unpacked(message.body, message.content_encoding, _MOST_BYTES).text
+        self.dead: DeadJob = read_dead_job(
+            self.body, message.headers, message.message_id, noted(message.headers).body_bytes
+        )
+        self.identity = identity(self.body, message.headers, self.dead)
+        self._copies: list[Parked] = []
+        self._is_out = False
+
+    async def replay(self) -> str:
+        """Put the job on the queue under a new id, which is given, and take it out here.
+
+        Raises:
+            NotReplayable: It is no valid job.
+            NotReplayed: The broker did not take it.
+        """
+        job_id, body = replayed(self.body, self.dead, self.identity)
+        now = datetime.now(UTC)
+        reply_to = self._message.reply_to
+        again = republished(
+            self._message,
+            {SUBMITTED_HEADER: now.isoformat(timespec="microseconds")},
+            self._frame_max,
+            body,
+            without=_OF_THE_RUN,
+            content_type="application/json",
+            content_encoding=None,
+            # Whoever asked by a direct reply-to has long gone.
+            reply_to=None if (reply_to or "").startswith(_DIRECT_REPLY) else reply_to,
+            message_id=job_id,
+            timestamp=now,
+        )
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                await self._channel.default_exchange.publish(
+                    again, self._names.jobs, mandatory=True
+                )
+        except (DeliveryError, AMQPError, TimeoutError) as error:
+            raise NotReplayed(self.dead.job_id, _reason(error, self._names.jobs)) from error
+        await self.take_out()
+        return job_id
+
+    async def take_out(self) -> None:
+        """Take the job out of the queue, and all its copies, those that are found later, too."""
+        async with asyncio.timeout(_TIMEOUT_S):
+            await self._message.ack()
+        self._is_out = True
+        for copy in self._copies:
+            await copy.take_out()
+
+    async def join(self, copy: "Parked") -> None:
+        """Have a copy shared: what is done to this one is done to it."""
+        self._copies.append(copy)
+        if self._is_out:
+            await copy.take_out()
+
+
+async def parked_jobs(connection: BrokerConnection, names: Names) -> AsyncGenerator[Parked, None]:
+    """Give the jobs that are parked now, the longest parked first, each once.
+
+    Meanwhile nobody else sees them. Those that were not taken out go back at the end.
+
+    Raises:
+        NoDeadQueue: There is no such queue.
+    """
+    async with connection.channel(on_return_raises=True) as channel:
+        try:
+            async with asyncio.timeout(_TIMEOUT_S):
+                queue = await channel.declare_queue(names.jobs_dead, passive=True)
+        except ChannelNotFoundEntity as error:
+            raise NoDeadQueue(names.jobs_dead) from error
+        found: dict[str, Parked] = {}
+        # What is parked from now on, perhaps a replayed job again, is for the next time.
+        for _ in range(queue.declaration_result.message_count or 0):
+            async with asyncio.timeout(_TIMEOUT_S):
+                message = await queue.get(fail=False)
+            if message is None:
+                return
+            parked = Parked(message, channel, names, frame_max(connection.inner))
+            named = bool(parked.dead.job_id)
+            first = found.setdefault(parked.identity, parked) if named else parked
+            if first is parked:
+                yield parked
+            else:
+                await first.join(parked)
+
+
+def _reason(error: Exception, queue: str) -> str:
+    if isinstance(error, DeliveryError):
+        return f"the queue {queue} is full, or is not there"
+    return f"the broker did not confirm it ({type(error).__name__})"

@@ -1,0 +1,1 @@
+"""Events out: in order, each confirmed, over a connection of their own."""

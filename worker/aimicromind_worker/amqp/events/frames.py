@@ -1,0 +1,139 @@
+"""Write events as AMQP 0-9-1 frames by hand: most of a frame is the same for a whole attempt.
+
+Layouts are those of the AMQP 0-9-1 specification, 1.8.3.7, 2.3.5 and 4.2.6.
+"""
+
+from struct import Struct
+
+from pamqp.constants import FRAME_BODY, FRAME_END_CHAR, FRAME_HEADER, FRAME_METHOD
+
+from aimicromind_schemas.routing import routing_key
+from aimicromind_worker.core.endpoint.exchange import Address
+from aimicromind_worker.core.job.numbering import NumberedEvent
+
+APP_ID = "aimicromind-worker"
+_CLASS_BASIC = 60
+_PUBLISH = b"\x00\x3c\x00\x28\x00\x00"  # class, method, and what is left of a ticket
+_FRAME_OVERHEAD = 8
+# content-type, headers, delivery-mode, correlation-id, message-id, timestamp, type, app-id
+_FLAGS = 1 << 15 | 1 << 13 | 1 << 12 | 1 << 10 | 1 << 7 | 1 << 6 | 1 << 5 | 1 << 3
+_PERSISTENT = b"\x02"
+_REMEMBERED_NAMES = 256
+
+_header_front = Struct(">BHIHHQH").pack
+_frame_front = Struct(">BHI").pack
+_long_long = Struct(">q").pack
+_long = Struct(">I").pack
+
+
+class EventFrames:
+    """Writes the frames of one attempt's events for one channel.
+
+    Attributes:
+        frame_max: Most bytes of one frame.
+    """
+
+    def __init__(self, address: Address, exchange: str, channel: int, frame_max: int) -> None:
+        self._address = address
+        self._exchange = exchange
+        self._channel = channel
+        self.frame_max = frame_max
+        self._longest_body_frame = frame_max - _FRAME_OVERHEAD
+        # `seq` closes the table, so that all before it is written once.
+        self._fields = b"".join(
+            (
+                _field(b"attempt", b"l", _long_long(address.attempt)),
+                _text_field(b"chatflowId", address.chatflow_id),
+                _text_field(b"x-stream-filter-value", address.chat_id),
+                _text_field(b"traceparent", address.traceparent) if address.traceparent else b"",
+                _field(b"seq", b"l", b""),
+            )
+        )
+        self._front = _front(self._fields)
+        self._middle = _PERSISTENT + _short(address.correlation_id)
+        self._names: dict[str, tuple[bytes, bytes]] = {}
+
+    def content(self, event: NumberedEvent, beside: str = "") -> bytes:
+        """Write the header and body frames, which follow any of the publish frames below.
+
+        Args:
+            event: What to publish.
+            beside: A queue that the default exchange routes to, beside that of the publish frame:
+                the broker reads it from the header `BCC`, and takes that out.
+        """
+        name = self._name(event.name)[1]
+        identity = event.message_id
+        properties = b"%b%b%b%c%b%b%b" % (
+            self._front_with(beside) if beside else self._front,
+            _long_long(event.seq),
+            self._middle,
+            len(identity),
+            identity,
+            _long_long(event.second),
+            name,
+        )
+        size = len(event.body)
+        header = _header_front(
+            FRAME_HEADER, self._channel, 14 + len(properties), _CLASS_BASIC, 0, size, _FLAGS
+        )
+        if size <= self._longest_body_frame:
+            front = _frame_front(FRAME_BODY, self._channel, size)
+            return b"%b%b\xce%b%b\xce" % (header, properties, front, event.body)
+        return b"".join((header, properties, FRAME_END_CHAR, *self._body_frames(event.body)))
+
+    def _front_with(self, beside: str) -> bytes:
+        names = _text(beside)
+        return _front(_field(b"BCC", b"A", _long(len(names)) + names) + self._fields)
+
+    def to_chat(self, name: str) -> bytes:
+        """Write the publish frame to the chat. An `end` that no queue takes comes back."""
+        return self._name(name)[0]
+
+    def to_queue(self, queue: str, *, mandatory: bool = False) -> bytes:
+        """Write the publish frame to one queue, through the default exchange."""
+        return self._publish("", queue, mandatory=mandatory)
+
+    def _name(self, name: str) -> tuple[bytes, bytes]:
+        known = self._names.get(name)
+        if known is None:
+            key = routing_key(self._address.chat_id, name)
+            publish = self._publish(self._exchange, key, mandatory=name == "end")
+            known = (publish, _short(name) + _short(APP_ID))
+            if len(self._names) < _REMEMBERED_NAMES:
+                self._names[name] = known
+        return known
+
+    def _publish(self, exchange: str, key: str, *, mandatory: bool) -> bytes:
+        payload = b"%b%b%b%c" % (_PUBLISH, _short(exchange), _short(key), mandatory)
+        front = _frame_front(FRAME_METHOD, self._channel, len(payload))
+        return b"%b%b%b" % (front, payload, FRAME_END_CHAR)
+
+    def _body_frames(self, body: bytes) -> list[bytes]:
+        frames = []
+        for start in range(0, len(body), self._longest_body_frame):
+            part = body[start : start + self._longest_body_frame]
+            frames += [_frame_front(FRAME_BODY, self._channel, len(part)), part, FRAME_END_CHAR]
+        return frames
+
+
+def _short(text: str) -> bytes:
+    data = text.encode()
+    return bytes((len(data),)) + data
+
+
+def _field(name: bytes, kind: bytes, value: bytes) -> bytes:
+    return bytes((len(name),)) + name + kind + value
+
+
+def _text_field(name: bytes, text: str) -> bytes:
+    return _field(name, b"", _text(text))
+
+
+def _text(text: str) -> bytes:
+    data = text.encode()
+    return b"S" + _long(len(data)) + data
+
+
+def _front(fields: bytes) -> bytes:
+    """Write the properties up to `seq`, whose value closes the table."""
+    return _short("application/json") + _long(len(fields) + 8) + fields

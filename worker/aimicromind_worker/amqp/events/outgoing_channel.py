@@ -1,0 +1,123 @@
+"""Jobs, markers and requests → RabbitMQ, each confirmed, on the connection that events go out by.
+
+A message for which the broker closes the channel or the connection is found and given up: what
+was in flight at a loss goes out again alone.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
+
+from aio_pika import Message
+from aio_pika.abc import AbstractChannel
+from aiormq.exceptions import ChannelAccessRefused, DeliveryError
+
+from aimicromind_worker.amqp.connection import BrokerConnection
+from aimicromind_worker.amqp.events.publisher_link import (
+    LOST,
+    PublishingLink,
+    PublishingLost,
+    closed_on_us,
+    sentence,
+)
+from aimicromind_worker.amqp.waiting import is_cancelled
+
+_OPEN_TIMEOUT_S = 20.0
+# A message for which the broker closes a channel or connection so often is at fault: from the
+# second time on, no other was in flight beside it.
+_CLOSED_FOR_ONE = 2
+
+
+class CannotBePublished(Exception):
+    """The broker closes each channel or connection on which a message is published."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the broker refuses a message whenever it is published: {reason}")
+
+
+class OutgoingChannel:
+    """Publishes any number of messages at a time, over all connections of a link.
+
+    Attributes:
+        given_up: How many messages were found at fault.
+    """
+
+    def __init__(
+        self,
+        link: PublishingLink,
+        usable: Callable[[], Awaitable[None]],
+        note_loss: Callable[[], None],
+    ) -> None:
+        """Prepare; a channel is opened for the first message.
+
+        Args:
+            link: Opens the connections.
+            usable: Waits until something may be published.
+            note_loss: Has the next call of `usable` wait until that is sure again.
+        """
+        self.given_up = 0
+        self._link = link
+        self._usable = usable
+        self._note_loss = note_loss
+        self._opening = asyncio.Lock()
+        self._channel: AbstractChannel | None = None
+        self._of: BrokerConnection | None = None
+        self._in_doubt = 0
+        self._alone = asyncio.Lock()
+
+    async def publish(self, message: Message, exchange: str, key: str) -> None:
+        """Publish a message, and have that confirmed.
+
+        Raises:
+            DeliveryError: No queue took it, or one of them refused it.
+            CannotBePublished: The broker closes the channel or the connection because of it.
+            PublishingLost: The session is over, or a permission is missing.
+        """
+        closed, in_doubt = 0, False
+        try:
+            while True:
+                await self._usable()
+                # While any message is in doubt, one goes out after the other.
+                async with self._alone if self._in_doubt else nullcontext():
+                    loss = await self._try(message, exchange, key)
+                    if loss is None:
+                        return
+                    self._in_doubt += not in_doubt
+                    in_doubt = True
+                closed += closed_on_us(loss)
+                if closed == _CLOSED_FOR_ONE:
+                    self.given_up += 1
+                    raise CannotBePublished(sentence(loss))
+        finally:
+            self._in_doubt -= in_doubt
+
+    async def _try(self, message: Message, exchange: str, key: str) -> BaseException | None:
+        """Publish once; give the loss, if there was one meanwhile."""
+        await self._usable()
+        try:
+            channel = await self._open_channel()
+            target = await channel.get_exchange(exchange, ensure=False)
+            await target.publish(message, key, mandatory=True)
+        except DeliveryError:
+            raise
+        except ChannelAccessRefused as error:
+            raise PublishingLost(sentence(error)) from error
+        except LOST as error:
+            if is_cancelled():
+                raise
+            self._note_loss()
+            return error
+        return None
+
+    async def _open_channel(self) -> AbstractChannel:
+        """Give the channel, a new one if the last has closed; the connection lives on."""
+        async with self._opening:
+            connection = self._link.connection
+            if connection is None:
+                raise PublishingLost(self._link.lost)
+            channel = self._channel
+            if channel is None or channel.is_closed or self._of is not connection:
+                async with asyncio.timeout(_OPEN_TIMEOUT_S):
+                    channel = await connection.channel(on_return_raises=True)
+                self._channel, self._of = channel, connection
+            return channel

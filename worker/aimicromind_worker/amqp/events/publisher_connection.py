@@ -1,0 +1,180 @@
+"""The connection by which events and jobs go out: opened again when it is lost, under way.
+
+What was not confirmed goes out again on the next one, so that consumers may see it twice and
+miss nothing. Jobs go on meanwhile, up to the window of the events.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from time import monotonic
+from typing import Never
+
+from aio_pika import Message
+from aiormq.exceptions import ChannelAccessRefused
+
+from aimicromind_worker.amqp.connection import BrokerConnection, PermissionMissing
+from aimicromind_worker.amqp.events.outgoing_channel import OutgoingChannel
+from aimicromind_worker.amqp.events.outlet import FramesTooLarge
+from aimicromind_worker.amqp.events.publisher import EventSink
+from aimicromind_worker.amqp.events.publisher_link import (
+    LOST,
+    PublishingLink,
+    PublishingLost,
+    closed_on_us,
+    sentence,
+)
+from aimicromind_worker.amqp.ownership import Fence
+from aimicromind_worker.amqp.topology import Topology, declare
+from aimicromind_worker.amqp.waiting import is_cancelled, within
+
+_PUBLISH_TIMEOUT = timedelta(minutes=5)
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_STEADY_S = 30.0
+# What goes out again on each connection is then at fault, and was not found. The session ends,
+# and the broker counts the deliveries of its jobs.
+_CLOSED_IN_A_ROW = 4
+_AT_ONCE_S = 5.0
+
+
+class Publishing:
+    """Opens the connection, watches it, and opens it again. One for a session."""
+
+    def __init__(
+        self,
+        connect: Callable[[], AbstractAsyncContextManager[BrokerConnection]],
+        interval: timedelta,
+        wanted: Topology,
+        sink: EventSink,
+        fence: Fence,
+        waits_out: tuple[type[Exception], ...] = (),
+    ) -> None:
+        """Prepare; nothing is opened before `run`.
+
+        Args:
+            connect: Opens a connection for the body; called again whenever one was lost.
+            interval: Of heartbeats.
+            wanted: What is declared on each new connection.
+            sink: Publishes on it, over all of them.
+            fence: Once shut, what was not sent is dropped.
+            waits_out: What a connection that was open once may fail by, to be tried again.
+        """
+        self._link = PublishingLink("events", connect, interval, sink, fence)
+        self._wanted = wanted
+        self._sink = sink
+        self._fence = fence
+        self._waits_out = waits_out
+        self._is_usable = asyncio.Event()
+        self._outgoing = OutgoingChannel(self._link, self.usable, self._is_usable.clear)
+        self._is_over = False
+
+    @property
+    def frame_max(self) -> int:
+        """Most bytes of one frame that the broker takes."""
+        return self._sink.frame_max
+
+    def obstacle(self) -> str | None:
+        """Say why nothing can be published now; None if it can."""
+        if self._link.connection is None:
+            return self._link.lost
+        if self._sink.blocked:
+            return "the broker takes no events: it has a memory or disk alarm"
+        if not self._fence.is_open():
+            return "the broker is silent on the connection that jobs come by"
+        return None
+
+    async def usable(self) -> None:
+        """Wait until there is no obstacle, and no event is suspected of closing connections.
+
+        Raises:
+            PublishingLost: The session is over.
+        """
+        await self._is_usable.wait()
+        if self._is_over:
+            raise PublishingLost("the session is over")
+
+    async def publish(self, message: Message, exchange: str, key: str) -> None:
+        """Publish a message to one queue at least, and have that confirmed.
+
+        While there is no connection, and while the broker has an alarm, this waits. A message
+        that was on its way when the connection was lost may arrive twice.
+
+        Raises:
+            DeliveryError: No queue took it, or one of them refused it.
+            CannotBePublished: The broker closes the channel or the connection because of it.
+            PublishingLost: There was no way for five minutes, alarms not counted; or a
+                permission is missing.
+        """
+        try:
+            await within(
+                _PUBLISH_TIMEOUT,
+                self._outgoing.publish(message, exchange, key),
+                not_counting=lambda: self._sink.blocked,
+            )
+        except TimeoutError as error:
+            raise PublishingLost("nothing could be published for five minutes") from error
+
+    async def run(self) -> Never:
+        """Keep a connection open, for ever.
+
+        Raises:
+            BrokerUnreachable: There is none to begin with.
+            BrokerRefused, PermissionMissing, TopologyDiffers, DeclarationRefused: To wait would
+                not help.
+            FramesTooLarge: The events on their way do not fit another broker.
+            PublishingLost: The broker closes one connection after the other on us.
+        """
+        try:
+            await self._keep_open()
+        finally:
+            self._is_over = True
+            self._is_usable.set()
+
+    async def _keep_open(self) -> Never:
+        failures = closed_in_a_row = 0
+        while True:
+            began, given_up = monotonic(), self._given_up
+            try:
+                await self._one_connection()
+            except ChannelAccessRefused as error:
+                raise PermissionMissing(str(error)) from error
+            except FramesTooLarge:
+                raise
+            except self._waits_out as error:
+                if not self._link.was_open:
+                    raise
+                self._link.note_loss(error)
+            except LOST as error:
+                if is_cancelled() or not self._link.was_open:
+                    raise
+                self._link.note_loss(error)
+                at_once = monotonic() - began < _AT_ONCE_S and self._given_up == given_up
+                closed_in_a_row = closed_in_a_row + 1 if at_once and closed_on_us(error) else 0
+                if closed_in_a_row == _CLOSED_IN_A_ROW:
+                    raise PublishingLost(sentence(error)) from error
+            failures = 0 if monotonic() - began > _STEADY_S else failures + 1
+            pause_s = min(_LONGEST_PAUSE_S, _SHORTEST_PAUSE_S * 2 ** min(failures - 1, 10))
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads reconnects
+
+    @property
+    def _given_up(self) -> int:
+        """How many messages or chats were found at fault for a connection's end."""
+        return self._sink.given_up + self._outgoing.given_up
+
+    async def _one_connection(self) -> Never:
+        try:
+            await self._link.until_lost(self._prepare, self._note_obstacle)
+        finally:
+            self._is_usable.clear()
+
+    async def _prepare(self, connection: BrokerConnection) -> None:
+        await declare(connection, self._wanted)
+        self._sink.counts.reconnected += self._link.was_open
+
+    def _note_obstacle(self) -> None:
+        if self.obstacle() is None and not self._sink.isolates:
+            self._is_usable.set()
+        else:
+            self._is_usable.clear()

@@ -1,0 +1,202 @@
+"""The events of one chat, or of one reply queue, in order, also while some of them are refused.
+
+What follows a refused event is held, and the refused one sent again, until it is taken or the
+patience of `refusals` is over; then all goes on from there, as it was. All that was held is sent
+once more then, so that each refused event is tried again at least once, however late it came.
+"""
+
+from collections import deque
+from operator import attrgetter
+from typing import Protocol
+
+from aimicromind_worker.amqp.events.nack_period import Refusals
+from aimicromind_worker.core.job.numbering import NumberedEvent
+
+_by_place = attrgetter("place")
+
+
+class SentFor(Protocol):
+    """The lane that an event was published on.
+
+    Attributes:
+        fault: Why nothing more of it is sent: it would have a gap.
+    """
+
+    fault: Exception | None
+
+    def settled(self) -> None:
+        """Note that one event needs no more sending."""
+
+    def frames_straight(self, queue: str, beside: str, event: NumberedEvent) -> bytes:
+        """Write an event's frames for two queues."""
+
+
+class Sent:
+    """One message on its way. Belongs to the sink.
+
+    Attributes:
+        place: Where it is in the order of its track.
+        refused: What the broker last said of it, None if nothing yet.
+        returned: Whether no queue took it.
+        straight: Whether it left its track, for endings and journal alone.
+    """
+
+    __slots__ = (
+        "event",
+        "frames",
+        "is_end",
+        "lane",
+        "place",
+        "refused",
+        "returned",
+        "straight",
+        "track",
+    )
+
+    def __init__(
+        self, lane: "SentFor", track: "Track", event: NumberedEvent, frames: bytes, *, is_end: bool
+    ) -> None:
+        self.lane = lane
+        self.track = track
+        self.event = event
+        self.frames = frames
+        self.is_end = is_end
+        self.place = 0
+        self.refused: bool | None = None
+        self.returned = False
+        self.straight = False
+
+
+class Out(Protocol):
+    """What a track leads to."""
+
+    def write(self, sent: Sent) -> bool:
+        """Send a message; False if it never can be."""
+
+    def write_again(self, sent: Sent) -> bool:
+        """Send a message once more; False if it never can be."""
+
+    def settle(self, sent: Sent) -> None:
+        """Note that a message needs no more sending."""
+
+    def pass_over(self, sent: Sent) -> None:
+        """Send a message to its address no more, though it was refused."""
+
+    def straight(self, sent: Sent) -> None:
+        """Send an `end` to endings and journal alone."""
+
+    def hold(self, track: "Track") -> None:
+        """Have `look` called soon, and again while it says so."""
+
+
+class Track:
+    """Messages to one address, by any number of lanes. Belongs to the sink.
+
+    Attributes:
+        refusals: Those that its messages have met, with those of other tracks to the same queues.
+    """
+
+    def __init__(self, out: Out, refusals: Refusals) -> None:
+        self.refusals = refusals
+        self._out = out
+        self._places = 0
+        self._in_flight = 0
+        self._holding = False
+        self._held: list[Sent] = []
+        self._probe: Sent | None = None
+
+    def send(self, sent: Sent) -> None:
+        """Send a message, or hold it behind one that is refused."""
+        self._places += 1
+        sent.place = self._places
+        if self._holding:
+            self._held.append(sent)
+        else:
+            self._write(sent)
+
+    def resume(self, sent: Sent) -> None:
+        """Send a message again that a lost connection left without an answer."""
+        self._in_flight -= 1
+        self._write_again(sent)
+
+    def taken(self, sent: Sent) -> None:
+        """Take the answer that all queues took a message."""
+        self._in_flight -= 1
+        if self.refusals.going_on:
+            self.refusals.taken(sent.event.name)
+        if not self._holding:
+            self._out.settle(sent)
+        elif sent is self._probe:
+            self._out.settle(sent)
+            self._go_on()
+        else:
+            # It may have overtaken a refused one, which it then must follow once more.
+            sent.refused = False
+            self._held.append(sent)
+
+    def refused(self, sent: Sent) -> None:
+        """Take the answer that a queue refused a message."""
+        self._in_flight -= 1
+        self.refusals.refused(sent.event.name)
+        if not self.refusals.patience_s:
+            self._out.pass_over(sent)
+            return
+        sent.refused = True
+        self._held.append(sent)
+        self._probe = None
+        if not self._holding:
+            self._holding = True
+            self._out.hold(self)
+
+    def returned(self, sent: Sent) -> None:
+        """Take the answer that there is no queue for a message."""
+        self._in_flight -= 1
+        self._out.straight(sent)
+
+    def dropped(self, sent: Sent) -> None:
+        """Take that a message was sent, or kept to be sent, and never will be again."""
+        self._in_flight -= 1
+        self._out.settle(sent)
+
+    def look(self) -> bool:
+        """Try whether the refused message is taken now; once patience is over, a last time.
+
+        Returns:
+            Whether to look again.
+        """
+        if self._holding and not self.refusals.patience_s:
+            # What is refused once more is passed over, what is held goes on behind it.
+            self._go_on()
+        elif self._holding and not self._in_flight:
+            self._try()
+        return self._holding
+
+    def _try(self) -> None:
+        held = deque(sorted(self._held, key=_by_place))
+        # They were answered late, and stand before the refused one.
+        while held and held[0].refused is False:
+            self._out.settle(held.popleft())
+        self._probe = held.popleft() if held else None
+        self._held, self._holding = list(held), self._probe is not None
+        if self._probe is not None:
+            self._write_any(self._probe)
+
+    def _go_on(self) -> None:
+        held, self._held = sorted(self._held, key=_by_place), []
+        self._holding, self._probe = False, None
+        for sent in held:
+            self._write_any(sent)
+
+    def _write_any(self, sent: Sent) -> None:
+        if sent.refused is None:
+            self._write(sent)
+        else:
+            self._write_again(sent)
+
+    def _write(self, sent: Sent) -> None:
+        if self._out.write(sent):
+            self._in_flight += 1
+
+    def _write_again(self, sent: Sent) -> None:
+        if self._out.write_again(sent):
+            self._in_flight += 1

@@ -1,0 +1,1 @@
+"""Jobs in: deliveries, cancel requests, the journal, the chat lock."""

@@ -1,0 +1,183 @@
+"""The lease of a chat: an exclusive queue, which the broker grants to one connection at a time.
+
+It ends with its connection, so that a lost worker keeps no chat. The same connection is granted
+it twice: within the process, turns are taken before (see `turns`).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import timedelta
+from time import monotonic
+
+import structlog
+from aiormq.exceptions import (
+    AMQPConnectionError,
+    AMQPError,
+    ChannelLockedResource,
+    ChannelPreconditionFailed,
+)
+from pamqp import commands
+
+from aimicromind_schemas import Names
+from aimicromind_worker.amqp.channels import asked_at_once, highest_channel
+from aimicromind_worker.amqp.connection import BrokerConnection
+from aimicromind_worker.amqp.rpc_channel import RpcChannel
+
+log = structlog.get_logger()
+
+_TIMEOUT_S = 30.0
+_ASK_EVERY_S = 0.05
+
+
+class LeasesLost(ConnectionError):
+    """The broker no longer answers for the leases; they end with the connection."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the leases of chats are lost: {reason}")
+
+
+class Lease:
+    """A lease while it is held.
+
+    Attributes:
+        chat_id: The chat.
+        on_loss: Called if the lease is taken away while the connection lives.
+    """
+
+    def __init__(self, chat_id: str) -> None:
+        self.chat_id = chat_id
+        self.on_loss: Callable[[], None] = lambda: None
+
+
+class ChatLeases:
+    """The leases of one connection. Open it in the event loop, and use it there."""
+
+    def __init__(self, names: Names, channels: Sequence[RpcChannel]) -> None:
+        self._names = names
+        self._holding, *self._to_ask_on = channels
+        self._asking = asyncio.Semaphore(len(self._to_ask_on))
+        self._held: dict[str, Lease] = {}
+        self._holding.on_cancel = self._taken_away
+
+    @classmethod
+    async def open(cls, connection: BrokerConnection, names: Names) -> "ChatLeases":
+        """Prepare, once for a connection, to hold leases; they close with it.
+
+        Raises:
+            LeasesLost: The broker grants no channel for it.
+        """
+        inner, highest = connection.inner, highest_channel(connection)
+        # aiormq numbers its channels from the lowest on. A channel is kept for each question that
+        # is asked at once: broker and worker would otherwise keep one for each slot.
+        lowest = highest - asked_at_once(connection)
+        channels = [RpcChannel(connection.wire, it) for it in range(highest, lowest - 1, -1)]
+
+        def lost(_: object) -> None:
+            for channel in channels:
+                channel.lost(AMQPConnectionError("the connection closed"))
+
+        inner.closing.add_done_callback(lost)
+        async with _answered():
+            await channels[0].open()
+        return cls(names, channels)
+
+    @contextlib.asynccontextmanager
+    async def hold(self, chat_id: str, patience: timedelta) -> AsyncIterator[Lease | None]:
+        """Hold the lease of a chat for the body; None where another worker has it.
+
+        Args:
+            chat_id: The chat; no other task of this process may be holding it.
+            patience: How long to go on asking.
+
+        Raises:
+            LeasesLost: The broker does not answer, or its channel closed.
+        """
+        queue = self._names.chat_lease(chat_id)
+        if not await self._granted(queue, patience):
+            yield None
+            return
+        lease = self._held[queue] = Lease(chat_id)
+        try:
+            async with _answered():
+                # Without a consumer, a policy may let the queue expire; and nobody would tell.
+                await self._holding.ask(
+                    commands.Basic.Consume(queue=queue, consumer_tag=queue, no_ack=True)
+                )
+            yield lease
+        except (ConnectionError, asyncio.CancelledError):
+            # The connection ends, and the lease with it.
+            raise
+        except BaseException:
+            await self._release(queue)
+            raise
+        else:
+            await self._release(queue)
+        finally:
+            self._held.pop(queue, None)
+
+    async def _granted(self, queue: str, patience: timedelta) -> bool:
+        ends = monotonic() + patience.total_seconds()
+        while not await self._ask(queue):
+            if monotonic() >= ends:
+                return False
+            await asyncio.sleep(_ASK_EVERY_S)
+        return True
+
+    async def _ask(self, queue: str) -> bool:
+        # A refusal closes the channel that asked: each question has one of its own.
+        async with self._asking:
+            channel = self._to_ask_on.pop()
+            try:
+                async with _answered():
+                    if not channel.is_open:
+                        await channel.open()
+                    await channel.ask(_declare(queue))
+            except LeasesLost as error:
+                match error.__cause__:
+                    case ChannelLockedResource():
+                        return False
+                    case ChannelPreconditionFailed() as full if "limit" in str(full):
+                        # The virtual host has as many queues as it may: the job waits for one.
+                        log.warning("lease.no_room", reason=" ".join(str(full).split()))
+                        return False
+                    case _:
+                        raise
+            finally:
+                self._to_ask_on.append(channel)
+            return True
+
+    async def _release(self, queue: str) -> None:
+        # No longer held: the end of its consumer is no loss.
+        self._held.pop(queue, None)
+        async with _answered():
+            await self._holding.ask(
+                commands.Basic.Cancel(consumer_tag=queue, nowait=True),
+                commands.Queue.Delete(queue=queue),
+            )
+
+    def _taken_away(self, queue: str) -> None:
+        lease = self._held.get(queue)
+        if lease is not None:
+            log.warning("lease.taken_away", chat_id=lease.chat_id)
+            lease.on_loss()
+
+
+def _declare(queue: str) -> commands.Queue.Declare:
+    return commands.Queue.Declare(
+        queue=queue, exclusive=True, arguments={"x-queue-type": "classic"}
+    )
+
+
+@contextlib.asynccontextmanager
+async def _answered() -> AsyncIterator[None]:
+    """Ask the broker in the body.
+
+    Raises:
+        LeasesLost: It does not answer, or the connection has closed.
+    """
+    try:
+        async with asyncio.timeout(_TIMEOUT_S):
+            yield
+    except (AMQPError, RuntimeError, TimeoutError) as error:
+        raise LeasesLost(str(error) or type(error).__name__) from error

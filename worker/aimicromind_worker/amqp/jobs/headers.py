@@ -1,0 +1,101 @@
+"""Message of the jobs queue → what it says beside its body; what is ill-typed counts as absent."""
+
+from datetime import UTC, datetime, timedelta
+
+from aio_pika.abc import AbstractIncomingMessage
+
+from aimicromind_schemas import SUBMITTED_HEADER
+from aimicromind_schemas.client.transport.message_header import noted
+from aimicromind_worker.core.job.admission import (
+    ATTEMPT_HEADER,
+    CALLS_HEADER,
+    CRASHES_HEADER,
+    DEADLINE_HEADER,
+    GIVEN_UP_HEADER,
+    LOST_HEADER,
+    OPEN_HEADER,
+    SENT_HEADER,
+    SIDE_EFFECT_HEADER,
+    WAITS_HEADER,
+    MessageFacts,
+    moment,
+)
+from aimicromind_worker.core.job.trace_context import trace_context
+
+# Beyond any count of ours; what a producer makes up must still fit where it is written again.
+_MOST = 1_000_000
+_FIRST_YEAR = 1970
+
+
+def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
+    """Read properties and headers."""
+
+    def text(name: str) -> str | None:
+        value = message.headers.get(name)
+        return value if isinstance(value, str) else None
+
+    def number(name: str) -> int:
+        value = message.headers.get(name)
+        return min(max(value, 0), _MOST) if isinstance(value, int) else 0
+
+    note = noted(message.headers)
+    return MessageFacts(
+        message_id=message.message_id,
+        correlation_id=message.correlation_id,
+        content_encoding=message.content_encoding,
+        reply_to=message.reply_to,
+        redelivered=bool(message.redelivered),
+        # Up to 4.2 each delivery that was not settled is counted; 4.3 counts the failures among
+        # them, and all of them under another name (docs/compatibility.md).
+        deliveries_before=max(number("x-delivery-count"), number("x-acquired-count")),
+        failures_before=number("x-delivery-count"),
+        submitted_at=_exact_time(text(SUBMITTED_HEADER)) or _timestamp(message),
+        expires_at=_expires_at(message),
+        carried_attempt=number(ATTEMPT_HEADER),
+        carried_calls=number(CALLS_HEADER),
+        carried_given_up=number(GIVEN_UP_HEADER),
+        carried_side_effect=bool(number(SIDE_EFFECT_HEADER)),
+        carried_sent=bool(number(SENT_HEADER)),
+        carried_open=number(OPEN_HEADER),
+        carried_lost=bool(number(LOST_HEADER)),
+        carried_crashes=number(CRASHES_HEADER),
+        carried_waits=number(WAITS_HEADER),
+        carried_deadline=moment(text(DEADLINE_HEADER)),
+        trace=trace_context(text("traceparent"), text("tracestate")),
+        given_up_for=_given_up_for(message),
+        problem=note.problem,
+        whole_bytes=note.body_bytes,
+        digest=note.digest,
+    )
+
+
+def _given_up_for(message: AbstractIncomingMessage) -> str | None:
+    """Read why the message was dead-lettered; the broker writes the latest reason first."""
+    match message.headers.get("x-death"):
+        case [{"reason": str() as reason}, *_]:
+            return reason
+        case _:
+            return None
+
+
+def _expires_at(message: AbstractIncomingMessage) -> datetime | None:
+    """Turn the message's expiration into a deadline.
+
+    It counts from now: the broker delivers nothing that has expired, and its clock alone knows
+    how long the message waited. 0 means "now or never", and now it is.
+    """
+    expiration = message.expiration
+    if not isinstance(expiration, int | float) or not expiration:
+        return None
+    return datetime.now(UTC) + timedelta(seconds=expiration)
+
+
+def _exact_time(text: str | None) -> datetime | None:
+    """Read when the job was submitted; nobody did so before AMQP's first second."""
+    told = moment(text)
+    return told if told is not None and told.year >= _FIRST_YEAR else None
+
+
+def _timestamp(message: AbstractIncomingMessage) -> datetime | None:
+    sent = message.timestamp
+    return sent if sent is None or sent.tzinfo else sent.replace(tzinfo=UTC)

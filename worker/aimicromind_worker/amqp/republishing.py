@@ -1,0 +1,122 @@
+"""A producer's message → the message that is published again in its place.
+
+It carries what the producer wrote, without what the broker wrote, what pamqp cannot write, and
+what does not fit: a content header is one frame, and a broker closes the connection for a frame
+that is larger than was agreed on (AMQP 0-9-1, 4.2.6).
+"""
+
+import re
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractMessage
+from pamqp.common import FieldTable, FieldValue
+from pamqp.encode import field_table
+from pamqp.frame import marshal
+from pamqp.header import ContentHeader
+
+from aimicromind_schemas import SUBMITTED_HEADER
+from aimicromind_schemas.client.transport.message_header import GUARD_HEADER
+
+log = structlog.get_logger()
+
+Header = str | int | bool
+
+LEFT_OUT_HEADER = "x-aimicromind-headers-left-out"
+# What the broker writes, copies a message by, or takes for a cycle (CONTRIBUTING.md).
+_BROKERS_OWN = re.compile(
+    r"(B?CC|x-death|x-(first|last)-death-.+|x-delivery-count|x-acquired-count|x-(opt|stream)-.+)"
+)
+# What the worker reads of a producer's headers goes last.
+_READ_BY_US = {"traceparent", "tracestate", SUBMITTED_HEADER}
+# A broker closes the channel of a publisher who names this and consumes no replies.
+_DIRECT_REPLY = "amq.rabbitmq.reply-to"
+_TABLE_LENGTH_BYTES = 4
+_LONGEST_NAME_BYTES = 128
+
+
+def republished(
+    source: AbstractMessage,
+    own: Mapping[str, Header],
+    frame_max: int,
+    body: bytes | None = None,
+    without: str | None = None,
+    **changed: Any,  # noqa: ANN401 - properties, as aio_pika takes them
+) -> aio_pika.Message:
+    """Return a message to publish in place of one that was delivered.
+
+    The producer's headers are left out, the largest first, until it fits. How many were is
+    logged, and written to the header `x-aimicromind-headers-left-out`.
+
+    Args:
+        source: What was delivered.
+        own: Headers of ours, which win over the producer's and are never left out.
+        frame_max: Most bytes of one frame, at least 4,096.
+        body: The new body, if it changes.
+        without: How the names of headers begin that are not carried over, too.
+        **changed: Properties that are not as they were.
+    """
+    producers = {
+        name: value
+        for name, value in source.headers.items()
+        if name not in {*own, GUARD_HEADER}
+        and not _BROKERS_OWN.fullmatch(name)
+        and not (without and name.startswith(without))
+    }
+    direct = source.reply_to == _DIRECT_REPLY
+    properties: dict[str, Any] = {
+        "content_type": source.content_type,
+        "content_encoding": source.content_encoding,
+        "priority": source.priority,
+        "correlation_id": source.correlation_id,
+        "reply_to": None if direct else source.reply_to,
+        "message_id": source.message_id,
+        "timestamp": source.timestamp,
+        "type": source.type,
+        "app_id": source.app_id,
+    }
+    again = aio_pika.Message(
+        source.body if body is None else body,
+        # As if some were left out, so that there is room to say it.
+        headers={LEFT_OUT_HEADER: len(producers), **own},
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        **(properties | changed),
+    )
+    kept = fitting(producers, frame_max - _header_frame_bytes(again))
+    left_out = len(producers) - len(kept)
+    if left_out:
+        log.warning("headers.left_out", count=left_out, of=len(producers))
+        again.headers = {**kept, LEFT_OUT_HEADER: left_out, **own}
+    else:
+        again.headers = {**kept, **own}
+    return again
+
+
+def fitting(headers: Mapping[str, FieldValue], room_bytes: int) -> FieldTable:
+    """Return the headers that can be written within so many bytes: not the largest of them."""
+    sizes = {name: _written_bytes(name, value) for name, value in headers.items()}
+    kept = {name: size for name, size in sizes.items() if size is not None}
+    total = sum(kept.values())
+    for name in sorted(kept, key=lambda name: (name in _READ_BY_US, -kept[name])):
+        if total <= room_bytes:
+            break
+        total -= kept.pop(name)
+    return {name: headers[name] for name in kept}
+
+
+def _written_bytes(name: str, value: FieldValue) -> int | None:
+    """Return what a header takes; None if it cannot be written: pamqp reads more than it writes."""
+    if len(name.encode()) > _LONGEST_NAME_BYTES:
+        return None
+    try:
+        return len(field_table({name: value})) - _TABLE_LENGTH_BYTES
+    except (TypeError, ValueError, OverflowError, RecursionError, struct.error):
+        return None
+
+
+def _header_frame_bytes(message: aio_pika.Message) -> int:
+    header = ContentHeader(body_size=message.body_size, properties=message.properties)
+    return len(marshal(header, 1))

@@ -1,0 +1,114 @@
+"""A channel for requests that the broker answers one by one, without the tasks of aiormq's."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+from aiormq.channel import exception_by_code
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError
+from pamqp import commands
+from pamqp.base import Frame
+from pamqp.constants import FRAME_METHOD
+from pamqp.frame import FrameTypes, marshal, unmarshal
+
+from aimicromind_schemas.client.transport.demultiplexer import method_of
+from aimicromind_schemas.client.transport.message_guard import method_number
+from aimicromind_schemas.client.transport.socket_transport import Wire
+
+log = structlog.get_logger()
+
+_CLOSE = method_number(commands.Channel.Close)
+_CANCEL = method_number(commands.Basic.Cancel)
+_ANSWERS = {
+    method_number(commands.Channel.OpenOk),
+    method_number(commands.Queue.DeclareOk),
+    method_number(commands.Queue.DeleteOk),
+    method_number(commands.Basic.ConsumeOk),
+}
+
+
+class RpcChannel:
+    """Asks the broker, any number of times at once. Use it from the event loop only.
+
+    Requests are carried out in order, so that all up to the one that waits longest are done when
+    an answer comes.
+
+    Attributes:
+        is_open: Whether it may be asked on; a refusal closes it.
+        on_cancel: Called with the tag of a consumer that the broker ends.
+    """
+
+    def __init__(self, wire: Wire, number: int) -> None:
+        """Prepare a channel, which nobody else may have opened under this number."""
+        self.is_open = False
+        self.on_cancel: Callable[[str], None] = lambda _: None
+        self._wire = wire
+        self._number = number
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._gone: AMQPError | None = None
+        wire.tap.takers[number] = self
+
+    async def open(self) -> None:
+        """Open the channel, for the first time or after a refusal.
+
+        Raises:
+            AMQPError: The broker refuses it, or has closed the connection.
+        """
+        self.is_open = self._gone is None
+        await self.ask(commands.Channel.Open())
+
+    async def ask(self, *requests: Frame) -> None:
+        """Send requests, of which only the last one has an answer, and wait for that.
+
+        Raises:
+            AMQPError: The broker refuses one, or closes the connection.
+            ChannelInvalidStateError: The channel is not open.
+        """
+        if self._gone is not None:
+            raise self._gone
+        if not self.is_open:
+            raise ChannelInvalidStateError("the channel is closed")
+        frames = b"".join(marshal(request, self._number) for request in requests)
+        answer = asyncio.get_running_loop().create_future()
+        self._waiting.append(answer)
+        self._wire.write(frames)
+        await answer
+
+    def lost(self, error: AMQPError) -> None:
+        """Note that the connection has closed."""
+        self._gone = error
+        self._close(error)
+
+    def take(self, frame: bytes) -> bool:
+        """Take a frame; what a queue delivers is of no interest. For the tap."""
+        if frame[0] != FRAME_METHOD:
+            return True
+        method = method_of(frame)
+        if method in _ANSWERS:
+            self._answered()
+        elif method in {_CLOSE, _CANCEL}:
+            self._take_news(unmarshal(frame)[2])
+        return True
+
+    def _answered(self) -> None:
+        if not self._waiting:
+            log.error("broker.answered_unasked", channel=self._number)
+            return
+        answer = self._waiting.popleft()
+        if not answer.done():
+            answer.set_result(None)
+
+    def _take_news(self, news: FrameTypes) -> None:
+        if isinstance(news, commands.Channel.Close):
+            self._wire.write(marshal(commands.Channel.CloseOk(), self._number))
+            self._close(exception_by_code(news))
+        elif isinstance(news, commands.Basic.Cancel):
+            self.on_cancel(news.consumer_tag or "")
+
+    def _close(self, error: AMQPError) -> None:
+        self.is_open = False
+        while self._waiting:
+            answer = self._waiting.popleft()
+            if not answer.done():
+                answer.set_exception(error)

@@ -1,0 +1,1 @@
+"""Settings, and the one place that puts the rooms together: start, reconnect, shut down."""

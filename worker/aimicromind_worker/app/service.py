@@ -1,0 +1,146 @@
+"""Carry jobs as they come until told to stop; then drain, within the grace period."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, suppress
+from datetime import timedelta
+from time import monotonic
+from typing import Protocol
+
+import structlog
+
+from aimicromind_worker.jobs.relay import Relay
+from aimicromind_worker.jobs.settlement import Delivery
+
+log = structlog.get_logger()
+
+# The end of the grace period in which what is not finished is handed back.
+_HAND_BACK_PART = 0.2
+_HAND_BACK_AT_MOST_S = 5.0
+# The end of that in which the connections are closed.
+_CLOSING_PART = 0.06
+
+
+class GraceOver(Exception):
+    """The grace period is over and jobs are still held; the broker takes them back."""
+
+
+class Leave:
+    """What an operator asks of the worker: to leave, and then to hurry."""
+
+    def __init__(self) -> None:
+        self._asked = asyncio.Event()
+        self._hurried = asyncio.Event()
+        self._since = 0.0
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether it is to leave."""
+        return self._asked.is_set()
+
+    def ask(self) -> None:
+        """Have it leave; asked again, at once."""
+        if self.is_asked:
+            self._hurried.set()
+        else:
+            self._since = monotonic()
+        self._asked.set()
+
+    def left_of(self, grace: timedelta) -> timedelta:
+        """Say what is left of a time that began when it was asked to leave."""
+        passed = timedelta(seconds=monotonic() - self._since)
+        return max(timedelta(), grace - passed) if self.is_asked else grace
+
+    async def asked(self) -> None:
+        """Wait until it is to leave."""
+        await self._asked.wait()
+
+    async def hurried(self) -> None:
+        """Wait until it is to leave at once."""
+        await self._hurried.wait()
+
+
+class Source(Protocol):
+    """Where deliveries come from, until it is stopped."""
+
+    def __aiter__(self) -> AsyncIterator[Delivery]: ...
+
+    async def stop(self) -> None:
+        """Take no more; those that came and were not given go back."""
+
+
+class Way(Protocol):
+    """The way of events."""
+
+    async def usable(self) -> None:
+        """Wait until events can be published."""
+
+
+class Service:
+    """Carries what two sources give. One for a session; `run` once."""
+
+    def __init__(self, jobs: Source, reaped: Source, relay: Relay, way: Way) -> None:
+        """Prepare.
+
+        Args:
+            jobs: Jobs to run.
+            reaped: Jobs that the broker gave up, to bury.
+            relay: Carries and buries them.
+            way: Must be usable before either: a call whose answer cannot be published would cost
+                its price for nothing.
+        """
+        self._jobs = jobs
+        self._reaped = reaped
+        self._relay = relay
+        self._way = way
+
+    async def run(
+        self, leave: Leave, grace: timedelta, consuming: AbstractContextManager[None]
+    ) -> None:
+        """Carry jobs until told to leave and all are done.
+
+        Args:
+            leave: When to stop.
+            grace: Longest time from then to the end.
+            consuming: Entered for as long as jobs are taken.
+
+        Raises:
+            GraceOver: Jobs are left that could not be handed back.
+        """
+        async with asyncio.TaskGroup() as service:
+            leaving = service.create_task(self._leave(leave, grace))
+            async with asyncio.TaskGroup() as carried:
+                carried.create_task(self._bury_all())
+                with consuming:
+                    async for delivery in self._jobs:
+                        carried.create_task(self._carry(delivery))
+            leaving.cancel()
+
+    async def _carry(self, delivery: Delivery) -> None:
+        await self._way.usable()
+        await self._relay.carry(delivery)
+
+    async def _bury_all(self) -> None:
+        async for delivery in self._reaped:
+            await self._way.usable()
+            await self._relay.bury(delivery)
+
+    async def _leave(self, leave: Leave, grace: timedelta) -> None:
+        await leave.asked()
+        grace_s = leave.left_of(grace).total_seconds()
+        hand_back_s = min(grace_s * _HAND_BACK_PART, _HAND_BACK_AT_MOST_S)
+        log.info("worker.draining", grace_s=grace_s)
+        async with asyncio.TaskGroup() as stopping:
+            # A broker that does not answer keeps nobody from handing back in time.
+            stops = stopping.create_task(self._take_no_more())
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace_s - hand_back_s):
+                    await leave.hurried()
+            self._relay.hand_back_all()
+            await asyncio.sleep(hand_back_s - grace_s * _CLOSING_PART)
+            stops.cancel()
+        raise GraceOver
+
+    async def _take_no_more(self) -> None:
+        await self._jobs.stop()
+        await self._reaped.stop()

@@ -1,0 +1,335 @@
+"""Message → an admitted job: who it is, where its events go, what is left of its time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from hashlib import sha256
+from uuid import UUID, uuid5
+
+from aimicromind_schemas import (
+    FailureKind,
+    InvalidJob,
+    Names,
+    RawJob,
+    chat_fits,
+    is_job_id,
+    readable_ids,
+)
+from aimicromind_worker.core.endpoint.errors import quoted
+from aimicromind_worker.core.job.content_encoding import Unpacked, unknown_encoding, unpacked
+from aimicromind_worker.core.job.history import History
+
+_NAMELESS_JOBS = UUID("8d0b6d5c-2f0e-5c53-b1d4-6f2f5a4b7f10")
+_LONGEST_TEXT_BYTES = 16 * 1024 * 1024
+
+ATTEMPT_HEADER = "x-aimicromind-attempt"
+CALLS_HEADER = "x-aimicromind-calls"
+GIVEN_UP_HEADER = "x-aimicromind-given-up"
+SIDE_EFFECT_HEADER = "x-aimicromind-side-effect"
+SENT_HEADER = "x-aimicromind-sent"
+OPEN_HEADER = "x-aimicromind-open"
+LOST_HEADER = "x-aimicromind-lost"
+WAITS_HEADER = "x-aimicromind-waits"
+CRASHES_HEADER = "x-aimicromind-crashes"
+DEADLINE_HEADER = "x-aimicromind-deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class MessageFacts:
+    """What the message says beside its body.
+
+    Attributes:
+        message_id: AMQP property.
+        correlation_id: AMQP property.
+        content_encoding: AMQP property.
+        reply_to: AMQP property.
+        redelivered: Whether the broker delivered this message before.
+        deliveries_before: How often, as far as the broker counts.
+        failures_before: How many of these ended with the loss of the worker, or were given back.
+        submitted_at: When the producer sent it, by its own clock, which may be ahead of ours. By
+            the header, else by the AMQP timestamp: then it is the beginning of a second.
+        expires_at: End of the message's own expiration.
+        carried_attempt: Highest attempt of workers that put the job on the queue again.
+        carried_calls: Calls that those workers began.
+        carried_given_up: How many of them a leaving worker broke off.
+        carried_side_effect: Whether a tool or action ran at one of them.
+        carried_sent: Whether one of them reached the endpoint.
+        carried_open: The attempt whose call a worker left open, 0 if none.
+        carried_lost: Whether one of them was lost, and the job was not looked up since.
+        carried_crashes: How many workers were lost that had the job.
+        carried_waits: How often the job has waited on the broker for its chat.
+        carried_deadline: The deadline that the first of them set.
+        trace: W3C trace context, see `core.trace_context`.
+        given_up_for: Why the broker gave the job up last, in its words.
+        problem: What of the message could not be read, and the remedy.
+        whole_bytes: Size of the body, where only its beginning came; nothing of it, where there
+            was no room.
+        digest: SHA-256 of that whole body, in hexadecimal.
+    """
+
+    message_id: str | None = None
+    correlation_id: str | None = None
+    content_encoding: str | None = None
+    reply_to: str | None = None
+    redelivered: bool = False
+    deliveries_before: int = 0
+    failures_before: int = 0
+    submitted_at: datetime | None = None
+    expires_at: datetime | None = None
+    carried_attempt: int = 0
+    carried_calls: int = 0
+    carried_given_up: int = 0
+    carried_side_effect: bool = False
+    carried_sent: bool = False
+    carried_open: int = 0
+    carried_lost: bool = False
+    carried_crashes: int = 0
+    carried_waits: int = 0
+    carried_deadline: datetime | None = None
+    trace: Mapping[str, str] = field(default_factory=dict)
+    given_up_for: str | None = None
+    problem: str | None = None
+    whole_bytes: int | None = None
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """An admitted job.
+
+    Attributes:
+        job: Its terms are read, the rest is as the producer wrote it.
+        job_id: Its own, else the message_id.
+        chat_id: Its own, else the job_id.
+        deadline: When it expires.
+        facts: What the message says.
+        attempts_before: Highest attempt that may have published.
+        calls_before: Calls that earlier workers began, as far as is known.
+        given_up_before: How many of them a leaving worker broke off.
+        lost_before: How many of them were lost with their worker.
+        side_effect_before: Whether a tool or action ran at one of them.
+        sent_before: Whether the endpoint may have had a request for this job.
+        open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
+        open_shown: Whether anything was published of that attempt.
+        was_lost: Whether a worker was lost with the job, and the job was not looked up since.
+    """
+
+    job: RawJob
+    job_id: str
+    chat_id: str
+    deadline: datetime
+    facts: MessageFacts
+    attempts_before: int
+    calls_before: int
+    given_up_before: int
+    side_effect_before: bool
+    sent_before: bool
+    open_attempt: int
+    was_lost: bool
+    open_shown: bool = False
+    lost_before: int = 0
+
+    @property
+    def came_before(self) -> bool:
+        """Whether a worker may have had this job before, so that it must be looked up."""
+        return self.attempts_before > 0 or self.facts.carried_deadline is not None
+
+    @property
+    def crashes(self) -> int:
+        """How often a worker was lost that had this job, whatever brought it down."""
+        return self.facts.carried_crashes + self.facts.failures_before
+
+    @property
+    def blind(self) -> bool:
+        """Whether a call shows nothing until it is over, not even that a tool ran."""
+        return self.job.answer == "json"
+
+    def max_calls(self, limit: int) -> int:
+        """Say how many calls may be begun; a job can only lower the worker's own limit."""
+        own = self.job.max_calls
+        return limit if own is None else min(own, limit)
+
+    def forgiven_calls(self, limit: int) -> int:
+        """Return how many of the calls before are not held against the job.
+
+        Those that a leaving worker broke off, and the one that was lost with the job's first lost
+        worker. A second loss leaves one call, to be made apart (see `suspects`): the job may have
+        been a neighbour of what brought both workers down. A third one was the job's own.
+        """
+        held = max(0, self.calls_before - self.given_up_before)
+        match min(self.lost_before, self.crashes):
+            case 0 | 1:
+                too_many = held
+            case 2:
+                too_many = max(0, held - self.max_calls(limit) + 1)
+            case _:
+                too_many = 0
+        return self.given_up_before + min(self.lost_before, too_many)
+
+    def knowing(self, history: History) -> "Ticket":
+        """Add what the pool remembers of the job.
+
+        A worker that died had perhaps begun the attempt that its last `retry` announced; one
+        that let go of the job left that attempt to the next worker.
+        """
+        begun = history.announced if self.was_lost else 0
+        attempts = max(self.attempts_before, history.last_attempt, begun)
+        opened = attempts if self.was_lost else self.open_attempt
+        # What it did is told by the journal alone.
+        may_have_acted = self.was_lost and not history.is_whole
+        return replace(
+            self,
+            attempts_before=attempts,
+            open_attempt=opened,
+            open_shown=0 < opened <= history.last_attempt,
+            calls_before=max(self.calls_before, history.calls),
+            # Whoever knows the job holds its chat: no other worker goes on with what is open.
+            lost_before=history.calls_lost + history.is_open,
+            side_effect_before=self.side_effect_before or history.side_effect or may_have_acted,
+            sent_before=self.sent_before or history.calls > 0,
+            was_lost=False,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Unnamed:
+    """A job with neither jobId nor message_id; it needs one to be told from its copies."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A job that cannot be run, whoever tries.
+
+    Attributes:
+        kind: Why, in public words.
+        message: What is wrong and what to do, without any value of the job.
+        chat_id: Whom to tell: as read, else the job_id; None where no routing key can hold it.
+        job_id: As read, else made of the body, so that a copy has the same.
+        reply_to: Queue that gets copies of the ending, unless that is what is wrong.
+    """
+
+    kind: FailureKind
+    message: str
+    chat_id: str | None
+    job_id: str
+    reply_to: str | None
+
+
+Admission = Ticket | Unnamed | Rejected
+
+
+def admit(
+    body: bytes,
+    facts: MessageFacts,
+    names: Names,
+    now: datetime,
+    lifetime: timedelta,
+    max_job_bytes: int,
+) -> Admission:
+    """Say what a message is.
+
+    Args:
+        body: The message body.
+        facts: What else the message says.
+        names: Our own queues, which must not get copies of events.
+        now: Aware.
+        lifetime: Longest life of a job, from the moment a worker first has it.
+        max_job_bytes: Largest body.
+    """
+    replies_to_us = (facts.reply_to or "").startswith(f"{names.prefix}.")
+    if replies_to_us:
+        facts = replace(facts, reply_to=None)
+    if facts.whole_bytes is None and facts.problem is not None:
+        return _rejected(FailureKind.INVALID_JOB, facts.problem, body, facts)
+    # What is too long is still looked through for the chat that must be told.
+    most_bytes = max(max_job_bytes, _LONGEST_TEXT_BYTES)
+    content = unpacked(body, facts.content_encoding, most_bytes)
+    length = max(facts.whole_bytes or 0, len(body), len(content.text))
+    job = _read(content, facts, max_job_bytes, is_too_long=length > max_job_bytes)
+    if isinstance(job, Rejected):
+        return job
+    body = content.text
+    job_id = job.job_id or facts.message_id
+    if not job_id:
+        return Unnamed()
+    if not is_job_id(job_id):
+        message = "message_id is no jobId: use letters, digits, '_', '.' and '-', at most 128"
+        return _rejected(FailureKind.INVALID_JOB, message, body, facts)
+    chat_id = job.chat_id or job_id
+    if not chat_fits(chat_id):
+        message = "message_id stands in for chatId and is too long for routing keys: set chatId"
+        return _rejected(FailureKind.INVALID_JOB, message, body, facts)
+    if replies_to_us:
+        message = "reply_to names a queue of the worker itself: use a queue of your own"
+        return _rejected(FailureKind.INVALID_JOB, message, body, facts)
+    # Each copy of the message is counted from its own beginning.
+    deliveries = max(facts.deliveries_before, int(facts.redelivered))
+    attempts_before = facts.carried_attempt + deliveries
+    return Ticket(
+        job=job,
+        job_id=job_id,
+        chat_id=chat_id,
+        deadline=_deadline(job, facts, now + lifetime),
+        facts=facts,
+        # Each copy of the message is counted from its own beginning.
+        attempts_before=attempts_before,
+        calls_before=facts.carried_calls,
+        given_up_before=facts.carried_given_up,
+        side_effect_before=facts.carried_side_effect,
+        # A worker that handed the job on has told what it did; one that died has not.
+        sent_before=facts.carried_sent or deliveries > 0,
+        open_attempt=attempts_before if deliveries else facts.carried_open,
+        was_lost=deliveries > 0 or facts.carried_lost,
+    )
+
+
+def faulty(body: bytes, facts: MessageFacts) -> Rejected:
+    """Say whom to tell of a job that a fault of our own ends, before it could be admitted."""
+    message = "a fault in the worker; its log says where"
+    body = unpacked(body, facts.content_encoding, _LONGEST_TEXT_BYTES).text
+    return _rejected(FailureKind.INTERNAL, message, body, replace(facts, reply_to=None))
+
+
+def moment(text: str | None) -> datetime | None:
+    """Read a time with its offset from a header; None for anything else."""
+    try:
+        read = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return read if read.tzinfo is not None else None
+
+
+def _read(
+    content: Unpacked, facts: MessageFacts, max_job_bytes: int, *, is_too_long: bool
+) -> RawJob | Rejected:
+    if is_too_long:
+        message = f"the job is longer than {max_job_bytes} bytes"
+        return _rejected(FailureKind.TOO_LARGE, message, content.text, facts)
+    if content.fault is not None:
+        return _rejected(FailureKind.INVALID_JOB, content.fault, content.text, facts)
+    try:
+        return RawJob.read(content.text)
+    except InvalidJob as error:
+        advice = unknown_encoding(facts.content_encoding) if error.is_unreadable else None
+        return _rejected(FailureKind.INVALID_JOB, advice or str(error), content.text, facts)
+
+
+def _deadline(job: RawJob, facts: MessageFacts, latest: datetime) -> datetime:
+    ends = [latest]
+    if job.expires_at is not None:
+        ends.append(job.expires_at)
+    if facts.expires_at is not None:
+        ends.append(facts.expires_at)
+    if facts.carried_deadline is not None:
+        ends.append(facts.carried_deadline)
+    return min(ends)
+
+
+def _rejected(kind: FailureKind, message: str, body: bytes, facts: MessageFacts) -> Rejected:
+    chat_id, job_id = readable_ids(body)
+    named = facts.message_id if is_job_id(facts.message_id or "") else None
+    digest = facts.digest or sha256(body).hexdigest()
+    job_id = job_id or named or str(uuid5(_NAMELESS_JOBS, digest))
+    if chat_id is None and chat_fits(job_id):
+        chat_id = job_id
+    return Rejected(kind, quoted(message), chat_id, job_id, facts.reply_to)

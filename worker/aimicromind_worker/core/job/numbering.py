@@ -1,0 +1,90 @@
+"""Number the events of one attempt, 0, 1, 2 … without gap, and write their message bodies.
+
+How a body travels is left to the event sink.
+"""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from aimicromind_worker.core.endpoint.frames import EndpointEvent
+
+# Names are the endpoint's to choose; a flow that never repeats one must not fill memory.
+_REMEMBERED_NAMES = 256
+
+
+class NumberedEvent(msgspec.Struct, frozen=True, gc=False):
+    """One event, ready to be published.
+
+    Attributes:
+        name: The event's name, which ends its routing key.
+        seq: Position within the attempt, from 0.
+        message_id: `<jobId>:<attempt>:<seq>`, or `<jobId>:end`.
+        second: When it was stamped, in whole seconds since 1970.
+        body: The message body, JSON.
+    """
+
+    name: str
+    seq: int
+    message_id: bytes
+    second: int
+    body: bytes
+
+
+class Numbering:
+    """Stamps the events of one attempt. Call it from one task, in publishing order."""
+
+    def __init__(self, job_id: str, chat_id: str, chatflow_id: str, attempt: int) -> None:
+        self.next_seq = 0
+        self._message_id = b"%b:%d:%%d" % (job_id.encode(), attempt)
+        self._end_id = job_id.encode() + b":end"
+        encode = msgspec.json.encode
+        self._head = b'{"jobId":%b,"chatId":%b,"chatflowId":%b,"attempt":%d,"seq":' % (
+            encode(job_id),
+            encode(chat_id),
+            encode(chatflow_id),
+            attempt,
+        )
+        self._second = -1
+        self._second_text = b""
+        self._names: dict[str, bytes] = {}
+
+    def stamp(self, event: EndpointEvent, at: float) -> NumberedEvent:
+        """Give the event the next number.
+
+        Args:
+            event: Any event of the attempt, the worker's own included.
+            at: Now, in seconds since 1970.
+        """
+        seq = self.next_seq
+        self.next_seq = seq + 1
+        second = int(at)
+        if second != self._second:
+            self._second = second
+            moment = datetime.fromtimestamp(second, UTC)
+            self._second_text = moment.strftime(',"time":"%Y-%m-%dT%H:%M:%S.').encode()
+        body = b'%b%d%b%06dZ","event":%b,"data":%b%b}' % (
+            self._head,
+            seq,
+            self._second_text,
+            int((at - second) * 1_000_000),
+            self._name(event.name),
+            event.data,
+            _beside(event) if event.duration or event.truncated_bytes else b"",
+        )
+        message_id = self._end_id if event.name == "end" else self._message_id % seq
+        return NumberedEvent(event.name, seq, message_id, second, body)
+
+    def _name(self, name: str) -> bytes:
+        text = self._names.get(name)
+        if text is None:
+            text = msgspec.json.encode(name)
+            if len(self._names) < _REMEMBERED_NAMES:
+                self._names[name] = text
+        return text
+
+
+def _beside(event: EndpointEvent) -> bytes:
+    if event.truncated_bytes:
+        return b',"truncated":{"bytes":%d}' % event.truncated_bytes
+    return b',"duration":' + event.duration

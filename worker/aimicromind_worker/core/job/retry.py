@@ -1,0 +1,158 @@
+"""Decide what follows a failed call: another one, here or later elsewhere, or the end."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from aimicromind_schemas import FailureKind
+from aimicromind_worker.core.endpoint.errors import (
+    AttemptOverdue,
+    CallFailed,
+    Doubtful,
+    EndpointDown,
+    Lasting,
+)
+from aimicromind_worker.core.job.delays import RUNGS, rung_for
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What is known of a job when a call of it has failed.
+
+    Attributes:
+        calls: Calls begun so far, the failed one included.
+        max_calls: Calls that may be begun; a job can only lower the worker's own limit.
+        unreached: How often the endpoint could not be reached.
+        doubtful: How many of them failed with an error that no rule knows.
+        output: Whether this attempt showed output.
+        side_effect: Whether a tool or action event was published, in any attempt.
+        blind: Whether a call shows nothing until it is over, not even that a tool ran.
+        idempotent: What the job says about being called twice, None if nothing.
+        left: Time until the job's deadline.
+        attempt_time: Longest time of another attempt.
+        hold_left: Time until this worker must have let go of the job.
+        key_refused: Whether the server refuses the key to all jobs of the flow, perhaps not for
+            long.
+        crowded: Whether jobs of the flow, whose calls fail, hold too many slots.
+        chat_pause: How long the chat must not be called for.
+    """
+
+    calls: int
+    max_calls: int
+    unreached: int
+    doubtful: int
+    output: bool
+    side_effect: bool
+    blind: bool
+    idempotent: bool | None
+    left: timedelta
+    attempt_time: timedelta
+    hold_left: timedelta
+    key_refused: bool = False
+    crowded: bool = False
+    chat_pause: timedelta = timedelta()
+
+
+@dataclass(frozen=True, slots=True)
+class CallAgain:
+    """Call again after this wait, within the same attempt."""
+
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttempt:
+    """Tell consumers to drop what was shown, then call again after this wait."""
+
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """Let the job wait on that rung of the ladder; whoever gets it next makes a new attempt."""
+
+    after: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Fail the job."""
+
+    kind: FailureKind
+    message: str
+
+
+Decision = CallAgain | NewAttempt | Leave | GiveUp
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How long to wait between calls.
+
+    Attributes:
+        first_wait: Upper end of the wait after the first failure; each further one has four times
+            as much.
+        longest_wait: Upper end of any wait that we choose.
+        longest_retry_after: Upper end of a wait that the endpoint asks for.
+        longest_stay: Longest wait for which the job keeps its slot.
+    """
+
+    first_wait: timedelta = timedelta(seconds=1)
+    longest_wait: timedelta = timedelta(seconds=60)
+    longest_retry_after: timedelta = timedelta(seconds=600)
+    longest_stay: timedelta = timedelta(seconds=5)
+
+    def decide(self, failure: CallFailed, now: Situation, jitter: float) -> Decision:
+        """Say what follows a failed call.
+
+        Args:
+            failure: What went wrong.
+            now: What is known of the job.
+            jitter: A random number from 0 to 1, for the whole width of the wait.
+        """
+        if now.key_refused:
+            return _leave(failure, RUNGS[1], now.left)
+        if isinstance(failure, Lasting) or not self._worth_it(failure, now):
+            return GiveUp(failure.kind, str(failure))
+        if self._may_repeat_something(failure, now):
+            message = f"not called again, it could repeat an action: {failure}"
+            return GiveUp(FailureKind.REPEAT_UNSAFE, message)
+        if isinstance(failure, EndpointDown):
+            # Where it comes back to, it waits until calls are made again.
+            return _leave(failure, RUNGS[0], now.left)
+        wait = max(now.chat_pause, self._wait(failure, now.calls + now.unreached, jitter))
+        over = now.output or isinstance(failure, AttemptOverdue)
+        too_long = wait > self.longest_stay or (over and wait + now.attempt_time > now.hold_left)
+        leaves = too_long or now.crowded
+        if leaves and not failure.request_sent:
+            return _leave(failure, rung_for(wait), now.left)
+        if leaves:
+            wait = rung_for(wait)
+        if wait >= now.left:
+            return GiveUp(failure.kind, str(failure))
+        if leaves:
+            return Leave(wait)
+        return NewAttempt(wait) if over else CallAgain(wait)
+
+    def _worth_it(self, failure: CallFailed, now: Situation) -> bool:
+        if isinstance(failure, Doubtful) and (now.output or now.doubtful > 1):
+            return False
+        return now.calls < now.max_calls
+
+    def _may_repeat_something(self, failure: CallFailed, now: Situation) -> bool:
+        if now.idempotent:
+            return False
+        unseen = now.blind and failure.run_goes_on
+        return now.side_effect or unseen or (now.idempotent is False and failure.request_sent)
+
+    def _wait(self, failure: CallFailed, tries: int, jitter: float) -> timedelta:
+        """Back off exponentially with full jitter; what the endpoint asks for is the least."""
+        times: int = 4 ** max(0, min(tries, 8) - 1)
+        widest = min(self.first_wait * times, self.longest_wait)
+        asked = min(failure.retry_after or timedelta(), self.longest_retry_after)
+        return asked + widest * jitter
+
+
+def _leave(failure: CallFailed, rung: timedelta, left: timedelta) -> Leave | GiveUp:
+    """Wait for what may change without the job: to the end of its time, if need be."""
+    fitting = [it for it in RUNGS if it <= rung and it < left]
+    return Leave(fitting[-1]) if fitting else GiveUp(failure.kind, str(failure))

@@ -1,0 +1,1 @@
+"""The prediction endpoint over HTTP/1.1."""

@@ -1,0 +1,1 @@
+"""A job from its delivery to its acknowledgement."""

@@ -1,0 +1,243 @@
+"""Settle a job once its outcome is known: publish what its chat must know, then tell the queue.
+
+A job is acknowledged only after its `end` is confirmed by the broker.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import structlog
+
+from aimicromind_schemas import EndStatus, FailureKind
+from aimicromind_worker.core.endpoint.exchange import Address
+from aimicromind_worker.core.job.admission import (
+    ATTEMPT_HEADER,
+    CALLS_HEADER,
+    CRASHES_HEADER,
+    DEADLINE_HEADER,
+    GIVEN_UP_HEADER,
+    LOST_HEADER,
+    OPEN_HEADER,
+    SENT_HEADER,
+    SIDE_EFFECT_HEADER,
+    WAITS_HEADER,
+    MessageFacts,
+    Rejected,
+    Ticket,
+)
+from aimicromind_worker.core.job.history import History
+from aimicromind_worker.core.job.known_end import read_end
+from aimicromind_worker.core.job.numbering import Numbering
+from aimicromind_worker.core.job.worker_events import (
+    Shown,
+    Tally,
+    end_event,
+    error_event,
+    retry_event,
+)
+from aimicromind_worker.runs.attempt import EventSink
+from aimicromind_worker.runs.outcome import (
+    Cancelled,
+    Completed,
+    Delayed,
+    Failed,
+    Outcome,
+    Unfinished,
+)
+from aimicromind_worker.runs.progress import Progress
+from aimicromind_worker.telemetry.tracing import Span
+
+log = structlog.get_logger()
+
+_END_WAITS_S = 5.0
+
+State = Mapping[str, str | int | bool]
+
+
+class Delivery(Protocol):
+    """One message of the jobs queue. It is settled once, by one of the coroutines."""
+
+    @property
+    def body(self) -> bytes:
+        """The message body."""
+
+    @property
+    def facts(self) -> MessageFacts:
+        """What the message says beside its body."""
+
+    async def ack(self) -> None:
+        """Tell the broker that the job is done with."""
+
+    async def put_again(self, headers: State, delay: timedelta = timedelta()) -> None:
+        """Put the job on the queue again, with these headers, at once or on a rung."""
+
+    async def park(
+        self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None
+    ) -> None:
+        """Put the job among the dead ones, under this id if it has none."""
+
+    async def refuse(self) -> None:
+        """Have the broker give the job up."""
+
+    async def give_back(self) -> None:
+        """Put the job back where it was."""
+
+
+async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
+    """Settle a delivery by what came of running its job.
+
+    Returns:
+        Whether the job has ended; else it comes again.
+    """
+    match outcome:
+        case Completed() | Cancelled():
+            completed = isinstance(outcome, Completed)
+            await _end(job, EndStatus.COMPLETED if completed else EndStatus.CANCELLED)
+            await delivery.ack()
+        case Failed(kind, message, http_status):
+            job.attempt.publish(error_event(kind, message, http_status))
+            expired = kind == FailureKind.EXPIRED
+            await _end(job, EndStatus.EXPIRED if expired else EndStatus.FAILED)
+            await delivery.park(kind, message, job.attempt.number)
+            log.warning("job.parked", kind=kind)
+        case Delayed(kind, message, delay):
+            await _pass_on(job, kind, message, delay, delivery)
+            log.info("job.delayed", kind=kind, delay_s=delay.total_seconds())
+            job.attempt.span.note("job.delayed", kind=kind, delay_s=delay.total_seconds())
+        case Unfinished():
+            leaving = "the worker is leaving; another one goes on"
+            await _pass_on(job, FailureKind.SHUTDOWN, leaving, timedelta(), delivery)
+            log.info("job.handed_back", calls=job.calls)
+            job.attempt.span.note("job.handed_back")
+    return isinstance(outcome, Completed | Failed | Cancelled)
+
+
+async def settle_again(
+    known: History, end: bytes | None, delivery: Delivery, sink: EventSink, span: Span
+) -> None:
+    """Settle a delivery whose job has ended already, with its end published once more.
+
+    That the journal has the end does not say that others have it: a broker that is killed before
+    it confirms may have kept it for the one and lost it for the other. Whoever has it knows the
+    repeat by its `message_id`.
+    """
+    log.info("job.ended_before", status=known.status)
+    told = None if end is None else read_end(end)
+    if end is not None and told is not None:
+        facts = delivery.facts
+        lane = sink.lane(
+            Address(
+                chat_id=told.chat_id,
+                chatflow_id=told.chatflow_id,
+                attempt=told.attempt,
+                correlation_id=facts.correlation_id or told.job_id,
+                reply_to=facts.reply_to,
+                traceparent=span.context.get("traceparent"),
+            )
+        )
+        lane.publish(told.event(end))
+        await lane.confirmed()
+    # The error of a worker that died before the end was not the last word.
+    if known.kind is None or known.status in {EndStatus.COMPLETED, EndStatus.CANCELLED}:
+        await delivery.ack()
+    else:
+        await delivery.park(known.kind, known.message, known.last_attempt)
+
+
+async def reject(rejected: Rejected, delivery: Delivery, sink: EventSink, span: Span) -> None:
+    """Tell the chat, where it could be read, that its job cannot be run; then park the job."""
+    if rejected.chat_id is not None:
+        facts = delivery.facts
+        lane = sink.lane(
+            Address(
+                chat_id=rejected.chat_id,
+                chatflow_id="",
+                attempt=0,
+                correlation_id=facts.correlation_id or rejected.job_id,
+                reply_to=rejected.reply_to,
+                traceparent=span.context.get("traceparent"),
+            )
+        )
+        numbering = Numbering(rejected.job_id, rejected.chat_id, "", attempt=0)
+        tally = Tally(attempts=0, calls=0, events=2, duration=timedelta())
+        now = datetime.now(UTC).timestamp()
+        lane.publish(numbering.stamp(error_event(rejected.kind, rejected.message), now))
+        await _before_an_end(lane.confirmed())
+        lane.publish(numbering.stamp(end_event(EndStatus.REJECTED, tally, Shown(), {}), now))
+        await lane.confirmed()
+    await delivery.park(rejected.kind, rejected.message, 0, rejected.job_id)
+    log.warning("job.rejected", kind=rejected.kind)
+
+
+def state_unnamed(facts: MessageFacts) -> State:
+    """Say when a job expires that goes back to the queue before it was admitted."""
+    return {DEADLINE_HEADER: facts.expires_at.isoformat()} if facts.expires_at else {}
+
+
+def state_unrun(ticket: Ticket) -> State:
+    """Say what the next worker must know of a job that this one has not run."""
+    return {
+        ATTEMPT_HEADER: ticket.attempts_before,
+        CALLS_HEADER: ticket.calls_before,
+        GIVEN_UP_HEADER: ticket.given_up_before,
+        SIDE_EFFECT_HEADER: ticket.side_effect_before,
+        SENT_HEADER: ticket.sent_before,
+        OPEN_HEADER: ticket.open_attempt,
+        LOST_HEADER: ticket.was_lost,
+        CRASHES_HEADER: ticket.crashes,
+        WAITS_HEADER: ticket.facts.carried_waits + 1,
+        DEADLINE_HEADER: ticket.deadline.isoformat(),
+    }
+
+
+def _state_of(job: Progress) -> State:
+    return {
+        **state_unrun(job.ticket),
+        WAITS_HEADER: 0,
+        ATTEMPT_HEADER: job.attempt.number,
+        CALLS_HEADER: job.calls,
+        GIVEN_UP_HEADER: job.given_up,
+        SIDE_EFFECT_HEADER: job.side_effect,
+        SENT_HEADER: job.sent,
+        OPEN_HEADER: job.open_attempt,
+    }
+
+
+async def _pass_on(
+    job: Progress, kind: FailureKind, message: str, delay: timedelta, delivery: Delivery
+) -> None:
+    """Close the attempt, and let the job come again with all that is known of it."""
+    job.attempt.publish(retry_event(kind, message, job.attempt.number + 1, delay))
+    await job.confirmed()
+    await delivery.put_again(_state_of(job), delay)
+
+
+async def _end(job: Progress, status: EndStatus) -> None:
+    await _before_an_end(job.confirmed())
+    tally, answer = job.tally(), job.attempt.answer
+    waits_for_human = answer.waits_for_human and status is EndStatus.COMPLETED
+    shown = Shown(answer.text, answer.usage, waits_for_human, answer.whole)
+    job.attempt.publish(end_event(status, tally, shown, job.ticket.job.tags or {}))
+    await job.confirmed()
+    log.info(
+        "job.ended",
+        status=status,
+        calls=tally.calls,
+        events=tally.events,
+        duration_s=round(tally.duration.total_seconds(), 3),
+    )
+
+
+async def _before_an_end(confirmed: Coroutine[Any, Any, None]) -> None:
+    """Wait until the broker has confirmed what was published, or a few seconds.
+
+    A broker that is killed may lose what it did not confirm: once there is an end, nobody
+    publishes again what came before it. Some never confirm (RabbitMQ 3.10 when a stream's leader
+    dies); consumers are not kept waiting for that.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_END_WAITS_S):
+            await confirmed

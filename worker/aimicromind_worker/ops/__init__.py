@@ -1,0 +1,1 @@
+"""What the operator's commands do: doctor, dead letters, topology report, follow, demo."""

@@ -1,0 +1,161 @@
+"""What `doctor` finds out about the broker: who it is, what it gives, what is there."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+from aio_pika.abc import AbstractConnection
+from aiormq.exceptions import AMQPError, ChannelAccessRefused
+
+from aimicromind_schemas import Names
+from aimicromind_schemas.client import BrokerRefused, BrokerTlsRefused, BrokerUnreachable
+from aimicromind_schemas.client.transport.opening import closing_of, refusal_of
+from aimicromind_worker.amqp.channels import (
+    LEAST,
+    LEAST_OF_EVENTS,
+    NEEDED,
+    TooFewChannels,
+    check_channels,
+)
+from aimicromind_worker.amqp.connection import BrokerConnection, BrokerGone
+from aimicromind_worker.amqp.jobs.chat_lock import ChatLeases, LeasesLost
+from aimicromind_worker.amqp.stream_reader import StreamUnreadable, time_of_first
+from aimicromind_worker.amqp.topology import WAYS_OUT, compare
+from aimicromind_worker.app.build import broker_connection, needed_topology
+from aimicromind_worker.app.settings import Settings
+from aimicromind_worker.core.findings import Finding, State
+
+_CONNECTION = "aimicromind-worker doctor"
+# Two of the worker, and the lock of one chat.
+_OWN_QUEUES = 3
+_OLDEST, _FILTERS_FROM = (3, 10), (3, 13)
+
+
+async def examine_broker(settings: Settings) -> AsyncIterator[Finding]:
+    """Look at the broker, with what a worker would do there; nothing of it stays.
+
+    Args:
+        settings: Where it is, and what is needed.
+    """
+    closing = None
+    try:
+        async with broker_connection(settings, _CONNECTION) as connection:
+            closing = closing_of(connection)
+            yield _version(connection)
+            missing = 0
+            async for finding in _objects(connection, settings):
+                missing += finding.about.startswith("queue ") and finding.state is State.WARNING
+                yield finding
+            yield await _permissions(connection, settings)
+            async for finding in _journal(connection, settings):
+                yield finding
+            # Last: the broker closes a connection that opens too many channels.
+            yield await _limits(connection, settings, missing + _OWN_QUEUES)
+    except BrokerGone as error:
+        words = refusal_of(closing) if closing is not None else None
+        yield Finding("limits", State.PROBLEM, words or str(error), f"raise that limit: {NEEDED}")
+    except (BrokerTlsRefused, BrokerRefused) as error:
+        yield Finding("broker", State.PROBLEM, str(error), error.remedy or "see the broker's log")
+    except BrokerUnreachable as error:
+        remedy = "start the broker, or set AIMICROMIND_AMQP_URL to where it is"
+        yield Finding("broker", State.PROBLEM, str(error), remedy)
+
+
+async def _limits(connection: BrokerConnection, settings: Settings, queues: int) -> Finding:
+    """Find out whether the broker gives a worker its connections, channels and queues.
+
+    Args:
+        connection: The first one.
+        settings: How to open the second one.
+        queues: How many would be declared, as far as they are not there yet.
+    """
+    about = "limits"
+    try:
+        check_channels(connection)
+        # Two are open since permissions were tried.
+        for _ in range(LEAST - 2):
+            await connection.channel()
+        async with broker_connection(settings, _CONNECTION) as second:
+            *_, channel = [await second.channel() for _ in range(LEAST_OF_EVENTS)]
+            for _ in range(queues):
+                # They go with their connection.
+                name = f"{settings.prefix}.doctor.{uuid4()}"
+                await channel.declare_queue(name, exclusive=True)
+    except TooFewChannels as error:
+        return Finding(about, State.PROBLEM, str(error), "raise channel_max in rabbitmq.conf")
+    except ChannelAccessRefused:
+        return Finding(about, State.NOT_CHECKED, "the user may not declare queues")
+    except (BrokerRefused, AMQPError) as error:
+        detail = " ".join(str(error).split())
+        return Finding(about, State.PROBLEM, detail, f"raise that limit: {NEEDED}")
+    return Finding(about, State.OK, f"a worker gets what it needs: {NEEDED}")
+
+
+def _version(connection: BrokerConnection) -> Finding:
+    told = connection.inner.server_properties
+    text = _text(told.get("version"))
+    product = f"{_text(told.get('product'))} {text}"
+    numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+    if numbers < _OLDEST:
+        remedy = "RabbitMQ 3.10 is the oldest with what the worker needs"
+        return Finding("broker", State.PROBLEM, product, remedy)
+    how = "filters its event log by chat" if numbers >= _FILTERS_FROM else "without stream filters"
+    return Finding("broker", State.OK, f"{product}, {how}")
+
+
+def _text(value: object) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
+
+
+async def _objects(connection: AbstractConnection, settings: Settings) -> AsyncIterator[Finding]:
+    found = await compare(connection, needed_topology(settings))
+    for each in found:
+        about = f"{each.kind} {each.name}"
+        if each.is_in_the_way:
+            yield Finding(about, State.PROBLEM, f"{each.state}: {each.detail}", WAYS_OUT)
+        elif each.state == "not compared":
+            remedy = "compare as a user who may declare it: `aimicromind-worker topology check`"
+            yield Finding(about, State.NOT_CHECKED, each.detail, remedy)
+        elif each.state == "missing":
+            remedy = "a worker declares it; so does `aimicromind-worker topology declare`"
+            yield Finding(about, State.WARNING, "it is not there yet", remedy)
+    fine = sum(each.state == "as expected" for each in found)
+    yield Finding(
+        "topology", State.OK, f"{fine} of {len(found)} exchanges and queues are as needed"
+    )
+
+
+async def _permissions(connection: BrokerConnection, settings: Settings) -> Finding:
+    about, tried = "permissions", "declare, read and delete a queue of the prefix"
+    names = Names(settings.prefix)
+    try:
+        check_channels(connection)
+        leases = await ChatLeases.open(connection, names)
+        async with leases.hold(f"doctor-{uuid4()}", timedelta()) as lease:
+            if lease is None:
+                detail = "the broker declares no more queues: a limit is reached"
+                return Finding("queues", State.PROBLEM, detail, f"raise it: {NEEDED}")
+    except TooFewChannels as error:
+        return Finding(about, State.NOT_CHECKED, str(error))
+    except (LeasesLost, AMQPError) as error:
+        cause = error.__cause__ or error
+        remedy = "grant configure, write and read on all names that begin with the prefix"
+        return Finding(about, State.PROBLEM, " ".join(str(cause).split()), remedy)
+    return Finding(about, State.OK, f"the user may {tried}; writing was not tried")
+
+
+async def _journal(connection: AbstractConnection, settings: Settings) -> AsyncIterator[Finding]:
+    """Find out whether the journal reaches back as far as jobs live."""
+    try:
+        first = await time_of_first(connection, Names(settings.prefix).journal)
+    except StreamUnreadable:
+        # It is not there yet, or nothing is in it.
+        return
+    needed = timedelta(seconds=settings.job_lifetime_seconds)
+    if first is not None and (reach := datetime.now(UTC) - first) < needed:
+        detail = (
+            f"the journal reaches back {reach.total_seconds():.0f} s, and jobs live up to "
+            f"{needed.total_seconds():.0f} s: one that is lost with its worker may fail"
+        )
+        remedy = "set AIMICROMIND_JOURNAL_MAX_BYTES higher, for a new prefix"
+        yield Finding("journal", State.WARNING, detail, remedy)

@@ -1,0 +1,131 @@
+"""The `dead` commands: look at parked jobs, put them in once more, or throw them away."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
+
+from rich.table import Table
+from rich.text import Text
+
+from aimicromind_schemas import Names
+from aimicromind_worker.amqp.dead_letters import Parked, parked_jobs
+from aimicromind_worker.app.build import broker_connection
+from aimicromind_worker.app.settings import BrokerSettings
+from aimicromind_worker.core.findings import NotAchieved
+from aimicromind_worker.core.job.dead_letter import Choice, DeadJob, NotReplayable
+from aimicromind_worker.ops.terminal import console, safe_line, say, say_body, say_json
+
+_CONNECTION = "aimicromind-worker dead"
+
+
+class NoSuchJob(NotAchieved):
+    """No parked job has that id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no parked job has the id {job_id}")
+
+
+async def list_all(settings: BrokerSettings, choice: Choice, *, as_json: bool) -> None:
+    """Show the parked jobs that are meant, the longest parked first, and count them by kind."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    # What is asked for again is never cut or broken: the ids of chats and flows may be.
+    for heading in ("failed at (UTC)", "job", "kind"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("chat", "flow"):
+        table.add_column(heading, overflow="fold")
+    kinds: Counter[str] = Counter()
+    async with _chosen(settings, choice) as jobs:
+        async for parked in jobs:
+            dead = parked.dead
+            kinds[dead.kind] += 1
+            if as_json:
+                say_json(dead)
+            else:
+                table.add_row(*(Text(safe_line(cell)) for cell in _row(dead)))
+    if not as_json:
+        console().print(table if kinds else "no parked jobs")
+        say(_counts(kinds), err=True)
+
+
+async def show(settings: BrokerSettings, job_id: str, *, body: bool) -> None:
+    """Show one parked job as JSON, with its body only if asked: prompts may be secret.
+
+    Raises:
+        NoSuchJob: It is not there.
+    """
+    async with _chosen(settings, Choice(job_id=job_id)) as jobs:
+        async for parked in jobs:
+            say_json(parked.dead)
+            if body:
+                say_body(parked.body)
+            return
+    raise NoSuchJob(job_id)
+
+
+async def replay(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_json: bool) -> None:
+    """Put the jobs that are meant in once more, in the order in which they failed.
+
+    One after the other, each confirmed before the next: a chat keeps its order.
+
+    Raises:
+        NotReplayed: The broker did not take one; it and all that follow stay parked.
+    """
+    done = left = 0
+    async with _chosen(settings, choice) as jobs:
+        async for parked in jobs:
+            said: dict[str, object] = {"jobId": parked.dead.job_id, "chatId": parked.dead.chat_id}
+            if dry_run:
+                said["wouldReplay"] = True
+                done += 1
+            else:
+                try:
+                    said["replayedAs"] = await parked.replay()
+                    done += 1
+                except NotReplayable as error:
+                    said["left"] = str(error)
+                    left += 1
+            _say(said, as_json=as_json)
+    verb = "would be replayed" if dry_run else "replayed"
+    say(f"{done} {verb}" + (f", {left} left" if left else ""), err=True, needed=False)
+
+
+async def purge(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_json: bool) -> None:
+    """Throw the jobs that are meant away."""
+    done = 0
+    async with _chosen(settings, choice) as jobs:
+        async for parked in jobs:
+            done += 1
+            if not dry_run:
+                await parked.take_out()
+            said = {"jobId": parked.dead.job_id, "wouldPurge" if dry_run else "purged": True}
+            _say(said, as_json=as_json)
+    say(f"{done} {'would be thrown' if dry_run else 'thrown'} away", err=True, needed=False)
+
+
+@asynccontextmanager
+async def _chosen(settings: BrokerSettings, choice: Choice) -> AsyncIterator[AsyncIterator[Parked]]:
+    names = Names(settings.prefix)
+    async with (
+        broker_connection(settings, _CONNECTION) as connection,
+        aclosing(parked_jobs(connection, names)) as jobs,
+    ):
+        now = datetime.now(UTC)
+        yield (parked async for parked in jobs if choice.fits(parked.dead, now))
+
+
+def _row(dead: DeadJob) -> tuple[str, ...]:
+    failed_at = f"{dead.failed_at.astimezone(UTC):%Y-%m-%d %H:%M}" if dead.failed_at else "?"
+    return failed_at, dead.job_id, dead.kind, dead.chat_id, dead.chatflow_id
+
+
+def _counts(kinds: Counter[str]) -> str:
+    return ", ".join(f"{kind}: {count}" for kind, count in kinds.most_common()) or "0"
+
+
+def _say(said: dict[str, object], *, as_json: bool) -> None:
+    # What is asked for is done to the end, also if nobody reads on.
+    if as_json:
+        say_json(said, needed=False)
+    else:
+        say(" ".join(f"{name}={value}" for name, value in said.items()), needed=False)

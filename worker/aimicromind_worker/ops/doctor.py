@@ -1,0 +1,184 @@
+"""The `doctor` command: look at everything around a worker, and say what to do about it."""
+
+import shutil
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import click
+
+from aimicromind_schemas import Names
+from aimicromind_worker.app.build import endpoint, needed_topology
+from aimicromind_worker.app.settings import Settings
+from aimicromind_worker.core.endpoint.errors import CallFailed, is_from_gateway
+from aimicromind_worker.core.findings import Finding, State, of_subscriber
+from aimicromind_worker.http.client import Ping, PredictionStream
+from aimicromind_worker.http.saved_messages import EndpointMemory
+from aimicromind_worker.ops.broker_check import examine_broker
+from aimicromind_worker.ops.management import Management, ManagementSilent
+from aimicromind_worker.ops.terminal import safe_line, say_json, write
+
+_MARKS = {
+    State.OK: ("ok", "green"),
+    State.WARNING: ("warning", "yellow"),
+    State.PROBLEM: ("problem", "red"),
+    State.NOT_CHECKED: ("not checked", "cyan"),
+}
+
+
+async def examine(settings: Settings, flow: str | None, *, as_json: bool) -> bool:
+    """Look at everything and print what is found, as it is found.
+
+    Returns:
+        Whether there is no problem.
+    """
+    problems = 0
+    for part in (
+        examine_broker(settings),
+        _deadlines(settings),
+        _endpoint(settings, flow),
+        _subscribers(settings),
+    ):
+        async for finding in part:
+            problems += finding.state is State.PROBLEM
+            _print(finding, as_json=as_json)
+    return not problems
+
+
+async def _deadlines(settings: Settings) -> AsyncIterator[Finding]:
+    taken_s = settings.consumer_timeout_seconds
+    yield Finding(
+        "consumer_timeout",
+        State.NOT_CHECKED,
+        f"a job is kept up to {settings.hold.total_seconds():g} s, since the broker is taken to "
+        f"allow {taken_s:g} s; that cannot be read over AMQP",
+        "compare with consumer_timeout in rabbitmq.conf (milliseconds), and set "
+        "AIMICROMIND_CONSUMER_TIMEOUT_SECONDS to it",
+    )
+
+
+async def _endpoint(settings: Settings, flow: str | None) -> AsyncIterator[Finding]:
+    async with PredictionStream.open(endpoint(lambda: settings)) as predictions:
+        found = _server(settings.base_url, await predictions.ping())
+        yield found
+        if found.state is State.PROBLEM:
+            return
+        if flow is None:
+            for about in ("flow", "saved answers"):
+                yield Finding(about, State.NOT_CHECKED, "no flow was named", "give --flow")
+            return
+        yield await _flow(predictions, flow)
+        has_key = settings.api_key is not None
+        memory = EndpointMemory(
+            predictions.client, settings.base_url, settings.max_answer_bytes, has_key=has_key
+        )
+        yield await _saved_answers(memory, flow, has_key=has_key)
+
+
+def _server(base_url: str, got: Ping | None) -> Finding:
+    about = "endpoint"
+    if got is None:
+        remedy = "set AIMICROMIND_BASE_URL to the server, and check DNS, TLS and proxies"
+        return Finding(about, State.PROBLEM, f"nothing answers at {base_url}", remedy)
+    if is_from_gateway(got.http_status):
+        detail = f"a gateway answers at {base_url}, and no server (HTTP {got.http_status})"
+        return Finding(about, State.PROBLEM, detail, "start the server, or check its gateway")
+    if not got.is_of_the_api:
+        what = "no such path" if got.http_status == HTTPStatus.NOT_FOUND else "a page"
+        detail = f"{base_url}/api/v1/ping is {what} (HTTP {got.http_status}): it is not the API"
+        remedy = (
+            "set AIMICROMIND_BASE_URL to where the server's API begins, without /api/v1; if a "
+            "proxy lets only some paths through, let /api/v1/ping through"
+        )
+        return Finding(about, State.PROBLEM, detail, remedy)
+    return Finding(about, State.OK, f"{base_url} answers")
+
+
+async def _flow(predictions: PredictionStream, flow: str) -> Finding:
+    about = f"flow {flow}"
+    try:
+        facts = await predictions.facts(flow)
+    except CallFailed as error:
+        return Finding(about, State.PROBLEM, str(error), "check the flow's id")
+    match facts.streams:
+        case True:
+            return Finding(about, State.OK, "it streams")
+        case False:
+            remedy = "choose a model and a last node that stream, if tokens are wanted"
+            return Finding(about, State.WARNING, "it answers in one piece", remedy)
+        case None:
+            return Finding(about, State.NOT_CHECKED, "the endpoint does not say whether it streams")
+
+
+async def _saved_answers(memory: EndpointMemory, flow: str, *, has_key: bool) -> Finding:
+    about = "saved answers"
+    off = "answers whose stream broke are asked for again, not recovered"
+    if not has_key:
+        return Finding(about, State.WARNING, f"there is no key: {off}", "set AIMICROMIND_API_KEY")
+    try:
+        readable = await memory.messages(flow, f"doctor-{uuid4()}")
+    except CallFailed as error:
+        return Finding(about, State.NOT_CHECKED, str(error))
+    if readable is None:
+        remedy = "use a key that may read messages, on a server that has /api/v1/chatmessage"
+        return Finding(about, State.WARNING, f"they may not be read: {off}", remedy)
+    return Finding(about, State.OK, "the key is accepted, and messages can be read")
+
+
+async def _subscribers(settings: Settings) -> AsyncIterator[Finding]:
+    about, names = "subscribers", Names(settings.prefix)
+    if settings.management_url is None:
+        detail = "AMQP does not show the queues of others"
+        yield Finding(about, State.NOT_CHECKED, detail, "set AIMICROMIND_MANAGEMENT_URL")
+        return
+    path = urlsplit(settings.broker_urls[0]).path
+    url = settings.management_url.get_secret_value()
+    ours = {queue.name for queue in needed_topology(settings).queues}
+    try:
+        async with Management(url, unquote(path[1:]) or "/") as management:
+            for node in await management.nodes():
+                for finding in _node(node.name, memory=node.mem_alarm, disk=node.disk_free_alarm):
+                    yield finding
+            bound = await management.subscribers(names.events)
+    except ManagementSilent as error:
+        remedy = "check AIMICROMIND_MANAGEMENT_URL, its user and the management plugin"
+        yield Finding(about, State.NOT_CHECKED, str(error), remedy)
+        return
+    queues = [it for it in bound if it.name not in ours]
+    yield Finding(about, State.OK, f"{len(queues)} queues of subscribers")
+    for queue in queues:
+        passing = queue.exclusive or not queue.durable
+        for finding in of_subscriber(
+            queue.name, queue.type, passing=passing, messages=queue.messages, limit=queue.limit
+        ):
+            yield finding
+
+
+def _node(name: str, *, memory: bool, disk: bool) -> Iterator[Finding]:
+    for is_set, what in ((memory, "memory"), (disk, "disk")):
+        if is_set:
+            detail = f"it has a {what} alarm: no worker can publish"
+            yield Finding(f"node {name}", State.PROBLEM, detail, f"free {what}, or add some")
+
+
+def _print(finding: Finding, *, as_json: bool) -> None:
+    if as_json:
+        say_json(finding)
+        return
+    mark, colour = _MARKS[finding.state]
+    said = _wrapped(safe_line(f"{finding.about}: {finding.detail}"), indent=13)
+    write(f"{click.style(f'{mark:>11}', fg=colour)}  {said}")
+    if finding.remedy:
+        write(f"{'':>11}  → {_wrapped(safe_line(finding.remedy), indent=15)}")
+
+
+def _wrapped(text: str, indent: int) -> str:
+    """Break a text that begins so far from the left, where a terminal would; a pipe has no edge."""
+    if not sys.stdout.isatty():
+        return text
+    columns = max(shutil.get_terminal_size().columns - indent, 20)
+    lines = textwrap.wrap(text, columns, break_long_words=False, break_on_hyphens=False)
+    return f"\n{'':{indent}}".join(lines)

@@ -1,0 +1,56 @@
+"""The `topology` commands: declare, show and compare what jobs and events need on the broker."""
+
+from dataclasses import asdict
+
+from aimicromind_worker.amqp.topology import WAYS_OUT, compare, declare
+from aimicromind_worker.app.build import broker_connection, needed_topology
+from aimicromind_worker.app.settings import BrokerSettings
+from aimicromind_worker.ops.terminal import say, say_json
+
+_CONNECTION = "aimicromind-worker topology"
+
+
+async def declare_all(settings: BrokerSettings) -> None:
+    """Declare everything.
+
+    Raises:
+        TopologyDiffers: An object exists with other arguments.
+        DeclarationRefused: The user lacks a permission.
+    """
+    wanted = needed_topology(settings)
+    async with broker_connection(settings, _CONNECTION) as connection:
+        await declare(connection, wanted)
+    counts = f"{len(wanted.exchanges)} exchanges and {len(wanted.queues)} queues"
+    say(f"{counts} are as needed")
+
+
+def show_all(settings: BrokerSettings, *, as_json: bool) -> None:
+    """Show what is needed."""
+    wanted = needed_topology(settings)
+    if as_json:
+        say_json(asdict(wanted))
+        return
+    for exchange in wanted.exchanges:
+        say(f"exchange {exchange.name} ({exchange.type})")
+    for queue in wanted.queues:
+        say(f"queue {queue.name}")
+        for source, key, _ in queue.bindings:
+            say(f"  bound to {source} with {key}" if key else f"  bound to {source}")
+        for argument, value in queue.arguments.items():
+            say(f"  {argument} = {value}")
+
+
+async def check_all(settings: BrokerSettings) -> bool:
+    """Compare what the broker has with what is needed.
+
+    Returns:
+        Whether everything is as needed.
+    """
+    async with broker_connection(settings, _CONNECTION) as connection:
+        findings = await compare(connection, needed_topology(settings))
+    for finding in findings:
+        detail = f": {finding.detail}" if finding.detail else ""
+        say(f"{finding.kind} {finding.name} is {finding.state}{detail}")
+    if any(finding.is_in_the_way for finding in findings):
+        say(f"The broker does not change what exists; to go on, {WAYS_OUT}.", err=True)
+    return all(finding.state == "as expected" for finding in findings)

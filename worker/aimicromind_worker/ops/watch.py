@@ -1,0 +1,144 @@
+"""Put jobs in, watch chats and cancel from the command line, with the client that users have."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+
+from aimicromind_schemas import EndEvent, EndStatus, Event, Gap, PredictionJob
+from aimicromind_schemas.client import Client
+from aimicromind_worker.app.settings import BrokerSettings
+from aimicromind_worker.core.findings import NotAchieved
+from aimicromind_worker.ops import terminal
+from aimicromind_worker.ops.terminal import say, say_json
+from aimicromind_worker.ops.views import JsonView, LiveView, PlainView, View
+
+_PATIENCE = timedelta(seconds=30)
+
+Items = AsyncIterator[Event | Gap]
+
+
+class StillRunning(NotAchieved):
+    """The job did not end while we watched; it goes on."""
+
+    def __init__(self, within_s: float) -> None:
+        super().__init__(
+            f"the job has not ended within {within_s:g} s and goes on without us; "
+            "if it has not begun: is a worker running?"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What to watch, and how.
+
+    Attributes:
+        chat_id: The chat.
+        job_id: The only job of it to show; its end is the end.
+        from_start: Whether to begin with the event log.
+        as_json: For programs.
+        within_s: How long; None: until somebody stops it.
+    """
+
+    chat_id: str
+    job_id: str | None = None
+    from_start: bool = False
+    as_json: bool = False
+    within_s: float | None = None
+
+
+async def submit_job(settings: BrokerSettings, job: PredictionJob, *, as_json: bool) -> None:
+    """Submit a job and say its names.
+
+    Raises:
+        ClientError: The broker did not take it.
+    """
+    async with _client(settings) as client:
+        job_id = await client.submit(job)
+    chat_id = job.chat_id or job_id
+    if as_json:
+        say_json({"jobId": job_id, "chatId": chat_id})
+    else:
+        say(f"job {job_id} of chat {chat_id} is on the queue")
+
+
+async def submit_and_watch(
+    settings: BrokerSettings, job: PredictionJob, *, as_json: bool, within_s: float
+) -> bool:
+    """Submit a job and show its events until it ends.
+
+    Returns:
+        Whether it completed.
+
+    Raises:
+        ClientError: The broker did not take it.
+        StillRunning: It did not end in time.
+    """
+    job_id = job.job_id or ""
+    view = _view({job_id: f"{job.chatflow_id} {job_id}"}, as_json=as_json)
+    async with _client(settings) as client:
+        try:
+            async with asyncio.timeout(within_s), client.request(job) as items:
+                return await _show(items, view, job_id)
+        except TimeoutError as error:
+            raise StillRunning(within_s) from error
+
+
+async def watch_chat(settings: BrokerSettings, watch: Watch) -> bool:
+    """Show the events of a chat.
+
+    Returns:
+        Whether the job completed; for a whole chat, whether it could be watched.
+
+    Raises:
+        ClientError: There is nothing to listen to.
+        StillRunning: The job did not end in time.
+    """
+    view = _view(None, as_json=watch.as_json)
+    async with _client(settings) as client:
+        try:
+            async with (
+                asyncio.timeout(watch.within_s),
+                client.follow(
+                    chat_id=watch.chat_id, job_id=watch.job_id, from_start=watch.from_start
+                ) as items,
+            ):
+                return await _show(items, view, watch.job_id)
+        except TimeoutError as error:
+            if watch.job_id is None or watch.within_s is None:
+                return True
+            raise StillRunning(watch.within_s) from error
+
+
+async def cancel(settings: BrokerSettings, job_id: str | None, chat_id: str | None) -> None:
+    """Have a job or a chat's jobs stopped.
+
+    Raises:
+        ClientError: No worker hears of it.
+        ValueError: It is no such id.
+    """
+    async with _client(settings) as client:
+        await client.cancel(job_id=job_id, chat_id=chat_id)
+    say(f"asked to cancel {f'job {job_id}' if job_id else f'chat {chat_id}'}")
+
+
+async def _show(items: Items, view: View, job_id: str | None) -> bool:
+    """Show what comes, to the end of the job; say whether it completed."""
+    with view if isinstance(view, LiveView) else nullcontext():
+        async for item in items:
+            view.show(item)
+            if isinstance(item, EndEvent) and item.job_id == job_id:
+                return item.data.status is EndStatus.COMPLETED
+    return job_id is None
+
+
+def _client(settings: BrokerSettings) -> AbstractAsyncContextManager[Client]:
+    return Client.open(settings.broker_urls, settings.prefix, _PATIENCE, settings.broker_tls)
+
+
+def _view(titles: dict[str, str] | None, *, as_json: bool) -> View:
+    if as_json:
+        return JsonView()
+    console = terminal.console()
+    return LiveView(console, titles) if console.is_terminal else PlainView(console, titles)

@@ -1,0 +1,256 @@
+"""One attempt of a job: what it publishes, numbered from 0, on a lane and a clock of its own."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from aimicromind_worker.core.endpoint.answer import Answer
+from aimicromind_worker.core.endpoint.errors import AttemptOverdue, FrameTooLarge, StreamCut
+from aimicromind_worker.core.endpoint.exchange import (
+    Address,
+    Body,
+    EventStream,
+    Response,
+    WholeAnswer,
+)
+from aimicromind_worker.core.endpoint.frames import (
+    NEVER_LEFT_OUT,
+    EndpointEvent,
+    left_out,
+    may_leave_out,
+    read_frame,
+)
+from aimicromind_worker.core.endpoint.json_answer import events_of, readable
+from aimicromind_worker.core.endpoint.request import expected_question
+from aimicromind_worker.core.endpoint.saved_answer import SavedAnswer, missing, whole
+from aimicromind_worker.core.endpoint.sse import Frame, LargeFrame, SseDecoder
+from aimicromind_worker.core.job.admission import Ticket
+from aimicromind_worker.core.job.numbering import NumberedEvent, Numbering
+from aimicromind_worker.runs.idle_timeout import IdleWatch, Watched
+from aimicromind_worker.telemetry.tracing import Span
+
+# Mending makes data longer; with the rest of its message it stays below the broker's 16 MiB.
+_MOST_DATA_BYTES = 12 * 1024 * 1024
+
+
+class EventLane(Protocol):
+    """The way of one attempt's events to the broker, in order."""
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait for `room` before the next event."""
+
+    async def room(self) -> None:
+        """Wait until another event may be published."""
+
+    def publish(self, event: NumberedEvent) -> None:
+        """Send one event on its way."""
+
+    async def confirmed(self) -> None:
+        """Wait until the broker has answered for all of them."""
+
+
+class EventSink(Protocol):
+    """The broker, as events need it."""
+
+    def lane(self, address: Address) -> EventLane:
+        """Open a lane for one attempt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a job may take; a job can only lower what it names itself.
+
+    Attributes:
+        max_calls: Calls begun.
+        attempt_timeout: One attempt, its silent calls included.
+        hold: How long a worker keeps a job before it lets others go on with it.
+        max_frame_bytes: One frame of the endpoint.
+        max_answer_bytes: The text of one answer.
+    """
+
+    max_calls: int
+    attempt_timeout: timedelta
+    hold: timedelta
+    max_frame_bytes: int
+    max_answer_bytes: int
+
+
+class Attempt:
+    """One attempt. Use it from the job's task only.
+
+    Attributes:
+        number: Counting from 1; 0 for the ending of a job that was never run.
+        calls: Calls begun within it.
+        timeout: Its longest time, its silent calls included.
+        answer: What it has shown.
+        first_output_after: From its first call to its first output; None without both.
+        span: What is told of it; its events carry the context.
+    """
+
+    def __init__(
+        self, ticket: Ticket, number: int, sink: EventSink, limits: Limits, span: Span
+    ) -> None:
+        job = ticket.job
+        self.number = number
+        self.span = span
+        self.calls = 0
+        self.answer = Answer(
+            ticket.chat_id,
+            expected_question(job),
+            job.tags or {},
+            redelivered=ticket.facts.redelivered,
+            max_answer_bytes=limits.max_answer_bytes,
+        )
+        longest_s = limits.attempt_timeout.total_seconds()
+        self.timeout = timedelta(seconds=min(job.timeout_seconds or longest_s, longest_s))
+        self.first_output_after: timedelta | None = None
+        self._began_at: float | None = None
+        self._scope: asyncio.Timeout | None = None
+        self._asks_for_json = ticket.blind
+        self._max_frame_bytes = limits.max_frame_bytes
+        self._numbering = Numbering(ticket.job_id, ticket.chat_id, job.chatflow_id, number)
+        self._lane = sink.lane(
+            Address(
+                chat_id=ticket.chat_id,
+                chatflow_id=job.chatflow_id,
+                attempt=number,
+                correlation_id=ticket.facts.correlation_id or ticket.job_id,
+                reply_to=ticket.facts.reply_to,
+                traceparent=span.context.get("traceparent"),
+            )
+        )
+
+    @property
+    def next_seq(self) -> int:
+        """The number that the next event gets, which is how many there were."""
+        return self._numbering.next_seq
+
+    def publish(self, event: EndpointEvent) -> None:
+        """Number an event and send it on its way."""
+        self._lane.publish(self._numbering.stamp(event, time.time()))
+
+    async def confirmed(self) -> None:
+        """Wait until the broker has answered for every event of the attempt."""
+        await self._lane.confirmed()
+
+    @asynccontextmanager
+    async def deadline(self) -> AsyncIterator[None]:
+        """Hold the body to what is left of the attempt's time, which begins with its first call.
+
+        Raises:
+            AttemptOverdue: Nothing is left.
+        """
+        if self._began_at is None:
+            self._began_at = time.monotonic()
+        scope = asyncio.timeout(self._began_at + self.timeout.total_seconds() - time.monotonic())
+        self._scope = scope
+        try:
+            async with scope:
+                yield
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            raise AttemptOverdue(self.timeout) from error
+
+    @contextmanager
+    def _not_counting(self) -> Iterator[None]:
+        """Take no time from the attempt: the body waits for the broker, not for the endpoint."""
+        scope, waits_since = self._scope, time.monotonic()
+        ends = scope.when() if scope is not None else None
+        if scope is None or self._began_at is None or ends is None or scope.expired():
+            yield
+            return
+        scope.reschedule(None)
+        try:
+            yield
+        finally:
+            waited_s = time.monotonic() - waits_since
+            self._began_at += waited_s
+            scope.reschedule(ends + waited_s)
+
+    async def show(self, response: Response, idle_watch: IdleWatch) -> None:
+        """Publish what a response brings, as it comes, up to the endpoint's own ending.
+
+        Raises:
+            CallFailed: The endpoint did not end it after a success.
+        """
+        match response:
+            case EventStream(body):
+                async with idle_watch.watch() as watched:
+                    await self._show_stream(body, watched)
+            case WholeAnswer(body):
+                for event in events_of(body):
+                    self._show(event, self._max_frame_bytes)
+                if self._asks_for_json:
+                    self.answer.keep_whole(readable(body))
+
+    async def _show_stream(self, body: Body, watched: Watched) -> None:
+        decoder = SseDecoder(self._max_frame_bytes, may_leave_out)
+        left: Iterator[Frame | LargeFrame] = iter(())
+
+        def show_left() -> bool:
+            while not (self.answer.complete or self._lane.full):
+                frame = next(left, None)
+                if frame is None:
+                    return True
+                event = read_frame(frame)
+                if event is not None:
+                    watched.progressed()
+                    self._show(event)
+            return False
+
+        def take(chunk: bytes) -> bool:
+            nonlocal left
+            left = decoder.frames(chunk)
+            return show_left()
+
+        while await body.pump(take):
+            while not show_left():
+                if self.answer.complete:
+                    return
+                watched.paused()
+                with self._not_counting():
+                    await self._lane.room()
+                watched.progressed()
+        raise StreamCut("it ended before the endpoint ended it")
+
+    def show_saved(self, saved: SavedAnswer, endpoint_chat_id: str) -> None:
+        """Publish what the attempt has not shown of a saved answer that continues it.
+
+        Raises:
+            CallFailed: The answer is longer than the limit.
+        """
+        self.answer.begin_call(endpoint_chat_id)
+        for event in missing(saved, self.answer.text, self.answer.parts):
+            self._show(event, self._max_frame_bytes)
+        if self._asks_for_json:
+            self.answer.keep_whole(whole(saved, endpoint_chat_id))
+
+    def _show(self, event: EndpointEvent, most_bytes: int = _MOST_DATA_BYTES) -> None:
+        """Publish what the endpoint's next event comes to, without data that is larger."""
+        for published in self.answer.follow(event):
+            if len(published.data) > most_bytes:
+                self.publish(_fitting(published))
+            else:
+                self.publish(published)
+        if self.first_output_after is None and self.answer.output and self._began_at is not None:
+            self.first_output_after = timedelta(seconds=time.monotonic() - self._began_at)
+            self.span.note("first_output")
+
+
+def _fitting(event: EndpointEvent) -> EndpointEvent:
+    """Leave out an event's data, or keep what an answer cannot do without.
+
+    Raises:
+        FrameTooLarge: That does not fit into a message.
+    """
+    if event.name not in NEVER_LEFT_OUT and event.name != "start":
+        return left_out(event, len(event.data))
+    if len(event.data) > _MOST_DATA_BYTES:
+        raise FrameTooLarge(_MOST_DATA_BYTES)
+    return event

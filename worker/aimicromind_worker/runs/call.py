@@ -1,0 +1,328 @@
+"""The calls of a job, one at a time: made, or not made since the endpoint has saved the answer."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from aimicromind_worker.core.endpoint.errors import CallFailed, EndpointUnavailable
+from aimicromind_worker.core.endpoint.exchange import FlowFacts, PredictionCall, Response
+from aimicromind_worker.core.endpoint.request import call_chat_id, prediction_body
+from aimicromind_worker.core.endpoint.saved_answer import continues
+from aimicromind_worker.core.job.delays import RUNGS
+from aimicromind_worker.core.job.open_run import OpenRun
+from aimicromind_worker.core.job.retry import RetryPolicy
+from aimicromind_worker.runs.attempt import EventSink, Limits
+from aimicromind_worker.runs.circuit_breaker import Breaker
+from aimicromind_worker.runs.conversations import Conversations
+from aimicromind_worker.runs.flows import Flows
+from aimicromind_worker.runs.idle_timeout import IdleWatch
+from aimicromind_worker.runs.progress import Progress
+from aimicromind_worker.runs.recovery import Found, Recovery
+from aimicromind_worker.telemetry.meter import Meter
+from aimicromind_worker.telemetry.tracing import Span, Tracer
+
+log = structlog.get_logger()
+
+# The answer is saved before the stream ends, so that one that is not there yet will not come.
+_PATIENCE_AFTER_END = timedelta(seconds=2)
+
+
+class Predictions(Protocol):
+    """The endpoint, as a job needs it."""
+
+    async def facts(self, chatflow_id: str) -> FlowFacts:
+        """Ask what kind of flow it is."""
+
+    def call(self, call: PredictionCall) -> AbstractAsyncContextManager[Response]:
+        """Make one call."""
+
+    def abort(self, call: PredictionCall) -> None:
+        """Ask the endpoint to stop what a call began, and wait for nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What every run of this worker shares.
+
+    Attributes:
+        predictions: The endpoint.
+        sink: Where events go.
+        idle_watch: Breaks off silent streams.
+        limits: What one job may take.
+        policy: What follows a failed call.
+        recovery: Where answers are that nobody read.
+        conversations: Which calls under a conversation's own chatId may run on.
+        breaker: Says whether to call at all.
+        flows: Says how many jobs of a flow may run.
+        meter: Gets numbers.
+        tracer: Gets spans.
+    """
+
+    predictions: Predictions
+    sink: EventSink
+    idle_watch: IdleWatch
+    limits: Limits
+    policy: RetryPolicy
+    recovery: Recovery
+    conversations: Conversations
+    breaker: Breaker
+    flows: Flows
+    meter: Meter
+    tracer: Tracer
+
+
+class Calls:
+    """Makes the calls of one job and publishes their answers. Use it from the job's task."""
+
+    def __init__(self, progress: Progress, means: Means) -> None:
+        self._progress = progress
+        self._means = means
+        self._facts: FlowFacts | None = None
+        self._asked_just_now = False
+        self._last: PredictionCall | None = None
+        # Under the conversation's own chatId: a call of the job whose answer is saved, unread, the
+        # call that is made, and one that may run on.
+        self._own: OpenRun | None = None
+        self._run: OpenRun | None = None
+        self._left: OpenRun | None = None
+        self._broken_off_at: datetime | None = None
+
+    async def pause_of_chat(self) -> timedelta | None:
+        """Say how long the job must wait for what an earlier call of its chat may still say.
+
+        Returns:
+            None where there is nothing to wait for.
+
+        Raises:
+            HistoryUnknown: The broker does not show the journal now.
+            ConnectionError: It does not show it at all.
+        """
+        ticket = self._progress.ticket
+        try:
+            facts = await self._means.predictions.facts(ticket.job.chatflow_id)
+        except EndpointUnavailable:
+            return RUNGS[0]
+        except CallFailed:
+            # The call finds that again, and says so.
+            return None
+        self._facts, self._asked_just_now = facts, True
+        if not facts.own_documents:
+            return None
+        match await self._means.conversations.own_or_wait(ticket):
+            case OpenRun() as own:
+                self._own = own
+                return None
+            case pause:
+                return pause
+
+    async def call(self) -> None:
+        """Make one call and publish what it answers, or what the endpoint saved of it.
+
+        Raises:
+            CallFailed: It did not answer.
+        """
+        progress, attempt, call = self._progress, self._progress.attempt, None
+        try:
+            with self._means.breaker.asking() as asking:
+                # Outside the attempt's time: an attempt that begins no call would never count.
+                facts = await self._flow_facts()
+                await self._begin(facts)
+                with attempt.span.call(progress.calls + 1) as span:
+                    async with attempt.deadline():
+                        progress.calls += 1
+                        self._means.meter.call_begun()
+                        attempt.calls += 1
+                        call = self._last = self._next(span, facts)
+                        attempt.answer.begin_call(call.endpoint_chat_id)
+                        async with self._means.predictions.call(call) as response:
+                            asking.answered()
+                            span.answered()
+                            await attempt.show(response, self._means.idle_watch)
+        except asyncio.CancelledError:
+            if call is not None:
+                self._count_broken_off(call)
+            raise
+        except CallFailed as failure:
+            if call is not None:
+                self._count_failed(failure)
+            await self._note_failed(failure)
+            may_have_acted = attempt.answer.output or progress.ticket.blind
+            may_be_saved = may_have_acted and failure.run_goes_on
+            if call is None or not may_be_saved or not await self._recover(call, failure):
+                raise
+        else:
+            self._means.flows.succeeded(progress.ticket.job.chatflow_id)
+            await self._complete_if_empty(call)
+        await self._note_over()
+
+    async def _flow_facts(self) -> FlowFacts:
+        """Say what kind of flow it is: whose documents it uses does not change within a run."""
+        known, is_new = self._facts, self._asked_just_now
+        self._asked_just_now = False
+        if known is not None and (is_new or known.streams is not None):
+            return known
+        told = await self._means.predictions.facts(self._progress.ticket.job.chatflow_id)
+        self._facts = told if known is None else FlowFacts(told.streams, known.own_documents)
+        return self._facts
+
+    async def _begin(self, facts: FlowFacts) -> None:
+        """Have it known that a call begins, where it gets its conversation's own chatId."""
+        self._run = self._left = None
+        if facts.own_documents:
+            conversations, progress = self._means.conversations, self._progress
+            self._run = await conversations.begun(
+                progress.ticket, progress.calls + 1, progress.attempt.timeout
+            )
+            await conversations.note(self._run)
+
+    async def _note_failed(self, failure: CallFailed) -> None:
+        if not failure.request_sent or failure.run_is_over:
+            await self._note_over()
+        else:
+            self._broken_off_at = datetime.now(UTC)
+            await self.note_broken_off()
+
+    async def _note_over(self) -> None:
+        run, self._run, self._left = self._run or self._left, None, None
+        if run is not None:
+            self._progress.chat_pause = timedelta()
+            await self._means.conversations.note(run.over())
+
+    async def note_broken_off(self) -> None:
+        """Have it known what became of a call that was broken off, if one was."""
+        if self._run is None:
+            return
+        if self._broken_off_at is None:
+            await self._note_over()
+            return
+        conversations = self._means.conversations
+        self._left = conversations.left(self._run, self._broken_off_at)
+        await conversations.note(self._left)
+        self._progress.chat_pause = conversations.pause_after(self._left)
+        self._run = self._broken_off_at = None
+
+    def _count_broken_off(self, call: PredictionCall) -> None:
+        """Count a call that was broken off; one that the endpoint never saw was none."""
+        progress = self._progress
+        if call.sending.begun:
+            self._broken_off_at = datetime.now(UTC)
+            progress.given_up += 1
+            progress.sent = True
+            progress.open_attempt = progress.attempt.number
+        else:
+            progress.calls -= 1
+            progress.attempt.calls -= 1
+
+    def _count_failed(self, failure: CallFailed) -> None:
+        """Count a call that failed; one that the endpoint never saw was none."""
+        progress = self._progress
+        if failure.request_sent:
+            self._means.meter.call_failed(failure.kind)
+        else:
+            progress.calls -= 1
+            progress.attempt.calls -= 1
+            progress.unreached += 1
+        # Where the server refused the key, nothing was run.
+        progress.sent |= failure.request_sent and not failure.by_server
+        self._means.flows.failed(progress.ticket.job.chatflow_id, failure)
+
+    def abort(self) -> None:
+        """Ask the endpoint to stop what the last call began, if there was one."""
+        if self._last is not None:
+            self._means.predictions.abort(self._last)
+
+    async def recover_lost(self) -> bool:
+        """Show the saved answer to a call that another worker left open, if there is one."""
+        progress, attempt = self._progress, self._progress.open_attempt
+        if self._facts is not None and self._facts.own_documents:
+            return await self._recover_run()
+        if not attempt:
+            return False
+        job_id = progress.ticket.job_id
+        chat_ids = [call_chat_id(job_id, attempt, call + 1) for call in range(progress.max_calls)]
+        # A call that showed nothing may never have been made: one look has to do, unless it
+        # would have shown nothing in any case.
+        waits = progress.ticket.open_shown or progress.ticket.blind
+        patience = progress.hold_left if waits else timedelta()
+        found = await self._look(chat_ids, patience)
+        progress.open_attempt = 0
+        if found is None:
+            return False
+        progress.ran = True
+        progress.calls = max(progress.calls, found.place + 1)
+        self._show(found)
+        return True
+
+    async def _recover_run(self) -> bool:
+        """Show the saved answer to a call under the conversation's own chatId."""
+        progress = self._progress
+        run = self._left = self._own
+        if run is None:
+            return False
+        found = await self._look([run.chat_id], timedelta())
+        if found is None:
+            return False
+        progress.open_attempt = 0
+        progress.ran = True
+        progress.calls = max(progress.calls, run.call)
+        self._show(found)
+        await self._note_over()
+        return True
+
+    async def _recover(self, call: PredictionCall, failure: CallFailed) -> bool:
+        """Publish what the endpoint saved of a call whose stream failed; say whether it did."""
+        progress = self._progress
+        progress.open_attempt = progress.attempt.number
+        found = await self._look([call.endpoint_chat_id], progress.hold_left)
+        progress.open_attempt = 0
+        if found is None:
+            return False
+        if not continues(found.answer, progress.attempt.answer.text):
+            progress.follow_with(failure.kind, str(failure), timedelta())
+        self._show(found)
+        return True
+
+    async def _complete_if_empty(self, call: PredictionCall) -> None:
+        """Show what was saved where the stream ended well and held no text."""
+        answer = self._progress.attempt.answer
+        if answer.has_text or not (message_id := answer.message_id):
+            return
+        found = await self._look([call.endpoint_chat_id], _PATIENCE_AFTER_END, message_id)
+        if found is not None and found.answer.text:
+            self._show(found)
+
+    async def _look(
+        self, chat_ids: Sequence[str], patience: timedelta, message_id: str | None = None
+    ) -> Found | None:
+        flow = self._progress.ticket.job.chatflow_id
+        after = "" if self._left is None or message_id else self._left.after
+        if after is None:
+            return None
+        return await self._means.recovery.look(flow, chat_ids, patience, message_id, after)
+
+    def _show(self, found: Found) -> None:
+        self._progress.recovered = True
+        self._means.meter.recovered()
+        attempt = self._progress.attempt
+        attempt.show_saved(found.answer, found.endpoint_chat_id)
+        log.info("answer.recovered", calls=self._progress.calls)
+        attempt.span.note("answer.recovered")
+
+    def _next(self, span: Span, facts: FlowFacts) -> PredictionCall:
+        ticket, attempt = self._progress.ticket, self._progress.attempt
+        if facts.own_documents:
+            chat_id = ticket.chat_id
+        else:
+            chat_id = call_chat_id(ticket.job_id, attempt.number, attempt.calls)
+        return PredictionCall(
+            ticket.job.chatflow_id,
+            chat_id,
+            prediction_body(ticket.job, ticket.chat_id, chat_id),
+            facts.streams is not False and not ticket.blind,
+            span.context,
+        )

@@ -1,0 +1,169 @@
+"""Keep one flow's trouble with that flow: a sick one holds few slots, one without a key waits.
+
+A flow is sick once its last five calls failed. A flow is locked out once the server itself
+refused the key five times in a row: its jobs wait, and one at a time finds out whether that has
+changed. Where every flow is locked out, so is the worker, which then takes no more jobs.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from time import monotonic
+
+import structlog
+
+from aimicromind_worker.core.endpoint.errors import CallFailed
+
+log = structlog.get_logger()
+
+_IN_A_ROW = 5
+_SICK_PART = 4
+# A probe's refusal puts the next one off, up to the second number.
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 60.0
+_LOCKED_FLOWS = 3
+_NO_SUCCESS_FOR_S = 300.0
+_LOOK_EVERY_S = 0.5
+_FLOWS_REMEMBERED = 10_000
+_LOCKED_OUT = "the server refuses the key for every flow: check AIMICROMIND_API_KEY and the flows"
+
+
+@dataclass(slots=True)
+class _Flow:
+    """What is known of one flow.
+
+    Attributes:
+        running: Jobs of it that hold a slot.
+        failed: Its calls in a row that failed.
+        refused: Its calls in a row for which the server refused the key.
+        probing: Whether a job of it finds out whether the key is accepted again.
+        pause_s: How long after a probe that was refused the next one may follow.
+        next_probe_at: When the next one may.
+    """
+
+    running: int = 0
+    failed: int = 0
+    refused: int = 0
+    probing: bool = False
+    pause_s: float = 0.0
+    next_probe_at: float = 0.0
+
+    @property
+    def is_locked(self) -> bool:
+        return self.refused >= _IN_A_ROW
+
+
+class Flows:
+    """One for the process; use it from the event loop."""
+
+    def __init__(self, slots: int, now: Callable[[], float] = monotonic) -> None:
+        """Know nothing of any flow.
+
+        Args:
+            slots: Jobs that this worker runs at a time.
+            now: Gives seconds that never go back.
+        """
+        self._most_of_a_sick_one = max(1, slots // _SICK_PART)
+        self._now = now
+        self._flows: dict[str, _Flow] = {}
+        self._success_at = float("-inf")
+
+    def obstacle(self) -> str | None:
+        """Say why no jobs are run; None if they are."""
+        return _LOCKED_OUT if self._all_locked() else None
+
+    def is_locked(self, flow: str) -> bool:
+        """Tell whether the server refuses the key for a flow."""
+        known = self._flows.get(flow)
+        return known is not None and known.is_locked
+
+    def holds_too_much(self, flow: str) -> bool:
+        """Tell whether a sick flow holds more slots than it may."""
+        known = self._flows.get(flow)
+        if known is None or known.failed < _IN_A_ROW:
+            return False
+        return known.running > self._most_of_a_sick_one
+
+    async def passes(
+        self, flow: str, called_off: asyncio.Future[None], patience: timedelta
+    ) -> bool:
+        """Wait while the worker is locked out; then tell whether a job of a flow may run now.
+
+        Args:
+            flow: The job's.
+            called_off: Done once there is nothing to wait for any more.
+            patience: How long to wait.
+        """
+        ends = self._now() + patience.total_seconds()
+        while self._all_locked() and not self._may_run(flow):
+            if called_off.done() or self._now() >= ends:
+                return False
+            await asyncio.wait((called_off,), timeout=_LOOK_EVERY_S)
+        return self._may_run(flow)
+
+    def _may_run(self, flow: str) -> bool:
+        known = self._flows.get(flow)
+        if known is None:
+            return True
+        if known.is_locked:
+            return not known.probing and self._now() >= known.next_probe_at
+        return known.failed < _IN_A_ROW or known.running < self._most_of_a_sick_one
+
+    @contextmanager
+    def running(self, flow: str) -> Iterator[bool]:
+        """Run a job of a flow in the body; False if it must wait."""
+        if not self._may_run(flow):
+            yield False
+            return
+        known = self._flows.setdefault(flow, _Flow())
+        probes = known.is_locked
+        known.running += 1
+        known.probing |= probes
+        try:
+            yield True
+        finally:
+            known.running -= 1
+            if probes:
+                known.probing = False
+            self._forget(flow, known)
+
+    def succeeded(self, flow: str) -> None:
+        """Note that a call of a flow gave an answer."""
+        self._success_at = self._now()
+        known = self._flows.get(flow)
+        if known is None:
+            return
+        if known.is_locked:
+            log.info("flow.key_accepted", chatflow_id=flow)
+        known.failed = known.refused = 0
+
+    def failed(self, flow: str, failure: CallFailed) -> None:
+        """Note that a call of a flow failed; one that never reached the server is not its fault."""
+        if not failure.request_sent:
+            return
+        known = self._flows.setdefault(flow, _Flow())
+        known.failed += 1
+        known.refused = known.refused + 1 if failure.by_server else 0
+        if known.refused == _IN_A_ROW:
+            log.warning("flow.key_refused", chatflow_id=flow)
+            known.pause_s = _FIRST_PAUSE_S
+            known.next_probe_at = self._now() + known.pause_s
+        elif known.probing:
+            known.pause_s = min(_LONGEST_PAUSE_S, 2 * known.pause_s)
+            known.next_probe_at = self._now() + known.pause_s
+        self._forget(flow, known)
+
+    def _all_locked(self) -> bool:
+        if self._now() - self._success_at < _NO_SUCCESS_FOR_S:
+            return False
+        known = self._flows.values()
+        locked = sum(it.is_locked for it in known)
+        return locked >= _LOCKED_FLOWS and all(it.is_locked or not it.failed for it in known)
+
+    def _forget(self, flow: str, known: _Flow) -> None:
+        """Keep only what says something, and of that what is new."""
+        if not known.running and not known.failed:
+            self._flows.pop(flow, None)
+        while len(self._flows) > _FLOWS_REMEMBERED:
+            self._flows.pop(next(iter(self._flows)))

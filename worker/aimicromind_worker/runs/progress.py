@@ -1,0 +1,127 @@
+"""How far a job has come: its attempts, and what was done for it, by earlier workers too."""
+
+import time
+from datetime import timedelta
+
+from structlog.contextvars import bind_contextvars
+
+from aimicromind_schemas import FailureKind
+from aimicromind_worker.core.job.admission import Ticket
+from aimicromind_worker.core.job.worker_events import Tally, retry_event
+from aimicromind_worker.runs.attempt import Attempt, EventSink, Limits
+from aimicromind_worker.telemetry.tracing import Span
+
+
+class Progress:
+    """One for each time that a worker has the job. Use it from the job's task.
+
+    Attributes:
+        ticket: The job.
+        span: What is told of it.
+        calls: Calls begun, those of earlier workers as far as is known.
+        given_up: How many of them were broken off while they ran.
+        unreached: How often the endpoint could not be reached, by this worker.
+        sent: Whether the endpoint may have had a request.
+        open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
+        chat_pause: How long its chat must not be called for, after a call that may run on.
+        recovered: Whether the answer was read from the endpoint's memory.
+        ran: Whether this worker has run the job.
+        confirm_took: How long the broker took to answer for the last events, None if never asked.
+    """
+
+    def __init__(self, ticket: Ticket, sink: EventSink, limits: Limits, span: Span) -> None:
+        self.ticket = ticket
+        self.span = span
+        self.calls = ticket.calls_before
+        self.given_up = ticket.given_up_before
+        self.unreached = 0
+        self.sent = ticket.sent_before
+        self.open_attempt = ticket.open_attempt
+        self.chat_pause = timedelta()
+        self.recovered = False
+        self.ran = False
+        self.confirm_took: timedelta | None = None
+        self._sink = sink
+        self._limits = limits
+        self._began = time.monotonic()
+        self._attempts: list[Attempt] = []
+
+    @property
+    def attempt(self) -> Attempt:
+        """The attempt that is published now, begun if there is none; 0 if the job was never run."""
+        if not self._attempts:
+            # Whoever ends a job that was never run has attempt 0; a run has the next one.
+            before = self.ticket.attempts_before
+            self._begin(before + 1 if before else 0)
+        return self._attempts[-1]
+
+    @property
+    def side_effect(self) -> bool:
+        """Whether a tool or action event was published in any attempt, as far as we know."""
+        shown = (attempt.answer.side_effect for attempt in self._attempts)
+        return self.ticket.side_effect_before or any(shown)
+
+    @property
+    def max_calls(self) -> int:
+        """How many calls may be begun."""
+        return self.ticket.max_calls(self._limits.max_calls)
+
+    @property
+    def counted_calls(self) -> int:
+        """The calls held against the job.
+
+        Not those that a leaving worker broke off, those lost with a first worker, nor those after
+        which a job waits for its key.
+        """
+        forgiven_before = self.ticket.forgiven_calls(self._limits.max_calls)
+        given_up_now = self.given_up - self.ticket.given_up_before
+        return self.calls - forgiven_before - given_up_now
+
+    @property
+    def duration(self) -> timedelta:
+        """Time since this worker has the job."""
+        return timedelta(seconds=time.monotonic() - self._began)
+
+    @property
+    def hold_left(self) -> timedelta:
+        """Time until this worker must have let go of the job."""
+        return self._limits.hold - self.duration
+
+    def run(self) -> None:
+        """Note that this worker runs the job, which so has an attempt."""
+        self.ran = True
+        if not self._attempts or self.attempt.number == 0:
+            self._begin(self.ticket.attempts_before + 1)
+
+    def follow_with(self, kind: FailureKind, message: str, wait: timedelta) -> None:
+        """Close the attempt, and begin the next one."""
+        following = self.attempt.number + 1
+        self.attempt.publish(retry_event(kind, message, following, wait))
+        self.attempt.span.note("retry", kind=kind, next_attempt=following)
+        self.attempt.span.end(kind)
+        self._begin(following)
+
+    def tally(self) -> Tally:
+        """Count what an `end` that is published next says."""
+        return Tally(
+            attempts=self.attempt.number if self.ran else max(0, self.attempt.number - 1),
+            calls=self.calls,
+            events=self.attempt.next_seq + 1,
+            duration=self.duration,
+            recovered=self.recovered,
+        )
+
+    async def confirmed(self) -> None:
+        """Wait until the broker has answered for every event of the job."""
+        began = time.monotonic()
+        for attempt in self._attempts:
+            await attempt.confirmed()
+        self.confirm_took = timedelta(seconds=time.monotonic() - began)
+
+    def _begin(self, number: int) -> None:
+        if number == 0:
+            span = self.span
+        else:
+            span = self.span.attempt(number)
+            bind_contextvars(attempt=number)
+        self._attempts.append(Attempt(self.ticket, number, self._sink, self._limits, span))

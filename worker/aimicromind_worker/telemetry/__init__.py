@@ -1,0 +1,1 @@
+"""What the worker reports of itself: status, health, metrics, traces, logs."""

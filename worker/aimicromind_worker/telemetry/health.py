@@ -1,0 +1,115 @@
+"""HTTP → what the worker says of itself: `/livez`, `/readyz` and `/metrics`, and nothing else.
+
+That an answer comes at all says that the event loop runs: a blocked one gives none.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+
+import msgspec
+import structlog
+
+from aimicromind_worker.telemetry.page_server import Page, serving_pages
+
+log = structlog.get_logger()
+
+Reasons = Callable[[], Sequence[str]]
+"""Gives what stands against a good answer; nothing for a good one."""
+
+Figures = Callable[[], Mapping[str, object]]
+"""Gives what is worth a look whatever the answer is, JSON."""
+
+# Connections that wait until they are accepted; the kernel takes no more than it allows.
+_BACKLOG = 4096
+_METHODS = ("GET", "HEAD")
+_METRICS = "/metrics"
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class AddressUnusable(Exception):
+    """Nothing can listen on the address that the settings name."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(
+            f"the health endpoints cannot listen on {host}:{port} ({reason}): "
+            "choose another address with AIMICROMIND_HEALTH_HOST and AIMICROMIND_HEALTH_PORT"
+        )
+
+
+@asynccontextmanager
+async def answering_probes(
+    host: str,
+    port: int,
+    why_not_live: Reasons,
+    why_not_ready: Reasons,
+    figures: Figures = dict,
+    metrics: Callable[[], bytes] = bytes,
+) -> AsyncIterator[int]:
+    """Answer probes for the body, and give the port.
+
+    Args:
+        host: Name or number of the interface.
+        port: 0 takes a free one.
+        why_not_live: Asked for each `/livez`.
+        why_not_ready: Asked for each `/readyz`.
+        figures: Shown with each `/readyz`; they change nothing of its status.
+        metrics: Gives what `/metrics` shows, in Prometheus's text format.
+
+    Raises:
+        AddressUnusable: The port is taken, or the host is none of this machine.
+    """
+    pages = Pages({"/livez": (why_not_live, dict), "/readyz": (why_not_ready, figures)}, metrics)
+    try:
+        listening = await _listen(host, port)
+    except (OSError, UnicodeError) as error:
+        raise AddressUnusable(host, port, _reason(error)) from error
+    async with serving_pages(listening, pages.respond, frozenset({_METRICS})):
+        taken: int = listening.getsockname()[1]
+        log.info("health.listening", host=host, port=taken)
+        yield taken
+
+
+class Pages:
+    """A few paths, each with what stands against a good answer."""
+
+    def __init__(
+        self, pages: Mapping[str, tuple[Reasons, Figures]], metrics: Callable[[], bytes]
+    ) -> None:
+        self._pages = pages
+        self._metrics = metrics
+
+    def respond(self, method: str, path: str) -> Page:
+        """Return what is said at a path."""
+        if path == _METRICS and method in _METHODS:
+            return Page(HTTPStatus.OK, _METRICS_TYPE, self._metrics())
+        status, said = self._said(method, path)
+        return Page(status, "application/json", msgspec.json.encode(said))
+
+    def _said(self, method: str, path: str) -> tuple[HTTPStatus, Mapping[str, object]]:
+        if path not in {*self._pages, _METRICS}:
+            return HTTPStatus.NOT_FOUND, {"paths": [*self._pages, _METRICS]}
+        if method not in _METHODS:
+            return HTTPStatus.METHOD_NOT_ALLOWED, {"methods": _METHODS}
+        reasons, figures = self._pages[path]
+        against = list(reasons())
+        said = {"status": "failing" if against else "ok", "reasons": against, **figures()}
+        return HTTPStatus.SERVICE_UNAVAILABLE if against else HTTPStatus.OK, said
+
+
+async def _listen(host: str, port: int) -> socket.socket:
+    loop = asyncio.get_running_loop()
+    flags = socket.AI_PASSIVE
+    found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+    family, *_, address = found[0]
+    return socket.create_server(address[:2], family=family, backlog=_BACKLOG)
+
+
+def _reason(error: OSError | UnicodeError) -> str:
+    # The resolver's numbers are not those of the system; a name it cannot write is no OSError.
+    if isinstance(error, socket.gaierror | UnicodeError) or error.errno is None:
+        return "the host is not known"
+    return os.strerror(error.errno)

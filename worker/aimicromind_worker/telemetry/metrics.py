@@ -1,0 +1,118 @@
+"""What the worker does → numbers for Prometheus. No label has more values than the code has words.
+
+Numbers that the flow tells come by the methods of `Metrics`; those that others keep anyway are
+read when somebody asks.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
+from importlib.metadata import version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+from typing_extensions import override
+
+from aimicromind_worker.telemetry.event_counts import EventCounts
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_CONFIRM_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
+_NAMESPACE = "aimicromind_worker"
+
+
+class Metrics:
+    """One for the worker. Every method costs microseconds and fails never."""
+
+    def __init__(self, events: EventCounts) -> None:
+        """Begin at zero.
+
+        Args:
+            events: What becomes of events, read when somebody asks.
+        """
+        self._registry = CollectorRegistry()
+        self._registry.register(_EventCollector(events))
+        Info(_NAMESPACE, "This worker", registry=self._registry).info(
+            {"version": version("aimicromind-worker")}
+        )
+        self._jobs = self._counter("jobs", "Jobs that left this worker", "outcome", "kind")
+        self._calls = self._counter("calls", "Prediction calls begun")
+        self._failed_calls = self._counter("calls_failed", "Calls without a good answer", "kind")
+        self._recovered = self._counter("recovered", "Answers read from the endpoint's memory")
+        self._lost = self._counter("sessions_lost", "Losses of the connection of jobs")
+        self._duration = self._histogram("job_seconds", "Time this worker had a job", _SECONDS)
+        self._first = self._histogram(
+            "first_output_seconds", "From the begin of an attempt to its first output", _SECONDS
+        )
+        self._confirm = self._histogram(
+            "confirm_seconds", "From a job's end to its confirm", _CONFIRM_SECONDS
+        )
+
+    def watch(self, name: str, about: str, value: Callable[[], float]) -> None:
+        """Show a number that is read when somebody asks."""
+        gauge = Gauge(name, about, namespace=_NAMESPACE, registry=self._registry)
+        gauge.set_function(value)
+
+    def text(self) -> bytes:
+        """Write all in Prometheus's text format."""
+        return generate_latest(self._registry)
+
+    def job_left(self, outcome: str, kind: str, took: timedelta) -> None:
+        """Note that a job was settled, or goes on elsewhere; `kind` is empty for a success."""
+        self._jobs.labels(outcome, kind).inc()
+        self._duration.observe(took.total_seconds())
+
+    def call_begun(self) -> None:
+        """Note a prediction call."""
+        self._calls.inc()
+
+    def call_failed(self, kind: str) -> None:
+        """Note that a call that was begun gave no good answer."""
+        self._failed_calls.labels(kind).inc()
+
+    def first_output(self, after: timedelta) -> None:
+        """Note how long an attempt took to show anything."""
+        self._first.observe(after.total_seconds())
+
+    def confirmed(self, after: timedelta) -> None:
+        """Note how long the broker took to confirm the end of a job."""
+        self._confirm.observe(after.total_seconds())
+
+    def recovered(self) -> None:
+        """Note that an answer was read instead of asked for again."""
+        self._recovered.inc()
+
+    def session_lost(self) -> None:
+        """Note that the connection that jobs come by was lost."""
+        self._lost.inc()
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(name, about, labels, namespace=_NAMESPACE, registry=self._registry)
+
+    def _histogram(self, name: str, about: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(
+            name, about, namespace=_NAMESPACE, buckets=buckets, registry=self._registry
+        )
+
+
+class _EventCollector(Collector):
+    def __init__(self, events: EventCounts) -> None:
+        self._events = events
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        events = self._events
+        published = CounterMetricFamily(
+            f"{_NAMESPACE}_events", "Events published, copies included", labels=["event"]
+        )
+        for name, count in sorted(events.published.items()):
+            published.add_metric([name], count)
+        yield published
+        plain: Mapping[str, tuple[str, int]] = {
+            "events_refused": ("Refusals of the broker", events.refused),
+            "events_sent_again": ("Sendings after the first", events.sent_again),
+            "events_passed_over": ("Events given up for a queue", events.passed_over),
+            "ends_straight": ("Ends sent to endings and journal alone", events.ends_straight),
+            "events_reconnected": ("New connections for events", events.reconnected),
+        }
+        for name, (about, count) in plain.items():
+            yield CounterMetricFamily(f"{_NAMESPACE}_{name}", about, value=count)
