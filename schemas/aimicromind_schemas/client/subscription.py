@@ -19,6 +19,7 @@ from aimicromind_schemas.client.errors import (
     NothingToListenTo,
 )
 from aimicromind_schemas.client.link import TIMEOUT_S, told_apart
+from aimicromind_schemas.client.transport.channel import open_channel
 from aimicromind_schemas.codec import decode
 from aimicromind_schemas.messages.events import Event, NotAnEvent
 
@@ -122,10 +123,9 @@ class Subscription:
         unasked = isinstance(queue, Fresh) and not queue.name
         with told_apart():
             async with asyncio.timeout(TIMEOUT_S):
-                outer = await connection.channel(publisher_confirms=False)
-                channel = await outer.get_underlay_channel()
+                channel = await open_channel(connection)
         subscription = cls(channel, unasked=unasked)
-        outer.close_callbacks.add(subscription._end)
+        channel.closing.add_done_callback(subscription._end)
         channel.on_consumer_cancel_callbacks.add(subscription._end)
         name = await subscription._declared(queue) if isinstance(queue, Fresh) else queue
         await subscription._consume(name, arguments, prefetch)

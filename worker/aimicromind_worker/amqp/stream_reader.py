@@ -11,10 +11,11 @@ from uuid import uuid4
 
 import aio_pika
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection
-from aiormq.abc import DeliveredMessage
+from aio_pika.abc import AbstractConnection
+from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
+from aimicromind_schemas.client.transport.channel import open_channel
 from aimicromind_worker.amqp.outgoing import Outgoing
 from aimicromind_worker.amqp.waiting import unless_cancelled
 
@@ -180,11 +181,10 @@ async def _arriving(
         TimeoutError: It does not come in time; also from what the body awaits.
     """
     arrived: asyncio.Queue[DeliveredMessage | None] = asyncio.Queue()
-    async with _channel(connection) as channel:
-        channel.close_callbacks.add(lambda *_: arrived.put_nowait(None))
-        inner = await channel.get_underlay_channel()
+    async with _channel(connection) as inner:
+        inner.closing.add_done_callback(lambda _: arrived.put_nowait(None))
         async with asyncio.timeout(_SILENCE_S):
-            await channel.set_qos(prefetch_count=_PREFETCH)
+            await inner.basic_qos(prefetch_count=_PREFETCH)
             # aio_pika's own consumer takes twice the time for each message.
             await inner.basic_consume(stream, arrived.put, arguments={_OFFSET: offset})
         read = 0
@@ -206,9 +206,8 @@ async def _arriving(
 @asynccontextmanager
 async def _channel(connection: AbstractConnection) -> AsyncIterator[AbstractChannel]:
     """Have a channel for the body; a broker that does not answer its close is not waited for."""
-    channel = connection.channel(publisher_confirms=False)
     async with asyncio.timeout(_SILENCE_S):
-        await channel.initialize()
+        channel = await open_channel(connection)
     try:
         yield channel
     finally:
