@@ -17,7 +17,7 @@ from aimicromind_worker.core.endpoint.exchange import (
     Take,
     WholeAnswer,
 )
-from aimicromind_worker.http.client import Endpoint, PredictionStream
+from aimicromind_worker.http.client import Endpoint, EndpointClient
 
 KEY: Final = "s3cr3t-key"
 QUESTION: Final = "Why is the sky s3cr3t-blue?"
@@ -54,7 +54,7 @@ async def calling(
     """Make one call with a client of its own."""
     base_url = server if isinstance(server, str) else server.url
     async with (
-        PredictionStream.open(an_endpoint(base_url, **changed)) as predictions,
+        EndpointClient.open(an_endpoint(base_url, **changed)) as predictions,
         predictions.call(call or a_call()) as response,
     ):
         yield response

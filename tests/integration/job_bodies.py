@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 from aimicromind_schemas import Names
 from aimicromind_worker.amqp.connection import connect
-from aimicromind_worker.amqp.jobs.consumer import JobSource
-from aimicromind_worker.amqp.jobs.delivery import Delivery
+from aimicromind_worker.amqp.jobs.consumer import JobConsumer
+from aimicromind_worker.amqp.jobs.delivery import BrokerDelivery
 from tests.integration.outgoing import Way, publishing_at
 from tests.support.amqp import BEAT, WITHIN_S
 
@@ -19,13 +19,13 @@ class Jobs:
         way: Where they go out again.
     """
 
-    def __init__(self, source: JobSource, way: Way, loss: asyncio.Future[str]) -> None:
+    def __init__(self, source: JobConsumer, way: Way, loss: asyncio.Future[str]) -> None:
         self.source = source
         self.way = way
         self._loss = loss
         self._arriving = aiter(source)
 
-    async def next(self) -> Delivery:
+    async def next(self) -> BrokerDelivery:
         return await asyncio.wait_for(anext(self._arriving), WITHIN_S)
 
     async def lost(self) -> str:
@@ -47,6 +47,6 @@ async def jobs_at(
     async with (
         connect([url], "test jobs", BEAT) as consuming,
         publishing_at(publishing_url or url, names) as way,
-        JobSource.open(consuming, way.publishing, names, note, slots) as source,
+        JobConsumer.open(consuming, way.publishing, names, note, slots) as source,
     ):
         yield Jobs(source, way, loss)

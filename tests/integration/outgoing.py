@@ -12,9 +12,9 @@ from aimicromind_schemas import Names
 from aimicromind_worker.amqp.connection import connect
 from aimicromind_worker.amqp.events.attempt_publisher import Window
 from aimicromind_worker.amqp.events.copies import Copies
-from aimicromind_worker.amqp.events.publisher import EventSink
-from aimicromind_worker.amqp.events.publisher_connection import Publishing
-from aimicromind_worker.amqp.ownership import Fence
+from aimicromind_worker.amqp.events.publisher import EventPublisher
+from aimicromind_worker.amqp.events.publisher_connection import PublisherConnection
+from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.amqp.topology import Topology
 from aimicromind_worker.telemetry.event_counts import EventCounts
 from tests.support.amqp import BEAT, WITHIN_S
@@ -27,7 +27,11 @@ class Way:
     """What a session publishes on."""
 
     def __init__(
-        self, sink: EventSink, publishing: Publishing, fence: Fence, copies: Copies
+        self,
+        sink: EventPublisher,
+        publishing: PublisherConnection,
+        fence: JobOwnership,
+        copies: Copies,
     ) -> None:
         self.sink = sink
         self.publishing = publishing
@@ -70,13 +74,13 @@ async def publishing_at(
     **window: Any,  # noqa: ANN401 - named in Window
 ) -> AsyncIterator[Way]:
     """Keep a connection open; nobody shuts the fence, which stands open for the test's time."""
-    fence, counts = Fence(BEAT), EventCounts()
+    fence, counts = JobOwnership(BEAT), EventCounts()
     opened = partial(connect, [url])
     copies = Copies(
         partial(opened, _COPIES, beat, tls), beat, names, fence, counts, Window(**window)
     )
-    sink = EventSink(names, Window(**window), fence.is_open, counts, copies.lane)
-    publishing = Publishing(partial(opened, _NAME, beat, tls), beat, wanted, sink, fence)
+    sink = EventPublisher(names, Window(**window), fence.is_open, counts, copies.lane)
+    publishing = PublisherConnection(partial(opened, _NAME, beat, tls), beat, wanted, sink, fence)
     way = Way(sink, publishing, fence, copies)
     try:
         await way.usable()
@@ -86,7 +90,7 @@ async def publishing_at(
 
 
 @asynccontextmanager
-async def sink_at(url: str, names: Names, **window: Any) -> AsyncIterator[EventSink]:  # noqa: ANN401 - named in Window
+async def sink_at(url: str, names: Names, **window: Any) -> AsyncIterator[EventPublisher]:  # noqa: ANN401 - named in Window
     """Open a sink on a connection of its own."""
     async with publishing_at(url, names, **window) as way:
         yield way.sink

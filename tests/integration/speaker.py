@@ -4,7 +4,7 @@ import json
 import time
 from typing import Any
 
-from aimicromind_worker.amqp.events.publisher import EventSink
+from aimicromind_worker.amqp.events.publisher import EventPublisher
 from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.endpoint.frames import EndpointEvent
 from aimicromind_worker.core.job.numbering import NumberedEvent, Numbering
@@ -17,7 +17,7 @@ class Speaker:
         lane: The lane that they take.
     """
 
-    def __init__(self, sink: EventSink, job_id: str = "job", **address: Any) -> None:  # noqa: ANN401 - named in Address
+    def __init__(self, sink: EventPublisher, job_id: str = "job", **address: Any) -> None:  # noqa: ANN401 - named in Address
         usual: dict[str, Any] = {
             "chat_id": "chat",
             "chatflow_id": "flow",

@@ -15,12 +15,12 @@ from aimicromind_worker.core.job.admission import MessageFacts, Ticket, admit
 from aimicromind_worker.core.job.numbering import NumberedEvent, Numbering
 from aimicromind_worker.core.job.open_run import OpenRun
 from aimicromind_worker.core.job.retry import RetryPolicy
-from aimicromind_worker.runs.attempt import EventSink, Limits
+from aimicromind_worker.runs.attempt import Limits, Publisher
 from aimicromind_worker.runs.call import Means, Predictions
-from aimicromind_worker.runs.circuit_breaker import Breaker
+from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
 from aimicromind_worker.runs.conversations import Conversations
 from aimicromind_worker.runs.flows import Flows
-from aimicromind_worker.runs.idle_timeout import IdleWatch
+from aimicromind_worker.runs.idle_timeout import IdleTimeout
 from aimicromind_worker.runs.recovery import Recovery
 from aimicromind_worker.telemetry.event_counts import EventCounts
 from aimicromind_worker.telemetry.metrics import Metrics
@@ -85,14 +85,14 @@ def limits(**changed: Any) -> Limits:  # noqa: ANN401 - named in Limits
 
 def means(
     predictions: Predictions,
-    sink: EventSink,
+    sink: Publisher,
     policy: RetryPolicy = IMPATIENT,
     recovery: Recovery | None = None,
     **changed: Any,  # noqa: ANN401 - named in Limits
 ) -> Means:
     """Give a run what it needs; silence is never too long, and nothing is saved."""
     recovery = recovery or Recovery(Forgetful(), timedelta(seconds=5))
-    watch = IdleWatch(timedelta(hours=1))
+    watch = IdleTimeout(timedelta(hours=1))
     meter = Metrics(EventCounts())
     return Means(
         predictions,
@@ -102,7 +102,7 @@ def means(
         policy,
         recovery,
         Conversations(Unwritten(), recovery, timedelta(minutes=10)),
-        Breaker(),
+        CircuitBreaker(),
         Flows(SLOTS),
         meter,
         Untraced(),

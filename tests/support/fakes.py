@@ -25,7 +25,7 @@ from aimicromind_worker.core.job.history import History, HistoryUnknown
 from aimicromind_worker.core.job.numbering import NumberedEvent
 from aimicromind_worker.core.job.retry import RetryPolicy
 from aimicromind_worker.runs.outcome import Failed, Outcome, Waits
-from aimicromind_worker.runs.recovery import Memory, Recovery
+from aimicromind_worker.runs.recovery import MessageStore, Recovery
 from aimicromind_worker.runs.run import JobRun
 from aimicromind_worker.telemetry.tracing import PassedOn
 from tests.support.builders import (
@@ -336,7 +336,7 @@ class Run:
         policy: RetryPolicy = IMPATIENT,
         limits: dict[str, Any] | None = None,
         history: History | None = None,
-        memory: Memory | None = None,
+        memory: MessageStore | None = None,
         recovery_s: float = 5,
         **fields: Any,  # noqa: ANN401 - see a_job
     ) -> None:

@@ -23,7 +23,7 @@ from aimicromind_testing import (
     status_answer,
     too_many_requests,
 )
-from aimicromind_testing.endpoint.connection import Connection
+from aimicromind_testing.endpoint.connection import ServerConnection
 from tests.support.checker import EndpointCall
 from tests.support.marked import job_of, marked, said
 
@@ -47,7 +47,7 @@ class NotingEndpoint(ScriptedEndpoint):
         self.flow(FLOW, Script(lambda call: _script_for(call, seed).steps(call)))
 
     @override
-    async def _predict(self, call: Call, connection: Connection) -> None:
+    async def _predict(self, call: Call, connection: ServerConnection) -> None:
         asked = {"chat": call.chat_id, "session": call.session_id, "asked": call.question}
         _note(self._log, {**asked, "began": call.started})
         try:

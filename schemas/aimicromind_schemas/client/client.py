@@ -11,10 +11,10 @@ from typing import Final, Self
 from uuid import uuid4
 
 from aimicromind_schemas.client.errors import EndNotReadable, NoEndYet
-from aimicromind_schemas.client.following import CLOCK_SLACK, Following, History, opened
+from aimicromind_schemas.client.following import CLOCK_SLACK, Following, Replay, opened
 from aimicromind_schemas.client.joined import Wanted
 from aimicromind_schemas.client.link import Link
-from aimicromind_schemas.client.publishing import Publishing
+from aimicromind_schemas.client.publishing import JobPublisher
 from aimicromind_schemas.client.queues import SHARED_ARGUMENTS, reading
 from aimicromind_schemas.client.subscription import Fresh
 from aimicromind_schemas.messages.cancel import ChatCancel, JobCancel
@@ -49,7 +49,7 @@ class Client:
         # Two, so that a broker which has no memory for new jobs still brings events.
         self._out = Link(urls, "aimicromind client, jobs", patience, tls)
         self._in = Link(urls, "aimicromind client, events", patience, tls)
-        self._publishing = Publishing(self._out, names)
+        self._publishing = JobPublisher(self._out, names)
         self._submitted: OrderedDict[str, _Submitted] = OrderedDict()
 
     @classmethod
@@ -157,7 +157,7 @@ class Client:
         following = Following(
             self._in,
             Wanted(self._names.events, binding, chat_id, job_id),
-            History((self._names.events_log_stream(), self._names.endings), before, since),
+            Replay((self._names.events_log_stream(), self._names.endings), before, since),
             reader,
             job_id or until,
         )
@@ -195,7 +195,7 @@ class Client:
         following = Following(
             self._in,
             Wanted(self._names.events, binding, chat_id, job_id),
-            History((self._names.endings,), before=True, since=self._since(job_id)),
+            Replay((self._names.endings,), before=True, since=self._since(job_id)),
             Reader(),
             job_id,
         )

@@ -21,7 +21,7 @@ _PAUSE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class Replay:
     """What is read besides what is published from now on.
 
     Attributes:
@@ -39,7 +39,7 @@ class Following:
     """One follower. Open it, iterate over `items` once, close it."""
 
     def __init__(
-        self, link: Link, wanted: Wanted, history: History, reader: Reader, until: str | None
+        self, link: Link, wanted: Wanted, history: Replay, reader: Reader, until: str | None
     ) -> None:
         """Prepare.
 

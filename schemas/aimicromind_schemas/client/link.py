@@ -20,7 +20,7 @@ from yarl import URL
 
 from aimicromind_schemas.client.errors import BrokerGone, BrokerRefused, BrokerUnreachable
 from aimicromind_schemas.client.transport.opening import closing_of, first_of, refusal_of
-from aimicromind_schemas.client.transport.socket_transport import Wire
+from aimicromind_schemas.client.transport.socket_transport import SocketTransport
 from aimicromind_schemas.client.transport.tls import says_tls
 
 TIMEOUT_S: Final = 10.0
@@ -126,7 +126,7 @@ def _guarded(url: URL, name: str, tls: ssl.SSLContext | None) -> AbstractConnect
     connection = aio_pika.Connection(
         url, ssl_context=tls, client_properties={"connection_name": name}
     )
-    connection.kwargs["transport_factory"] = Wire()
+    connection.kwargs["transport_factory"] = SocketTransport()
     return connection
 
 

@@ -20,7 +20,7 @@ from aimicromind_schemas.messages.job import SUBMITTED_HEADER, PredictionJob
 from aimicromind_schemas.routing import Names
 
 
-class Publishing:
+class JobPublisher:
     """Publishes over one channel, which is opened again when it was lost."""
 
     def __init__(self, link: Link, names: Names) -> None:

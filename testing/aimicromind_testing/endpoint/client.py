@@ -4,17 +4,17 @@ import asyncio
 import time
 
 from aimicromind_testing.endpoint.call import Call
-from aimicromind_testing.endpoint.connection import Connection
+from aimicromind_testing.endpoint.connection import ServerConnection
 from aimicromind_testing.endpoint.script import Head
 
 
-class Client:
+class ServedClient:
     """Where an answer goes; what is sent to one that is served no more is dropped.
 
     Several runs may write to it, as those of equal chatIds do.
     """
 
-    def __init__(self, call: Call, connection: Connection) -> None:
+    def __init__(self, call: Call, connection: ServerConnection) -> None:
         self.call = call
         self.served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the answer is over."""

@@ -42,10 +42,10 @@ class Request:
         return value if isinstance(value, dict) else None
 
 
-class Connection(asyncio.Protocol):
+class ServerConnection(asyncio.Protocol):
     """One client; its requests come one after the other, and are answered in that order."""
 
-    def __init__(self, opened: Callable[["Connection"], None]) -> None:
+    def __init__(self, opened: Callable[["ServerConnection"], None]) -> None:
         self.held = False
         """Whether more than the socket and a small buffer hold is unread."""
         self.lost = False

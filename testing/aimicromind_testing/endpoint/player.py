@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TypeAlias, assert_never
 
 from aimicromind_testing.endpoint.answers import END
-from aimicromind_testing.endpoint.client import Client
+from aimicromind_testing.endpoint.client import ServedClient
 from aimicromind_testing.endpoint.script import (
     Break,
     Crash,
@@ -25,7 +25,7 @@ from aimicromind_testing.endpoint.script import (
     send,
 )
 
-Channels: TypeAlias = dict[object, Client]
+Channels: TypeAlias = dict[object, ServedClient]
 """Who receives what is said where: of an event stream by its chatId, which runs may share."""
 
 _ABORTED = (
@@ -44,7 +44,7 @@ _SENDS_PER_TURN = 16
 class Player:
     """One run of a script; `play` is called once, in a task of its own."""
 
-    def __init__(self, script: Script, client: Client, channels: Channels) -> None:
+    def __init__(self, script: Script, client: ServedClient, channels: Channels) -> None:
         self.call = client.call
         self._script = script
         self._client = client

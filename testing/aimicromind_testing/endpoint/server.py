@@ -23,8 +23,8 @@ from aimicromind_testing.endpoint.answers import (
     status_answer,
 )
 from aimicromind_testing.endpoint.call import Call
-from aimicromind_testing.endpoint.client import Client
-from aimicromind_testing.endpoint.connection import Connection, Request
+from aimicromind_testing.endpoint.client import ServedClient
+from aimicromind_testing.endpoint.connection import Request, ServerConnection
 from aimicromind_testing.endpoint.memory import Memory
 from aimicromind_testing.endpoint.player import Channels, Player
 from aimicromind_testing.endpoint.script import Script
@@ -79,7 +79,7 @@ class ScriptedEndpoint:
         self._memory = Memory()
         self._channels: Channels = {}
         self._runs: dict[Player, asyncio.Task[None]] = {}
-        self._connections: dict[Connection, asyncio.Task[None]] = {}
+        self._connections: dict[ServerConnection, asyncio.Task[None]] = {}
         self._news = asyncio.Condition()
 
     @property
@@ -132,7 +132,7 @@ class ScriptedEndpoint:
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Connection(self._opened), self._host, self._port, backlog=1024
+            lambda: ServerConnection(self._opened), self._host, self._port, backlog=1024
         )
         self._port = self._server.sockets[0].getsockname()[1]
         return self
@@ -159,11 +159,11 @@ class ScriptedEndpoint:
             if isinstance(fate, Exception):
                 raise fate
 
-    def _opened(self, connection: Connection) -> None:
+    def _opened(self, connection: ServerConnection) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(connection))
         self._connections[connection] = task
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: ServerConnection) -> None:
         try:
             while (request := await connection.request()) is not None:
                 await self._answer(request, connection)
@@ -171,7 +171,7 @@ class ScriptedEndpoint:
             connection.abort()
         del self._connections[connection]
 
-    async def _answer(self, request: Request, connection: Connection) -> None:
+    async def _answer(self, request: Request, connection: ServerConnection) -> None:
         url = urlsplit(request.path)
         path = url.path.removeprefix("/api/v1/")
         match [request.method, *(unquote(part) for part in path.split("/"))]:
@@ -201,23 +201,23 @@ class ScriptedEndpoint:
         self.other_requests.append(request)
         await self._run(script, Call.of("", {}, request.headers), connection)
 
-    async def _predict(self, call: Call, connection: Connection) -> None:
+    async def _predict(self, call: Call, connection: ServerConnection) -> None:
         script = self._script(call)
         self.calls.append(call)
         if script.saved_after is not None:
             self._memory.expect(call, script.saved_after)
         await self._run(script, call, connection)
 
-    async def _run(self, script: Script, call: Call, connection: Connection) -> None:
+    async def _run(self, script: Script, call: Call, connection: ServerConnection) -> None:
         """Start a run; wait only until its client is served."""
-        client = Client(call, connection)
+        client = ServedClient(call, connection)
         run = Player(script, client, self._channels)
         self._runs[run] = asyncio.get_running_loop().create_task(self._play(run, connection))
         await self._tell()
         await client.served
         await self._tell()
 
-    async def _play(self, run: Player, connection: Connection) -> None:
+    async def _play(self, run: Player, connection: ServerConnection) -> None:
         try:
             await run.play()
         except BaseException:

@@ -10,9 +10,9 @@ from yarl import URL
 from aimicromind_schemas import Names
 from aimicromind_schemas.client import BrokerRefused, BrokerUnreachable
 from aimicromind_schemas.client.transport import opening
-from aimicromind_schemas.client.transport.socket_transport import Wire
+from aimicromind_schemas.client.transport.socket_transport import SocketTransport
 from aimicromind_testing import PrivateBroker
-from aimicromind_worker.amqp.connection import BrokerGone, connect
+from aimicromind_worker.amqp.connection import BrokerLost, connect
 from aimicromind_worker.amqp.topology import declare, topology
 from tests.support.amqp import BEAT, WITHIN_S
 from tests.support.proxy import Proxy
@@ -49,16 +49,16 @@ async def test_next_address_is_tried_when_nothing_answers(broker: PrivateBroker)
 async def test_broker_that_hangs_up_within_the_handshake_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    create = Wire.create
+    create = SocketTransport.create
 
-    async def create_slowly(self: Wire, url: URL, **named: Any) -> Any:  # noqa: ANN401 - as aiormq calls it
+    async def create_slowly(self: SocketTransport, url: URL, **named: Any) -> Any:  # noqa: ANN401 - as aiormq calls it
         made = await create(self, url, **named)
         # So that the end has come when the first frame is awaited, which is a matter of luck.
         while not made[0].at_eof():  # noqa: ASYNC110 - a stream tells it in no other way
             await asyncio.sleep(0.01)
         return made
 
-    monkeypatch.setattr(Wire, "create", create_slowly)
+    monkeypatch.setattr(SocketTransport, "create", create_slowly)
 
     async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -127,7 +127,7 @@ async def test_use_of_a_connection_that_closed_is_a_connection_error(
             await asyncio.wait_for(gone.wait(), WITHIN_S)
             await declare(connection, topology(names, None))
 
-    with pytest.raises(BrokerGone):
+    with pytest.raises(BrokerLost):
         await use()
 
 

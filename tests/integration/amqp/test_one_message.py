@@ -11,7 +11,7 @@ from aiormq.abc import DeliveredMessage
 from aimicromind_schemas import CancelRequest, JobCancel, Names
 from aimicromind_testing import PrivateBroker, answer
 from aimicromind_worker.amqp.jobs import delivery, headers
-from aimicromind_worker.amqp.jobs.cancel_listener import Control
+from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
 from aimicromind_worker.amqp.stream_reader import read_up_to_now
 from aimicromind_worker.core.job.admission import MessageFacts
 from tests.integration.outgoing import publishing_at
@@ -61,7 +61,7 @@ async def test_request_that_fails_to_be_taken_costs_no_other(
     since = datetime.now(UTC) - timedelta(minutes=1)
     async with publishing_at(broker.url, declared) as way:
         await way.publishing.publish(Message(JobCancel("odd").encode()), declared.control, "")
-        async with Control.open(connection, way.publishing, declared, take, since):
+        async with CancelListener.open(connection, way.publishing, declared, take, since):
             for job_id in ("odd", "next"):
                 request = Message(JobCancel(job_id).encode())
                 await way.publishing.publish(request, declared.control, "")

@@ -5,7 +5,7 @@ from aiormq.abc import SSLCerts
 from aiormq.connection import SSLContextProvider
 from yarl import URL
 
-from aimicromind_schemas.client.transport.socket_transport import Wire
+from aimicromind_schemas.client.transport.socket_transport import SocketTransport
 from tests.support.amqp import WITHIN_S
 
 
@@ -23,7 +23,7 @@ async def test_connection_that_ends_within_a_frame_has_ended(last_words: bytes) 
         loop=asyncio.get_running_loop(),
     )
     async with asyncio.timeout(WITHIN_S), server:
-        reader, writer = await Wire().create(
+        reader, writer = await SocketTransport().create(
             URL(f"amqp://127.0.0.1:{port}"), ssl_context_provider=trust
         )
 

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from aimicromind_testing import Head, Script, ScriptedEndpoint, Stall, send
-from aimicromind_worker.http.client import PredictionStream
+from aimicromind_worker.http.client import EndpointClient
 from tests.integration.calls import KEY, a_call, an_endpoint
 from tests.support.http import raw_server
 
@@ -19,7 +19,7 @@ REFUSED = b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n"
 async def test_abort_names_flow_and_chat_of_the_call_and_carries_the_key(
     endpoint: ScriptedEndpoint,
 ) -> None:
-    async with PredictionStream.open(an_endpoint(endpoint.url)) as predictions:
+    async with EndpointClient.open(an_endpoint(endpoint.url)) as predictions:
         predictions.abort(a_call("flow", endpoint_chat_id="a/b ü"))
         await endpoint.until(lambda: endpoint.other_requests != [])
 
@@ -35,7 +35,7 @@ async def test_abort_stops_a_run_that_can_be_stopped(endpoint: ScriptedEndpoint)
     call = a_call("flow")
 
     async with (
-        PredictionStream.open(an_endpoint(endpoint.url)) as predictions,
+        EndpointClient.open(an_endpoint(endpoint.url)) as predictions,
         predictions.call(call),
     ):
         predictions.abort(call)
@@ -49,7 +49,7 @@ async def test_failure_of_an_abort_is_nobodys(answer: bytes) -> None:
     with capture_logs() as logs:
         async with (
             raw_server(answer, close=True) as server,
-            PredictionStream.open(an_endpoint(f"http://127.0.0.1:{server.port}")) as predictions,
+            EndpointClient.open(an_endpoint(f"http://127.0.0.1:{server.port}")) as predictions,
         ):
             predictions.abort(a_call())
             async with asyncio.timeout(5):
@@ -61,7 +61,7 @@ async def test_failure_of_an_abort_is_nobodys(answer: bytes) -> None:
 
 async def test_abort_that_nobody_answers_holds_up_nothing() -> None:
     async with raw_server(b"") as server:
-        async with PredictionStream.open(
+        async with EndpointClient.open(
             an_endpoint(f"http://127.0.0.1:{server.port}")
         ) as predictions:
             began = monotonic()

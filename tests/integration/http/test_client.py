@@ -25,7 +25,7 @@ from aimicromind_testing import (
 )
 from aimicromind_worker.core.endpoint.errors import AnswerTooLarge, HeadersOverdue
 from aimicromind_worker.core.endpoint.exchange import EventStream, PredictionCall, WholeAnswer
-from aimicromind_worker.http.client import PredictionStream
+from aimicromind_worker.http.client import EndpointClient
 from tests.integration.calls import (
     KEY,
     QUESTION,
@@ -207,7 +207,7 @@ async def test_first_byte_timeout_does_not_hold_the_stream_itself(
 async def test_calls_left_in_mid_stream_keep_no_connection(endpoint: ScriptedEndpoint) -> None:
     endpoint.flow("flow", answer(1_000_000, rate=1000))
 
-    async with PredictionStream.open(an_endpoint(endpoint.url)) as predictions:
+    async with EndpointClient.open(an_endpoint(endpoint.url)) as predictions:
         for _ in range(5):
             async with predictions.call(a_call()) as response:
                 assert isinstance(response, EventStream)
@@ -221,7 +221,7 @@ async def test_calls_left_in_mid_stream_keep_no_connection(endpoint: ScriptedEnd
 async def test_calls_that_failed_keep_no_connection_beyond_one(endpoint: ScriptedEndpoint) -> None:
     endpoint.flow("flow", json_answer(500, {"message": "x" * 100_000}))
 
-    async with PredictionStream.open(an_endpoint(endpoint.url)) as predictions:
+    async with EndpointClient.open(an_endpoint(endpoint.url)) as predictions:
         for _ in range(5):
             with pytest.raises(Exception, match="HTTP 500"):
                 async with predictions.call(a_call()):
@@ -234,7 +234,7 @@ async def test_many_calls_run_at_once(endpoint: ScriptedEndpoint) -> None:
     count = 150
     endpoint.flow("flow", answer(1).delayed(0.2))
 
-    async with PredictionStream.open(an_endpoint(endpoint.url)) as predictions:
+    async with EndpointClient.open(an_endpoint(endpoint.url)) as predictions:
 
         async def one() -> bytes:
             async with predictions.call(a_call()) as response:

@@ -33,7 +33,7 @@ from aimicromind_worker.core.endpoint.errors import (
     Unauthorized,
 )
 from aimicromind_worker.core.endpoint.exchange import EventStream, FlowFacts
-from aimicromind_worker.http.client import PredictionStream
+from aimicromind_worker.http.client import EndpointClient
 from tests.integration.calls import KEY, an_endpoint, call_once, calling, failure_of, taken_by
 from tests.support.http import JSON_ANSWER, raw_server
 
@@ -251,7 +251,7 @@ async def test_refused_connection_sent_nothing() -> None:
 
 @pytest.mark.parametrize("address", ["http://a\tb", "http://xn--zzzzzz", "http://[::1]x"])
 async def test_address_that_is_none_is_a_matter_of_configuration(address: str) -> None:
-    async with PredictionStream.open(an_endpoint(address)) as predictions:
+    async with EndpointClient.open(an_endpoint(address)) as predictions:
         assert await predictions.facts("flow") == FlowFacts(streams=None)
 
     assert type(await failure_of(address)) is Misconfigured

@@ -3,7 +3,7 @@ import pytest
 from aimicromind_testing import ScriptedEndpoint, answer, whole_answer
 from aimicromind_worker.core.endpoint.errors import ChatflowNotFound
 from aimicromind_worker.core.endpoint.exchange import FlowFacts
-from aimicromind_worker.http.client import PredictionStream
+from aimicromind_worker.http.client import EndpointClient
 from tests.integration.calls import an_endpoint
 from tests.support.http import raw_server
 
@@ -14,7 +14,7 @@ async def test_flow_is_asked_once_whether_it_streams(endpoint: ScriptedEndpoint)
     endpoint.flow("streams", answer())
     endpoint.flow("does-not", whole_answer(""), streaming=False)
 
-    async with PredictionStream.open(an_endpoint(endpoint.url)) as predictions:
+    async with EndpointClient.open(an_endpoint(endpoint.url)) as predictions:
         first = [(await predictions.facts(flow)).streams for flow in ("streams", "does-not")]
         second = [(await predictions.facts(flow)).streams for flow in ("streams", "does-not")]
 
@@ -28,7 +28,7 @@ async def test_flow_is_asked_once_whether_it_streams(endpoint: ScriptedEndpoint)
 
 
 async def test_unknown_flow_is_told_without_a_prediction(endpoint: ScriptedEndpoint) -> None:
-    async with PredictionStream.open(an_endpoint(endpoint.url)) as predictions:
+    async with EndpointClient.open(an_endpoint(endpoint.url)) as predictions:
         with pytest.raises(ChatflowNotFound, match="no flow missing"):
             await predictions.facts("missing")
 
@@ -40,7 +40,7 @@ async def test_endpoint_that_does_not_know_the_question_is_asked_again_next_time
 ) -> None:
     endpoint.flow("flow", streaming=None)
 
-    async with PredictionStream.open(an_endpoint(endpoint.url)) as predictions:
+    async with EndpointClient.open(an_endpoint(endpoint.url)) as predictions:
         before = await predictions.facts("flow")
         endpoint.flow("flow", streaming=True)
         after = await predictions.facts("flow")
@@ -65,11 +65,11 @@ async def test_endpoint_that_does_not_know_the_question_is_asked_again_next_time
 async def test_question_that_fails_is_gone_on_without(said: bytes) -> None:
     async with (
         raw_server(said, close=True) as server,
-        PredictionStream.open(an_endpoint(f"http://127.0.0.1:{server.port}")) as predictions,
+        EndpointClient.open(an_endpoint(f"http://127.0.0.1:{server.port}")) as predictions,
     ):
         assert await predictions.facts("flow") == FlowFacts(streams=None)
 
 
 async def test_question_to_nobody_is_gone_on_without() -> None:
-    async with PredictionStream.open(an_endpoint("http://127.0.0.1:1")) as predictions:
+    async with EndpointClient.open(an_endpoint("http://127.0.0.1:1")) as predictions:
         assert await predictions.facts("flow") == FlowFacts(streams=None)

@@ -9,7 +9,7 @@ from aiormq.exceptions import DeliveryError
 
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_testing import PrivateBroker
-from aimicromind_worker.core.job.delays import RUNGS
+from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from tests.integration.job_bodies import jobs_at
 from tests.support.amqp import (
     WITHIN_S,
@@ -181,7 +181,7 @@ async def test_full_queue_refuses_the_producer_and_loses_no_job_put_again(
         accepted = await _fill(connection, declared)
 
         await held.put_again({"x-aimicromind-attempt": 2})
-        assert await in_queue(connection, declared.jobs_delay(RUNGS[0])) == 1
+        assert await in_queue(connection, declared.jobs_delay(RETRY_DELAYS[0])) == 1
         await broker.rabbitmqctl("clear_policy", declared.prefix)
         came = [await jobs.next()]
         while came[-1].body != b"held":

@@ -3,7 +3,7 @@ from contextlib import ExitStack
 import pytest
 
 from aimicromind_worker.core.job.admission import MessageFacts, Ticket
-from aimicromind_worker.jobs.quarantine import Suspects
+from aimicromind_worker.jobs.quarantine import Quarantine
 from tests.support.builders import a_ticket
 
 
@@ -35,7 +35,7 @@ def test_job_of_the_last_chance_shares_its_worker_with_no_suspect(
     job: Ticket,
     admitted: bool,  # noqa: FBT001 - given by pytest
 ) -> None:
-    suspects = Suspects()
+    suspects = Quarantine()
     with ExitStack() as stack:
         for each in running:
             assert stack.enter_context(suspects.admitted(each))
@@ -44,7 +44,7 @@ def test_job_of_the_last_chance_shares_its_worker_with_no_suspect(
 
 
 def test_job_of_the_last_chance_that_has_just_been_lost_waits_outside_first() -> None:
-    suspects = Suspects()
+    suspects = Quarantine()
     for crashes, admitted_at_once in ((1, True), (2, False)):
         job = a_ticket(MessageFacts(redelivered=True, failures_before=crashes))
         with suspects.admitted(job) as admitted:
@@ -52,14 +52,14 @@ def test_job_of_the_last_chance_that_has_just_been_lost_waits_outside_first() ->
 
 
 def test_place_is_free_again_when_a_job_has_left() -> None:
-    suspects = Suspects()
+    suspects = Quarantine()
     for job in (LAST_CHANCE, SUSPECT, LAST_CHANCE, HEALTHY, LAST_CHANCE):
         with suspects.admitted(job) as admitted:
             assert admitted
 
 
 def test_job_that_was_turned_away_takes_no_place() -> None:
-    suspects = Suspects()
+    suspects = Quarantine()
     with suspects.admitted(SUSPECT):
         with suspects.admitted(LAST_CHANCE) as admitted:
             assert not admitted

@@ -19,7 +19,7 @@ from aimicromind_worker.core.job.admission import (
     moment,
 )
 from aimicromind_worker.core.job.history import History
-from aimicromind_worker.jobs.registry import HeldJobs
+from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
 from tests.support.builders import (
@@ -64,7 +64,7 @@ class Stage:
             run_means,
             self.journal,
             self.leases,
-            HeldJobs(),
+            JobRegistry(),
             NAMES,
             LIFETIME,
             MAX_JOB_BYTES,

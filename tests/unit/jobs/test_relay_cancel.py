@@ -18,7 +18,7 @@ from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.job.admission import MessageFacts
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.retry import RetryPolicy
-from aimicromind_worker.jobs.registry import HeldJobs
+from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
 from tests.support.builders import (
@@ -61,7 +61,7 @@ class Stage:
         self.sink = RecordingSink()
         self.journal = FakeJournal()
         self.leases = FakeLeases()
-        self.held = HeldJobs()
+        self.held = JobRegistry()
         run_means = means(self.predictions, self.sink, policy, **LONG)
         self.relay = Relay(
             run_means,

@@ -12,7 +12,7 @@ from aimicromind_schemas import SIDE_EFFECT_EVENTS
 from aimicromind_testing import frame
 from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.job.admission import MessageFacts
-from aimicromind_worker.jobs.registry import HeldJobs
+from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
 from tests.support.builders import (
@@ -88,7 +88,7 @@ class Carried:
             means(self.predictions, self.sink, max_calls=MOST_CALLS),
             FakeJournal(),
             FakeLeases(),
-            HeldJobs(),
+            JobRegistry(),
             NAMES,
             LIFETIME,
             MAX_JOB_BYTES,

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from aimicromind_schemas import EndStatus
 from aimicromind_worker.core.job.admission import MessageFacts
-from aimicromind_worker.core.job.delays import RUNGS
+from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from aimicromind_worker.core.job.history import History
 from tests.support.builders import SLOTS, tokens
 from tests.support.fakes import HANG, WELL, FakeDelivery
@@ -21,7 +21,7 @@ async def test_job_of_a_chat_that_another_worker_has_waits_outside_and_says_noth
     again = facts_after(delivery)
     await stage.carry(facts=again)
 
-    assert delivery.delay == RUNGS[0]
+    assert delivery.delay == RETRY_DELAYS[0]
     assert stage.sink.history[0] == "put again"
     assert (again.carried_attempt, again.carried_calls) == (1, 1)
     assert stage.sink.end().data.attempts == 2
@@ -38,8 +38,8 @@ async def test_job_that_waits_again_and_again_mostly_waits_longer() -> None:
         delays.append(delivery.delay or timedelta())
         facts = facts_after(delivery)
 
-    assert delays[:3] == [RUNGS[0]] * 3
-    assert sorted(delays[3:]) == [*[RUNGS[0]] * 2, *[RUNGS[1]] * 4]
+    assert delays[:3] == [RETRY_DELAYS[0]] * 3
+    assert sorted(delays[3:]) == [*[RETRY_DELAYS[0]] * 2, *[RETRY_DELAYS[1]] * 4]
 
 
 async def test_suspect_does_not_wait_longer_for_having_waited_often() -> None:
@@ -48,7 +48,7 @@ async def test_suspect_does_not_wait_longer_for_having_waited_often() -> None:
 
     delivery = await stage.carry(facts=MessageFacts(carried_crashes=1, carried_waits=9))
 
-    assert delivery.delay == RUNGS[0]
+    assert delivery.delay == RETRY_DELAYS[0]
 
 
 async def test_line_of_one_chat_leaves_slots_for_others() -> None:
@@ -61,7 +61,7 @@ async def test_line_of_one_chat_leaves_slots_for_others() -> None:
 
     waiting = [task for task in carrying if not task.done()]
     assert len(waiting) == SLOTS // 4
-    assert all(each.delay == RUNGS[0] for each in line[len(waiting) :])
+    assert all(each.delay == RETRY_DELAYS[0] for each in line[len(waiting) :])
     for task in [running, *waiting]:
         task.cancel()
     await asyncio.gather(running, *waiting, return_exceptions=True)
@@ -140,7 +140,7 @@ async def test_suspect_of_two_losses_waits_until_other_suspects_have_left() -> N
     again = facts_after(delivery)
     await stage.carry(facts=again)
 
-    assert delivery.delay == RUNGS[0]
+    assert delivery.delay == RETRY_DELAYS[0]
     assert (again.deliveries_before, again.carried_crashes) == (0, 2)
     assert stage.sink.end().attempt == 3
 

@@ -23,13 +23,13 @@ from aimicromind_worker.core.endpoint.errors import (
 from aimicromind_worker.core.endpoint.exchange import Address, EventStream, WholeAnswer
 from aimicromind_worker.core.job.admission import MessageFacts
 from aimicromind_worker.runs.attempt import Attempt
-from aimicromind_worker.runs.idle_timeout import IdleWatch
+from aimicromind_worker.runs.idle_timeout import IdleTimeout
 from aimicromind_worker.telemetry.tracing import PassedOn
 from tests.support.builders import BRIEF, ENDED_WELL, a_ticket, an_event, limits, tokens
 from tests.support.fakes import FakeBody, RecordingSink
 from tests.unit.core.endpoint.streams import cut
 
-PATIENT = IdleWatch(timedelta(hours=1))
+PATIENT = IdleTimeout(timedelta(hours=1))
 TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
@@ -311,7 +311,7 @@ async def test_what_came_at_once_is_published_as_far_as_there_is_room() -> None:
 async def test_waiting_for_the_broker_is_no_silence_of_the_endpoint() -> None:
     sink = RecordingSink()
     sink.has_room.clear()
-    watch = IdleWatch(timedelta(milliseconds=50))
+    watch = IdleTimeout(timedelta(milliseconds=50))
     watching = asyncio.create_task(watch.run())
     stream = EventStream(FakeBody(chunks_of([tokens("a"), ENDED_WELL])))
 

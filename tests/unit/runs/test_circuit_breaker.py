@@ -14,7 +14,7 @@ from aimicromind_worker.core.endpoint.errors import (
     StreamCut,
 )
 from aimicromind_worker.core.endpoint.failures import failure_of_status
-from aimicromind_worker.runs.circuit_breaker import Breaker
+from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
 from tests.support.builders import LIFETIME
 
 REFUSED = EndpointUnavailable("no route", request_sent=False)
@@ -25,19 +25,19 @@ LATE = HeadersOverdue(LIFETIME)
 WITHIN_S = 10.0
 
 
-def fails(breaker: Breaker, failure: CallFailed, *, answered: bool = False) -> None:
+def fails(breaker: CircuitBreaker, failure: CallFailed, *, answered: bool = False) -> None:
     with suppress(type(failure)), breaker.asking() as asking:
         if answered:
             asking.answered()
         raise failure
 
 
-def succeeds(breaker: Breaker) -> None:
+def succeeds(breaker: CircuitBreaker) -> None:
     with breaker.asking() as asking:
         asking.answered()
 
 
-def lets_call(breaker: Breaker) -> bool:
+def lets_call(breaker: CircuitBreaker) -> bool:
     try:
         with breaker.asking():
             return True
@@ -46,7 +46,7 @@ def lets_call(breaker: Breaker) -> bool:
 
 
 async def test_calls_stop_after_two_that_never_reached_the_endpoint() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for _ in range(2):
         assert lets_call(breaker)
         assert breaker.obstacle() is None
@@ -99,7 +99,7 @@ def test_gateways_speak_for_the_server(status: int) -> None:
 
 
 async def test_answers_in_between_keep_calls_going() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for _ in range(9):
         fails(breaker, REFUSED)
         succeeds(breaker)
@@ -108,7 +108,7 @@ async def test_answers_in_between_keep_calls_going() -> None:
 
 
 async def test_refusals_of_a_request_are_answers() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for _ in range(9):
         fails(breaker, REFUSED)
         fails(breaker, BadRequest("no question", http_status=400))
@@ -118,7 +118,7 @@ async def test_refusals_of_a_request_are_answers() -> None:
 
 @pytest.mark.parametrize("failure", [StreamCut("reset"), EndpointUnavailable("overloaded")])
 async def test_what_fails_after_an_answer_says_nothing_of_the_endpoint(failure: CallFailed) -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     for _ in range(9):
         fails(breaker, failure, answered=True)
 
@@ -126,7 +126,7 @@ async def test_what_fails_after_an_answer_says_nothing_of_the_endpoint(failure: 
 
 
 async def test_answer_to_a_call_that_was_under_way_lets_calls_go_on() -> None:
-    breaker = Breaker()
+    breaker = CircuitBreaker()
     with breaker.asking() as slow:
         opens(breaker)
         assert not lets_call(breaker)
@@ -135,7 +135,7 @@ async def test_answer_to_a_call_that_was_under_way_lets_calls_go_on() -> None:
     assert lets_call(breaker)
 
 
-def opens(breaker: Breaker) -> None:
+def opens(breaker: CircuitBreaker) -> None:
     for _ in range(2):
         fails(breaker, REFUSED)
 
@@ -144,7 +144,7 @@ class Installation:
     """A breaker under watch, an endpoint that answers as told, and jobs at the gate."""
 
     def __init__(self) -> None:
-        self.breaker = Breaker()
+        self.breaker = CircuitBreaker()
         self.answers = True
         self.asked = 0
         self.flows = ["flow"]
@@ -228,7 +228,7 @@ async def test_calls_that_fail_late_do_not_put_off_the_next_probe() -> None:
         failing.cancel()
 
 
-async def _fails_again_and_again(breaker: Breaker) -> None:
+async def _fails_again_and_again(breaker: CircuitBreaker) -> None:
     while True:
         breaker.not_answered(REFUSED)
         await asyncio.sleep(0.05)

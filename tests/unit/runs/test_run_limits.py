@@ -6,7 +6,7 @@ import pytest
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.job.admission import MessageFacts
-from aimicromind_worker.core.job.delays import RUNGS
+from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.retry import RetryPolicy
 from aimicromind_worker.runs.outcome import Completed, Delayed, Unfinished, Waits
@@ -115,7 +115,7 @@ async def test_job_that_was_held_for_long_leaves_its_slot_between_attempts() -> 
     limits = {"attempt_timeout": attempt, "hold": attempt}
     run = Run([tokens("half"), CUT], limits=limits)
 
-    assert await run.outcome() == Delayed(CUT.kind, str(CUT), RUNGS[0])
+    assert await run.outcome() == Delayed(CUT.kind, str(CUT), RETRY_DELAYS[0])
 
 
 @pytest.mark.parametrize(

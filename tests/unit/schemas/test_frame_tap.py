@@ -8,14 +8,18 @@ from pamqp.frame import marshal
 from pamqp.heartbeat import Heartbeat
 from typing_extensions import override
 
-from aimicromind_schemas.client.transport.demultiplexer import FrameTap, Taker, method_of
+from aimicromind_schemas.client.transport.demultiplexer import (
+    FrameDemultiplexer,
+    FrameHandler,
+    method_of,
+)
 from aimicromind_schemas.client.transport.message_guard import method_number
 
 _OURS, _OTHERS = 1, 2
 _HEARTBEAT = marshal(Heartbeat(), 0)
 
 
-class Acks(Taker):
+class Acks(FrameHandler):
     """Takes acks and leaves what else comes by its channel."""
 
     def __init__(self) -> None:
@@ -61,7 +65,7 @@ def test_frames_cut_anywhere_are_parted_whole_and_in_order(
     sent: list[bytes], places: list[int]
 ) -> None:
     clock, acks = Clock(), Acks()
-    tap = FrameTap(clock)
+    tap = FrameDemultiplexer(clock)
     tap.takers[_OURS] = acks
     tap.part(marshal(commands.Basic.Ack(delivery_tag=1), _OURS))
     acks.taken.clear()
@@ -77,7 +81,7 @@ def test_frames_cut_anywhere_are_parted_whole_and_in_order(
 
 
 def test_what_a_connection_cuts_off_is_left_once() -> None:
-    tap = FrameTap()
+    tap = FrameDemultiplexer()
     whole = marshal(commands.Channel.CloseOk(), _OTHERS)
 
     assert tap.part(whole + whole[:9]) == whole
@@ -86,7 +90,7 @@ def test_what_a_connection_cuts_off_is_left_once() -> None:
 
 
 def test_broker_that_wants_another_protocol_is_heard() -> None:
-    assert FrameTap().part(b"AMQP\x00\x00\x09\x01") == b"AMQP\x00\x00\x09\x01"
+    assert FrameDemultiplexer().part(b"AMQP\x00\x00\x09\x01") == b"AMQP\x00\x00\x09\x01"
 
 
 @pytest.mark.parametrize("seconds", [1, 10, 1000])
@@ -94,7 +98,7 @@ def test_one_who_hears_nothing_gets_a_heartbeat_for_each_second_in_which_somethi
     seconds: int,
 ) -> None:
     clock = Clock()
-    tap = FrameTap(clock)
+    tap = FrameDemultiplexer(clock)
     tap.takers[_OURS] = Acks()
     heard = b""
 

@@ -4,18 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimicromind_worker.telemetry.request_reader import Refused, Request, RequestReader
+from aimicromind_worker.telemetry.request_reader import ProbeRequest, Refused, RequestReader
 from tests.support.builders import MODERATE
 from tests.unit.core.endpoint.streams import cut
 
 GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
-LIVEZ = Request("GET", "/livez", is_last=False)
+LIVEZ = ProbeRequest("GET", "/livez", is_last=False)
 BAD = Refused(HTTPStatus.BAD_REQUEST)
 
 
-def read(*parts: bytes) -> list[Request | Refused]:
+def read(*parts: bytes) -> list[ProbeRequest | Refused]:
     """Read parts as a connection does: nothing after the last request or a refusal."""
-    reader, found = RequestReader(), list[Request | Refused]()
+    reader, found = RequestReader(), list[ProbeRequest | Refused]()
     for part in parts:
         reader.feed(part)
         while (asked := reader.next()) is not None:
@@ -28,7 +28,7 @@ def read(*parts: bytes) -> list[Request | Refused]:
 def test_requests_come_in_order() -> None:
     assert read(GET + b"HEAD /metrics HTTP/1.1\r\n\r\n") == [
         LIVEZ,
-        Request("HEAD", "/metrics", is_last=False),
+        ProbeRequest("HEAD", "/metrics", is_last=False),
     ]
 
 
@@ -44,7 +44,7 @@ def test_requests_come_in_order() -> None:
     ],
 )
 def test_path_is_decoded_and_has_no_query(target: bytes, path: str) -> None:
-    assert read(b"GET %b HTTP/1.1\r\n\r\n" % target) == [Request("GET", path, is_last=False)]
+    assert read(b"GET %b HTTP/1.1\r\n\r\n" % target) == [ProbeRequest("GET", path, is_last=False)]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_path_is_decoded_and_has_no_query(target: bytes, path: str) -> None:
     ids=["close", "1.0", "1.0 kept", "upgrade"],
 )
 def test_nothing_is_read_after_the_last_request(request_: bytes) -> None:
-    assert read(request_ + GET) == [Request("GET", "/livez", is_last=True)]
+    assert read(request_ + GET) == [ProbeRequest("GET", "/livez", is_last=True)]
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_nothing_is_read_after_the_last_request(request_: bytes) -> None:
 def test_small_body_is_dropped(body: bytes) -> None:
     asked = b"POST /livez HTTP/1.1\r\n" + body
 
-    assert read(asked + GET) == [Request("POST", "/livez", is_last=False), LIVEZ]
+    assert read(asked + GET) == [ProbeRequest("POST", "/livez", is_last=False), LIVEZ]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 import pytest
 
-from aimicromind_worker.telemetry.status import Condition
+from aimicromind_worker.telemetry.status import WorkerStatus
 
 
 def test_worker_is_not_ready_before_its_first_session() -> None:
-    assert Condition().why_not_ready() == ["no session with the broker yet"]
+    assert WorkerStatus().why_not_ready() == ["no session with the broker yet"]
 
 
 def test_worker_is_ready_while_it_takes_jobs() -> None:
-    condition = Condition()
+    condition = WorkerStatus()
 
     with condition.consuming(lambda: None):
         assert not condition.why_not_ready()
@@ -17,7 +17,7 @@ def test_worker_is_ready_while_it_takes_jobs() -> None:
 
 
 def test_worker_that_takes_jobs_is_not_ready_while_something_holds_them_up() -> None:
-    condition, obstacles = Condition(), [None, "the broker has an alarm", None]
+    condition, obstacles = WorkerStatus(), [None, "the broker has an alarm", None]
 
     with condition.consuming(lambda: obstacles.pop(0)):
         assert [condition.why_not_ready() for _ in range(3)] == [
@@ -28,7 +28,7 @@ def test_worker_that_takes_jobs_is_not_ready_while_something_holds_them_up() -> 
 
 
 def test_session_that_fails_is_over() -> None:
-    condition = Condition()
+    condition = WorkerStatus()
 
     with pytest.raises(ConnectionError), condition.consuming(lambda: None):
         raise ConnectionError
@@ -38,7 +38,7 @@ def test_session_that_fails_is_over() -> None:
 
 
 def test_reason_is_that_of_the_last_loss() -> None:
-    condition = Condition()
+    condition = WorkerStatus()
 
     condition.lost("no broker answers")
     condition.lost("the broker went away")
@@ -47,7 +47,7 @@ def test_reason_is_that_of_the_last_loss() -> None:
 
 
 def test_next_session_makes_good_for_a_loss() -> None:
-    condition = Condition()
+    condition = WorkerStatus()
     condition.lost("no broker answers")
 
     with condition.consuming(lambda: None):
@@ -55,7 +55,7 @@ def test_next_session_makes_good_for_a_loss() -> None:
 
 
 def test_draining_worker_is_live_and_not_ready_whatever_else_holds() -> None:
-    condition = Condition()
+    condition = WorkerStatus()
 
     with condition.consuming(lambda: None):
         condition.drain()
@@ -67,7 +67,7 @@ def test_draining_worker_is_live_and_not_ready_whatever_else_holds() -> None:
 
 
 def test_worker_is_live_until_its_supervision_fails() -> None:
-    condition = Condition()
+    condition = WorkerStatus()
     assert not condition.why_not_live()
 
     with pytest.raises(ZeroDivisionError), condition.supervising():
@@ -77,7 +77,7 @@ def test_worker_is_live_until_its_supervision_fails() -> None:
 
 
 def test_supervision_that_ends_in_good_order_is_no_death() -> None:
-    condition = Condition()
+    condition = WorkerStatus()
 
     with condition.supervising():
         pass

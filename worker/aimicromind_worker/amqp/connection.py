@@ -12,13 +12,13 @@ from aiormq.exceptions import AMQPConnectionError
 from yarl import URL
 
 from aimicromind_schemas.client.transport.opening import first_of
-from aimicromind_schemas.client.transport.socket_transport import Wire
+from aimicromind_schemas.client.transport.socket_transport import SocketTransport
 from aimicromind_worker.amqp import close_reasons
 
 _CLOSE_TIMEOUT_S = 5.0
 
 
-class BrokerGone(ConnectionError):
+class BrokerLost(ConnectionError):
     """The connection closed while it was used."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ class BrokerConnection(aio_pika.Connection):
 
     def __init__(self, url: URL, name: str, tls: ssl.SSLContext | None) -> None:
         super().__init__(url, ssl_context=tls, client_properties={"connection_name": name})
-        self.wire = Wire()
+        self.wire = SocketTransport()
         self.kwargs["transport_factory"] = self.wire
 
     @property
@@ -56,7 +56,7 @@ class BrokerConnection(aio_pika.Connection):
             BrokerGone: It is closed.
         """
         if self.transport is None or not isinstance(self.transport.connection, Connection):
-            raise BrokerGone
+            raise BrokerLost
         return self.transport.connection
 
 
@@ -93,7 +93,7 @@ async def connect(
         # So aio_pika and aiormq report a call on what has closed meanwhile.
         if connection.connected.is_set():
             raise
-        raise BrokerGone from error
+        raise BrokerLost from error
     finally:
         try:
             async with asyncio.timeout(_CLOSE_TIMEOUT_S):

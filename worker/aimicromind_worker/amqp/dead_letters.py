@@ -17,7 +17,7 @@ from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.republishing import republished
 from aimicromind_worker.core.findings import NotAchieved
 from aimicromind_worker.core.job.content_encoding import unpacked
-from aimicromind_worker.core.job.dead_letter import DeadJob, identity, read_dead_job, replayed
+from aimicromind_worker.core.job.dead_letter import DeadLetter, identity, read_dead_job, replayed
 
 _TIMEOUT_S = 30.0
 # Larger than any message of the broker, also for the text of a compressed one.
@@ -63,7 +63,7 @@ class Parked:
         self._frame_max = frame_max
         # One that cannot be unpacked is shown, and cannot be replayed.
         self.body = unpacked(message.body, message.content_encoding, _MOST_BYTES).text
-        self.dead: DeadJob = read_dead_job(
+        self.dead: DeadLetter = read_dead_job(
             self.body, message.headers, message.message_id, noted(message.headers).body_bytes
         )
         self.identity = identity(self.body, message.headers, self.dead)

@@ -26,7 +26,7 @@ class JobsLost(ConnectionError):
         super().__init__(f"the jobs are no longer ours: {reason}")
 
 
-class Fence:
+class JobOwnership:
     """Stands open while the broker is known to keep our jobs for us. One for a session."""
 
     def __init__(self, interval: timedelta) -> None:

@@ -14,7 +14,7 @@ from pamqp.frame import FrameTypes, marshal, unmarshal
 
 from aimicromind_schemas.client.transport.demultiplexer import method_of
 from aimicromind_schemas.client.transport.message_guard import method_number
-from aimicromind_schemas.client.transport.socket_transport import Wire
+from aimicromind_schemas.client.transport.socket_transport import SocketTransport
 
 log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ class RpcChannel:
         on_cancel: Called with the tag of a consumer that the broker ends.
     """
 
-    def __init__(self, wire: Wire, number: int) -> None:
+    def __init__(self, wire: SocketTransport, number: int) -> None:
         """Prepare a channel, which nobody else may have opened under this number."""
         self.is_open = False
         self.on_cancel: Callable[[str], None] = lambda _: None

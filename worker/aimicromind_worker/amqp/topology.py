@@ -14,7 +14,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, Chann
 
 from aimicromind_schemas import JOURNAL_BINDINGS, Names
 from aimicromind_worker.amqp.waiting import unless_cancelled
-from aimicromind_worker.core.job.delays import RUNGS
+from aimicromind_worker.core.job.delays import RETRY_DELAYS
 
 log = structlog.get_logger()
 
@@ -95,7 +95,7 @@ _CONTROL_LOG_KEEPS = Retention("7D", 100_000_000)
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Difference:
     """What a comparison found about one object."""
 
     name: str
@@ -119,7 +119,7 @@ WAYS_OUT = (
 class TopologyDiffers(Exception):
     """Objects exist on the broker with other arguments than the worker needs."""
 
-    def __init__(self, findings: Sequence[Finding]) -> None:
+    def __init__(self, findings: Sequence[Difference]) -> None:
         """Name each of them.
 
         Args:
@@ -185,7 +185,7 @@ def topology(
             (Binding(names.jobs_reaped, "#"),),
         ),
         Queue(names.jobs, jobs, (Binding(names.jobs, "#"),)),
-        *(_rung(names, delay) for delay in RUNGS),
+        *(_rung(names, delay) for delay in RETRY_DELAYS),
         Queue(
             names.journal,
             _stream(journal),
@@ -294,7 +294,7 @@ async def _is_there(connection: AbstractConnection, wanted: Topology) -> bool:
     return True
 
 
-async def compare(connection: AbstractConnection, wanted: Topology) -> list[Finding]:
+async def compare(connection: AbstractConnection, wanted: Topology) -> list[Difference]:
     """Compare what exists with what is wanted; nothing is created.
 
     Bindings cannot be read over AMQP and are not compared. What is left over of an earlier
@@ -304,14 +304,14 @@ async def compare(connection: AbstractConnection, wanted: Topology) -> list[Find
     async with asyncio.timeout(_TIMEOUT_S):
         for exchange in wanted.exchanges:
             state, detail = await _state(connection, partial(_declare_exchange, exchange=exchange))
-            findings.append(Finding(exchange.name, "exchange", state, detail))
+            findings.append(Difference(exchange.name, "exchange", state, detail))
         for queue in wanted.queues:
             state, detail = await _state(connection, partial(_declare_queue, queue=queue))
-            findings.append(Finding(queue.name, "queue", state, detail))
+            findings.append(Difference(queue.name, "queue", state, detail))
         for name in wanted.retired:
             state, _ = await _state(connection, partial(_declare_queue, queue=Queue(name, {})))
             if state in {"as expected", "different"}:
-                findings.append(Finding(name, "queue", "left over", _LEFT_OVER))
+                findings.append(Difference(name, "queue", "left over", _LEFT_OVER))
     return findings
 
 

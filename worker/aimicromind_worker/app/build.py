@@ -11,7 +11,7 @@ from aimicromind_worker.amqp.connection import BrokerConnection, connect
 from aimicromind_worker.amqp.topology import Retention, Topology, topology
 from aimicromind_worker.app.settings import BrokerSettings, Settings
 from aimicromind_worker.http.client import Endpoint
-from aimicromind_worker.http.saved_messages import EndpointMemory
+from aimicromind_worker.http.saved_messages import SavedMessages
 from aimicromind_worker.runs.attempt import Limits
 from aimicromind_worker.runs.recovery import Recovery
 
@@ -64,7 +64,7 @@ def endpoint(now: Callable[[], Settings]) -> Endpoint:
 
 def recovery(settings: Settings, client: httpx.AsyncClient) -> Recovery:
     """Say where answers are that nobody read, and how long to wait for one."""
-    memory = EndpointMemory(
+    memory = SavedMessages(
         client,
         settings.base_url,
         settings.max_answer_bytes,

@@ -25,7 +25,7 @@ class GraceOver(Exception):
     """The grace period is over and jobs are still held; the broker takes them back."""
 
 
-class Leave:
+class Shutdown:
     """What an operator asks of the worker: to leave, and then to hurry."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class Service:
         self._way = way
 
     async def run(
-        self, leave: Leave, grace: timedelta, consuming: AbstractContextManager[None]
+        self, leave: Shutdown, grace: timedelta, consuming: AbstractContextManager[None]
     ) -> None:
         """Carry jobs until told to leave and all are done.
 
@@ -125,7 +125,7 @@ class Service:
             await self._way.usable()
             await self._relay.bury(delivery)
 
-    async def _leave(self, leave: Leave, grace: timedelta) -> None:
+    async def _leave(self, leave: Shutdown, grace: timedelta) -> None:
         await leave.asked()
         grace_s = leave.left_of(grace).total_seconds()
         hand_back_s = min(grace_s * _HAND_BACK_PART, _HAND_BACK_AT_MOST_S)

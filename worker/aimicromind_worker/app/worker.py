@@ -28,14 +28,14 @@ from aimicromind_worker.amqp.channels import NEEDED, TooFewChannels, check_chann
 from aimicromind_worker.amqp.connection import BrokerConnection, PermissionMissing
 from aimicromind_worker.amqp.events.attempt_publisher import Window
 from aimicromind_worker.amqp.events.copies import Copies
-from aimicromind_worker.amqp.events.publisher import EventSink
-from aimicromind_worker.amqp.events.publisher_connection import Publishing
-from aimicromind_worker.amqp.jobs.cancel_listener import Control
-from aimicromind_worker.amqp.jobs.chat_lock import ChatLeases
-from aimicromind_worker.amqp.jobs.consumer import JobSource
+from aimicromind_worker.amqp.events.publisher import EventPublisher
+from aimicromind_worker.amqp.events.publisher_connection import PublisherConnection
+from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
+from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks
+from aimicromind_worker.amqp.jobs.consumer import JobConsumer
 from aimicromind_worker.amqp.jobs.journal import Journal, JournalMemory
-from aimicromind_worker.amqp.jobs.memory_budget import HeldBytes
-from aimicromind_worker.amqp.ownership import Fence
+from aimicromind_worker.amqp.jobs.memory_budget import MemoryBudget
+from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.amqp.topology import DeclarationRefused, TopologyDiffers
 from aimicromind_worker.app.build import (
     broker_connection,
@@ -44,22 +44,22 @@ from aimicromind_worker.app.build import (
     needed_topology,
     recovery,
 )
-from aimicromind_worker.app.service import GraceOver, Leave, Service
+from aimicromind_worker.app.service import GraceOver, Service, Shutdown
 from aimicromind_worker.app.settings import Settings, SettingsInvalid
 from aimicromind_worker.core.job.cancels import KEPT_FOR
 from aimicromind_worker.core.job.retry import RetryPolicy
-from aimicromind_worker.http.client import PredictionStream
-from aimicromind_worker.jobs.registry import HeldJobs
+from aimicromind_worker.http.client import EndpointClient
+from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
 from aimicromind_worker.runs.call import Means
-from aimicromind_worker.runs.circuit_breaker import Breaker
+from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
 from aimicromind_worker.runs.conversations import Conversations
 from aimicromind_worker.runs.flows import Flows
-from aimicromind_worker.runs.idle_timeout import IdleWatch
+from aimicromind_worker.runs.idle_timeout import IdleTimeout
 from aimicromind_worker.telemetry.event_counts import EventCounts
 from aimicromind_worker.telemetry.metrics import Metrics
-from aimicromind_worker.telemetry.status import Condition
+from aimicromind_worker.telemetry.status import WorkerStatus
 from aimicromind_worker.telemetry.tracing import Tracer, Untraced
 
 log = structlog.get_logger()
@@ -107,7 +107,7 @@ class Worker:
             on_ready: Called whenever the worker begins to take jobs.
             tracer: Keeps spans, if anybody does; whoever gives it closes it.
         """
-        self.condition = Condition()
+        self.condition = WorkerStatus()
         self.event_counts = EventCounts()
         self.metrics = Metrics(self.event_counts)
         self._settings = settings
@@ -115,17 +115,17 @@ class Worker:
         self._tracer = tracer or Untraced()
         self._names = Names(settings.prefix)
         self._policy = RetryPolicy()
-        self._held = HeldJobs()
-        self._breaker = Breaker()
+        self._held = JobRegistry()
+        self._breaker = CircuitBreaker()
         self._flows = Flows(settings.concurrency)
         self._journal = JournalMemory()
         self._cancels_known_until = datetime.now(UTC) - KEPT_FOR
         self._has_worked = False
-        self._sink: EventSink | None = None
-        self._held_bytes: HeldBytes | None = None
+        self._sink: EventPublisher | None = None
+        self._held_bytes: MemoryBudget | None = None
         self._renewed_at = monotonic()
         self._watch_condition()
-        self._leave = Leave()
+        self._leave = Shutdown()
 
     def _watch_condition(self) -> None:
         watch, held = self.metrics.watch, self._held
@@ -173,8 +173,8 @@ class Worker:
             DeclarationRefused: It does not let us declare.
         """
         settings = self._settings
-        watch = IdleWatch(timedelta(seconds=settings.idle_timeout_seconds))
-        async with PredictionStream.open(
+        watch = IdleTimeout(timedelta(seconds=settings.idle_timeout_seconds))
+        async with EndpointClient.open(
             endpoint(partial(self._renewed, _KEY_LASTS_S))
         ) as predictions:
             watching = asyncio.create_task(watch.run())
@@ -187,7 +187,7 @@ class Worker:
                     await watching
         log.info("worker.stopped")
 
-    async def _sessions(self, predictions: PredictionStream, watch: IdleWatch) -> None:
+    async def _sessions(self, predictions: EndpointClient, watch: IdleTimeout) -> None:
         failures = 0
         while not self._leave.is_asked:
             began = monotonic()
@@ -239,13 +239,13 @@ class Worker:
                 log.warning("secrets.unreadable", reason=str(error))
         return self._settings
 
-    async def _session(self, predictions: PredictionStream, watch: IdleWatch) -> None:
+    async def _session(self, predictions: EndpointClient, watch: IdleTimeout) -> None:
         """Work over one connection that jobs come by until told to stop, or until it is lost."""
         settings, names = self._settings, self._names
         beat, events = settings.heartbeat, partial(self._connection, "aimicromind-worker events")
         async with self._connection("aimicromind-worker jobs") as consuming:
             check_channels(consuming)
-            fence = Fence(beat)
+            fence = JobOwnership(beat)
             fence.when_shut(consuming.wire.abort)
             copies = Copies(
                 partial(self._connection, "aimicromind-worker copies"),
@@ -254,11 +254,11 @@ class Worker:
                 fence,
                 self.event_counts,
             )
-            sink = self._sink = EventSink(
+            sink = self._sink = EventPublisher(
                 names, Window(), fence.is_open, self.event_counts, copies.lane
             )
             wanted = needed_topology(settings)
-            publishing = Publishing(events, beat, wanted, sink, fence, _RENEWED)
+            publishing = PublisherConnection(events, beat, wanted, sink, fence, _RENEWED)
             async with asyncio.TaskGroup() as links:
                 kept = [
                     links.create_task(fence.watch(consuming)),
@@ -268,15 +268,17 @@ class Worker:
                 ]
                 leaving = links.create_task(self._leave_at_once())
                 await publishing.usable()
-                take = partial(JobSource.open, consuming, publishing, names, fence.shut)
+                take = partial(JobConsumer.open, consuming, publishing, names, fence.shut)
                 since = self._cancels_known_until
                 async with AsyncExitStack() as opened:
                     control = await opened.enter_async_context(
-                        Control.open(consuming, publishing, names, self._held.cancel, since)
+                        CancelListener.open(consuming, publishing, names, self._held.cancel, since)
                     )
                     # From here on there may be jobs, which are handed back in good order.
                     leaving.cancel()
-                    self._held_bytes = HeldBytes(settings.max_held_bytes, consuming.wire.tap.guard)
+                    self._held_bytes = MemoryBudget(
+                        settings.max_held_bytes, consuming.wire.tap.guard
+                    )
                     source = await opened.enter_async_context(
                         take(settings.concurrency, budget=self._held_bytes)
                     )
@@ -286,7 +288,7 @@ class Worker:
                     kept.append(links.create_task(self._breaker.watch(predictions.answers)))
                     lifetime = timedelta(seconds=settings.job_lifetime_seconds)
                     journal = Journal(consuming, publishing, names.journal, self._journal)
-                    leases = await ChatLeases.open(consuming, names)
+                    leases = await ChatLocks.open(consuming, names)
                     relay = Relay(
                         self._means(predictions, sink, watch, journal),
                         journal,
@@ -316,7 +318,11 @@ class Worker:
                     task.cancel()
 
     def _means(
-        self, predictions: PredictionStream, sink: EventSink, watch: IdleWatch, journal: Journal
+        self,
+        predictions: EndpointClient,
+        sink: EventPublisher,
+        watch: IdleTimeout,
+        journal: Journal,
     ) -> Means:
         settings = self._settings
         found, longest = recovery(settings, predictions.client), limits(settings).attempt_timeout

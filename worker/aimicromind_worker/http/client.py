@@ -128,12 +128,12 @@ class _Uploads(msgspec.Struct):
 _Answer = TypeVar("_Answer", _Streaming, _Uploads)
 
 
-class _Known(NamedTuple):
+class _CachedFacts(NamedTuple):
     facts: FlowFacts
     until: float
 
 
-class PredictionStream:
+class EndpointClient:
     """Calls the endpoint. One for the process; any number of calls at once.
 
     Attributes:
@@ -152,12 +152,12 @@ class PredictionStream:
             "accept": "text/event-stream, application/json",
         }
         self._extensions = {"timeout": client.timeout.as_dict()}
-        self._flows: dict[str, _Known] = {}
+        self._flows: dict[str, _CachedFacts] = {}
         self._aborting: set[asyncio.Task[None]] = set()
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, endpoint: Endpoint) -> AsyncIterator["PredictionStream"]:
+    async def open(cls, endpoint: Endpoint) -> AsyncIterator["EndpointClient"]:
         """Open the client that all calls share."""
         trust = context(endpoint.ca_file, endpoint.client_certificate)
 
@@ -210,7 +210,7 @@ class PredictionStream:
         elif facts.streams is not None:
             if len(self._flows) >= _FLOWS_REMEMBERED:
                 self._flows.clear()
-            self._flows[chatflow_id] = _Known(facts, monotonic() + _FLOW_FACTS_LAST_S)
+            self._flows[chatflow_id] = _CachedFacts(facts, monotonic() + _FLOW_FACTS_LAST_S)
         return facts
 
     async def _asked_of(

@@ -25,10 +25,10 @@ _DELIMITERS = frozenset({b"content-length", b"transfer-encoding"})
 Head = tuple[int, list[tuple[bytes, bytes]]]
 
 
-class Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """Carries one request at a time. Use it from the event loop only."""
 
-    def __init__(self, on_free: "Callable[[Connection], None]") -> None:
+    def __init__(self, on_free: "Callable[[HttpConnection], None]") -> None:
         """Wait for the connection to be made.
 
         Args:
@@ -42,7 +42,7 @@ class Connection(asyncio.Protocol):
         self._parser: HttpResponseParser | None = None
         self._head: asyncio.Future[Head] | None = None
         self._headers: list[tuple[bytes, bytes]] = []
-        self._body: Body | None = None
+        self._body: PushedBody | None = None
         self._is_interim = False
         self._beside_body = 0
 
@@ -57,7 +57,7 @@ class Connection(asyncio.Protocol):
             and not transport.is_closing()
         )
 
-    async def ask(self, request: AsyncGenerator[bytes, None]) -> "tuple[Head, Body]":
+    async def ask(self, request: AsyncGenerator[bytes, None]) -> "tuple[Head, PushedBody]":
         """Send a request and wait for the head of the response; its body is still to come.
 
         What the socket does not take is waited for, before more is asked of the request. Of one
@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
         self._may_follow = False
         self._headers, self._beside_body = [], 0
         self._head = asyncio.get_running_loop().create_future()
-        self._body = body = Body(self)
+        self._body = body = PushedBody(self)
         self._is_sent = False
         async with aclosing(request) as pieces:
             async for piece in pieces:
@@ -203,14 +203,14 @@ class Connection(asyncio.Protocol):
             self._body.end(error)
 
 
-class Body(httpx.AsyncByteStream):
+class PushedBody(httpx.AsyncByteStream):
     """The body of one response. Take it from one task.
 
     Attributes:
         complete: Whether nothing more comes.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: HttpConnection) -> None:
         self.complete = False
         self._is_open = True
         self._connection = connection

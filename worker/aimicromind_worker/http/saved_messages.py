@@ -19,7 +19,7 @@ _FLOWS_REMEMBERED = 1000
 _ROOM = 4
 
 
-class EndpointMemory:
+class SavedMessages:
     """Reads messages with the client of the predictions. One for the process."""
 
     def __init__(

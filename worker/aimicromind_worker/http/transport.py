@@ -18,7 +18,7 @@ import aiohappyeyeballs
 import httpx
 from typing_extensions import override
 
-from aimicromind_worker.http.connection import Connection
+from aimicromind_worker.http.connection import HttpConnection
 
 BODY: Final = "body"
 """The extension of a response that is its body, to be pumped."""
@@ -44,7 +44,7 @@ class PushTransport(httpx.AsyncBaseTransport):
 
     def __init__(self, tls: ssl.SSLContext) -> None:
         self._tls = tls
-        self._idle: dict[_Origin, list[tuple[float, Connection]]] = defaultdict(list)
+        self._idle: dict[_Origin, list[tuple[float, HttpConnection]]] = defaultdict(list)
 
     @override
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -72,7 +72,7 @@ class PushTransport(httpx.AsyncBaseTransport):
             for _, connection in kept:
                 connection.close()
 
-    def _kept(self, origin: _Origin) -> Connection | None:
+    def _kept(self, origin: _Origin) -> HttpConnection | None:
         kept, still_good = self._idle[origin], monotonic() - _IDLE_S
         while kept:
             since, connection = kept.pop()
@@ -81,7 +81,7 @@ class PushTransport(httpx.AsyncBaseTransport):
             connection.close()
         return None
 
-    def _keep(self, origin: _Origin, connection: Connection) -> None:
+    def _keep(self, origin: _Origin, connection: HttpConnection) -> None:
         if not connection.reusable:
             return
         self._idle[origin].append((monotonic(), connection))
@@ -92,7 +92,7 @@ class PushTransport(httpx.AsyncBaseTransport):
         while kept and kept[0][0] <= still_good:
             kept.pop(0)[1].close()
 
-    async def _connect(self, origin: _Origin, extensions: dict[str, Any]) -> Connection:
+    async def _connect(self, origin: _Origin, extensions: dict[str, Any]) -> HttpConnection:
         scheme, host, port = origin
         secure = scheme == "https"
         loop = asyncio.get_running_loop()
@@ -103,7 +103,7 @@ class PushTransport(httpx.AsyncBaseTransport):
                     addresses, happy_eyeballs_delay=_NEXT_ADDRESS_AFTER_S
                 )
                 _, connection = await loop.create_connection(
-                    lambda: Connection(partial(self._keep, origin)),
+                    lambda: HttpConnection(partial(self._keep, origin)),
                     sock=connected,
                     ssl=self._tls if secure else None,
                     server_hostname=host if secure else None,

@@ -8,7 +8,7 @@ from aimicromind_worker.core.job.admission import Ticket
 _SECOND_CRASH = 2
 
 
-class Suspects:
+class Quarantine:
     """Keeps a suspect that was lost twice apart from all other suspects.
 
     The broker counts a loss for every job that the worker had, also for one that only waited

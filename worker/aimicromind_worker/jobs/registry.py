@@ -47,7 +47,7 @@ class HeldJob:
             self._run.cancel()
 
 
-class HeldJobs:
+class JobRegistry:
     """One for the process: what was cancelled stays known when the broker was lost."""
 
     def __init__(self) -> None:

@@ -26,10 +26,10 @@ from aimicromind_worker.core.job.admission import (
     faulty,
 )
 from aimicromind_worker.core.job.content_encoding import is_packed
-from aimicromind_worker.core.job.delays import RUNGS, rung_within
+from aimicromind_worker.core.job.delays import RETRY_DELAYS, delay_within
 from aimicromind_worker.core.job.history import History, HistoryUnknown
-from aimicromind_worker.jobs.quarantine import Suspects
-from aimicromind_worker.jobs.registry import HeldJob, HeldJobs
+from aimicromind_worker.jobs.quarantine import Quarantine
+from aimicromind_worker.jobs.registry import HeldJob, JobRegistry
 from aimicromind_worker.jobs.settlement import (
     Delivery,
     reject,
@@ -66,7 +66,7 @@ _GIVEN_UP_OFTEN = (
 _GIVEN_UP = {"expired": (FailureKind.EXPIRED, "the job's time ran out in the queue")}
 
 
-class Journal(Protocol):
+class JobHistory(Protocol):
     """The pool's memory of jobs."""
 
     async def look_up(self, job_id: str, since: datetime | None) -> History:
@@ -76,16 +76,18 @@ class Journal(Protocol):
         """Give the end that a look-up has found, None if it is there no more."""
 
 
-class Lease(Protocol):
+class HeldChat(Protocol):
     """A lease while it is held."""
 
     on_loss: Callable[[], None]
 
 
-class Leases(Protocol):
+class Chats(Protocol):
     """The pool's rule of one job per chat at a time."""
 
-    def hold(self, chat_id: str, patience: timedelta) -> AbstractAsyncContextManager[Lease | None]:
+    def hold(
+        self, chat_id: str, patience: timedelta
+    ) -> AbstractAsyncContextManager[HeldChat | None]:
         """Hold a chat's lease for the body; None where another worker has it."""
 
 
@@ -95,9 +97,9 @@ class Relay:
     def __init__(  # noqa: PLR0913, PLR0917 - one for each part of the worker
         self,
         means: Means,
-        journal: Journal,
-        leases: Leases,
-        held: HeldJobs,
+        journal: JobHistory,
+        leases: Chats,
+        held: JobRegistry,
         names: Names,
         lifetime: timedelta,
         max_job_bytes: int,
@@ -124,7 +126,7 @@ class Relay:
         self._held = held
         self._turns = turns
         self._forgives_until = monotonic() + (_FORGIVES_S if after_loss else 0)
-        self._suspects = Suspects()
+        self._suspects = Quarantine()
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._names = names
         self._lifetime = lifetime
@@ -197,12 +199,12 @@ class Relay:
                 await self._carry_in_turn(job, delivery)
             elif not passes:
                 # Where it comes back to, it is woken once calls are made again.
-                await self._wait_outside(job, delivery, RUNGS[0])
+                await self._wait_outside(job, delivery, RETRY_DELAYS[0])
             elif await self._means.flows.passes(flow, job.called_off, patience):
                 await self._carry_in_turn(job, delivery)
             else:
                 locked = self._means.flows.is_locked(flow)
-                await self._wait_outside(job, delivery, RUNGS[1] if locked else None)
+                await self._wait_outside(job, delivery, RETRY_DELAYS[1] if locked else None)
 
     async def _carry_in_turn(self, job: HeldJob, delivery: Delivery) -> None:
         """Run a job once no other of its chat runs, here or elsewhere."""
@@ -220,7 +222,7 @@ class Relay:
                     elif await self._is_open(job, delivery):
                         await self._run_unless_leaving(job, delivery, lease)
 
-    async def _run_unless_leaving(self, job: HeldJob, delivery: Delivery, lease: Lease) -> None:
+    async def _run_unless_leaving(self, job: HeldJob, delivery: Delivery, lease: HeldChat) -> None:
         with self._means.flows.running(job.ticket.job.chatflow_id) as may_run:
             expired = job.ticket.deadline <= datetime.now(UTC)
             if self._handing_back or not (may_run or expired):
@@ -345,7 +347,7 @@ class Relay:
         end = await self._journal.end_of(job_id)
         await settle_again(known, end, delivery, self._means.sink, span)
 
-    async def _run(self, job: HeldJob, delivery: Delivery, lease: Lease) -> None:
+    async def _run(self, job: HeldJob, delivery: Delivery, lease: HeldChat) -> None:
         ticket = job.ticket
         run = JobRun(ticket, self._means, job.span)
         job.runs(run)
@@ -355,7 +357,7 @@ class Relay:
             outcome = await self._outcome(run)
             if isinstance(outcome, Waits):
                 left = max(timedelta(), ticket.deadline - datetime.now(UTC))
-                await self._wait_outside(job, delivery, rung_within(min(outcome.pause, left)))
+                await self._wait_outside(job, delivery, delay_within(min(outcome.pause, left)))
                 return
             if await settle(run.progress, outcome, delivery):
                 self._remember(ticket.job_id)
@@ -394,10 +396,10 @@ def _pause(ticket: Ticket) -> timedelta:
     waits = ticket.facts.carried_waits
     # Suspects wait for each other, a few at most; a lost broker makes suspects of all jobs.
     if ticket.crashes or waits < _OFTEN:
-        return RUNGS[0]
+        return RETRY_DELAYS[0]
     # The jobs of a line must not come all at once, and then none for long.
     comes_soon = (waits + crc32(ticket.job_id.encode())) % _OFTEN == 0
-    return RUNGS[0] if comes_soon else RUNGS[1]
+    return RETRY_DELAYS[0] if comes_soon else RETRY_DELAYS[1]
 
 
 def _note(error: Exception) -> None:

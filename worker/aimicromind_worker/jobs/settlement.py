@@ -38,7 +38,7 @@ from aimicromind_worker.core.job.worker_events import (
     error_event,
     retry_event,
 )
-from aimicromind_worker.runs.attempt import EventSink
+from aimicromind_worker.runs.attempt import Publisher
 from aimicromind_worker.runs.outcome import (
     Cancelled,
     Completed,
@@ -116,7 +116,7 @@ async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
 
 
 async def settle_again(
-    known: History, end: bytes | None, delivery: Delivery, sink: EventSink, span: Span
+    known: History, end: bytes | None, delivery: Delivery, sink: Publisher, span: Span
 ) -> None:
     """Settle a delivery whose job has ended already, with its end published once more.
 
@@ -147,7 +147,7 @@ async def settle_again(
         await delivery.park(known.kind, known.message, known.last_attempt)
 
 
-async def reject(rejected: Rejected, delivery: Delivery, sink: EventSink, span: Span) -> None:
+async def reject(rejected: Rejected, delivery: Delivery, sink: Publisher, span: Span) -> None:
     """Tell the chat, where it could be read, that its job cannot be run; then park the job."""
     if rejected.chat_id is not None:
         facts = delivery.facts

@@ -17,8 +17,8 @@ from aimicromind_worker.amqp.channels import (
     TooFewChannels,
     check_channels,
 )
-from aimicromind_worker.amqp.connection import BrokerConnection, BrokerGone
-from aimicromind_worker.amqp.jobs.chat_lock import ChatLeases, LeasesLost
+from aimicromind_worker.amqp.connection import BrokerConnection, BrokerLost
+from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks, ChatLocksLost
 from aimicromind_worker.amqp.stream_reader import StreamUnreadable, time_of_first
 from aimicromind_worker.amqp.topology import WAYS_OUT, compare
 from aimicromind_worker.app.build import broker_connection, needed_topology
@@ -51,7 +51,7 @@ async def examine_broker(settings: Settings) -> AsyncIterator[Finding]:
                 yield finding
             # Last: the broker closes a connection that opens too many channels.
             yield await _limits(connection, settings, missing + _OWN_QUEUES)
-    except BrokerGone as error:
+    except BrokerLost as error:
         words = refusal_of(closing) if closing is not None else None
         yield Finding("limits", State.PROBLEM, words or str(error), f"raise that limit: {NEEDED}")
     except (BrokerTlsRefused, BrokerRefused) as error:
@@ -130,14 +130,14 @@ async def _permissions(connection: BrokerConnection, settings: Settings) -> Find
     names = Names(settings.prefix)
     try:
         check_channels(connection)
-        leases = await ChatLeases.open(connection, names)
+        leases = await ChatLocks.open(connection, names)
         async with leases.hold(f"doctor-{uuid4()}", timedelta()) as lease:
             if lease is None:
                 detail = "the broker declares no more queues: a limit is reached"
                 return Finding("queues", State.PROBLEM, detail, f"raise it: {NEEDED}")
     except TooFewChannels as error:
         return Finding(about, State.NOT_CHECKED, str(error))
-    except (LeasesLost, AMQPError) as error:
+    except (ChatLocksLost, AMQPError) as error:
         cause = error.__cause__ or error
         remedy = "grant configure, write and read on all names that begin with the prefix"
         return Finding(about, State.PROBLEM, " ".join(str(cause).split()), remedy)

@@ -13,7 +13,7 @@ from aimicromind_worker.amqp.dead_letters import Parked, parked_jobs
 from aimicromind_worker.app.build import broker_connection
 from aimicromind_worker.app.settings import BrokerSettings
 from aimicromind_worker.core.findings import NotAchieved
-from aimicromind_worker.core.job.dead_letter import Choice, DeadJob, NotReplayable
+from aimicromind_worker.core.job.dead_letter import Choice, DeadLetter, NotReplayable
 from aimicromind_worker.ops.terminal import console, safe_line, say, say_body, say_json
 
 _CONNECTION = "aimicromind-worker dead"
@@ -114,7 +114,7 @@ async def _chosen(settings: BrokerSettings, choice: Choice) -> AsyncIterator[Asy
         yield (parked async for parked in jobs if choice.fits(parked.dead, now))
 
 
-def _row(dead: DeadJob) -> tuple[str, ...]:
+def _row(dead: DeadLetter) -> tuple[str, ...]:
     failed_at = f"{dead.failed_at.astimezone(UTC):%Y-%m-%d %H:%M}" if dead.failed_at else "?"
     return failed_at, dead.job_id, dead.kind, dead.chat_id, dead.chatflow_id
 

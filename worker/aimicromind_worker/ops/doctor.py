@@ -15,8 +15,8 @@ from aimicromind_worker.app.build import endpoint, needed_topology
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.core.endpoint.errors import CallFailed, is_from_gateway
 from aimicromind_worker.core.findings import Finding, State, of_subscriber
-from aimicromind_worker.http.client import Ping, PredictionStream
-from aimicromind_worker.http.saved_messages import EndpointMemory
+from aimicromind_worker.http.client import EndpointClient, Ping
+from aimicromind_worker.http.saved_messages import SavedMessages
 from aimicromind_worker.ops.broker_check import examine_broker
 from aimicromind_worker.ops.management import Management, ManagementSilent
 from aimicromind_worker.ops.terminal import safe_line, say_json, write
@@ -61,7 +61,7 @@ async def _deadlines(settings: Settings) -> AsyncIterator[Finding]:
 
 
 async def _endpoint(settings: Settings, flow: str | None) -> AsyncIterator[Finding]:
-    async with PredictionStream.open(endpoint(lambda: settings)) as predictions:
+    async with EndpointClient.open(endpoint(lambda: settings)) as predictions:
         found = _server(settings.base_url, await predictions.ping())
         yield found
         if found.state is State.PROBLEM:
@@ -72,7 +72,7 @@ async def _endpoint(settings: Settings, flow: str | None) -> AsyncIterator[Findi
             return
         yield await _flow(predictions, flow)
         has_key = settings.api_key is not None
-        memory = EndpointMemory(
+        memory = SavedMessages(
             predictions.client, settings.base_url, settings.max_answer_bytes, has_key=has_key
         )
         yield await _saved_answers(memory, flow, has_key=has_key)
@@ -97,7 +97,7 @@ def _server(base_url: str, got: Ping | None) -> Finding:
     return Finding(about, State.OK, f"{base_url} answers")
 
 
-async def _flow(predictions: PredictionStream, flow: str) -> Finding:
+async def _flow(predictions: EndpointClient, flow: str) -> Finding:
     about = f"flow {flow}"
     try:
         facts = await predictions.facts(flow)
@@ -113,7 +113,7 @@ async def _flow(predictions: PredictionStream, flow: str) -> Finding:
             return Finding(about, State.NOT_CHECKED, "the endpoint does not say whether it streams")
 
 
-async def _saved_answers(memory: EndpointMemory, flow: str, *, has_key: bool) -> Finding:
+async def _saved_answers(memory: SavedMessages, flow: str, *, has_key: bool) -> Finding:
     about = "saved answers"
     off = "answers whose stream broke are asked for again, not recovered"
     if not has_key:

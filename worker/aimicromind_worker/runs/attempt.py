@@ -30,14 +30,14 @@ from aimicromind_worker.core.endpoint.saved_answer import SavedAnswer, missing, 
 from aimicromind_worker.core.endpoint.sse import Frame, LargeFrame, SseDecoder
 from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.numbering import NumberedEvent, Numbering
-from aimicromind_worker.runs.idle_timeout import IdleWatch, Watched
+from aimicromind_worker.runs.idle_timeout import IdleTimeout, Watched
 from aimicromind_worker.telemetry.tracing import Span
 
 # Mending makes data longer; with the rest of its message it stays below the broker's 16 MiB.
 _MOST_DATA_BYTES = 12 * 1024 * 1024
 
 
-class EventLane(Protocol):
+class AttemptEvents(Protocol):
     """The way of one attempt's events to the broker, in order."""
 
     @property
@@ -54,10 +54,10 @@ class EventLane(Protocol):
         """Wait until the broker has answered for all of them."""
 
 
-class EventSink(Protocol):
+class Publisher(Protocol):
     """The broker, as events need it."""
 
-    def lane(self, address: Address) -> EventLane:
+    def lane(self, address: Address) -> AttemptEvents:
         """Open a lane for one attempt."""
 
 
@@ -93,7 +93,7 @@ class Attempt:
     """
 
     def __init__(
-        self, ticket: Ticket, number: int, sink: EventSink, limits: Limits, span: Span
+        self, ticket: Ticket, number: int, sink: Publisher, limits: Limits, span: Span
     ) -> None:
         job = ticket.job
         self.number = number
@@ -173,7 +173,7 @@ class Attempt:
             self._began_at += waited_s
             scope.reschedule(ends + waited_s)
 
-    async def show(self, response: Response, idle_watch: IdleWatch) -> None:
+    async def show(self, response: Response, idle_watch: IdleTimeout) -> None:
         """Publish what a response brings, as it comes, up to the endpoint's own ending.
 
         Raises:

@@ -13,14 +13,14 @@ from aimicromind_worker.core.endpoint.errors import CallFailed, EndpointUnavaila
 from aimicromind_worker.core.endpoint.exchange import FlowFacts, PredictionCall, Response
 from aimicromind_worker.core.endpoint.request import call_chat_id, prediction_body
 from aimicromind_worker.core.endpoint.saved_answer import continues
-from aimicromind_worker.core.job.delays import RUNGS
+from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from aimicromind_worker.core.job.open_run import OpenRun
 from aimicromind_worker.core.job.retry import RetryPolicy
-from aimicromind_worker.runs.attempt import EventSink, Limits
-from aimicromind_worker.runs.circuit_breaker import Breaker
+from aimicromind_worker.runs.attempt import Limits, Publisher
+from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
 from aimicromind_worker.runs.conversations import Conversations
 from aimicromind_worker.runs.flows import Flows
-from aimicromind_worker.runs.idle_timeout import IdleWatch
+from aimicromind_worker.runs.idle_timeout import IdleTimeout
 from aimicromind_worker.runs.progress import Progress
 from aimicromind_worker.runs.recovery import Found, Recovery
 from aimicromind_worker.telemetry.meter import Meter
@@ -64,13 +64,13 @@ class Means:
     """
 
     predictions: Predictions
-    sink: EventSink
-    idle_watch: IdleWatch
+    sink: Publisher
+    idle_watch: IdleTimeout
     limits: Limits
     policy: RetryPolicy
     recovery: Recovery
     conversations: Conversations
-    breaker: Breaker
+    breaker: CircuitBreaker
     flows: Flows
     meter: Meter
     tracer: Tracer
@@ -106,7 +106,7 @@ class Calls:
         try:
             facts = await self._means.predictions.facts(ticket.job.chatflow_id)
         except EndpointUnavailable:
-            return RUNGS[0]
+            return RETRY_DELAYS[0]
         except CallFailed:
             # The call finds that again, and says so.
             return None

@@ -32,7 +32,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 5.0
 class Asking:
     """One call, from before it is made."""
 
-    def __init__(self, breaker: "Breaker") -> None:
+    def __init__(self, breaker: "CircuitBreaker") -> None:
         self._breaker = breaker
         self._told = False
 
@@ -52,7 +52,7 @@ class Asking:
             self.answered()
 
 
-class Breaker:
+class CircuitBreaker:
     """One for the process; use it from the event loop."""
 
     def __init__(self) -> None:

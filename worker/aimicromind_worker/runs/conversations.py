@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from aimicromind_worker.core.job.admission import Ticket
-from aimicromind_worker.core.job.delays import RUNGS
+from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from aimicromind_worker.core.job.open_run import OpenRun
 from aimicromind_worker.runs.recovery import Recovery
 
@@ -20,7 +20,7 @@ _LOOK_AGAIN_AFTER = timedelta(seconds=10)
 _OFTEN = 3
 
 
-class Journal(Protocol):
+class OpenRuns(Protocol):
     """The pool's memory of such calls."""
 
     async def open_run(self, job_id: str, chat_id: str, since: datetime) -> OpenRun | None:
@@ -40,7 +40,7 @@ class Conversations:
         longest: Longest time of an attempt.
     """
 
-    journal: Journal
+    journal: OpenRuns
     recovery: Recovery
     longest: timedelta
 
@@ -72,7 +72,7 @@ class Conversations:
         if left != run:
             await self.note(left)
         soon = run.after is not None and ticket.facts.carried_waits < _OFTEN
-        return RUNGS[0] if soon else self.pause_after(left)
+        return RETRY_DELAYS[0] if soon else self.pause_after(left)
 
     async def begun(self, ticket: Ticket, call: int, attempt_time: timedelta) -> OpenRun:
         """Say what the journal must know of a call before it is made.

@@ -30,7 +30,7 @@ _LOCKED_OUT = "the server refuses the key for every flow: check AIMICROMIND_API_
 
 
 @dataclass(slots=True)
-class _Flow:
+class _FlowHealth:
     """What is known of one flow.
 
     Attributes:
@@ -66,7 +66,7 @@ class Flows:
         """
         self._most_of_a_sick_one = max(1, slots // _SICK_PART)
         self._now = now
-        self._flows: dict[str, _Flow] = {}
+        self._flows: dict[str, _FlowHealth] = {}
         self._success_at = float("-inf")
 
     def obstacle(self) -> str | None:
@@ -116,7 +116,7 @@ class Flows:
         if not self._may_run(flow):
             yield False
             return
-        known = self._flows.setdefault(flow, _Flow())
+        known = self._flows.setdefault(flow, _FlowHealth())
         probes = known.is_locked
         known.running += 1
         known.probing |= probes
@@ -142,7 +142,7 @@ class Flows:
         """Note that a call of a flow failed; one that never reached the server is not its fault."""
         if not failure.request_sent:
             return
-        known = self._flows.setdefault(flow, _Flow())
+        known = self._flows.setdefault(flow, _FlowHealth())
         known.failed += 1
         known.refused = known.refused + 1 if failure.by_server else 0
         if known.refused == _IN_A_ROW:
@@ -161,7 +161,7 @@ class Flows:
         locked = sum(it.is_locked for it in known)
         return locked >= _LOCKED_FLOWS and all(it.is_locked or not it.failed for it in known)
 
-    def _forget(self, flow: str, known: _Flow) -> None:
+    def _forget(self, flow: str, known: _FlowHealth) -> None:
         """Keep only what says something, and of that what is new."""
         if not known.running and not known.failed:
             self._flows.pop(flow, None)

@@ -31,7 +31,7 @@ class Watched:
         self.last = float("inf")
 
 
-class IdleWatch:
+class IdleTimeout:
     """Watches any number of streams. One for the process."""
 
     def __init__(self, limit: timedelta) -> None:

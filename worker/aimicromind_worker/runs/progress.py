@@ -8,7 +8,7 @@ from structlog.contextvars import bind_contextvars
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.worker_events import Tally, retry_event
-from aimicromind_worker.runs.attempt import Attempt, EventSink, Limits
+from aimicromind_worker.runs.attempt import Attempt, Limits, Publisher
 from aimicromind_worker.telemetry.tracing import Span
 
 
@@ -29,7 +29,7 @@ class Progress:
         confirm_took: How long the broker took to answer for the last events, None if never asked.
     """
 
-    def __init__(self, ticket: Ticket, sink: EventSink, limits: Limits, span: Span) -> None:
+    def __init__(self, ticket: Ticket, sink: Publisher, limits: Limits, span: Span) -> None:
         self.ticket = ticket
         self.span = span
         self.calls = ticket.calls_before

@@ -25,7 +25,7 @@ _LONGEST_PAUSE_S = 3.0
 _REFUSALS = 2
 
 
-class Memory(Protocol):
+class MessageStore(Protocol):
     """The endpoint's memory of what it was asked and answered."""
 
     async def messages(self, chatflow_id: str, endpoint_chat_id: str) -> bytes | None:
@@ -54,7 +54,7 @@ class Recovery:
         patience: Longest wait for one that is not there yet.
     """
 
-    memory: Memory
+    memory: MessageStore
     patience: timedelta
 
     async def last_message_id(self, chatflow_id: str, endpoint_chat_id: str) -> str | None:

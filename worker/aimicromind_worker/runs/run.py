@@ -17,8 +17,8 @@ from aimicromind_worker.core.job.retry import (
     CallAgain,
     Decision,
     GiveUp,
-    Leave,
     NewAttempt,
+    Requeue,
     Situation,
 )
 from aimicromind_worker.runs.call import Calls, Means
@@ -180,7 +180,7 @@ class JobRun:
         )
         jitter = random.random()  # noqa: S311 - spreads retries, hides nothing
         self._decision = self._policy.decide(failure, situation, jitter)
-        progress.given_up += situation.key_refused and isinstance(self._decision, Leave)
+        progress.given_up += situation.key_refused and isinstance(self._decision, Requeue)
         return isinstance(self._decision, CallAgain | NewAttempt)
 
     def _announce(self, state: RetryCallState) -> None:
@@ -206,7 +206,7 @@ class JobRun:
         match self._decision:
             case GiveUp(kind, message):
                 return Failed(kind, message, failure.http_status)
-            case Leave(delay):
+            case Requeue(delay):
                 return Delayed(failure.kind, str(failure), delay)
             case CallAgain() | NewAttempt():
                 return Failed(failure.kind, str(failure), failure.http_status)

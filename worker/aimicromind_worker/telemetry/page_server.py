@@ -26,7 +26,7 @@ from typing import Final
 
 import structlog
 
-from aimicromind_worker.telemetry.request_reader import Refused, Request, RequestReader
+from aimicromind_worker.telemetry.request_reader import ProbeRequest, Refused, RequestReader
 
 log = structlog.get_logger()
 
@@ -148,8 +148,8 @@ class _Server:
                 answered_at = loop.time()
                 self._note_answer()
 
-    def _is_slow(self, asked: Request | Refused) -> bool:
-        return isinstance(asked, Request) and asked.path in self._slow
+    def _is_slow(self, asked: ProbeRequest | Refused) -> bool:
+        return isinstance(asked, ProbeRequest) and asked.path in self._slow
 
     def _note_answer(self) -> None:
         task = asyncio.current_task()
@@ -157,11 +157,11 @@ class _Server:
             del self._connections[task]
             self._connections[task] = None
 
-    def _answer(self, asked: Request | Refused) -> bytes:
+    def _answer(self, asked: ProbeRequest | Refused) -> bytes:
         match asked:
             case Refused(status):
                 return _written(_failure(status), is_last=True)
-            case Request(method, path, is_last):
+            case ProbeRequest(method, path, is_last):
                 try:
                     page = self._respond(method, path)
                 except Exception:
@@ -172,7 +172,7 @@ class _Server:
 
 async def _next_request(
     connection: socket.socket, reader: RequestReader
-) -> Request | Refused | None:
+) -> ProbeRequest | Refused | None:
     """Wait for the next request; None: the client sends no more."""
     loop = asyncio.get_running_loop()
     while (asked := reader.next()) is None:

@@ -17,7 +17,7 @@ _MOST_REQUESTS_AHEAD: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ProbeRequest:
     """A whole request whose body and header fields were dropped.
 
     Attributes:
@@ -40,13 +40,13 @@ class RequestReader:
     """Bytes of one connection → requests, in order."""
 
     def __init__(self) -> None:
-        self._read: deque[Request | Refused] = deque()
+        self._read: deque[ProbeRequest | Refused] = deque()
         self._parser = httptools.HttpRequestParser(self)
         self._url = b""
         self._unfinished_bytes = 0
         self._too_large = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
-    def next(self) -> Request | Refused | None:
+    def next(self) -> ProbeRequest | Refused | None:
         """Return the first that was not returned yet; None if there is none."""
         return self._read.popleft() if self._read else None
 
@@ -86,5 +86,5 @@ class RequestReader:
         goes_on = parser.should_keep_alive() and parser.get_http_version() == "1.1"
         is_last = not goes_on or parser.should_upgrade()
         method = parser.get_method().decode()
-        self._read.append(Request(method, unquote(path.decode()), is_last))
+        self._read.append(ProbeRequest(method, unquote(path.decode()), is_last))
         self._unfinished_bytes = 0

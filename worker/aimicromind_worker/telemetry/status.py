@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 
-class Condition:
+class WorkerStatus:
     """One for the worker, which alone writes it. Anyone may ask, on the same event loop."""
 
     def __init__(self) -> None:

@@ -27,14 +27,14 @@ def method_of(frame: bytes) -> bytes:
     return frame[FRAME_HEADER_SIZE : FRAME_HEADER_SIZE + 4]
 
 
-class Taker(Protocol):
+class FrameHandler(Protocol):
     """Who reads the frames of one channel."""
 
     def take(self, frame: bytes) -> bool:
         """Take a whole frame, or leave it to aiormq; two where a body was cut short."""
 
 
-class FrameTap:
+class FrameDemultiplexer:
     """Parts the bytes of one connection. It must see all of them, from the first.
 
     Attributes:
@@ -43,7 +43,7 @@ class FrameTap:
     """
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
-        self.takers: dict[int, Taker] = {}
+        self.takers: dict[int, FrameHandler] = {}
         self.guard = MessageGuard()
         self._now = now
         self._sign_of_life_at = 0.0

@@ -11,7 +11,7 @@ from aiormq.connection import DEFAULT_PORTS, TransportFactory
 from typing_extensions import override
 from yarl import URL
 
-from aimicromind_schemas.client.transport.demultiplexer import FrameTap
+from aimicromind_schemas.client.transport.demultiplexer import FrameDemultiplexer
 
 # With this a close drops what the system has not sent yet, instead of sending it later.
 _DROP_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -20,7 +20,7 @@ _TLS_GOODBYE_S = 1.0
 _FRAME_MAX = 131_072
 
 
-class Wire(TransportFactory):
+class SocketTransport(TransportFactory):
     """Opens one socket for aiormq and keeps a hand on it.
 
     Attributes:
@@ -30,7 +30,7 @@ class Wire(TransportFactory):
 
     def __init__(self) -> None:
         self.heard = 0
-        self.tap = FrameTap()
+        self.tap = FrameDemultiplexer()
         self._transport: asyncio.WriteTransport | None = None
 
     @override
@@ -45,7 +45,7 @@ class Wire(TransportFactory):
             kwargs |= {"ssl": await trust.get_context(), "ssl_shutdown_timeout": _TLS_GOODBYE_S}
         loop = asyncio.get_running_loop()
         host, port = url.host or "", url.port or DEFAULT_PORTS[url.scheme]
-        reader = _Reader(self)
+        reader = _SocketReader(self)
         protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         transport, _ = await loop.create_connection(lambda: protocol, host, port, **kwargs)
         self._transport = transport
@@ -79,8 +79,8 @@ def frame_max(connection: AbstractConnection) -> int:
     return connection.connection_tune.frame_max or _FRAME_MAX
 
 
-class _Reader(asyncio.StreamReader):
-    def __init__(self, wire: Wire) -> None:
+class _SocketReader(asyncio.StreamReader):
+    def __init__(self, wire: SocketTransport) -> None:
         super().__init__()
         self._wire = wire
 

@@ -11,7 +11,7 @@ from aiormq.abc import FieldTable
 from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.events.attempt_publisher import BrokerSilent
-from aimicromind_worker.amqp.events.publisher import EventSink
+from aimicromind_worker.amqp.events.publisher import EventPublisher
 from aimicromind_worker.amqp.topology import Exchange, Queue, Topology, declare
 from tests.integration.outgoing import sink_at
 from tests.integration.speaker import Speaker
@@ -28,7 +28,7 @@ _AT_ONCE_S: Final = 0.4
 TAKES_ONE: Final[FieldTable] = {"x-max-length": 1, "x-overflow": "reject-publish"}
 
 
-async def until_refused(sink: EventSink) -> None:
+async def until_refused(sink: EventPublisher) -> None:
     """Wait until the broker has refused an event."""
     async with asyncio.timeout(WITHIN_S):
         while not sink.counts.refused:  # noqa: ASYNC110 - nobody tells

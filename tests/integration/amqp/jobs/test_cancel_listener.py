@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from aimicromind_schemas import CancelRequest, ChatCancel, JobCancel, Names
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.connection import connect
-from aimicromind_worker.amqp.jobs.cancel_listener import Control, ControlLost
+from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener, CancelListenerLost
 from aimicromind_worker.amqp.stream_reader import StreamUnreadable
 from tests.integration.outgoing import publishing_at
 from tests.support.amqp import BEAT, WITHIN_S, close_connections, delete_queue
@@ -47,11 +47,11 @@ class Requests:
 @asynccontextmanager
 async def control_at(
     url: str, names: Names, requests: Requests, since: timedelta = LONG_AGO
-) -> AsyncIterator[Control]:
+) -> AsyncIterator[CancelListener]:
     async with (
         connect([url], f"jobs of {names.prefix}", BEAT) as connection,
         publishing_at(url, names) as way,
-        Control.open(
+        CancelListener.open(
             connection, way.publishing, names, requests.take, datetime.now(UTC) - since
         ) as control,
     ):
@@ -179,7 +179,7 @@ async def test_deleted_queue_is_told(broker: PrivateBroker, declared: Names) -> 
         (mine,) = [line[0] for line in await queues_of(broker, declared)]
         await broker.rabbitmqctl("delete_queue", mine)
 
-        with pytest.raises(ControlLost, match="cancelled the consumer"):
+        with pytest.raises(CancelListenerLost, match="cancelled the consumer"):
             await asyncio.wait_for(control.lost(), WITHIN_S)
 
 
@@ -187,7 +187,7 @@ async def test_closed_connection_is_told(broker: PrivateBroker, declared: Names)
     async with control_at(broker.url, declared, Requests()) as control:
         await close_connections(broker, f"jobs of {declared.prefix}")
 
-        with pytest.raises(ControlLost):
+        with pytest.raises(CancelListenerLost):
             await asyncio.wait_for(control.lost(), WITHIN_S)
 
 

@@ -8,7 +8,7 @@ from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.channels import LEAST
 from aimicromind_worker.amqp.connection import BrokerConnection, connect
-from aimicromind_worker.amqp.jobs.chat_lock import ChatLeases, LeasesLost
+from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks, ChatLocksLost
 from tests.support.amqp import BEAT, WITHIN_S, delete_queue, exists
 from tests.support.proxy import Proxy
 
@@ -20,8 +20,8 @@ async def test_one_worker_at_a_time_holds_a_chat(
     broker: PrivateBroker, declared: Names, connection: BrokerConnection
 ) -> None:
     async with connect([broker.url], "other", BEAT) as other:
-        mine = await ChatLeases.open(connection, declared)
-        theirs = await ChatLeases.open(other, declared)
+        mine = await ChatLocks.open(connection, declared)
+        theirs = await ChatLocks.open(other, declared)
 
         async with mine.hold("chat", AT_ONCE) as held:
             assert held is not None
@@ -39,10 +39,10 @@ async def test_many_refusals_at_once_cost_no_connection(
 ) -> None:
     chats = [f"chat-{number}" for number in range(32)]
     async with connect([broker.url], "other", BEAT) as other, AsyncExitStack() as holding:
-        theirs = await ChatLeases.open(other, declared)
+        theirs = await ChatLocks.open(other, declared)
         for chat in chats:
             assert await holding.enter_async_context(theirs.hold(chat, AT_ONCE)) is not None
-        mine = await ChatLeases.open(connection, declared)
+        mine = await ChatLocks.open(connection, declared)
 
         async def asked(chat: str) -> bool:
             async with mine.hold(chat, timedelta(seconds=2)) as lease:
@@ -61,9 +61,9 @@ async def test_broker_that_grants_few_channels_still_grants_leases(channel_max: 
         connect([broker.url], "mine", BEAT) as connection,
         connect([broker.url], "other", BEAT) as other,
     ):
-        mine, theirs = await ChatLeases.open(connection, names), await ChatLeases.open(other, names)
+        mine, theirs = await ChatLocks.open(connection, names), await ChatLocks.open(other, names)
 
-        async def asked(leases: ChatLeases, chat: str) -> bool:
+        async def asked(leases: ChatLocks, chat: str) -> bool:
             async with leases.hold(chat, AT_ONCE) as lease:
                 return lease is not None
 
@@ -78,9 +78,9 @@ async def test_broker_that_grants_few_channels_still_grants_leases(channel_max: 
 async def test_lease_ends_with_its_connection(
     broker: PrivateBroker, declared: Names, connection: BrokerConnection
 ) -> None:
-    mine = await ChatLeases.open(connection, declared)
+    mine = await ChatLocks.open(connection, declared)
     async with connect([broker.url], "other", BEAT) as other:
-        theirs = await ChatLeases.open(other, declared)
+        theirs = await ChatLocks.open(other, declared)
         holding = AsyncExitStack()
         await holding.enter_async_context(theirs.hold("chat", AT_ONCE))
         asking = asyncio.create_task(_held(mine))
@@ -88,7 +88,7 @@ async def test_lease_ends_with_its_connection(
         await other.close()
 
         assert await asking
-        with pytest.raises(LeasesLost):
+        with pytest.raises(ChatLocksLost):
             await holding.aclose()
 
 
@@ -96,7 +96,7 @@ async def test_holder_is_told_when_its_lease_is_taken_away(
     broker: PrivateBroker, declared: Names
 ) -> None:
     async with connect([broker.url], "holder", BEAT) as holder:
-        leases = await ChatLeases.open(holder, declared)
+        leases = await ChatLocks.open(holder, declared)
         async with leases.hold("chat", AT_ONCE) as lease:
             assert lease is not None
             told = asyncio.Event()
@@ -113,7 +113,7 @@ async def test_holder_is_told_when_its_lease_is_taken_away(
 async def test_lease_leaves_nothing_and_its_end_is_no_loss(
     declared: Names, connection: BrokerConnection
 ) -> None:
-    leases = await ChatLeases.open(connection, declared)
+    leases = await ChatLocks.open(connection, declared)
     lost: list[str] = []
     for number in range(50):
         chat = f"chat {number}"
@@ -128,18 +128,18 @@ async def test_lease_leaves_nothing_and_its_end_is_no_loss(
 async def test_fault_of_the_holder_gives_the_lease_back(
     broker: PrivateBroker, declared: Names, connection: BrokerConnection
 ) -> None:
-    leases = await ChatLeases.open(connection, declared)
+    leases = await ChatLocks.open(connection, declared)
     with pytest.raises(ZeroDivisionError):
         async with leases.hold("chat", AT_ONCE):
             raise ZeroDivisionError
 
     async with connect([broker.url], "other", BEAT) as other:
-        theirs = await ChatLeases.open(other, declared)
+        theirs = await ChatLocks.open(other, declared)
         async with theirs.hold("chat", AT_ONCE) as lease:
             assert lease is not None
 
 
-async def _held(leases: ChatLeases) -> bool:
+async def _held(leases: ChatLocks) -> bool:
     async with leases.hold("chat", PATIENT) as lease:
         return lease is not None
 
@@ -148,9 +148,9 @@ async def test_lease_is_lost_where_the_connection_has_closed(
     broker: PrivateBroker, declared: Names
 ) -> None:
     async with connect([broker.url], "closed", BEAT) as closed:
-        leases = await ChatLeases.open(closed, declared)
+        leases = await ChatLocks.open(closed, declared)
 
-    with pytest.raises(LeasesLost):
+    with pytest.raises(ChatLocksLost):
         async with leases.hold("chat", AT_ONCE):
             pass
 
@@ -160,11 +160,11 @@ async def test_leases_that_are_asked_for_are_lost_with_the_connection(
 ) -> None:
     chats = [f"chat-{number}" for number in range(32)]
     async with AsyncExitStack() as holding, Proxy(broker.port) as between:
-        theirs = await ChatLeases.open(connection, declared)
+        theirs = await ChatLocks.open(connection, declared)
         for chat in chats:
             await holding.enter_async_context(theirs.hold(chat, AT_ONCE))
         async with connect([between.url], "asking", BEAT) as asking:
-            mine = await ChatLeases.open(asking, declared)
+            mine = await ChatLocks.open(asking, declared)
 
             async def ask(chat: str) -> None:
                 async with mine.hold(chat, timedelta(seconds=30)):
@@ -177,4 +177,4 @@ async def test_leases_that_are_asked_for_are_lost_with_the_connection(
                     await asyncio.sleep(0.01)
             asking.wire.abort()
 
-            assert {type(each) for each in await asked} == {LeasesLost}
+            assert {type(each) for each in await asked} == {ChatLocksLost}

@@ -12,7 +12,7 @@ from aimicromind_schemas import FailureKind, Names
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.events.outgoing_channel import CannotBePublished
 from aimicromind_worker.amqp.jobs.delivery import NotSettled
-from aimicromind_worker.core.job.delays import RUNGS
+from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from tests.integration.job_bodies import jobs_at
 from tests.support.amqp import (
     WITHIN_S,
@@ -151,7 +151,7 @@ async def test_job_put_on_a_rung_comes_again_when_its_time_is_over(
 
     async with jobs_at(broker.url, declared) as jobs:
         first = await jobs.next()
-        rung = RUNGS[0]
+        rung = RETRY_DELAYS[0]
         put = monotonic()
         await first.put_again({"x-aimicromind-attempt": 2}, rung)
         assert await in_queue(connection, declared.jobs_delay(rung)) == 1
@@ -176,7 +176,7 @@ async def test_job_can_climb_the_ladder_any_number_of_times(
 
     async with jobs_at(broker.url, declared) as jobs:
         for _ in range(3):
-            await (await jobs.next()).put_again({}, RUNGS[0])
+            await (await jobs.next()).put_again({}, RETRY_DELAYS[0])
         await (await jobs.next()).refuse()
         await until_in_queue(connection, declared.jobs_reaped, 1)
 

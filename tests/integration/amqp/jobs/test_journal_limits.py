@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from aimicromind_testing import answer
 from aimicromind_worker.amqp import stream_reader
 from aimicromind_worker.amqp.jobs import journal as module
-from aimicromind_worker.amqp.jobs.cancel_listener import Control
+from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
 from aimicromind_worker.amqp.jobs.journal import Journal, JournalMemory
 from aimicromind_worker.amqp.stream_reader import time_of_first
 from aimicromind_worker.amqp.topology import declare
@@ -139,7 +139,9 @@ async def test_cancel_requests_are_known_to_a_worker_whose_clock_is_ahead(stage:
         cancel = b'{"cancel":{"jobId":"job"}}'
         await asyncio.to_thread(publish, stage.broker.url, stage.names.control, "", (cancel, {}))
         since = datetime.now(UTC) + ahead
-        async with Control.open(stage.connection, way.publishing, stage.names, got.append, since):
+        async with CancelListener.open(
+            stage.connection, way.publishing, stage.names, got.append, since
+        ):
             pass
 
     assert len(got) == 1

@@ -1,6 +1,6 @@
 import asyncio
 
-from aimicromind_worker.amqp.events.backpressure import WindowRoom
+from aimicromind_worker.amqp.events.backpressure import Backpressure
 
 
 async def _turns(count: int = 10) -> None:
@@ -9,7 +9,7 @@ async def _turns(count: int = 10) -> None:
 
 
 async def test_those_who_wait_go_on_in_order_and_only_until_it_is_full_again() -> None:
-    room, went_on = WindowRoom(), list[int]()
+    room, went_on = Backpressure(), list[int]()
     room.fill()
 
     async def publish(number: int) -> None:
@@ -29,7 +29,7 @@ async def test_those_who_wait_go_on_in_order_and_only_until_it_is_full_again() -
 
 
 async def test_one_who_no_longer_waits_keeps_nobody_back() -> None:
-    room = WindowRoom()
+    room = Backpressure()
     room.fill()
     waiting = [asyncio.create_task(room.wait()) for _ in range(4)]
     await _turns()
@@ -46,6 +46,6 @@ async def test_one_who_no_longer_waits_keeps_nobody_back() -> None:
 
 
 async def test_with_room_nobody_waits() -> None:
-    room = WindowRoom()
+    room = Backpressure()
 
     await asyncio.wait_for(room.wait(), 1)

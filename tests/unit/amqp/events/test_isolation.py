@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimicromind_worker.amqp.events.isolation import Isolation
-from aimicromind_worker.amqp.events.nack_period import Refusals
-from aimicromind_worker.amqp.events.resend_buffer import Sent, Track
+from aimicromind_worker.amqp.events.nack_period import NackPeriod
+from aimicromind_worker.amqp.events.resend_buffer import ResendBuffer, Sent
 from aimicromind_worker.core.job.numbering import NumberedEvent
 from aimicromind_worker.telemetry.event_counts import EventCounts
 from tests.unit.amqp.events.test_resend_buffer import Lane, TwoQueues
@@ -22,9 +22,9 @@ class Link:
     """
 
     def __init__(self, addresses: int, poison: int | None) -> None:
-        refusals = Refusals("events", timedelta(), EventCounts(), float)
+        refusals = NackPeriod("events", timedelta(), EventCounts(), float)
         out = TwoQueues()
-        self.tracks = [Track(out, refusals) for _ in range(addresses)]
+        self.tracks = [ResendBuffer(out, refusals) for _ in range(addresses)]
         self.taken: dict[int, list[int]] = {address: [] for address in range(addresses)}
         self.given_up: list[int] = []
         self._poison = poison

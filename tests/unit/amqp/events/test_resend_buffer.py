@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from typing_extensions import override
 
-from aimicromind_worker.amqp.events.nack_period import Refusals
-from aimicromind_worker.amqp.events.resend_buffer import Out, Sent, Track
+from aimicromind_worker.amqp.events.nack_period import NackPeriod
+from aimicromind_worker.amqp.events.resend_buffer import Out, ResendBuffer, Sent
 from aimicromind_worker.core.job.numbering import NumberedEvent
 from aimicromind_worker.telemetry.event_counts import EventCounts
 
@@ -38,8 +38,10 @@ class TwoQueues(Out):
     def __init__(self) -> None:
         self.now = 0.0
         self.counts = EventCounts()
-        refusals = Refusals("events", timedelta(seconds=PATIENCE_S), self.counts, lambda: self.now)
-        self.track = Track(self, refusals)
+        refusals = NackPeriod(
+            "events", timedelta(seconds=PATIENCE_S), self.counts, lambda: self.now
+        )
+        self.track = ResendBuffer(self, refusals)
         self.good: list[int] = []
         self.bad: list[int] = []
         self.settled: list[int] = []
@@ -93,7 +95,7 @@ class TwoQueues(Out):
         raise AssertionError
 
     @override
-    def hold(self, track: Track) -> None:
+    def hold(self, track: ResendBuffer) -> None:
         """The test looks when it wants."""
 
 
@@ -222,7 +224,7 @@ def test_queue_that_takes_and_refuses_in_turns_is_not_waited_for_again() -> None
 
 def test_event_of_another_name_that_is_taken_says_nothing_of_the_queue() -> None:
     counts, now = EventCounts(), [0.0]
-    refusals = Refusals("events", timedelta(seconds=PATIENCE_S), counts, lambda: now[0])
+    refusals = NackPeriod("events", timedelta(seconds=PATIENCE_S), counts, lambda: now[0])
     refusals.refused("token")
     now[0] = 100.0
 

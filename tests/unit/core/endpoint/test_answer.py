@@ -15,7 +15,7 @@ from aimicromind_worker.core.endpoint.errors import (
     StreamMixed,
 )
 from aimicromind_worker.core.endpoint.frames import EndpointEvent, read_frame
-from aimicromind_worker.core.endpoint.usage import Usage
+from aimicromind_worker.core.endpoint.usage import UsageCount
 from tests.support.builders import END, MODERATE, QUESTION, an_answer, an_event, tokens
 from tests.unit.core.endpoint.streams import decoded
 
@@ -350,7 +350,7 @@ def test_usage_is_the_sum_of_what_the_endpoint_counted() -> None:
 
     follow(answer, *(an_event("usageMetadata", each) for each in counted))
 
-    assert answer.usage == Usage(input=3, output=3, total=5)
+    assert answer.usage == UsageCount(input=3, output=3, total=5)
 
 
 def test_flow_that_asks_a_human_waits_for_one() -> None:

@@ -18,7 +18,7 @@ from aimicromind_schemas import (
     encode,
 )
 from aimicromind_worker.core.endpoint.frames import EndpointEvent
-from aimicromind_worker.core.endpoint.usage import Usage
+from aimicromind_worker.core.endpoint.usage import UsageCount
 from aimicromind_worker.core.job.numbering import Numbering
 from aimicromind_worker.core.job.worker_events import (
     Shown,
@@ -33,7 +33,7 @@ from tests.unit.schemas.strategies import texts
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC).timestamp()
 TALLY = Tally(attempts=2, calls=3, events=7, duration=timedelta(seconds=1.2345678), recovered=True)
-FULL = Shown(b'"Once"', Usage(1, 2, 3), waits_for_human=True, whole=b'{"text":"Once"}')
+FULL = Shown(b'"Once"', UsageCount(1, 2, 3), waits_for_human=True, whole=b'{"text":"Once"}')
 
 
 def a_numbering(attempt: int = 1) -> Numbering:

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.endpoint import errors
-from aimicromind_worker.core.job.delays import RUNGS
+from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from aimicromind_worker.core.job.retry import (
     CallAgain,
     Decision,
     GiveUp,
-    Leave,
     NewAttempt,
+    Requeue,
     RetryPolicy,
     Situation,
 )
@@ -173,9 +173,9 @@ def test_waits_grow_up_to_the_longest_and_long_ones_leave_the_worker() -> None:
     assert waits == [
         CallAgain(SECOND),
         CallAgain(4 * SECOND),
-        Leave(30 * SECOND),
-        Leave(30 * SECOND),
-        Leave(30 * SECOND),
+        Requeue(30 * SECOND),
+        Requeue(30 * SECOND),
+        Requeue(30 * SECOND),
     ]
 
 
@@ -184,12 +184,12 @@ def test_waits_grow_up_to_the_longest_and_long_ones_leave_the_worker() -> None:
     [
         (0, CallAgain(timedelta())),
         (5, CallAgain(5 * SECOND)),
-        (6, Leave(10 * SECOND)),
-        (10, Leave(10 * SECOND)),
-        (11, Leave(30 * SECOND)),
-        (60, Leave(60 * SECOND)),
-        (61, Leave(60 * SECOND)),
-        (86_400, Leave(60 * SECOND)),
+        (6, Requeue(10 * SECOND)),
+        (10, Requeue(10 * SECOND)),
+        (11, Requeue(30 * SECOND)),
+        (60, Requeue(60 * SECOND)),
+        (61, Requeue(60 * SECOND)),
+        (86_400, Requeue(60 * SECOND)),
     ],
 )
 def test_wait_that_the_endpoint_asks_for_picks_the_rung_and_is_capped(
@@ -202,7 +202,7 @@ def test_wait_that_the_endpoint_asks_for_picks_the_rung_and_is_capped(
 
 def test_attempt_that_would_be_held_too_long_is_made_elsewhere() -> None:
     assert decide(CUT, output=True, hold_left=11 * SECOND) == NewAttempt(SECOND / 2)
-    assert decide(CUT, output=True, hold_left=10 * SECOND) == Leave(2 * SECOND)
+    assert decide(CUT, output=True, hold_left=10 * SECOND) == Requeue(2 * SECOND)
 
 
 def test_silent_call_of_the_same_attempt_needs_no_more_time_than_that_has() -> None:
@@ -237,8 +237,8 @@ def test_waits_are_within_bounds(failure: errors.CallFailed, now: Situation, jit
     if isinstance(decision, GiveUp):
         return
     assert decision.after < now.left
-    if isinstance(decision, Leave):
-        assert decision.after in RUNGS
+    if isinstance(decision, Requeue):
+        assert decision.after in RETRY_DELAYS
         return
     assert decision.after <= POLICY.longest_stay
     asked = min(failure.retry_after or timedelta(), POLICY.longest_retry_after)
@@ -261,15 +261,15 @@ def test_endpoint_that_cannot_be_reached_is_tried_ever_less_often() -> None:
         for times in (1, 2, 3, 50)
     ]
 
-    assert waits == [CallAgain(SECOND), CallAgain(4 * SECOND), *[Leave(30 * SECOND)] * 2]
+    assert waits == [CallAgain(SECOND), CallAgain(4 * SECOND), *[Requeue(30 * SECOND)] * 2]
 
 
 @pytest.mark.parametrize(
     ("left_s", "following"),
-    [(31, Leave(30 * SECOND)), (29, Leave(10 * SECOND)), (3, Leave(2 * SECOND))],
+    [(31, Requeue(30 * SECOND)), (29, Requeue(10 * SECOND)), (3, Requeue(2 * SECOND))],
 )
 def test_job_waits_for_an_endpoint_that_cannot_be_reached_to_the_end_of_its_time(
-    left_s: int, following: Leave
+    left_s: int, following: Requeue
 ) -> None:
     now = replace(NOTHING_YET, calls=0, unreached=9, left=left_s * SECOND)
 
@@ -277,18 +277,18 @@ def test_job_waits_for_an_endpoint_that_cannot_be_reached_to_the_end_of_its_time
 
 
 def test_job_whose_calls_are_held_up_comes_back_soon_to_wait() -> None:
-    assert POLICY.decide(errors.EndpointDown(), NOTHING_YET, 1) == Leave(2 * SECOND)
+    assert POLICY.decide(errors.EndpointDown(), NOTHING_YET, 1) == Requeue(2 * SECOND)
 
 
 def test_job_of_a_flow_without_a_key_waits_and_fails_at_the_end_of_its_time() -> None:
     refused = errors.Unauthorized("x")
     now = replace(NOTHING_YET, calls=9, key_refused=True)
 
-    assert POLICY.decide(refused, now, 1) == Leave(10 * SECOND)
+    assert POLICY.decide(refused, now, 1) == Requeue(10 * SECOND)
     assert isinstance(POLICY.decide(refused, replace(now, left=SECOND), 1), GiveUp)
     assert isinstance(POLICY.decide(refused, replace(now, key_refused=False), 1), GiveUp)
 
 
 def test_job_of_a_crowd_that_fails_makes_room() -> None:
     assert decide(CUT) == CallAgain(SECOND / 2)
-    assert decide(CUT, crowded=True) == Leave(2 * SECOND)
+    assert decide(CUT, crowded=True) == Requeue(2 * SECOND)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from aimicromind_worker.amqp.events.frames import EventFrames
-from aimicromind_worker.amqp.events.resend_buffer import Sent, Track
+from aimicromind_worker.amqp.events.resend_buffer import ResendBuffer, Sent
 from aimicromind_worker.amqp.waiting import within
 from aimicromind_worker.core.job.numbering import NumberedEvent
 
@@ -103,7 +103,7 @@ class Lane:
         fault: Why nothing more of it is sent: it would have a gap.
     """
 
-    def __init__(self, sink: Sink, frames: EventFrames, track: Track) -> None:
+    def __init__(self, sink: Sink, frames: EventFrames, track: ResendBuffer) -> None:
         """Begin with nothing.
 
         Args:
@@ -139,11 +139,11 @@ class Lane:
             await self._idle.wait()
 
 
-class EventLane(Lane):
+class AttemptPublisher(Lane):
     """The events of one attempt, in order. Use it from the attempt's task only."""
 
     def __init__(
-        self, sink: Sink, frames: EventFrames, chat: Track, copies: Copying | None
+        self, sink: Sink, frames: EventFrames, chat: ResendBuffer, copies: Copying | None
     ) -> None:
         """Begin with nothing; see `Lane`."""
         super().__init__(sink, frames, chat)

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 
 
-class WindowRoom:
+class Backpressure:
     """Whether there is room, and who waits for it. Use it from the event loop only.
 
     All at once would cost a turn of the loop for each, only to find that the first took it all.

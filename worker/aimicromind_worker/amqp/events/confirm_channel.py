@@ -19,7 +19,7 @@ from pamqp.header import ContentHeader
 
 from aimicromind_schemas.client.transport.demultiplexer import method_of
 from aimicromind_schemas.client.transport.message_guard import method_number
-from aimicromind_schemas.client.transport.socket_transport import Wire, frame_max
+from aimicromind_schemas.client.transport.socket_transport import SocketTransport, frame_max
 
 Item = TypeVar("Item")
 Sent_contra = TypeVar("Sent_contra", contravariant=True)
@@ -73,7 +73,7 @@ class ConfirmChannel(Channel, Generic[Item]):
     item once, unless the channel closes first.
     """
 
-    def __init__(self, connection: Connection, wire: Wire, sender: Sender[Item]) -> None:
+    def __init__(self, connection: Connection, wire: SocketTransport, sender: Sender[Item]) -> None:
         super().__init__(connection, CHANNEL_NUMBER, frame_buffer=connection.FRAME_BUFFER_SIZE)
         self._wire = wire
         self._sender = sender
@@ -88,7 +88,7 @@ class ConfirmChannel(Channel, Generic[Item]):
 
     @classmethod
     async def open_on(
-        cls, connection: Connection, wire: Wire, sender: Sender[Item]
+        cls, connection: Connection, wire: SocketTransport, sender: Sender[Item]
     ) -> "ConfirmChannel[Item]":
         """Open the channel, in confirm mode; its number must be free."""
         channel = cls(connection, wire, sender)

@@ -18,11 +18,11 @@ from aimicromind_schemas import Names
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.events.attempt_publisher import Lane, Window
 from aimicromind_worker.amqp.events.frames import EventFrames
-from aimicromind_worker.amqp.events.nack_period import Refusals
-from aimicromind_worker.amqp.events.publisher import EventSink
-from aimicromind_worker.amqp.events.publisher_link import PublishingLink
-from aimicromind_worker.amqp.events.resend_buffer import Track
-from aimicromind_worker.amqp.ownership import Fence
+from aimicromind_worker.amqp.events.nack_period import NackPeriod
+from aimicromind_worker.amqp.events.publisher import EventPublisher
+from aimicromind_worker.amqp.events.publisher_link import PublisherLink
+from aimicromind_worker.amqp.events.resend_buffer import ResendBuffer
+from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.amqp.waiting import is_cancelled
 from aimicromind_worker.core.job.numbering import NumberedEvent
 from aimicromind_worker.telemetry.event_counts import EventCounts
@@ -45,7 +45,7 @@ class Copies:
         connect: Callable[[], AbstractAsyncContextManager[BrokerConnection]],
         interval: timedelta,
         names: Names,
-        fence: Fence,
+        fence: JobOwnership,
         counts: EventCounts,
         window: Window = _WINDOW,
     ) -> None:
@@ -59,19 +59,19 @@ class Copies:
             counts: Of all events of the worker.
             window: What may be in flight; beyond that, copies are dropped.
         """
-        self._sink = EventSink(names, window, fence.is_open, counts)
+        self._sink = EventPublisher(names, window, fence.is_open, counts)
         self._clock = asyncio.get_running_loop().time
         self._connect = connect
-        self._link = PublishingLink("copies", self._opened, interval, self._sink, fence)
+        self._link = PublisherLink("copies", self._opened, interval, self._sink, fence)
         self._wanted = asyncio.Event()
 
-    def lane(self, queue: str, frames: EventFrames) -> "CopyLane":
+    def lane(self, queue: str, frames: EventFrames) -> "CopyPublisher":
         """Open a lane for the copies of one attempt's events."""
         self._sink.expect_frames(frames.frame_max)
         self._wanted.set()
         window, counts = self._sink.window, self._sink.counts
-        refusals = Refusals("reply_to", window.resend_for, counts, self._clock)
-        return CopyLane(self._sink, frames, self._sink.track(queue, refusals), queue)
+        refusals = NackPeriod("reply_to", window.resend_for, counts, self._clock)
+        return CopyPublisher(self._sink, frames, self._sink.track(queue, refusals), queue)
 
     async def run(self) -> Never:
         """Keep a connection open, for ever, from the first copy on; try again what fails."""
@@ -104,10 +104,12 @@ class Copies:
                 raise
 
 
-class CopyLane(Lane):
+class CopyPublisher(Lane):
     """The copies of one attempt's events, in order. What has no room is dropped and counted."""
 
-    def __init__(self, sink: EventSink, frames: EventFrames, track: Track, queue: str) -> None:
+    def __init__(
+        self, sink: EventPublisher, frames: EventFrames, track: ResendBuffer, queue: str
+    ) -> None:
         """Begin with nothing; `queue` gets the copies, see also `Lane`."""
         super().__init__(sink, frames, track)
         self._counts = sink.counts

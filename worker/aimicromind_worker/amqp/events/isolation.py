@@ -7,7 +7,7 @@ is at fault. Pure: it keeps messages, and is told what happens.
 
 from collections.abc import Sequence
 
-from aimicromind_worker.amqp.events.resend_buffer import Sent, Track
+from aimicromind_worker.amqp.events.resend_buffer import ResendBuffer, Sent
 
 
 class Isolation:
@@ -21,8 +21,8 @@ class Isolation:
 
     def __init__(self) -> None:
         self.going_on = True
-        self._alone: Track | None = None
-        self._kept: dict[Track, list[Sent]] = {}
+        self._alone: ResendBuffer | None = None
+        self._kept: dict[ResendBuffer, list[Sent]] = {}
 
     def keeps(self, sent: Sent) -> bool:
         """Keep a message, unless it may be sent now."""

@@ -19,7 +19,7 @@ log = structlog.get_logger()
 _CALM_TIMES = 5
 
 
-class Refusals:
+class NackPeriod:
     """Those of one exchange, or of one queue. Not for several threads.
 
     Attributes:

@@ -15,8 +15,8 @@ from aiormq.exceptions import ChannelAccessRefused, DeliveryError
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.events.publisher_link import (
     LOST,
-    PublishingLink,
-    PublishingLost,
+    PublisherLink,
+    PublisherLost,
     closed_on_us,
     sentence,
 )
@@ -44,7 +44,7 @@ class OutgoingChannel:
 
     def __init__(
         self,
-        link: PublishingLink,
+        link: PublisherLink,
         usable: Callable[[], Awaitable[None]],
         note_loss: Callable[[], None],
     ) -> None:
@@ -101,7 +101,7 @@ class OutgoingChannel:
         except DeliveryError:
             raise
         except ChannelAccessRefused as error:
-            raise PublishingLost(sentence(error)) from error
+            raise PublisherLost(sentence(error)) from error
         except LOST as error:
             if is_cancelled():
                 raise
@@ -114,7 +114,7 @@ class OutgoingChannel:
         async with self._opening:
             connection = self._link.connection
             if connection is None:
-                raise PublishingLost(self._link.lost)
+                raise PublisherLost(self._link.lost)
             channel = self._channel
             if channel is None or channel.is_closed or self._of is not connection:
                 async with asyncio.timeout(_OPEN_TIMEOUT_S):

@@ -14,18 +14,18 @@ import structlog
 
 from aimicromind_schemas import EVENT_NAMES, Names
 from aimicromind_worker.amqp.events.attempt_publisher import (
+    AttemptPublisher,
     ClosesConnection,
     Copying,
-    EventLane,
     EventTooLarge,
     Window,
 )
-from aimicromind_worker.amqp.events.backpressure import WindowRoom
+from aimicromind_worker.amqp.events.backpressure import Backpressure
 from aimicromind_worker.amqp.events.confirm_channel import CHANNEL_NUMBER, ConfirmChannel
 from aimicromind_worker.amqp.events.frames import EventFrames
-from aimicromind_worker.amqp.events.nack_period import Refusals
+from aimicromind_worker.amqp.events.nack_period import NackPeriod
 from aimicromind_worker.amqp.events.outlet import Outlet
-from aimicromind_worker.amqp.events.resend_buffer import Sent, Track
+from aimicromind_worker.amqp.events.resend_buffer import ResendBuffer, Sent
 from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.telemetry.event_counts import EventCounts
 
@@ -36,7 +36,7 @@ _LOOK_EVERY_S = 0.25
 _REOPENS_AT = 0.75
 
 
-class EventSink:
+class EventPublisher:
     """Publishes the events of all jobs over one channel. Use it from the event loop only.
 
     A channel that closes is followed by another one, on which `resume` sends again what was not
@@ -72,13 +72,13 @@ class EventSink:
         self._loop = asyncio.get_running_loop()
         self._unsettled = 0
         self._unsettled_bytes = 0
-        self._room = WindowRoom()
-        self._refusals = Refusals("events", window.resend_for, self.counts, self._loop.time)
+        self._room = Backpressure()
+        self._refusals = NackPeriod("events", window.resend_for, self.counts, self._loop.time)
         self._copies = copies
-        self._tracks: WeakValueDictionary[str, Track] = WeakValueDictionary()
+        self._tracks: WeakValueDictionary[str, ResendBuffer] = WeakValueDictionary()
         self._outlet = Outlet(self._drop, self._loop.time)
         self.given_up = 0
-        self._holding: set[Track] = set()
+        self._holding: set[ResendBuffer] = set()
         self._ends_to_try: list[Sent] = []
         self._look_is_due = False
         self._ends: dict[str, Sent] = {}
@@ -133,19 +133,19 @@ class EventSink:
         """Whether the broker has an alarm and takes no events."""
         return self._outlet.blocked
 
-    def lane(self, address: Address) -> EventLane:
+    def lane(self, address: Address) -> AttemptPublisher:
         """Open a lane for the events of one attempt."""
         frames = EventFrames(address, self.names.events, CHANNEL_NUMBER, self.frame_max)
         copies = None
         if address.reply_to is not None and self._copies is not None:
             copies = self._copies(address.reply_to, frames)
-        return EventLane(self, frames, self.track(address.chat_id, self._refusals), copies)
+        return AttemptPublisher(self, frames, self.track(address.chat_id, self._refusals), copies)
 
-    def track(self, address: str, refusals: Refusals) -> Track:
+    def track(self, address: str, refusals: NackPeriod) -> ResendBuffer:
         """Give the way to an address: attempts of a chat share one, so that none overtakes."""
         track = self._tracks.get(address)
         if track is None:
-            track = self._tracks[address] = Track(self, refusals)
+            track = self._tracks[address] = ResendBuffer(self, refusals)
         return track
 
     @property
@@ -214,7 +214,7 @@ class EventSink:
         else:
             self.settle(sent)
 
-    def hold(self, track: Track) -> None:
+    def hold(self, track: ResendBuffer) -> None:
         """Look after a track that holds messages. For the tracks."""
         self._holding.add(track)
         self._look_soon()

@@ -18,15 +18,15 @@ from aiormq.exceptions import ChannelAccessRefused
 from aimicromind_worker.amqp.connection import BrokerConnection, PermissionMissing
 from aimicromind_worker.amqp.events.outgoing_channel import OutgoingChannel
 from aimicromind_worker.amqp.events.outlet import FramesTooLarge
-from aimicromind_worker.amqp.events.publisher import EventSink
+from aimicromind_worker.amqp.events.publisher import EventPublisher
 from aimicromind_worker.amqp.events.publisher_link import (
     LOST,
-    PublishingLink,
-    PublishingLost,
+    PublisherLink,
+    PublisherLost,
     closed_on_us,
     sentence,
 )
-from aimicromind_worker.amqp.ownership import Fence
+from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.amqp.topology import Topology, declare
 from aimicromind_worker.amqp.waiting import is_cancelled, within
 
@@ -39,7 +39,7 @@ _CLOSED_IN_A_ROW = 4
 _AT_ONCE_S = 5.0
 
 
-class Publishing:
+class PublisherConnection:
     """Opens the connection, watches it, and opens it again. One for a session."""
 
     def __init__(
@@ -47,8 +47,8 @@ class Publishing:
         connect: Callable[[], AbstractAsyncContextManager[BrokerConnection]],
         interval: timedelta,
         wanted: Topology,
-        sink: EventSink,
-        fence: Fence,
+        sink: EventPublisher,
+        fence: JobOwnership,
         waits_out: tuple[type[Exception], ...] = (),
     ) -> None:
         """Prepare; nothing is opened before `run`.
@@ -61,7 +61,7 @@ class Publishing:
             fence: Once shut, what was not sent is dropped.
             waits_out: What a connection that was open once may fail by, to be tried again.
         """
-        self._link = PublishingLink("events", connect, interval, sink, fence)
+        self._link = PublisherLink("events", connect, interval, sink, fence)
         self._wanted = wanted
         self._sink = sink
         self._fence = fence
@@ -93,7 +93,7 @@ class Publishing:
         """
         await self._is_usable.wait()
         if self._is_over:
-            raise PublishingLost("the session is over")
+            raise PublisherLost("the session is over")
 
     async def publish(self, message: Message, exchange: str, key: str) -> None:
         """Publish a message to one queue at least, and have that confirmed.
@@ -114,7 +114,7 @@ class Publishing:
                 not_counting=lambda: self._sink.blocked,
             )
         except TimeoutError as error:
-            raise PublishingLost("nothing could be published for five minutes") from error
+            raise PublisherLost("nothing could be published for five minutes") from error
 
     async def run(self) -> Never:
         """Keep a connection open, for ever.
@@ -153,7 +153,7 @@ class Publishing:
                 at_once = monotonic() - began < _AT_ONCE_S and self._given_up == given_up
                 closed_in_a_row = closed_in_a_row + 1 if at_once and closed_on_us(error) else 0
                 if closed_in_a_row == _CLOSED_IN_A_ROW:
-                    raise PublishingLost(sentence(error)) from error
+                    raise PublisherLost(sentence(error)) from error
             failures = 0 if monotonic() - began > _STEADY_S else failures + 1
             pause_s = min(_LONGEST_PAUSE_S, _SHORTEST_PAUSE_S * 2 ** min(failures - 1, 10))
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads reconnects

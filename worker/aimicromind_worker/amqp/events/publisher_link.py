@@ -18,9 +18,9 @@ from aiormq.exceptions import (
 
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.events.confirm_channel import ConfirmChannel, check_parts
-from aimicromind_worker.amqp.events.publisher import EventSink
+from aimicromind_worker.amqp.events.publisher import EventPublisher
 from aimicromind_worker.amqp.events.resend_buffer import Sent
-from aimicromind_worker.amqp.ownership import Fence
+from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.amqp.waiting import is_cancelled
 
 log = structlog.get_logger()
@@ -42,7 +42,7 @@ LOST = (
 """What is raised where a connection or channel has closed, or does not answer."""
 
 
-class PublishingLost(ConnectionError):
+class PublisherLost(ConnectionError):
     """The connection by which events go out is lost."""
 
     def __init__(self, reason: str) -> None:
@@ -50,7 +50,7 @@ class PublishingLost(ConnectionError):
         self.reason = reason
 
 
-class PublishingLink:
+class PublisherLink:
     """Opens a connection for a sink again and again, one at a time.
 
     Attributes:
@@ -65,8 +65,8 @@ class PublishingLink:
         of: str,
         connect: Callable[[], AbstractAsyncContextManager[BrokerConnection]],
         interval: timedelta,
-        sink: EventSink,
-        fence: Fence,
+        sink: EventPublisher,
+        fence: JobOwnership,
     ) -> None:
         """Prepare; nothing is opened yet.
 
@@ -153,7 +153,7 @@ class PublishingLink:
             silent_looks = silent_looks + 1 if heard == connection.wire.heard else 0
             heard = connection.wire.heard
         self._drop()
-        raise PublishingLost("the broker is silent")
+        raise PublisherLost("the broker is silent")
 
     def _find_fault(self, error: BaseException) -> None:
         if too_large := _TOO_LARGE.search(str(error)):
@@ -165,7 +165,7 @@ class PublishingLink:
     def note_loss(self, error: BaseException) -> None:
         """Keep, and log once, why there is no connection."""
         reason = sentence(error)
-        lost = str(PublishingLost(reason))
+        lost = str(PublisherLost(reason))
         if lost != self.lost:
             self._log.warning("publishing.lost", reason=reason)
         self.lost = lost
@@ -188,11 +188,11 @@ def closed_on_us(error: BaseException) -> bool:
 
 def sentence(error: BaseException) -> str:
     """Return what an error says, on one line."""
-    if isinstance(error, PublishingLost):
+    if isinstance(error, PublisherLost):
         return error.reason
     return " ".join(str(error).split()) or type(error).__name__
 
 
 def _reason(closing: asyncio.Future[object]) -> Exception:
     error = None if closing.cancelled() else closing.exception()
-    return error if isinstance(error, AMQPError) else PublishingLost("it closed")
+    return error if isinstance(error, AMQPError) else PublisherLost("it closed")

@@ -9,7 +9,7 @@ from collections import deque
 from operator import attrgetter
 from typing import Protocol
 
-from aimicromind_worker.amqp.events.nack_period import Refusals
+from aimicromind_worker.amqp.events.nack_period import NackPeriod
 from aimicromind_worker.core.job.numbering import NumberedEvent
 
 _by_place = attrgetter("place")
@@ -54,7 +54,13 @@ class Sent:
     )
 
     def __init__(
-        self, lane: "SentFor", track: "Track", event: NumberedEvent, frames: bytes, *, is_end: bool
+        self,
+        lane: "SentFor",
+        track: "ResendBuffer",
+        event: NumberedEvent,
+        frames: bytes,
+        *,
+        is_end: bool,
     ) -> None:
         self.lane = lane
         self.track = track
@@ -85,18 +91,18 @@ class Out(Protocol):
     def straight(self, sent: Sent) -> None:
         """Send an `end` to endings and journal alone."""
 
-    def hold(self, track: "Track") -> None:
+    def hold(self, track: "ResendBuffer") -> None:
         """Have `look` called soon, and again while it says so."""
 
 
-class Track:
+class ResendBuffer:
     """Messages to one address, by any number of lanes. Belongs to the sink.
 
     Attributes:
         refusals: Those that its messages have met, with those of other tracks to the same queues.
     """
 
-    def __init__(self, out: Out, refusals: Refusals) -> None:
+    def __init__(self, out: Out, refusals: NackPeriod) -> None:
         self.refusals = refusals
         self._out = out
         self._places = 0

@@ -22,14 +22,14 @@ _TIMEOUT_S = 30.0
 _CLOCK_SLACK = timedelta(minutes=15)
 
 
-class ControlLost(ConnectionError):
+class CancelListenerLost(ConnectionError):
     """Cancel requests come no more."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the control channel closed: {reason}")
 
 
-class Control:
+class CancelListener:
     """The requests of one session.
 
     Attributes:
@@ -50,7 +50,7 @@ class Control:
         names: Names,
         take: Callable[[CancelRequest], None],
         since: datetime,
-    ) -> AsyncIterator["Control"]:
+    ) -> AsyncIterator["CancelListener"]:
         """Give all requests since a time; once the body begins, those that came before are given.
 
         What comes goes to a queue of our own before the log is read, so that nothing falls
@@ -101,7 +101,7 @@ class Control:
         Raises:
             ControlLost: They do not.
         """
-        raise ControlLost(await asyncio.shield(self._lost))
+        raise CancelListenerLost(await asyncio.shield(self._lost))
 
     async def _come(self, message: DeliveredMessage) -> None:
         self._take(message)

@@ -30,14 +30,14 @@ _TIMEOUT_S = 30.0
 _ASK_EVERY_S = 0.05
 
 
-class LeasesLost(ConnectionError):
+class ChatLocksLost(ConnectionError):
     """The broker no longer answers for the leases; they end with the connection."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the leases of chats are lost: {reason}")
 
 
-class Lease:
+class ChatLock:
     """A lease while it is held.
 
     Attributes:
@@ -50,18 +50,18 @@ class Lease:
         self.on_loss: Callable[[], None] = lambda: None
 
 
-class ChatLeases:
+class ChatLocks:
     """The leases of one connection. Open it in the event loop, and use it there."""
 
     def __init__(self, names: Names, channels: Sequence[RpcChannel]) -> None:
         self._names = names
         self._holding, *self._to_ask_on = channels
         self._asking = asyncio.Semaphore(len(self._to_ask_on))
-        self._held: dict[str, Lease] = {}
+        self._held: dict[str, ChatLock] = {}
         self._holding.on_cancel = self._taken_away
 
     @classmethod
-    async def open(cls, connection: BrokerConnection, names: Names) -> "ChatLeases":
+    async def open(cls, connection: BrokerConnection, names: Names) -> "ChatLocks":
         """Prepare, once for a connection, to hold leases; they close with it.
 
         Raises:
@@ -83,7 +83,7 @@ class ChatLeases:
         return cls(names, channels)
 
     @contextlib.asynccontextmanager
-    async def hold(self, chat_id: str, patience: timedelta) -> AsyncIterator[Lease | None]:
+    async def hold(self, chat_id: str, patience: timedelta) -> AsyncIterator[ChatLock | None]:
         """Hold the lease of a chat for the body; None where another worker has it.
 
         Args:
@@ -97,7 +97,7 @@ class ChatLeases:
         if not await self._granted(queue, patience):
             yield None
             return
-        lease = self._held[queue] = Lease(chat_id)
+        lease = self._held[queue] = ChatLock(chat_id)
         try:
             async with _answered():
                 # Without a consumer, a policy may let the queue expire; and nobody would tell.
@@ -133,7 +133,7 @@ class ChatLeases:
                     if not channel.is_open:
                         await channel.open()
                     await channel.ask(_declare(queue))
-            except LeasesLost as error:
+            except ChatLocksLost as error:
                 match error.__cause__:
                     case ChannelLockedResource():
                         return False
@@ -180,4 +180,4 @@ async def _answered() -> AsyncIterator[None]:
         async with asyncio.timeout(_TIMEOUT_S):
             yield
     except (AMQPError, RuntimeError, TimeoutError) as error:
-        raise LeasesLost(str(error) or type(error).__name__) from error
+        raise ChatLocksLost(str(error) or type(error).__name__) from error

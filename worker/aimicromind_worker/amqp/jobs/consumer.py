@@ -19,8 +19,8 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import Names
-from aimicromind_worker.amqp.jobs.delivery import LOST, Delivery, NotSettled, told
-from aimicromind_worker.amqp.jobs.memory_budget import HeldBytes
+from aimicromind_worker.amqp.jobs.delivery import LOST, BrokerDelivery, NotSettled, told
+from aimicromind_worker.amqp.jobs.memory_budget import MemoryBudget
 from aimicromind_worker.amqp.outgoing import Outgoing
 
 log = structlog.get_logger()
@@ -30,14 +30,14 @@ _RETURNS_REMEMBERED = 10_000
 _Copy = tuple[str | None, str]
 
 
-class JobsLost(ConnectionError):
+class ConsumerLost(ConnectionError):
     """The broker could not be asked for a job."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the broker could not be asked for a job: {reason}")
 
 
-class JobSource:
+class JobConsumer:
     """The jobs as they come. Iterate it from one task."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - one for each side that it has
@@ -48,7 +48,7 @@ class JobSource:
         queue: str,
         on_lost: Callable[[str], None],
         slots: int,
-        budget: HeldBytes | None,
+        budget: MemoryBudget | None,
     ) -> None:
         self._channel = channel
         self._outgoing = outgoing
@@ -57,14 +57,14 @@ class JobSource:
         self._on_lost = on_lost
         self._slots = slots
         self._budget = budget
-        self._arrived: asyncio.Queue[Delivery | None] = asyncio.Queue()
+        self._arrived: asyncio.Queue[BrokerDelivery | None] = asyncio.Queue()
         self._stopped = False
         self._consuming = asyncio.Lock()
         self._consumers: set[str] = set()
         self._unwanted: set[str] = set()
         # By the consumer that brought it.
-        self._unsettled: dict[Delivery, str] = {}
-        self._set_aside: list[Delivery] = []
+        self._unsettled: dict[BrokerDelivery, str] = {}
+        self._set_aside: list[BrokerDelivery] = []
         self._is_careful = False
         # While it is careful: the size of the job that a consumer brought last.
         self._brought: dict[str, int] = {}
@@ -81,8 +81,8 @@ class JobSource:
         on_lost: Callable[[str], None],
         slots: int,
         queue: str | None = None,
-        budget: HeldBytes | None = None,
-    ) -> AsyncIterator["JobSource"]:
+        budget: MemoryBudget | None = None,
+    ) -> AsyncIterator["JobConsumer"]:
         """Take at most `slots` jobs at a time.
 
         Args:
@@ -113,7 +113,7 @@ class JobSource:
             with suppress(asyncio.CancelledError):
                 await careful
 
-    async def __aiter__(self) -> AsyncIterator[Delivery]:
+    async def __aiter__(self) -> AsyncIterator[BrokerDelivery]:
         """Give the jobs in the order in which they come, until `stop`."""
         while (arrived := await self._arrived.get()) is not None:
             yield arrived
@@ -160,7 +160,7 @@ class JobSource:
                 await inner.basic_consume(self._queue, self._take, consumer_tag=tag)
                 return tag
         except LOST as error:
-            raise JobsLost(type(error).__name__) from error
+            raise ConsumerLost(type(error).__name__) from error
 
     async def _cancel(self, tag: str) -> None:
         if tag in self._consumers:
@@ -174,7 +174,7 @@ class JobSource:
                 await self._cancel(tag)
 
     async def _take(self, message: DeliveredMessage) -> None:
-        delivery = Delivery.of(message, self._outgoing, self._names, self._settled)
+        delivery = BrokerDelivery.of(message, self._outgoing, self._names, self._settled)
         was_stopped, tag = self._stopped, message.consumer_tag or ""
         if self._is_careful:
             self._brought[tag] = len(message.body)
@@ -193,7 +193,7 @@ class JobSource:
         if was_stopped:
             await delivery.give_back()
 
-    def _settled(self, delivery: Delivery) -> None:
+    def _settled(self, delivery: BrokerDelivery) -> None:
         if self._unsettled.pop(delivery, None) is not None and self._budget is not None:
             self._budget.release(delivery.held_bytes)
         self._changed.set()
@@ -209,7 +209,7 @@ class JobSource:
                 await self._requeue_set_aside()
                 await self._take_one_by_one(self._budget)
                 self._is_careful = bool(self._set_aside)
-        except (JobsLost, NotSettled) as error:
+        except (ConsumerLost, NotSettled) as error:
             self._on_lost(str(error))
 
     async def _requeue_set_aside(self) -> None:
@@ -225,7 +225,7 @@ class JobSource:
             await delivery.give_back()
             log.info("job.no_room", size_bytes=delivery.facts.whole_bytes)
 
-    async def _take_one_by_one(self, budget: HeldBytes) -> None:
+    async def _take_one_by_one(self, budget: MemoryBudget) -> None:
         """Add consumers with one job each, until there are as many as slots."""
         while not self._stopped and not self._set_aside and len(self._consumers) < self._slots:
             await self._until(lambda: budget.has_room() and self._busy() < self._slots)
@@ -249,7 +249,7 @@ class JobSource:
             tag not in self._consumers for tag in self._unsettled.values()
         )
 
-    def _forget_returns(self, delivery: Delivery) -> None:
+    def _forget_returns(self, delivery: BrokerDelivery) -> None:
         """Count no delivery that ended only because this worker had no room."""
         if self._returned and delivery.facts.redelivered:
             copy = (delivery.facts.message_id, sha256(delivery.body).hexdigest())

@@ -22,7 +22,7 @@ from aimicromind_schemas.client.transport.message_header import GUARD_HEADER, no
 from aimicromind_worker.amqp.jobs.headers import facts_of
 from aimicromind_worker.amqp.outgoing import Outgoing
 from aimicromind_worker.amqp.republishing import Header, republished
-from aimicromind_worker.core.job.delays import RUNGS
+from aimicromind_worker.core.job.delays import RETRY_DELAYS
 
 log = structlog.get_logger()
 
@@ -44,7 +44,7 @@ class _Refused(Exception):
     """The broker does not take the job once more; this copy is still ours."""
 
 
-class Delivery:
+class BrokerDelivery:
     """One job as the broker delivered it. Settle it once, from one task."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Delivery:
         message: AbstractIncomingMessage,
         outgoing: Outgoing,
         names: Names,
-        on_settled: Callable[["Delivery"], None],
+        on_settled: Callable[["BrokerDelivery"], None],
     ) -> None:
         self._message = message
         self._outgoing = outgoing
@@ -68,8 +68,8 @@ class Delivery:
         message: DeliveredMessage,
         outgoing: Outgoing,
         names: Names,
-        on_settled: Callable[["Delivery"], None] = lambda _: None,
-    ) -> "Delivery":
+        on_settled: Callable[["BrokerDelivery"], None] = lambda _: None,
+    ) -> "BrokerDelivery":
         """Read what a message says beside its body, whatever that is.
 
         Args:
@@ -136,7 +136,7 @@ class Delivery:
             headers: What the next worker must know; added to the job's own.
             delay: How long it waits before it comes again: none, or a rung of the ladder.
         """
-        rung = self._names.jobs_delay(delay or RUNGS[0])
+        rung = self._names.jobs_delay(delay or RETRY_DELAYS[0])
         for queue in (rung,) if delay else (self._names.jobs, rung):
             try:
                 await self._publish("", queue, headers)

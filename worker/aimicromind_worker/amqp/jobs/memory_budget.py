@@ -3,7 +3,7 @@
 from aimicromind_schemas.client.transport.message_guard import LONGEST_BODY_BYTES, MessageGuard
 
 
-class HeldBytes:
+class MemoryBudget:
     """The budget of one connection that jobs come by. Use it from the event loop only.
 
     A body counts from the moment when its size is known, before any of it is kept.

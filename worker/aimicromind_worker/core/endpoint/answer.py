@@ -12,7 +12,7 @@ from aimicromind_worker.core.endpoint.failures import error_text, failure_of_tex
 from aimicromind_worker.core.endpoint.frames import EndpointEvent, wrapped
 from aimicromind_worker.core.endpoint.request import is_question
 from aimicromind_worker.core.endpoint.saved_answer import ANSWER_PARTS
-from aimicromind_worker.core.endpoint.usage import Usage
+from aimicromind_worker.core.endpoint.usage import UsageCount
 
 _WORKER_EVENTS = frozenset({"retry", "other"})
 _NOTHING = (b"null", b"[]", b"{}", b'""')
@@ -72,7 +72,7 @@ class Answer:
         self.complete = False
         self.parts: set[str] = set()
         self.message_id: str | None = None
-        self.usage = Usage()
+        self.usage = UsageCount()
         self.waits_for_human = False
         self.whole = b""
         self._chat_id = chat_id

@@ -16,7 +16,7 @@ class _Counted(msgspec.Struct):
 _counted = msgspec.json.Decoder(_Counted).decode
 
 
-class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+class UsageCount(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens by kind; None where nobody told.
 
     Attributes:
@@ -29,13 +29,13 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     output: int | None = None
     total: int | None = None
 
-    def plus(self, data: bytes) -> "Usage":
+    def plus(self, data: bytes) -> "UsageCount":
         """Add what an event counted; one of another shape adds nothing."""
         try:
             more = _counted(data)
         except (msgspec.DecodeError, RecursionError):
             return self
-        return Usage(
+        return UsageCount(
             _sum(self.input, more.input_tokens),
             _sum(self.output, more.output_tokens),
             _sum(self.total, more.total_tokens),

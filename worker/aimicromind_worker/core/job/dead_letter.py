@@ -29,7 +29,7 @@ class NotReplayable(Exception):
         super().__init__(f"it is not a valid job ({reason})")
 
 
-class DeadJob(msgspec.Struct, frozen=True, rename="camel"):
+class DeadLetter(msgspec.Struct, frozen=True, rename="camel"):
     """What is known of a parked job.
 
     Attributes:
@@ -76,7 +76,7 @@ class Choice:
         """Whether nothing is set."""
         return self == Choice()
 
-    def fits(self, job: DeadJob, now: datetime) -> bool:
+    def fits(self, job: DeadLetter, now: datetime) -> bool:
         """Say whether a job is meant; one of unknown age is neither old nor new."""
         named = (
             self.job_id in {None, job.job_id}
@@ -98,7 +98,7 @@ def read_dead_job(
     headers: Mapping[str, object],
     message_id: str | None,
     whole_bytes: int | None = None,
-) -> DeadJob:
+) -> DeadLetter:
     """Read what is known, whatever the message is.
 
     Args:
@@ -118,7 +118,7 @@ def read_dead_job(
     if kind is None and whole_bytes is not None and _was_rejected(headers):
         kind, message = FailureKind.TOO_LARGE, f"the job has {whole_bytes} bytes"
     job_id = field("jobId") or message_id or ""
-    return DeadJob(
+    return DeadLetter(
         job_id,
         field("chatId") or job_id,
         field("chatflowId"),
@@ -130,7 +130,7 @@ def read_dead_job(
     )
 
 
-def identity(body: bytes, headers: Mapping[str, object], dead: DeadJob) -> str:
+def identity(body: bytes, headers: Mapping[str, object], dead: DeadLetter) -> str:
     """Return what all copies of one dead letter share, and no other has.
 
     A worker that is lost after it parked a job leaves the job on its queue, too: the next one
@@ -141,7 +141,7 @@ def identity(body: bytes, headers: Mapping[str, object], dead: DeadJob) -> str:
     return f"{dead.job_id} {submitted or ''} {sha256(body).hexdigest()}"
 
 
-def replayed(body: bytes, dead: DeadJob, same: str) -> tuple[str, bytes]:
+def replayed(body: bytes, dead: DeadLetter, same: str) -> tuple[str, bytes]:
     """Write a parked job anew: its id has ended for good, so that it gets another one.
 
     The same parked job always gets the same, so that a replay which is cut off and done again

@@ -3,15 +3,15 @@
 from datetime import timedelta
 from typing import Final
 
-RUNGS: Final = tuple(timedelta(seconds=each) for each in (2, 10, 30, 60, 120, 300, 600))
+RETRY_DELAYS: Final = tuple(timedelta(seconds=each) for each in (2, 10, 30, 60, 120, 300, 600))
 """Each is a queue of its own; 3.10 takes the delay from the queue, in order, not the message."""
 
 
-def rung_for(wait: timedelta) -> timedelta:
+def delay_for(wait: timedelta) -> timedelta:
     """Give the shortest delay that is no shorter than the wait, else the longest there is."""
-    return next((rung for rung in RUNGS if rung >= wait), RUNGS[-1])
+    return next((rung for rung in RETRY_DELAYS if rung >= wait), RETRY_DELAYS[-1])
 
 
-def rung_within(wait: timedelta) -> timedelta:
+def delay_within(wait: timedelta) -> timedelta:
     """Give the longest delay that is no longer than the wait, else the shortest there is."""
-    return max((rung for rung in RUNGS if rung <= wait), default=RUNGS[0])
+    return max((rung for rung in RETRY_DELAYS if rung <= wait), default=RETRY_DELAYS[0])

@@ -11,7 +11,7 @@ from aimicromind_worker.core.endpoint.errors import (
     EndpointDown,
     Lasting,
 )
-from aimicromind_worker.core.job.delays import RUNGS, rung_for
+from aimicromind_worker.core.job.delays import RETRY_DELAYS, delay_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class NewAttempt:
 
 
 @dataclass(frozen=True, slots=True)
-class Leave:
+class Requeue:
     """Let the job wait on that rung of the ladder; whoever gets it next makes a new attempt."""
 
     after: timedelta
@@ -81,7 +81,7 @@ class GiveUp:
     message: str
 
 
-Decision = CallAgain | NewAttempt | Leave | GiveUp
+Decision = CallAgain | NewAttempt | Requeue | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +110,7 @@ class RetryPolicy:
             jitter: A random number from 0 to 1, for the whole width of the wait.
         """
         if now.key_refused:
-            return _leave(failure, RUNGS[1], now.left)
+            return _leave(failure, RETRY_DELAYS[1], now.left)
         if isinstance(failure, Lasting) or not self._worth_it(failure, now):
             return GiveUp(failure.kind, str(failure))
         if self._may_repeat_something(failure, now):
@@ -118,19 +118,19 @@ class RetryPolicy:
             return GiveUp(FailureKind.REPEAT_UNSAFE, message)
         if isinstance(failure, EndpointDown):
             # Where it comes back to, it waits until calls are made again.
-            return _leave(failure, RUNGS[0], now.left)
+            return _leave(failure, RETRY_DELAYS[0], now.left)
         wait = max(now.chat_pause, self._wait(failure, now.calls + now.unreached, jitter))
         over = now.output or isinstance(failure, AttemptOverdue)
         too_long = wait > self.longest_stay or (over and wait + now.attempt_time > now.hold_left)
         leaves = too_long or now.crowded
         if leaves and not failure.request_sent:
-            return _leave(failure, rung_for(wait), now.left)
+            return _leave(failure, delay_for(wait), now.left)
         if leaves:
-            wait = rung_for(wait)
+            wait = delay_for(wait)
         if wait >= now.left:
             return GiveUp(failure.kind, str(failure))
         if leaves:
-            return Leave(wait)
+            return Requeue(wait)
         return NewAttempt(wait) if over else CallAgain(wait)
 
     def _worth_it(self, failure: CallFailed, now: Situation) -> bool:
@@ -152,7 +152,7 @@ class RetryPolicy:
         return asked + widest * jitter
 
 
-def _leave(failure: CallFailed, rung: timedelta, left: timedelta) -> Leave | GiveUp:
+def _leave(failure: CallFailed, rung: timedelta, left: timedelta) -> Requeue | GiveUp:
     """Wait for what may change without the job: to the end of its time, if need be."""
-    fitting = [it for it in RUNGS if it <= rung and it < left]
-    return Leave(fitting[-1]) if fitting else GiveUp(failure.kind, str(failure))
+    fitting = [it for it in RETRY_DELAYS if it <= rung and it < left]
+    return Requeue(fitting[-1]) if fitting else GiveUp(failure.kind, str(failure))

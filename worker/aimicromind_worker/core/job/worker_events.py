@@ -9,7 +9,7 @@ import msgspec
 from aimicromind_schemas import EndStatus, FailureKind
 from aimicromind_schemas.wire import json_of
 from aimicromind_worker.core.endpoint.frames import EndpointEvent
-from aimicromind_worker.core.endpoint.usage import Usage
+from aimicromind_worker.core.endpoint.usage import UsageCount
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Shown:
     """
 
     text: bytes = b'""'
-    usage: Usage = Usage()  # noqa: RUF009 - it is frozen
+    usage: UsageCount = UsageCount()  # noqa: RUF009 - it is frozen
     waits_for_human: bool = False
     whole: bytes = b""
 
@@ -52,7 +52,7 @@ class Shown:
         said: dict[str, object] = {}
         if self.whole:
             said["answer"] = msgspec.Raw(self.whole)
-        if self.usage != Usage():
+        if self.usage != UsageCount():
             said["usage"] = self.usage
         if self.waits_for_human:
             said["waitsFor"] = "human"
