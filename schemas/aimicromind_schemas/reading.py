@@ -63,15 +63,15 @@ class Reader:
         self._keep(job_id, after)
 
     def ended(self, job_id: str) -> bool:
-        """Tell whether the end of a job was taken."""
+        """Return whether the end of a job was taken."""
         return job_id in self._read and self._read[job_id] is None
 
     def seen(self, job_id: str) -> bool:
-        """Tell whether anything of a job was taken."""
+        """Return whether anything of a job was taken."""
         return job_id in self._read
 
     def knows(self, event: Event) -> bool:
-        """Tell whether `take` would give nothing for an event."""
+        """Return whether `take` would give nothing for an event."""
         if self.ended(event.job_id):
             return True
         last = self._read.get(event.job_id)
@@ -80,7 +80,7 @@ class Reader:
         return (event.attempt, event.seq) <= (last.attempt, last.seq)
 
     def take(self, event: Event) -> list[Event | Gap]:
-        """Say what to show for an event: nothing, itself, or a gap and then itself.
+        """Return what to show for an event: nothing, itself, or a gap and then itself.
 
         Nothing: it is a repeat, of an attempt that a newer one replaced, or of a job that ended.
         """

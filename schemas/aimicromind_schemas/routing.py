@@ -159,7 +159,7 @@ def parse_routing_key(key: str) -> tuple[str, str]:
 
 
 def chat_fits(chat_id: str) -> bool:
-    """Tell whether every event named in the contract has a routing key in this chat."""
+    """Return whether every event named in the contract has a routing key in this chat."""
     try:
         routing_key(chat_id, _LONGEST_EVENT_NAME)
     except ValueError:

@@ -10,7 +10,7 @@ from aimicromind_worker.app.worker import Worker
 
 @asynccontextmanager
 async def at_work(settings: Settings) -> AsyncIterator[None]:
-    """Have a worker take jobs for the body; what still runs at its end is handed back.
+    """Run a worker during the body; jobs that still run at its end are requeued.
 
     Raises:
         Exception: What keeps the worker from its work.

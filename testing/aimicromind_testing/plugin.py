@@ -87,7 +87,7 @@ def aimicromind_background() -> Iterator[Background]:
 
 @pytest.fixture(scope="session")
 def aimicromind_broker(aimicromind_background: Background) -> Iterator[PrivateBroker]:
-    """A RabbitMQ node of one's own, for the whole session; the machine must have RabbitMQ."""
+    """Start a private RabbitMQ node for the session; the machine must have RabbitMQ."""
     yield from _entered(aimicromind_background, PrivateBroker())
 
 
@@ -95,7 +95,7 @@ def aimicromind_broker(aimicromind_background: Background) -> Iterator[PrivateBr
 def aimicromind(
     aimicromind_background: Background, aimicromind_broker: PrivateBroker
 ) -> Iterator[Installation]:
-    """A worker at work, between the broker and an endpoint that the test tells what to answer."""
+    """Run a worker between the broker and the test's scripted endpoint."""
     opened = _installation(aimicromind_background, aimicromind_broker.url)
     yield from _entered(aimicromind_background, opened)
 
@@ -103,7 +103,7 @@ def aimicromind(
 def _entered(
     background: Background, context: AbstractAsyncContextManager[Result]
 ) -> Iterator[Result]:
-    """Have a context in the background; what fails in the test is the test's own."""
+    """Hold a context in a background task; a failing test does not fail the context."""
 
     async def enter() -> Result:
         return await context.__aenter__()

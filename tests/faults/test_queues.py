@@ -122,7 +122,7 @@ async def test_bad_queues_of_other_consumers_hurt_nobody_else(trial: Trial) -> N
         submitted = time.monotonic()
         every = await trial.ended(*jobs)
         took_s = time.monotonic() - submitted
-        await worker.logged("events.passed_over")
+        await worker.logged("events.skipped")
         await trial.verdict()
         delete(trial.broker.url, list(bad), [])
 
@@ -155,7 +155,7 @@ async def test_end_that_is_refused_for_ever_reaches_the_journal_and_frees_its_jo
     assert {message.event["jobId"] for message in straight} == {job.job_id for job in jobs}
     assert len(worker.log("job.started")) == len(trial.endpoint.calls) == len(jobs)
     assert [(seen.end["status"], seen.end["attempts"]) for seen in every] == [("completed", 1)] * 3
-    assert len(worker.log("events.refused")) == len(worker.log("events.passed_over")) == 1
+    assert len(worker.log("events.nacked")) == len(worker.log("events.skipped")) == 1
 
 
 async def test_refusing_queue_that_is_read_again_in_mid_stream_gets_the_rest_in_order(
@@ -169,7 +169,7 @@ async def test_refusing_queue_that_is_read_again_in_mid_stream_gets_the_rest_in_
     came = Heard()
     with trial.listening():
         trial.submit(job)
-        await worker.logged("events.passed_over")
+        await worker.logged("events.skipped")
         with SteadyConsumer(trial.broker.url, trial.names.events, queue, came.take, arguments):
             await trial.ended(job)
             await came.ended(job.job_id)

@@ -68,7 +68,7 @@ async def run(
             for consumer in (everything, endings, copies):
                 await consumer.ended(*(job.job_id for job in jobs.values()))
             # A job is parked after its end.
-            await worker.logged("job.parked", count=len(FAILURES))
+            await worker.logged("job.dead_lettered", count=len(FAILURES))
         calls = stage.endpoint.calls
         yield Run(
             jobs,

@@ -91,7 +91,7 @@ async def test_jobs_that_do_not_fit_go_to_another_worker(
         assert seen.end["text"] == "".join(f"tok{number} " for number in range(30))
     assert len(stage.endpoint.calls) == 6
     assert len({call.chat_id for call in stage.endpoint.calls}) == 6
-    assert not leaving.log("job.parked")
+    assert not leaving.log("job.dead_lettered")
     assert stage.jobs_left() == stage.dead_jobs() == 0
 
 
@@ -202,7 +202,7 @@ async def test_twenty_jobs_survive_the_leaving_of_one_of_two_workers(stage: Stag
         every = await stage.ended(consumer, *jobs)
         await stage.stop_workers()
 
-    moved = {line["job_id"] for line in leaving.log("job.handed_back")}
+    moved = {line["job_id"] for line in leaving.log("job.requeued")}
     assert 0 < len(moved) < len(jobs)
     assert staying.log("job.started")
     for job, seen in zip(jobs, every, strict=True):

@@ -78,7 +78,7 @@ async def test_job_that_is_handed_back_leaves_its_span_before_the_worker_ends(
 
     (whole,) = await collector.jobs(job.job_id)
     (attempt,) = collector.parts(whole)
-    assert "job.handed_back" in dict(attempt.events)
+    assert "job.requeued" in dict(attempt.events)
     assert whole.resource["service.name"] == "chats"
     assert not leaving.log("drain.overran")
 
@@ -126,7 +126,7 @@ async def test_collector_that_is_down_costs_a_line(
     server.close()
 
     assert took_s < 3.0
-    assert worker.log("spans.left")
+    assert worker.log("spans.dropped")
     assert not worker.log("drain.overran")
     assert len(worker.log("tracing.trouble")) == (not answers)
     assert all(line.startswith("{") for line in worker.stderr.splitlines())

@@ -292,7 +292,7 @@ class FakeDelivery:
     async def ack(self) -> None:
         self.history.append("ack")
 
-    async def put_again(
+    async def requeue(
         self, headers: Mapping[str, str | int | bool], delay: timedelta = timedelta()
     ) -> None:
         self.put_back = headers
@@ -302,10 +302,10 @@ class FakeDelivery:
     async def refuse(self) -> None:
         self.history.append("refuse")
 
-    async def give_back(self) -> None:
+    async def requeue_unchanged(self) -> None:
         self.history.append("give back")
 
-    async def park(
+    async def dead_letter(
         self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None
     ) -> None:
         if self.park_fails_with is not None:

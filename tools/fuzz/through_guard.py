@@ -19,7 +19,7 @@ from aimicromind_schemas import EndEvent, Event, Names, PredictionJob
 from aimicromind_schemas.client import Client
 from aimicromind_testing import PrivateBroker, answer
 from aimicromind_worker.amqp.connection import connect
-from aimicromind_worker.amqp.dead_letters import parked_jobs
+from aimicromind_worker.amqp.dead_letters import dead_letters
 from tests.process.stage import Stage, set_up
 from tests.support.amqp import connections_of
 from tests.support.processes import WorkerProcess
@@ -183,6 +183,6 @@ async def _leave(stage: Stage, worker: WorkerProcess, found: Fuzzed) -> None:
     late = await stage.workers.start()
     await late.logged("worker.ready", within_s=_LATE_WITHIN_S)
     async with connect([stage.broker.url], "fuzz", _PATIENCE) as connection:
-        async for parked in parked_jobs(connection, stage.names):
+        async for parked in dead_letters(connection, stage.names):
             found.dead_read += bool(parked.dead.kind)
     await stage.stop_workers()

@@ -8,7 +8,7 @@ from pydantic import AfterValidator
 
 
 def context(ca_file: Path | None, client_certificate: Path | None) -> ssl.SSLContext:
-    """Say whom to trust and what to show; the other side's name is always verified.
+    """Return whom to trust and what to show; the other side's name is always verified.
 
     Args:
         ca_file: Certificates to trust; None: those of the system.

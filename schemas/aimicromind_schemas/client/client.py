@@ -209,7 +209,7 @@ class Client:
         raise EndNotReadable(job_id)
 
     async def cancel(self, *, job_id: str | None = None, chat_id: str | None = None) -> None:
-        """Have a job stopped, or the jobs of a chat that were submitted until now.
+        """Cancel a job, or the jobs of a chat that were submitted until now.
 
         Its `end` then says `cancelled`, unless it had ended.
 

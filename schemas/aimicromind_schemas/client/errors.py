@@ -11,7 +11,7 @@ class BrokerUnreachable(ClientError, ConnectionError):
     """No broker answered, at none of the addresses and as long as it was tried."""
 
     def __init__(self, failures: Sequence[str], named_by: str) -> None:
-        """Say what was tried.
+        """Write the sentence.
 
         Args:
             failures: Each address, with what is wrong there.
@@ -37,7 +37,7 @@ class BrokerRefused(ClientError):
     """
 
     def __init__(self, reason: str, where: str = "", remedy: str = "") -> None:
-        """Say it in the broker's words.
+        """Write the sentence, in the broker's words.
 
         Args:
             reason: Those.

@@ -88,7 +88,7 @@ class Following:
             await joined.close()
 
     async def items(self) -> AsyncGenerator[Event | Gap, None]:
-        """Give the events and the gaps; goes on over a lost connection.
+        """Yield the events and the gaps; goes on over a lost connection.
 
         Raises:
             BrokerUnreachable: No broker answered for as long as the link is patient.

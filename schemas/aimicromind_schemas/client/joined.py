@@ -96,7 +96,7 @@ class Joined:
         return cls(wanted, live, log)
 
     async def events(self, knows: Callable[[Event], bool]) -> AsyncGenerator[Event, None]:
-        """Give the events in order; some of them twice where log and queue meet.
+        """Yield the events in order; some of them twice where log and queue meet.
 
         Args:
             knows: Tells whether an event was given before.
@@ -137,7 +137,7 @@ class Joined:
                 return
 
     async def _ahead(self) -> Event | None:
-        """Say what the live queue will give next, as far as that has come."""
+        """Return what the live queue will give next, as far as that has come."""
         while (first := self._live.peek()) is not None:
             event = self._wanted.event(first)
             if event is not None:

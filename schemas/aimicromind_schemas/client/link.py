@@ -65,7 +65,7 @@ class Link:
         self._closing: asyncio.Future[Any] | None = None
 
     async def connection(self, *, once: bool = False) -> AbstractConnection:
-        """Give the connection, a new one if the last was lost.
+        """Return the connection, a new one if the last was lost.
 
         Args:
             once: Try each address once and wait for none.

@@ -46,7 +46,7 @@ class LogReading:
         since: datetime | None,
         chat_id: str | None,
     ) -> Self:
-        """Have the broker send a stream.
+        """Consume a stream.
 
         Args:
             connection: It gets a channel for this.
@@ -100,7 +100,7 @@ class LogReading:
         return await self._reading.next()
 
     async def taken(self, message: DeliveredMessage) -> None:
-        """Have the broker send more, once enough messages are done with.
+        """Acknowledge, once enough messages have been read.
 
         Raises:
             BrokerGone: The channel closed.
@@ -140,7 +140,7 @@ def place_of(message: DeliveredMessage) -> int:
 
 
 def asked(offset: str | int | datetime, chat_id: str | None) -> dict[str, Any]:
-    """Say which part of a stream to send; a broker before 3.13 passes over the filter."""
+    """Return which part of a stream to send; a broker before 3.13 passes over the filter."""
     if chat_id is None:
         return {_OFFSET: offset}
     return {

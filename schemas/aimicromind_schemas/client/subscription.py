@@ -154,7 +154,7 @@ class Subscription:
         return self._arrived[0]
 
     def peek(self) -> DeliveredMessage | None:
-        """Give the delivery that `next` would give without a wait, if there is one."""
+        """Return the delivery that `next` would give without a wait, if there is one."""
         return self._arrived[0] if self._arrived else None
 
     async def taken(self, message: DeliveredMessage, *, at_once: bool = True) -> None:
@@ -188,7 +188,7 @@ class Subscription:
                 await self._channel.basic_reject(message.delivery_tag or 0, requeue=False)
 
     async def close(self) -> None:
-        """Give back what was not acknowledged, also if whoever waits for it is cancelled."""
+        """Close the channel, also if the caller is cancelled; the rest is requeued."""
         await to_the_end(self._close())
 
     async def _close(self) -> None:

@@ -63,7 +63,7 @@ class ChatEvent(Quiet, BaseModel):
     """There where the data was too large to be published: its size."""
 
     def wire(self) -> dict[str, Any]:
-        """The JSON object of this event, its members in the order of the contract."""
+        """Return the JSON object of this event, its members in the order of the contract."""
         fields = {
             "jobId": self.job_id,
             "chatId": self.chat_id,

@@ -78,7 +78,7 @@ class NotAnEvent(ValueError):
     """A message that is no event of a chat."""
 
     def __init__(self, unreadable: tuple[str, ...] = ()) -> None:
-        """Tell which members of the envelope are missing or ill-typed; none: it is no object."""
+        """Name the envelope's missing or ill-typed members; none: it is no object."""
         self.unreadable = unreadable
         super().__init__(
             f"Not an event: {', '.join(unreadable)} missing or of the wrong type."

@@ -53,7 +53,7 @@ class InvalidJob(ValueError):
 
 
 def is_absent(value: object) -> bool:
-    """Tell whether a value counts as not sent: null, or an empty string, list or object."""
+    """Return whether a value counts as not sent: null, or an empty string, list or object."""
     return value is None or (isinstance(value, str | list | tuple | dict) and not value)
 
 

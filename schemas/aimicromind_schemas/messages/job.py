@@ -103,7 +103,7 @@ class PredictionJob(JobTerms):
         return json_of(fields)
 
     def endpoint_fields(self) -> dict[str, Any]:
-        """What the endpoint is sent, without the ids and what is meant for the worker.
+        """Return what the endpoint is sent, without the ids and what is meant for the worker.
 
         The dict is new, the values are the job's own: copy one before changing it.
         """

@@ -129,5 +129,5 @@ def refuse(field: LiteralString, because: LiteralString) -> Never:
 
 
 def is_job_id(text: str) -> bool:
-    """Tell whether a text, such as the `message_id` of a message, can be a job's id."""
+    """Return whether a text, such as the `message_id` of a message, can be a job's id."""
     return re.fullmatch(_JOB_ID, text) is not None

@@ -81,7 +81,7 @@ class RawJob(JobTerms):
         return job
 
     def raw(self, name: str) -> memoryview | None:
-        """Give the JSON of a member; None where it is absent, null or empty."""
+        """Return the JSON of a member; None where it is absent, null or empty."""
         return self._present.get(name)
 
     @property
@@ -110,7 +110,7 @@ def readable_ids(body: bytes) -> tuple[str | None, str | None]:
 
 
 def _unasked(present: dict[str, memoryview]) -> dict[str, Problem]:
-    """Say what is wrong with the members for the endpoint of which something is known."""
+    """Return what is wrong with the members for the endpoint of which something is known."""
     problems: dict[str, Problem] = {}
     for name, opening in (("question", '"'), ("overrideConfig", "{")):
         value = present.get(name)

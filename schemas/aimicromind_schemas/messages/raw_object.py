@@ -63,7 +63,7 @@ class Members:
 
 
 def utf8_of(body: bytes | memoryview) -> memoryview:
-    """Give a body as UTF-8 without a byte order mark.
+    """Return a body as UTF-8 without a byte order mark.
 
     A body in UTF-16 or UTF-32 is written anew; any other is not copied.
 
@@ -106,7 +106,7 @@ def members_of(text: memoryview, names: frozenset[str]) -> Members:
 
 
 def is_absent_text(value: memoryview) -> bool:
-    """Tell whether a value counts as not sent: null, or an empty string, list or object."""
+    """Return whether a value counts as not sent: null, or an empty string, list or object."""
     return _ABSENT.fullmatch(value) is not None
 
 

@@ -21,7 +21,7 @@ _PROBE_PAUSE_S = 0.25
 
 
 async def docker_answers() -> bool:
-    """Say whether there is a Docker engine to start a container with."""
+    """Return whether there is a Docker engine to start a container with."""
     if shutil.which("docker") is None:
         return False
     try:

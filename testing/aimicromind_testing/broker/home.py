@@ -68,7 +68,7 @@ class BrokerTls:
     asks_for: Path | None = None
 
     def configuration(self, port: int) -> dict[str, str]:
-        """Give it as lines of `rabbitmq.conf`, by name."""
+        """Return it as lines of `rabbitmq.conf`, by name."""
         lines = {
             "listeners.ssl.1": f"{_LOOPBACK}:{port}",
             "ssl_options.certfile": str(self.certificate),
@@ -118,7 +118,7 @@ class BrokerHome:
         return self.folder / "console.log"
 
     def environment(self) -> dict[str, str]:
-        """Give the variables of the node and of its command line tools.
+        """Return the variables of the node and of its command line tools.
 
         What the caller's environment says about RabbitMQ or Erlang is left out.
         """
@@ -150,7 +150,7 @@ class BrokerHome:
         }
 
     def log_tail(self, lines: int = 60) -> str:
-        """Give the last lines that the node wrote, from its console and from its log."""
+        """Return the last lines that the node wrote, from its console and from its log."""
         written = [self.console, *sorted((self.folder / "log").glob("*.log"))]
         tails = (
             path.read_text("utf-8", "replace").splitlines()[-lines:]

@@ -190,7 +190,7 @@ class PrivateBroker:
             self._node.suspend()
 
     def resume(self) -> None:
-        """Let a frozen node go on."""
+        """Resume a frozen node."""
         if self._node is not None:
             self._node.signal(signal.SIGCONT)
 

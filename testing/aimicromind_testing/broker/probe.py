@@ -12,7 +12,7 @@ _DEADLINE_SECONDS = 2
 
 
 async def speaks_amqp(port: int) -> bool:
-    """Say whether the loopback port answers a client's first words as a broker does."""
+    """Return whether the loopback port answers a client's first words as a broker does."""
     try:
         async with asyncio.timeout(_DEADLINE_SECONDS):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -68,7 +68,7 @@ class OwnedProcess:
 
 
 def _dies_with_its_parent() -> tuple[str, ...]:
-    """Give a prefix that ends the command even if this process is killed; only Linux has one."""
+    """Return a prefix that ends the command even if this process is killed; only Linux has one."""
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     if setpriv is None or Path(setpriv).resolve().name != "setpriv":  # busybox lacks the option
         return ()

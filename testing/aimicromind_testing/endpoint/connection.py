@@ -121,7 +121,7 @@ class ServerConnection(asyncio.Protocol):
 
     @override
     def resume_writing(self) -> None:
-        """Let the writers go on; asyncio calls this."""
+        """Resume the writers; asyncio calls this."""
         self.held = False
         self._writable.set()
 
@@ -161,7 +161,7 @@ class ServerConnection(asyncio.Protocol):
 
 
 def _unacknowledged_bytes(client: socket.socket) -> int:
-    """Say how much the kernel would throw away on a reset; only Linux tells."""
+    """Return how much the kernel would throw away on a reset; only Linux tells."""
     if sys.platform != "linux":
         return 0
     count = fcntl.ioctl(client.fileno(), termios.TIOCOUTQ, bytes(4))

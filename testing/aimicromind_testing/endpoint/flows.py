@@ -55,7 +55,7 @@ DEMO_FLOWS: Mapping[str, tuple[Script, ...]] = {
 
 
 def add_demo_flows(endpoint: ScriptedEndpoint) -> None:
-    """Give the endpoint the demo's flows."""
+    """Add the demo's flows to the endpoint."""
     for flow_id, scripts in DEMO_FLOWS.items():
         endpoint.flow(flow_id, *scripts)
 

@@ -29,7 +29,7 @@ class Memory:
         self._runs.setdefault((call.flow, call.chat_id), []).append((call, saved_after))
 
     def messages(self, flow: str, chat_id: str, *, newest_first: bool = False) -> list[Message]:
-        """Give the messages of a chat by their `createdDate`."""
+        """Return the messages of a chat by their `createdDate`."""
         found = [
             message
             for call, saved_after in self._runs.get((flow, chat_id), [])

@@ -63,7 +63,7 @@ class Recording:
         )
 
     def frames(self) -> list[dict[str, Any]]:
-        """Give the recorded frames, read without any code of the worker, to compare with.
+        """Return the recorded frames, read without any code of the worker, to compare with.
 
         Comments are left out. An answer that is no event stream has no frames.
         """
@@ -77,7 +77,7 @@ class Recording:
 
 
 def recording_names() -> list[str]:
-    """Give the names of all recordings, sorted."""
+    """Return the names of all recordings, sorted."""
     found = (entry.name for entry in _FOLDER.iterdir())
     return sorted(name.removesuffix(_BODY) for name in found if name.endswith(_BODY))
 

@@ -128,11 +128,11 @@ class Script:
         return replace(self, steps=lambda call: chain([Wait(seconds)], self.steps(call)))
 
     def stopped_by_abort(self) -> Self:
-        """Let an abort request stop it."""
+        """Return a copy that an abort request stops."""
         return replace(self, abortable=True)
 
     def saved(self, after: float) -> Self:
-        """Have its messages in the server's memory so many seconds after the run's end."""
+        """Return a copy whose messages are saved so many seconds after the run's end."""
         return replace(self, saved_after=after)
 
     def forgotten(self) -> Self:

@@ -146,7 +146,7 @@ async def test_jobs_wait_for_a_lock_where_the_virtual_host_has_no_room_for_more(
 
     assert {end["status"] for end in ends} == {"completed"}
     assert running.times_ready == 1
-    assert "lease.no_room" in [line["event"] for line in logs]
+    assert "chat_lock.no_queue" in [line["event"] for line in logs]
 
 
 async def test_client_with_too_few_channels_is_told(broker: PrivateBroker, names: Names) -> None:

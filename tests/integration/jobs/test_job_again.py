@@ -45,7 +45,7 @@ async def test_job_put_again_keeps_its_properties_and_gains_headers(
     )
 
     async with jobs_at(broker.url, declared) as jobs:
-        await (await jobs.next()).put_again({"x-aimicromind-attempt": 2, "x-added": True})
+        await (await jobs.next()).requeue({"x-aimicromind-attempt": 2, "x-added": True})
 
     again = await first_in(connection, declared.jobs)
     assert again.body == BODY
@@ -68,8 +68,8 @@ async def test_job_put_again_counts_no_delivery_of_the_copy_before(
     await put_job(connection, declared, BODY)
 
     async with jobs_at(broker.url, declared) as jobs:
-        await (await jobs.next()).give_back()
-        await (await jobs.next()).put_again({})
+        await (await jobs.next()).requeue_unchanged()
+        await (await jobs.next()).requeue({})
         facts = (await jobs.next()).facts
 
     assert (facts.redelivered, facts.deliveries_before) == (False, 0)
@@ -93,8 +93,8 @@ async def test_what_the_broker_acts_on_is_not_carried_over(
         await until_in_queue(connection, copies.name, 1)
 
         async with jobs_at(broker.url, declared) as jobs:
-            await (await jobs.next()).give_back()
-            await (await jobs.next()).put_again({})
+            await (await jobs.next()).requeue_unchanged()
+            await (await jobs.next()).requeue({})
 
         again = await first_in(connection, declared.jobs)
         assert await in_queue(connection, copies.name) == 1
@@ -111,7 +111,7 @@ async def test_nameless_job_put_again_has_a_message_id(
 
     async with jobs_at(broker.url, declared) as jobs:
         unnamed = await jobs.next()
-        await unnamed.put_again({})
+        await unnamed.requeue({})
         named = await jobs.next()
 
     assert unnamed.facts.message_id is None
@@ -126,7 +126,7 @@ async def test_parked_job_is_among_the_dead_with_the_reason(
     await put_job(connection, declared, BODY, headers={"kept": 1}, message_id="job-1")
 
     async with jobs_at(broker.url, declared) as jobs:
-        await (await jobs.next()).park(FailureKind.TIMEOUT, "it took too long", 2)
+        await (await jobs.next()).dead_letter(FailureKind.TIMEOUT, "it took too long", 2)
 
     dead = await first_in(connection, declared.jobs_dead)
     assert dead.body == BODY
@@ -148,7 +148,7 @@ async def test_reason_of_a_parked_job_is_cut_to_a_header_s_length(
     await put_job(connection, declared, BODY)
 
     async with jobs_at(broker.url, declared) as jobs:
-        await (await jobs.next()).park(FailureKind.INTERNAL, "\U0001f600" * 5000, 0)
+        await (await jobs.next()).dead_letter(FailureKind.INTERNAL, "\U0001f600" * 5000, 0)
 
     dead = await first_in(connection, declared.jobs_dead)
     assert dead.headers["x-aimicromind-message"] == "\U0001f600" * 1000
@@ -161,7 +161,7 @@ async def test_job_that_the_dead_do_not_take_goes_to_the_reaped(
     await delete_queue(connection, declared.jobs_dead)
 
     async with jobs_at(broker.url, declared) as jobs:
-        await (await jobs.next()).park(FailureKind.TIMEOUT, "late", 1)
+        await (await jobs.next()).dead_letter(FailureKind.TIMEOUT, "late", 1)
 
         reaped = await first_in(connection, declared.jobs_reaped)
     assert (reaped.body, reaped.message_id) == (BODY, "job-1")
@@ -180,7 +180,7 @@ async def test_full_queue_refuses_the_producer_and_loses_no_job_put_again(
         )
         accepted = await _fill(connection, declared)
 
-        await held.put_again({"x-aimicromind-attempt": 2})
+        await held.requeue({"x-aimicromind-attempt": 2})
         assert await in_queue(connection, declared.jobs_delay(RETRY_DELAYS[0])) == 1
         await broker.rabbitmqctl("clear_policy", declared.prefix)
         came = [await jobs.next()]
@@ -218,7 +218,7 @@ async def test_job_is_reaped_when_the_broker_gives_it_up(
 
     async with jobs_at(broker.url, declared) as jobs:
         for _ in range(21):
-            await (await jobs.next()).give_back()
+            await (await jobs.next()).requeue_unchanged()
         reaped = await first_in(connection, declared.jobs_reaped)
 
     assert (reaped.body, reaped.message_id) == (BODY, "job-1")
@@ -236,7 +236,7 @@ async def test_deliveries_settle_independently_of_their_order(
         taken = [await jobs.next() for _ in range(slots)]
         async with asyncio.TaskGroup() as group:
             for delivery in reversed(taken):
-                group.create_task(delivery.put_again({"round": 2}))
+                group.create_task(delivery.requeue({"round": 2}))
 
         await until_in_queue(connection, declared.jobs, 0)
         bodies = {(await jobs.next()).body for _ in range(slots)}

@@ -96,7 +96,7 @@ async def test_worker_that_cannot_begin_yet_leaves_at_once(stage: Stage, proxy: 
             running.worker.stop()
             await running.ended()
 
-    assert "worker.left_at_once" in [line["event"] for line in logs]
+    assert "worker.stopped_at_once" in [line["event"] for line in logs]
     assert running.times_ready == 0
 
 

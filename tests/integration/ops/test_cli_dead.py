@@ -150,7 +150,7 @@ async def park_twice(stage: Stage, job_id: str | None) -> None:
             async with jobs_at(url, stage.names, publishing_url=stage.broker.url) as jobs:
                 delivery = await jobs.next()
                 proxy.silence("test jobs")
-                await delivery.park(FailureKind.INVALID_JOB, "it is none", 0, job_id)
+                await delivery.dead_letter(FailureKind.INVALID_JOB, "it is none", 0, job_id)
                 proxy.reset("test jobs")
 
 

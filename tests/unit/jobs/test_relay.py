@@ -97,7 +97,7 @@ class Stage:
         carrying = asyncio.create_task(self.relay.carry(delivery))
         await self.predictions.began.wait()
         await asyncio.sleep(0)
-        self.relay.hand_back_all()
+        self.relay.shut_down_runs()
         await carrying
         return delivery
 
@@ -317,7 +317,7 @@ async def test_next_worker_goes_on_where_the_first_one_left() -> None:
 async def test_next_worker_keeps_the_first_ones_deadline() -> None:
     first = await Stage([HANG]).interrupted()
     stage = Stage()
-    stage.relay.hand_back_all()
+    stage.relay.shut_down_runs()
 
     second = await stage.carry(facts=facts_after(first))
 
@@ -345,7 +345,7 @@ async def test_tool_of_an_earlier_attempt_is_carried_along() -> None:
 
 async def test_job_that_comes_while_leaving_is_put_again_uncalled() -> None:
     stage = Stage(WELL)
-    stage.relay.hand_back_all()
+    stage.relay.shut_down_runs()
 
     delivery = await stage.carry()
 
@@ -402,7 +402,7 @@ async def test_content_stays_out_of_the_logs() -> None:
         await stage.carry(question=SECRET, tags={"a": SECRET}, overrideConfig={"k": SECRET})
         await stage.carry(json.dumps({"jobId": "j", "question": [SECRET]}).encode())
 
-    assert [line["event"] for line in logs].count("job.parked") == 1
+    assert [line["event"] for line in logs].count("job.dead_lettered") == 1
     assert SECRET not in repr(logs)
 
 
@@ -517,7 +517,7 @@ async def test_job_that_the_broker_gave_up_goes_back_while_nothing_can_be_known(
     stage.journal.is_silent = True
     delivery = stage.delivery()
 
-    await stage.relay.bury(delivery)
+    await stage.relay.end_dead_lettered(delivery)
 
     assert delivery.history == ["give back"]
     assert stage.sink.published == []
@@ -545,7 +545,7 @@ async def test_job_whose_burial_fails_for_a_fault_of_our_own_still_gets_its_end(
     delivery = stage.delivery(facts=MessageFacts(given_up_for="delivery_limit"))
 
     with capture_logs() as logs:
-        await stage.relay.bury(delivery)
+        await stage.relay.end_dead_lettered(delivery)
 
     assert [event.event for event in stage.sink.events()][-2:] == ["error", "end"]
     assert delivery.parked is not None

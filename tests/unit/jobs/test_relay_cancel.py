@@ -341,7 +341,7 @@ async def test_cancel_goes_before_the_hand_back() -> None:
     await stage.predictions.began.wait()
     await asyncio.sleep(0)
 
-    stage.relay.hand_back_all()
+    stage.relay.shut_down_runs()
     stage.held.cancel(CANCEL)
     await carrying
 
@@ -369,7 +369,7 @@ async def test_job_that_the_broker_gave_up_keeps_that_ending() -> None:
     stage.held.cancel(CANCEL)
     delivery = stage.delivery(MessageFacts(given_up_for="expired"))
 
-    await stage.relay.bury(delivery)
+    await stage.relay.end_dead_lettered(delivery)
 
     assert stage.sink.end().data.status == EndStatus.EXPIRED
     assert delivery.history[-1] == "park"

@@ -182,7 +182,7 @@ async def test_jobs_that_wait_for_their_chat_leave_with_the_worker_and_say_nothi
     await stage.predictions.began.wait()
     await asyncio.sleep(0.01)
 
-    stage.relay.hand_back_all()
+    stage.relay.shut_down_runs()
     await carrying
 
     assert {delivery.delay for delivery in carried} == {timedelta()}

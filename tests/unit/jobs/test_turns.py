@@ -150,7 +150,7 @@ async def test_those_who_wait_can_be_sent_away() -> None:
     tasks = [users.begin(name) for name in "abc"]
     await _settle()
 
-    users.turns.send_away()
+    users.turns.end_waits()
     await asyncio.gather(*tasks[1:])
     users.leave.set()
     await tasks[0]

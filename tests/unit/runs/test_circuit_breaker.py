@@ -271,7 +271,7 @@ async def test_those_who_wait_can_be_sent_away() -> None:
     at.answers = False
     async with at.watching(jobs=2):
         await asyncio.sleep(0)
-        at.breaker.send_away()
+        at.breaker.end_waits()
         await at.until(lambda: len(at.refused) == 2)
 
 

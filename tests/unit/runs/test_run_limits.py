@@ -78,8 +78,8 @@ async def test_run_can_be_handed_back_while_it_waits_for_the_endpoint() -> None:
     await run.predictions.began.wait()
     await asyncio.sleep(0)
 
-    run.job.hand_back()
-    run.job.hand_back()
+    run.job.shut_down()
+    run.job.shut_down()
 
     assert await running == Unfinished()
 
@@ -93,7 +93,7 @@ async def test_run_can_be_handed_back_while_it_waits_to_call_again() -> None:
     await asyncio.sleep(0.01)
     waiting = run.sink.data("retry")
 
-    run.job.hand_back()
+    run.job.shut_down()
 
     assert await running == Unfinished()
     assert len(waiting) == 1
@@ -142,7 +142,7 @@ async def test_job_that_loses_one_worker_after_the_other_is_given_up(
 
 async def test_run_that_was_handed_back_before_it_began_makes_no_call() -> None:
     run = Run(WELL)
-    run.job.hand_back()
+    run.job.shut_down()
 
     assert await run.job.run() == Waits(timedelta())
 
@@ -153,7 +153,7 @@ async def test_outcome_that_is_known_is_not_handed_back() -> None:
     run = Run(WELL)
     outcome = await run.outcome()
 
-    run.job.hand_back()
+    run.job.shut_down()
     await asyncio.sleep(0)
 
     assert outcome == Completed()

@@ -273,7 +273,7 @@ async def test_call_that_a_leaving_worker_breaks_off_is_left_open() -> None:
     await run.predictions.began.wait()
     await asyncio.sleep(0.01)
 
-    run.job.hand_back()
+    run.job.shut_down()
     await running
 
     assert run.job.progress.open_attempt == 1
@@ -286,7 +286,7 @@ async def test_wait_for_a_lost_calls_answer_can_be_interrupted_and_gone_on_with(
     running = asyncio.create_task(run.outcome())
     await looked.wait()
 
-    run.job.hand_back()
+    run.job.shut_down()
     await running
 
     assert (run.job.progress.attempt.number, run.job.progress.open_attempt) == (2, 1)

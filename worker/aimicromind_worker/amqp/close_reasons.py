@@ -22,5 +22,5 @@ def _reject_with_reason(store: FutureStore, exception: ExceptionType | None) -> 
 
 
 def install() -> None:
-    """Give each closing a reason; once is enough, and again does no harm."""
+    """Patch aiormq so that each closing has a reason; calling it again does no harm."""
     FutureStore.reject_all = _reject_with_reason  # type: ignore[method-assign]

@@ -112,14 +112,14 @@ class Parked:
             await copy.take_out()
 
     async def join(self, copy: "Parked") -> None:
-        """Have a copy shared: what is done to this one is done to it."""
+        """Join a copy: what is done to this one is done to the copy."""
         self._copies.append(copy)
         if self._is_out:
             await copy.take_out()
 
 
-async def parked_jobs(connection: BrokerConnection, names: Names) -> AsyncGenerator[Parked, None]:
-    """Give the jobs that are parked now, the longest parked first, each once.
+async def dead_letters(connection: BrokerConnection, names: Names) -> AsyncGenerator[Parked, None]:
+    """Yield the jobs that are parked now, the longest parked first, each once.
 
     Meanwhile nobody else sees them. Those that were not taken out go back at the end.
 

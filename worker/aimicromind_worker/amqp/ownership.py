@@ -37,12 +37,12 @@ class JobOwnership:
         self._on_shut: list[Callable[[], None]] = []
 
     def is_open(self) -> bool:
-        """Tell whether something may be published now."""
+        """Return whether something may be published now."""
         # The monotonic clock also runs while this process is stopped.
         return monotonic() < self._open_until
 
     def when_shut(self, act: Callable[[], None]) -> None:
-        """Have something done at the moment when the jobs are lost."""
+        """Register a callback for the moment when ownership is lost."""
         self._on_shut.append(act)
 
     def shut(self, reason: str) -> None:

@@ -76,7 +76,7 @@ class RpcChannel:
         await answer
 
     def lost(self, error: AMQPError) -> None:
-        """Note that the connection has closed."""
+        """Record that the connection has closed."""
         self._gone = error
         self._close(error)
 
@@ -93,7 +93,7 @@ class RpcChannel:
 
     def _answered(self) -> None:
         if not self._waiting:
-            log.error("broker.answered_unasked", channel=self._number)
+            log.error("broker.unexpected_answer", channel=self._number)
             return
         answer = self._waiting.popleft()
         if not answer.done():

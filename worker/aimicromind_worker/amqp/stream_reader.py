@@ -59,7 +59,7 @@ async def read_up_to_now(
     since: datetime | int | None,
     take: Callable[[DeliveredMessage], None],
 ) -> int:
-    """Give each message of a stream that was there when the reading began, in their order.
+    """Return each message of a stream that was there when the reading began, in their order.
 
     Args:
         connection: It gets a channel for the reading, and never publishes.
@@ -205,7 +205,7 @@ async def _arriving(
 
 @asynccontextmanager
 async def _channel(connection: AbstractConnection) -> AsyncIterator[AbstractChannel]:
-    """Have a channel for the body; a broker that does not answer its close is not waited for."""
+    """Open a channel for the body; do not wait for a broker that ignores its close."""
     async with asyncio.timeout(_SILENCE_S):
         channel = await open_channel(connection)
     try:

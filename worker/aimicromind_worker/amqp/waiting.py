@@ -43,13 +43,13 @@ async def within(
 
 
 def is_cancelled() -> bool:
-    """Tell whether the task is to end: aiormq raises `CancelledError` for other reasons, too."""
+    """Return whether the task is to end: aiormq raises `CancelledError` for other reasons, too."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def unless_cancelled() -> None:
-    """Be cancelled now if the task was, and what it waited for hid that.
+    """Raise the cancellation of the current task if something swallowed it.
 
     Up to Python 3.11, `asyncio.wait_for`, by which aiormq closes channels and keeps deadlines,
     gives its result and drops a cancellation that comes meanwhile (python/cpython#86296).

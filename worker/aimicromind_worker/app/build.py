@@ -39,7 +39,7 @@ def broker_connection(
 
 
 def endpoint(now: Callable[[], Settings]) -> Endpoint:
-    """Say where predictions are made, and how to get in.
+    """Return where predictions are made, and how to get in.
 
     Args:
         now: Gives the settings with the key as it is now.
@@ -63,7 +63,7 @@ def endpoint(now: Callable[[], Settings]) -> Endpoint:
 
 
 def recovery(settings: Settings, client: httpx.AsyncClient) -> Recovery:
-    """Say where answers are that nobody read, and how long to wait for one."""
+    """Return where answers are that nobody read, and how long to wait for one."""
     memory = SavedMessages(
         client,
         settings.base_url,
@@ -74,7 +74,7 @@ def recovery(settings: Settings, client: httpx.AsyncClient) -> Recovery:
 
 
 def limits(settings: Settings) -> Limits:
-    """Say what one job may take."""
+    """Return what one job may take."""
     return Limits(
         max_calls=settings.max_calls,
         attempt_timeout=timedelta(seconds=settings.attempt_timeout_seconds),

@@ -39,7 +39,7 @@ class Shutdown:
         return self._asked.is_set()
 
     def ask(self) -> None:
-        """Have it leave; asked again, at once."""
+        """Request a drain; the second request ends it at once."""
         if self.is_asked:
             self._hurried.set()
         else:
@@ -47,7 +47,7 @@ class Shutdown:
         self._asked.set()
 
     def left_of(self, grace: timedelta) -> timedelta:
-        """Say what is left of a time that began when it was asked to leave."""
+        """Return what is left of a time that began when it was asked to leave."""
         passed = timedelta(seconds=monotonic() - self._since)
         return max(timedelta(), grace - passed) if self.is_asked else grace
 
@@ -110,7 +110,7 @@ class Service:
         async with asyncio.TaskGroup() as service:
             leaving = service.create_task(self._leave(leave, grace))
             async with asyncio.TaskGroup() as carried:
-                carried.create_task(self._bury_all())
+                carried.create_task(self._end_all())
                 with consuming:
                     async for delivery in self._jobs:
                         carried.create_task(self._carry(delivery))
@@ -120,10 +120,10 @@ class Service:
         await self._way.usable()
         await self._relay.carry(delivery)
 
-    async def _bury_all(self) -> None:
+    async def _end_all(self) -> None:
         async for delivery in self._reaped:
             await self._way.usable()
-            await self._relay.bury(delivery)
+            await self._relay.end_dead_lettered(delivery)
 
     async def _leave(self, leave: Shutdown, grace: timedelta) -> None:
         await leave.asked()
@@ -136,7 +136,7 @@ class Service:
             with suppress(TimeoutError):
                 async with asyncio.timeout(grace_s - hand_back_s):
                     await leave.hurried()
-            self._relay.hand_back_all()
+            self._relay.shut_down_runs()
             await asyncio.sleep(hand_back_s - grace_s * _CLOSING_PART)
             stops.cancel()
         raise GraceOver

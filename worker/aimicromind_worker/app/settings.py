@@ -272,7 +272,7 @@ class Settings(BrokerSettings):
     `doctor` uses it."""
 
     def renewed(self) -> Self:
-        """Give the same with the secrets that may change meanwhile, which are files.
+        """Return the same with the secrets that may change meanwhile, which are files.
 
         Raises:
             SettingsInvalid: They cannot be read, or make no sense.

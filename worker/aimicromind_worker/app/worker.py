@@ -69,7 +69,7 @@ _STEADY_SESSION_S = 30.0
 # How long an API key that was read is used, at most.
 _KEY_LASTS_S = 2.0
 # Jobs that the broker gave up and that this worker holds, to bury one after the other.
-_BURIALS = 4
+_DEAD_LETTERS_AT_ONCE = 4
 # Nothing would be gained by trying again.
 _FINAL = (
     BrokerRefused,
@@ -204,7 +204,7 @@ class Worker:
                 if final is None:
                     self._note_loss(str(_leaf(lost)))
             except* _LeftAtOnce:
-                log.info("worker.left_at_once")
+                log.info("worker.stopped_at_once")
             except* GraceOver:
                 log.warning("drain.overran", grace_s=self._settings.drain_seconds)
             if final is not None:
@@ -230,7 +230,7 @@ class Worker:
         return broker_connection(self._renewed(), name)
 
     def _renewed(self, age_s: float = 0.0) -> Settings:
-        """Give the settings with their secrets as they are now, or were so many seconds ago."""
+        """Return the settings with their secrets as they are now, or were so many seconds ago."""
         if monotonic() - self._renewed_at >= age_s:
             self._renewed_at = monotonic()
             try:
@@ -282,7 +282,9 @@ class Worker:
                     source = await opened.enter_async_context(
                         take(settings.concurrency, budget=self._held_bytes)
                     )
-                    reaped = await opened.enter_async_context(take(_BURIALS, names.jobs_reaped))
+                    reaped = await opened.enter_async_context(
+                        take(_DEAD_LETTERS_AT_ONCE, names.jobs_reaped)
+                    )
                     self._cancels_known_until = control.known_until
                     kept.append(links.create_task(control.lost()))
                     kept.append(links.create_task(self._breaker.watch(predictions.answers)))

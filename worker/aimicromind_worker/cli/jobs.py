@@ -90,7 +90,7 @@ def follow(
 @click.option("--job", help="The job.")
 @click.option("--chat", help="All jobs of this chat that were submitted until now.")
 def cancel(job: str | None, chat: str | None) -> None:
-    """Have a job stopped, or the jobs of a chat; each then ends with status `cancelled`.
+    """Cancel a job, or the jobs of a chat; each then ends with status `cancelled`.
 
     A job that has ended stays as it is. Jobs that still wait on the queue are ended, too.
 

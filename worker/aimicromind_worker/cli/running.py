@@ -118,7 +118,7 @@ def demo(flows: tuple[str, ...], question: str) -> None:
 
 
 def _tracer(environment: Mapping[str, str], url_template: str) -> "Tracer":
-    """Say who keeps spans: OpenTelemetry, where its own variables ask for it."""
+    """Return who keeps spans: OpenTelemetry, where its own variables ask for it."""
     import structlog
 
     from aimicromind_worker.telemetry.tracing import Untraced

@@ -42,7 +42,7 @@ _RECIPES = "docs/consumers.md has safe arguments"
 def of_subscriber(
     name: str, kind: str, *, passing: bool, messages: int, limit: Callable[[str], object]
 ) -> Iterator[Finding]:
-    """Say what is unsafe about a queue that events go to; one finding at least.
+    """Yield what is unsafe about a queue that events go to; one finding at least.
 
     Args:
         name: The queue.

@@ -94,7 +94,7 @@ class Endpoint:
     client_certificate: Path | None = None
 
     def with_key(self, request: httpx.Request) -> httpx.Request:
-        """Have a request say who asks."""
+        """Add the API key to a request."""
         if key := self.api_key():
             request.headers["Authorization"] = f"Bearer {key}"
         return request

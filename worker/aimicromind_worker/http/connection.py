@@ -89,7 +89,7 @@ class HttpConnection(asyncio.Protocol):
         return not head.done()
 
     def free(self) -> None:
-        """Be done with a response, whether or not all of it came."""
+        """Release a response, whether or not all of it came."""
         if not self.reusable:
             self.close()
         self._on_free(self)
@@ -194,7 +194,7 @@ class HttpConnection(asyncio.Protocol):
         self._body.end()
 
     def _fail(self, error: httpx.TransportError, cause: BaseException | None = None) -> None:
-        """Have the response end here, unless it has come whole."""
+        """Fail the response, unless it has come whole."""
         error.__cause__ = cause
         self.close()
         if self._head is not None and not self._head.done():
@@ -221,7 +221,7 @@ class PushedBody(httpx.AsyncByteStream):
         self._pumped: asyncio.Future[bool] | None = None
 
     async def pump(self, take: Take) -> bool:
-        """Give what comes, as it comes, until the body ends or enough is taken.
+        """Return what comes, as it comes, until the body ends or enough is taken.
 
         Args:
             take: Called in the context of this call.
@@ -267,12 +267,12 @@ class PushedBody(httpx.AsyncByteStream):
         self._waiting += len(data)
 
     def end(self, error: httpx.TransportError | None = None) -> None:
-        """Note that nothing more comes. For the connection."""
+        """Record that nothing more comes. For the connection."""
         self.complete, self._error = True, error
         self.give()
 
     def give(self) -> None:
-        """Give what is there to whoever takes it. For the connection."""
+        """Pass what has arrived to the reader. For the connection."""
         pumped = self._pumped
         if pumped is not None and not pumped.done():
             self._give_to(pumped)

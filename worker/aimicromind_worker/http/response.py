@@ -46,7 +46,7 @@ async def beginning(response: httpx.Response) -> bytes:
 
 
 async def chunks(response: httpx.Response) -> AsyncIterator[bytes]:
-    """Give the body as it comes, decompressed, cut anywhere.
+    """Yield the body as it comes, decompressed, cut anywhere.
 
     Raises:
         StreamCut: The connection broke.
@@ -69,7 +69,7 @@ async def chunks(response: httpx.Response) -> AsyncIterator[bytes]:
 
 
 def body_of(response: httpx.Response) -> Body:
-    """Give the body to be pumped, decompressed.
+    """Return the body to be pumped, decompressed.
 
     Raises:
         Misconfigured: It is encoded otherwise than was asked for.
@@ -81,13 +81,13 @@ def body_of(response: httpx.Response) -> Body:
 
 
 async def close(response: httpx.Response) -> None:
-    """Give the connection up or back, whatever state it is in."""
+    """Close the connection, or keep it for the next request."""
     with suppress(httpx.HTTPError, OSError):
         await response.aclose()
 
 
 def failure_before_answer(error: Exception) -> CallFailed:
-    """Tell a request that never left from one that the endpoint may have seen."""
+    """Distinguish a request that was never sent from one that may have arrived."""
     match error:
         case httpx.ConnectError(__cause__=ssl.SSLError()):
             return TlsRefused(_sentence(error))
@@ -104,7 +104,7 @@ def failure_before_answer(error: Exception) -> CallFailed:
 
 
 def no_address() -> Misconfigured:
-    """Say that nobody can be called at the address that was set."""
+    """Return that nobody can be called at the address that was set."""
     return Misconfigured("the endpoint's address is not a URL")
 
 
@@ -126,7 +126,7 @@ def _host_of(response: httpx.Response) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    """Say what happened without the text of the bytes that came."""
+    """Return what happened without the text of the bytes that came."""
     match error:
         case httpx.TransportError():
             return str(error)
@@ -192,7 +192,7 @@ class _Inflate:
         return self._zlib.eof or not self._began
 
     def pieces(self, data: bytes) -> Iterator[bytes]:
-        """Give what the next bytes of the body hold.
+        """Yield what the next bytes of the body hold.
 
         Raises:
             zlib.error: They are no such body.

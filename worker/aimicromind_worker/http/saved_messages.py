@@ -40,7 +40,7 @@ class SavedMessages:
         self._closed: dict[str, float] = {}
 
     async def messages(self, chatflow_id: str, endpoint_chat_id: str) -> bytes | None:
-        """Give the messages of a chat, oldest first; None where they may not be read.
+        """Return the messages of a chat, oldest first; None where they may not be read.
 
         Raises:
             EndpointUnavailable: The endpoint does not answer, or not with these.

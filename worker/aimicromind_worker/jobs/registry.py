@@ -33,7 +33,7 @@ class HeldJob:
         return self._run is not None
 
     def runs(self, run: JobRun) -> None:
-        """Note the job's run, which a cancel interrupts, also one that has come already."""
+        """Record the job's run, which a cancel interrupts, also one that has come already."""
         self._run = run
         if self.called_off.done():
             run.cancel()
@@ -73,7 +73,7 @@ class JobRegistry:
 
     @contextmanager
     def holding(self, ticket: Ticket, span: Span) -> Iterator[HeldJob]:
-        """Let requests reach a job while the body has it."""
+        """Register a job for cancel requests during the body."""
         job = HeldJob(ticket, span)
         if self._cancels.cover(ticket):
             job.cancel()

@@ -33,8 +33,8 @@ from aimicromind_worker.jobs.registry import HeldJob, JobRegistry
 from aimicromind_worker.jobs.settlement import (
     Delivery,
     reject,
+    repeat_end,
     settle,
-    settle_again,
     state_unnamed,
     state_unrun,
 )
@@ -70,10 +70,10 @@ class JobHistory(Protocol):
     """The pool's memory of jobs."""
 
     async def look_up(self, job_id: str, since: datetime | None) -> History:
-        """Say what is known of a job that was put on the queue at that time."""
+        """Return what is known of a job that was put on the queue at that time."""
 
     async def end_of(self, job_id: str) -> bytes | None:
-        """Give the end that a look-up has found, None if it is there no more."""
+        """Return the end that a look-up has found, None if it is there no more."""
 
 
 class HeldChat(Protocol):
@@ -132,16 +132,16 @@ class Relay:
         self._lifetime = lifetime
         self._max_job_bytes = max_job_bytes
         self._runs: set[JobRun] = set()
-        self._handing_back = False
+        self._shutting_down = False
         self._reading = asyncio.Lock()
 
-    def hand_back_all(self) -> None:
+    def shut_down_runs(self) -> None:
         """Interrupt the running jobs, so that other workers go on with them."""
-        self._handing_back = True
-        self._turns.send_away()
-        self._means.breaker.send_away()
+        self._shutting_down = True
+        self._turns.end_waits()
+        self._means.breaker.end_waits()
         for run in self._runs:
-            run.hand_back()
+            run.shut_down()
 
     async def carry(self, delivery: Delivery) -> None:
         """Run the job of one delivery to its end and settle the delivery.
@@ -154,8 +154,8 @@ class Relay:
     async def _carry(self, delivery: Delivery) -> None:
         match await self._admit(delivery):
             case Unnamed():
-                log.info("job.stamped")
-                await delivery.put_again(state_unnamed(delivery.facts))
+                log.info("job.got_an_id")
+                await delivery.requeue(state_unnamed(delivery.facts))
             case Rejected() as rejected:
                 with self._told_of(rejected, delivery, self._names.jobs) as span:
                     await self._reject(rejected, delivery, span)
@@ -168,11 +168,11 @@ class Relay:
                         await self._carry_if_possible(job, delivery)
                     except HistoryUnknown as error:
                         log.warning("job.history_unknown", reason=str(error))
-                        await delivery.put_again(state_unrun(job.ticket), _pause(job.ticket))
+                        await delivery.requeue(state_unrun(job.ticket), _pause(job.ticket))
 
     @contextmanager
     def _told_of(self, job: Ticket | Rejected, delivery: Delivery, queue: str) -> Iterator[Span]:
-        """Have a span for the body, and the job's ids on each line that is logged in it."""
+        """Open a span for the body, and bind the job's ids to its log lines."""
         chat_id = job.chat_id
         flow = job.job.chatflow_id if isinstance(job, Ticket) else ""
         trace = delivery.facts.trace
@@ -199,12 +199,12 @@ class Relay:
                 await self._carry_in_turn(job, delivery)
             elif not passes:
                 # Where it comes back to, it is woken once calls are made again.
-                await self._wait_outside(job, delivery, RETRY_DELAYS[0])
+                await self._requeue_unrun(job, delivery, RETRY_DELAYS[0])
             elif await self._means.flows.passes(flow, job.called_off, patience):
                 await self._carry_in_turn(job, delivery)
             else:
                 locked = self._means.flows.is_locked(flow)
-                await self._wait_outside(job, delivery, RETRY_DELAYS[1] if locked else None)
+                await self._requeue_unrun(job, delivery, RETRY_DELAYS[1] if locked else None)
 
     async def _carry_in_turn(self, job: HeldJob, delivery: Delivery) -> None:
         """Run a job once no other of its chat runs, here or elsewhere."""
@@ -214,19 +214,19 @@ class Relay:
             # Before all that takes time: who has to wait is not here when a suspect ends us.
             with self._suspects.admitted(ticket) as admitted:
                 if not came or not admitted:
-                    await self._wait_outside(job, delivery)
+                    await self._requeue_unrun(job, delivery)
                     return
                 async with self._leases.hold(ticket.chat_id, patience) as lease:
                     if lease is None:
-                        await self._wait_outside(job, delivery)
+                        await self._requeue_unrun(job, delivery)
                     elif await self._is_open(job, delivery):
                         await self._run_unless_leaving(job, delivery, lease)
 
     async def _run_unless_leaving(self, job: HeldJob, delivery: Delivery, lease: HeldChat) -> None:
         with self._means.flows.running(job.ticket.job.chatflow_id) as may_run:
             expired = job.ticket.deadline <= datetime.now(UTC)
-            if self._handing_back or not (may_run or expired):
-                await self._wait_outside(job, delivery)
+            if self._shutting_down or not (may_run or expired):
+                await self._requeue_unrun(job, delivery)
             else:
                 await self._run(job, delivery, lease)
 
@@ -240,23 +240,23 @@ class Relay:
         if ticket.came_before:
             known = await self._known(ticket.job_id, ticket.facts)
             if known.status is not None:
-                await self._settle_again(ticket.job_id, known, delivery, job.span)
+                await self._repeat_end(ticket.job_id, known, delivery, job.span)
                 return False
             job.ticket = ticket.knowing(known)
         return True
 
-    async def _wait_outside(
+    async def _requeue_unrun(
         self, job: HeldJob, delivery: Delivery, pause: timedelta | None = None
     ) -> None:
-        """Let a job wait where it holds no slot; it has not been run, and that costs nothing."""
+        """Requeue a job that was not run, behind a delay: it holds no slot and costs no attempt."""
         if job.called_off.done():
             await self._call_off(job, delivery)
             return
         log.debug("job.waits")
         job.span.note("job.waits")
         pause = _pause(job.ticket) if pause is None else pause
-        delay = timedelta() if self._handing_back else pause
-        await delivery.put_again(state_unrun(job.ticket), delay)
+        delay = timedelta() if self._shutting_down else pause
+        await delivery.requeue(state_unrun(job.ticket), delay)
 
     async def _call_off(self, job: HeldJob, delivery: Delivery) -> None:
         """End a cancelled job that waits: its chat may be another job's for long."""
@@ -266,22 +266,22 @@ class Relay:
             self._remember(job.ticket.job_id)
             self._measure(Cancelled(), run.progress)
 
-    async def bury(self, delivery: Delivery) -> None:
+    async def end_dead_lettered(self, delivery: Delivery) -> None:
         """End a job that the broker gave up, if nobody has, and park it.
 
         Raises:
             ConnectionError: The broker is gone; the delivery is not settled.
         """
         try:
-            await self._bury_if_known(delivery)
+            await self._end_if_known(delivery)
         except ConnectionError:
             raise
         except Exception as error:  # noqa: BLE001 - one job's fault must not reach its neighbours
             _note(error)
-            await self._guarded(self._bury_faulty(delivery), delivery)
+            await self._guarded(self._end_faulty(delivery), delivery)
 
     async def _guarded(self, work: Coroutine[None, None, None], delivery: Delivery) -> None:
-        """Let no message, whatever it is, end the session of its neighbours."""
+        """Reject a message whose handling fails, so that the session goes on."""
         try:
             await work
         except ConnectionError:
@@ -290,23 +290,23 @@ class Relay:
             _note(error)
             await delivery.refuse()
 
-    async def _bury_faulty(self, delivery: Delivery) -> None:
+    async def _end_faulty(self, delivery: Delivery) -> None:
         rejected = faulty(delivery.body, delivery.facts)
         with self._told_of(rejected, delivery, self._names.jobs_reaped) as span:
             await self._reject(rejected, delivery, span)
 
-    async def _bury_if_known(self, delivery: Delivery) -> None:
+    async def _end_if_known(self, delivery: Delivery) -> None:
         try:
-            await self._bury(delivery)
+            await self._end_dead_lettered(delivery)
         except HistoryUnknown as error:
             log.warning("job.history_unknown", reason=str(error))
-            await delivery.give_back()
+            await delivery.requeue_unchanged()
 
-    async def _bury(self, delivery: Delivery) -> None:
+    async def _end_dead_lettered(self, delivery: Delivery) -> None:
         kind, message = _GIVEN_UP.get(delivery.facts.given_up_for or "", _GIVEN_UP_OFTEN)
         match await self._admit(delivery):
             case Unnamed():
-                await delivery.park(kind, message, attempts=0)
+                await delivery.dead_letter(kind, message, attempts=0)
             case Rejected() as rejected:
                 with self._told_of(rejected, delivery, self._names.jobs_reaped) as span:
                     # Where only its beginning came, it was told of before it came here.
@@ -314,7 +314,7 @@ class Relay:
                     if known.status is None:
                         await self._reject(rejected, delivery, span)
                     else:
-                        await self._settle_again(rejected.job_id, known, delivery, span)
+                        await self._repeat_end(rejected.job_id, known, delivery, span)
             case Ticket() as ticket:
                 with self._told_of(ticket, delivery, self._names.jobs_reaped) as span:
                     known = await self._known(ticket.job_id, ticket.facts)
@@ -324,7 +324,7 @@ class Relay:
                         await settle(run.progress, failed, delivery)
                         self._measure(failed, run.progress)
                     else:
-                        await self._settle_again(ticket.job_id, known, delivery, span)
+                        await self._repeat_end(ticket.job_id, known, delivery, span)
 
     async def _admit(self, delivery: Delivery) -> Admission:
         facts, body = delivery.facts, delivery.body
@@ -341,23 +341,23 @@ class Relay:
     async def _known(self, job_id: str, facts: MessageFacts) -> History:
         return await self._journal.look_up(job_id, facts.submitted_at)
 
-    async def _settle_again(
+    async def _repeat_end(
         self, job_id: str, known: History, delivery: Delivery, span: Span
     ) -> None:
         end = await self._journal.end_of(job_id)
-        await settle_again(known, end, delivery, self._means.sink, span)
+        await repeat_end(known, end, delivery, self._means.sink, span)
 
     async def _run(self, job: HeldJob, delivery: Delivery, lease: HeldChat) -> None:
         ticket = job.ticket
         run = JobRun(ticket, self._means, job.span)
         job.runs(run)
         self._runs.add(run)
-        lease.on_loss = run.hand_back
+        lease.on_loss = run.shut_down
         try:
             outcome = await self._outcome(run)
             if isinstance(outcome, Waits):
                 left = max(timedelta(), ticket.deadline - datetime.now(UTC))
-                await self._wait_outside(job, delivery, delay_within(min(outcome.pause, left)))
+                await self._requeue_unrun(job, delivery, delay_within(min(outcome.pause, left)))
                 return
             if await settle(run.progress, outcome, delivery):
                 self._remember(ticket.job_id)
@@ -392,7 +392,7 @@ class Relay:
 
 
 def _pause(ticket: Ticket) -> timedelta:
-    """Say how long a job waits outside before it asks again."""
+    """Return how long a job waits outside before it asks again."""
     waits = ticket.facts.carried_waits
     # Suspects wait for each other, a few at most; a lost broker makes suspects of all jobs.
     if ticket.crashes or waits < _OFTEN:

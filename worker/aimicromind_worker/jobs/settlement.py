@@ -69,20 +69,20 @@ class Delivery(Protocol):
         """What the message says beside its body."""
 
     async def ack(self) -> None:
-        """Tell the broker that the job is done with."""
+        """Acknowledge the delivery."""
 
-    async def put_again(self, headers: State, delay: timedelta = timedelta()) -> None:
+    async def requeue(self, headers: State, delay: timedelta = timedelta()) -> None:
         """Put the job on the queue again, with these headers, at once or on a rung."""
 
-    async def park(
+    async def dead_letter(
         self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None
     ) -> None:
         """Put the job among the dead ones, under this id if it has none."""
 
     async def refuse(self) -> None:
-        """Have the broker give the job up."""
+        """Reject the delivery: the broker dead-letters it."""
 
-    async def give_back(self) -> None:
+    async def requeue_unchanged(self) -> None:
         """Put the job back where it was."""
 
 
@@ -101,8 +101,8 @@ async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
             job.attempt.publish(error_event(kind, message, http_status))
             expired = kind == FailureKind.EXPIRED
             await _end(job, EndStatus.EXPIRED if expired else EndStatus.FAILED)
-            await delivery.park(kind, message, job.attempt.number)
-            log.warning("job.parked", kind=kind)
+            await delivery.dead_letter(kind, message, job.attempt.number)
+            log.warning("job.dead_lettered", kind=kind)
         case Delayed(kind, message, delay):
             await _pass_on(job, kind, message, delay, delivery)
             log.info("job.delayed", kind=kind, delay_s=delay.total_seconds())
@@ -110,12 +110,12 @@ async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
         case Unfinished():
             leaving = "the worker is leaving; another one goes on"
             await _pass_on(job, FailureKind.SHUTDOWN, leaving, timedelta(), delivery)
-            log.info("job.handed_back", calls=job.calls)
-            job.attempt.span.note("job.handed_back")
+            log.info("job.requeued", calls=job.calls)
+            job.attempt.span.note("job.requeued")
     return isinstance(outcome, Completed | Failed | Cancelled)
 
 
-async def settle_again(
+async def repeat_end(
     known: History, end: bytes | None, delivery: Delivery, sink: Publisher, span: Span
 ) -> None:
     """Settle a delivery whose job has ended already, with its end published once more.
@@ -144,11 +144,11 @@ async def settle_again(
     if known.kind is None or known.status in {EndStatus.COMPLETED, EndStatus.CANCELLED}:
         await delivery.ack()
     else:
-        await delivery.park(known.kind, known.message, known.last_attempt)
+        await delivery.dead_letter(known.kind, known.message, known.last_attempt)
 
 
 async def reject(rejected: Rejected, delivery: Delivery, sink: Publisher, span: Span) -> None:
-    """Tell the chat, where it could be read, that its job cannot be run; then park the job."""
+    """Publish a rejected job's `error` and `end`, if it names a chat; then dead-letter it."""
     if rejected.chat_id is not None:
         facts = delivery.facts
         lane = sink.lane(
@@ -168,17 +168,17 @@ async def reject(rejected: Rejected, delivery: Delivery, sink: Publisher, span: 
         await _before_an_end(lane.confirmed())
         lane.publish(numbering.stamp(end_event(EndStatus.REJECTED, tally, Shown(), {}), now))
         await lane.confirmed()
-    await delivery.park(rejected.kind, rejected.message, 0, rejected.job_id)
+    await delivery.dead_letter(rejected.kind, rejected.message, 0, rejected.job_id)
     log.warning("job.rejected", kind=rejected.kind)
 
 
 def state_unnamed(facts: MessageFacts) -> State:
-    """Say when a job expires that goes back to the queue before it was admitted."""
+    """Return when a job expires that goes back to the queue before it was admitted."""
     return {DEADLINE_HEADER: facts.expires_at.isoformat()} if facts.expires_at else {}
 
 
 def state_unrun(ticket: Ticket) -> State:
-    """Say what the next worker must know of a job that this one has not run."""
+    """Return what the next worker must know of a job that this one has not run."""
     return {
         ATTEMPT_HEADER: ticket.attempts_before,
         CALLS_HEADER: ticket.calls_before,
@@ -212,7 +212,7 @@ async def _pass_on(
     """Close the attempt, and let the job come again with all that is known of it."""
     job.attempt.publish(retry_event(kind, message, job.attempt.number + 1, delay))
     await job.confirmed()
-    await delivery.put_again(_state_of(job), delay)
+    await delivery.requeue(_state_of(job), delay)
 
 
 async def _end(job: Progress, status: EndStatus) -> None:

@@ -87,8 +87,8 @@ class _Lines:
             self.waiters -= 1
         return _came(mine)
 
-    def send_away(self) -> None:
-        """Tell all who wait that their turn does not come."""
+    def end_waits(self) -> None:
+        """End all waits: no more turns are given."""
         for line in self._lines.values():
             for each in line.waiting:
                 each.cancel()
@@ -111,7 +111,7 @@ class Turns:
     def __init__(
         self, slots: int, stand_in: Meanwhile = nullcontext, patience: timedelta = _PATIENCE
     ) -> None:
-        """Give turns.
+        """Prepare.
 
         Args:
             slots: How many jobs may have their turn at a time.
@@ -154,12 +154,12 @@ class Turns:
         else:
             yield
 
-    def send_away(self) -> None:
-        """Tell all who wait that their turn does not come."""
-        self._of_chats.send_away()
-        self._of_slots.send_away()
+    def end_waits(self) -> None:
+        """End all waits: no more turns are given."""
+        self._of_chats.end_waits()
+        self._of_slots.end_waits()
 
 
 def _came(turn: asyncio.Future[None]) -> bool:
-    """Say whether a turn came, and let it come no more."""
+    """Return whether a turn came, and let it come no more."""
     return not turn.cancel() and not turn.cancelled()

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aimicromind_schemas import Names
-from aimicromind_worker.amqp.dead_letters import Parked, parked_jobs
+from aimicromind_worker.amqp.dead_letters import Parked, dead_letters
 from aimicromind_worker.app.build import broker_connection
 from aimicromind_worker.app.settings import BrokerSettings
 from aimicromind_worker.core.findings import NotAchieved
@@ -108,7 +108,7 @@ async def _chosen(settings: BrokerSettings, choice: Choice) -> AsyncIterator[Asy
     names = Names(settings.prefix)
     async with (
         broker_connection(settings, _CONNECTION) as connection,
-        aclosing(parked_jobs(connection, names)) as jobs,
+        aclosing(dead_letters(connection, names)) as jobs,
     ):
         now = datetime.now(UTC)
         yield (parked async for parked in jobs if choice.fits(parked.dead, now))

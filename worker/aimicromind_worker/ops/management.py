@@ -45,7 +45,7 @@ class Subscriber(msgspec.Struct):
     effective_policy_definition: dict[str, object] | None = None
 
     def limit(self, name: str) -> object:
-        """Give a limit by its name as a policy has it, such as `max-length`; None if unset."""
+        """Return a limit by its name as a policy has it, such as `max-length`; None if unset."""
         policy = self.effective_policy_definition or {}
         return self.arguments.get(f"x-{name}", policy.get(name))
 
@@ -75,7 +75,7 @@ class Management:
         await self._client.aclose()
 
     async def nodes(self) -> Sequence[Node]:
-        """Give the nodes.
+        """Return the nodes.
 
         Raises:
             ManagementSilent: They cannot be read.
@@ -83,7 +83,7 @@ class Management:
         return msgspec.convert(await self._get("nodes"), list[Node], strict=False)
 
     async def subscribers(self, exchange: str) -> Sequence[Subscriber]:
-        """Give the queues that are bound to an exchange.
+        """Return the queues that are bound to an exchange.
 
         Raises:
             ManagementSilent: They cannot be read.

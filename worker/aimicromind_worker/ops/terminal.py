@@ -44,7 +44,7 @@ def _written_out(found: re.Match[str]) -> str:
 
 
 def prepare_streams() -> None:
-    """Let output take characters that its encoding lacks: they are written out."""
+    """Make output escape characters that its encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

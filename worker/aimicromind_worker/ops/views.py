@@ -119,7 +119,7 @@ class Jobs:
         self._are_all = titles is not None
 
     def of(self, item: Event | Gap) -> JobState | None:
-        """Give the job of an event; None where it is not shown."""
+        """Return the job of an event; None where it is not shown."""
         if item.job_id not in self.states and not self._are_all:
             self.states[item.job_id] = JobState(safe_line(f"job {item.job_id}"))
         return self.states.get(item.job_id)

@@ -112,7 +112,7 @@ async def watch_chat(settings: BrokerSettings, watch: Watch) -> bool:
 
 
 async def cancel(settings: BrokerSettings, job_id: str | None, chat_id: str | None) -> None:
-    """Have a job or a chat's jobs stopped.
+    """Cancel a job, or a chat's jobs.
 
     Raises:
         ClientError: No worker hears of it.

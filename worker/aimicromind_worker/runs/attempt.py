@@ -131,7 +131,7 @@ class Attempt:
         return self._numbering.next_seq
 
     def publish(self, event: EndpointEvent) -> None:
-        """Number an event and send it on its way."""
+        """Stamp an event with its number and publish it."""
         self._lane.publish(self._numbering.stamp(event, time.time()))
 
     async def confirmed(self) -> None:

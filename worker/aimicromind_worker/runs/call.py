@@ -93,7 +93,7 @@ class Calls:
         self._broken_off_at: datetime | None = None
 
     async def pause_of_chat(self) -> timedelta | None:
-        """Say how long the job must wait for what an earlier call of its chat may still say.
+        """Return how long the job must wait for what an earlier call of its chat may still say.
 
         Returns:
             None where there is nothing to wait for.
@@ -161,7 +161,7 @@ class Calls:
         await self._note_over()
 
     async def _flow_facts(self) -> FlowFacts:
-        """Say what kind of flow it is: whose documents it uses does not change within a run."""
+        """Return what kind of flow it is: whose documents it uses does not change within a run."""
         known, is_new = self._facts, self._asked_just_now
         self._asked_just_now = False
         if known is not None and (is_new or known.streams is not None):
@@ -171,7 +171,7 @@ class Calls:
         return self._facts
 
     async def _begin(self, facts: FlowFacts) -> None:
-        """Have it known that a call begins, where it gets its conversation's own chatId."""
+        """Record in the journal that a call begins under its conversation's own chatId."""
         self._run = self._left = None
         if facts.own_documents:
             conversations, progress = self._means.conversations, self._progress
@@ -194,7 +194,7 @@ class Calls:
             await self._means.conversations.note(run.over())
 
     async def note_broken_off(self) -> None:
-        """Have it known what became of a call that was broken off, if one was."""
+        """Record in the journal what became of a call that was broken off, if one was."""
         if self._run is None:
             return
         if self._broken_off_at is None:

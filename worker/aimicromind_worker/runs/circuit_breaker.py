@@ -37,13 +37,13 @@ class Asking:
         self._told = False
 
     def answered(self) -> None:
-        """Note that the endpoint answers, whatever follows."""
+        """Record that the endpoint answers, whatever follows."""
         if not self._told:
             self._told = True
             self._breaker.answered()
 
     def failed(self, failure: CallFailed) -> None:
-        """Note a failure; once there was an answer, it says nothing of the server."""
+        """Record a failure; once there was an answer, it says nothing of the server."""
         if not failure.request_sent or failure.speaks_for_server:
             if not self._told:
                 self._told = True
@@ -66,7 +66,7 @@ class CircuitBreaker:
         self._doubtful, self._closed = asyncio.Event(), asyncio.Event()
 
     def obstacle(self) -> str | None:
-        """Say why no jobs are run; None if they are, or the next one would be."""
+        """Return why no jobs are run; None if they are, or the next one would be."""
         return None if self._may_probe else self._reason
 
     @asynccontextmanager
@@ -111,8 +111,8 @@ class CircuitBreaker:
             with suppress(ValueError):
                 self._waiting.remove((flow, mine))
 
-    def send_away(self) -> None:
-        """Tell all who wait that they cannot pass."""
+    def end_waits(self) -> None:
+        """End all waits: nobody passes."""
         self._wake_all(passes=False)
 
     def _wake_all(self, *, passes: bool) -> None:

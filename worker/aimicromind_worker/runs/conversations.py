@@ -24,7 +24,7 @@ class OpenRuns(Protocol):
     """The pool's memory of such calls."""
 
     async def open_run(self, job_id: str, chat_id: str, since: datetime) -> OpenRun | None:
-        """Give the last one of a conversation, if it may run on."""
+        """Return the last one of a conversation, if it may run on."""
 
     async def note(self, run: OpenRun) -> None:
         """Add what is known of one."""
@@ -75,7 +75,7 @@ class Conversations:
         return RETRY_DELAYS[0] if soon else self.pause_after(left)
 
     async def begun(self, ticket: Ticket, call: int, attempt_time: timedelta) -> OpenRun:
-        """Say what the journal must know of a call before it is made.
+        """Return what the journal must know of a call before it is made.
 
         Args:
             ticket: The job.
@@ -88,18 +88,18 @@ class Conversations:
         return OpenRun(ticket.job_id, ticket.chat_id, flow, call, after, until)
 
     def left(self, run: OpenRun, last_byte: datetime) -> OpenRun:
-        """Say what is known of a run once nobody reads its call."""
+        """Return what is known of a run once nobody reads its call."""
         return run.until_at_most(last_byte + self.longest)
 
     def pause_after(self, run: OpenRun) -> timedelta:
-        """Say how long to wait until the conversation's next call, or until another look."""
+        """Return how long to wait until the conversation's next call, or until another look."""
         if run.until is None:
             return timedelta()
         left = max(timedelta(), run.until - datetime.now(UTC))
         return left if run.after is None else min(left, _LOOK_AGAIN_AFTER)
 
     async def note(self, run: OpenRun) -> None:
-        """Have the journal know of a run.
+        """Write a run to the journal.
 
         Raises:
             ConnectionError: It does not take it.

@@ -70,16 +70,16 @@ class Flows:
         self._success_at = float("-inf")
 
     def obstacle(self) -> str | None:
-        """Say why no jobs are run; None if they are."""
+        """Return why no jobs are run; None if they are."""
         return _LOCKED_OUT if self._all_locked() else None
 
     def is_locked(self, flow: str) -> bool:
-        """Tell whether the server refuses the key for a flow."""
+        """Return whether the server refuses the key for a flow."""
         known = self._flows.get(flow)
         return known is not None and known.is_locked
 
     def holds_too_much(self, flow: str) -> bool:
-        """Tell whether a sick flow holds more slots than it may."""
+        """Return whether a sick flow holds more slots than it may."""
         known = self._flows.get(flow)
         if known is None or known.failed < _IN_A_ROW:
             return False
@@ -129,7 +129,7 @@ class Flows:
             self._forget(flow, known)
 
     def succeeded(self, flow: str) -> None:
-        """Note that a call of a flow gave an answer."""
+        """Record that a call of a flow gave an answer."""
         self._success_at = self._now()
         known = self._flows.get(flow)
         if known is None:
@@ -139,7 +139,7 @@ class Flows:
         known.failed = known.refused = 0
 
     def failed(self, flow: str, failure: CallFailed) -> None:
-        """Note that a call of a flow failed; one that never reached the server is not its fault."""
+        """Record a failed call of a flow; one that never reached the server does not count."""
         if not failure.request_sent:
             return
         known = self._flows.setdefault(flow, _FlowHealth())

@@ -23,11 +23,11 @@ class Watched:
         self.scope = scope
 
     def progressed(self) -> None:
-        """Note that something came."""
+        """Record that something came."""
         self.last = monotonic()
 
     def paused(self) -> None:
-        """Note that we do not read, so that nothing can come, until `progressed`."""
+        """Record that we do not read, so that nothing can come, until `progressed`."""
         self.last = float("inf")
 
 

@@ -50,7 +50,7 @@ Outcome = Completed | Failed | Unfinished | Delayed | Cancelled
 
 
 def in_words(outcome: Outcome) -> tuple[str, str]:
-    """Give an outcome as numbers are kept of it: its name, and why if it is no success."""
+    """Return an outcome as numbers are kept of it: its name, and why if it is no success."""
     match outcome:
         case Completed():
             return "completed", ""

@@ -88,7 +88,7 @@ class Progress:
         return self._limits.hold - self.duration
 
     def run(self) -> None:
-        """Note that this worker runs the job, which so has an attempt."""
+        """Record that this worker runs the job, which so has an attempt."""
         self.ran = True
         if not self._attempts or self.attempt.number == 0:
             self._begin(self.ticket.attempts_before + 1)

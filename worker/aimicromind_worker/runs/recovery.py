@@ -29,7 +29,7 @@ class MessageStore(Protocol):
     """The endpoint's memory of what it was asked and answered."""
 
     async def messages(self, chatflow_id: str, endpoint_chat_id: str) -> bytes | None:
-        """Give the messages of a chat, oldest first; None where they may not be read.
+        """Return the messages of a chat, oldest first; None where they may not be read.
 
         Raises:
             EndpointUnavailable: It does not answer.
@@ -58,7 +58,7 @@ class Recovery:
     patience: timedelta
 
     async def last_message_id(self, chatflow_id: str, endpoint_chat_id: str) -> str | None:
-        """Give the id of a chat's newest message, empty where there is none.
+        """Return the id of a chat's newest message, empty where there is none.
 
         Returns:
             None where nobody can tell, now or at all.

@@ -41,7 +41,7 @@ _MOST_CRASHES = 5
 
 
 class JobRun:
-    """Runs one job, once. Only `hand_back` and `cancel` may come from another task.
+    """Runs one job, once. Only `shut_down` and `cancel` may come from another task.
 
     Attributes:
         progress: How far the job has come.
@@ -57,12 +57,12 @@ class JobRun:
         self._doubtful = 0
         self._decision: Decision = CallAgain(timedelta())
         self._scope: asyncio.Timeout | None = None
-        self._handed_back = False
+        self._shuts_down = False
         self._cancelled = False
 
-    def hand_back(self) -> None:
+    def shut_down(self) -> None:
         """Interrupt the run; its outcome is `Unfinished`, unless it is already known."""
-        self._handed_back = True
+        self._shuts_down = True
         self._interrupt()
 
     def cancel(self) -> None:
@@ -90,7 +90,7 @@ class JobRun:
     async def _run(self) -> Outcome | Waits:
         try:
             async with asyncio.timeout(self._left().total_seconds()) as self._scope:
-                if not self._handed_back:
+                if not self._shuts_down:
                     pause = await self._calls.pause_of_chat()
                     if pause is not None:
                         return Waits(pause)
@@ -108,7 +108,7 @@ class JobRun:
                 raise
         finally:
             self._scope = None
-        if self._handed_back:
+        if self._shuts_down:
             return Unfinished() if self._begun else Waits(timedelta())
         return Failed(FailureKind.EXPIRED, "the job's time ran out")
 
@@ -137,7 +137,7 @@ class JobRun:
         return self._ticket.deadline - datetime.now(UTC)
 
     def _refusal(self, *, lost_call: bool) -> Failed | None:
-        """Say why the job must not be called for, if so.
+        """Return why the job must not be called for, if so.
 
         Args:
             lost_call: Whether an earlier worker left a call open, which has no saved answer.

@@ -28,7 +28,7 @@ class EventCounts:
     published: Counter[str] = field(default_factory=Counter)
 
     def of_refusals(self) -> dict[str, int]:
-        """Give what queues refused, and what became of it."""
+        """Return what queues refused, and what became of it."""
         return {
             "refused": self.refused,
             "sent_again": self.sent_again,

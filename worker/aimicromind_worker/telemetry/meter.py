@@ -8,19 +8,19 @@ class Meter(Protocol):
     """Takes numbers in. Its methods cost microseconds and never fail."""
 
     def job_left(self, outcome: str, kind: str, took: timedelta) -> None:
-        """Note that a job was settled, or goes on elsewhere; `kind` is empty for a success."""
+        """Record that a job was settled, or goes on elsewhere; `kind` is empty for a success."""
 
     def call_begun(self) -> None:
-        """Note a prediction call."""
+        """Record a prediction call."""
 
     def call_failed(self, kind: str) -> None:
-        """Note that a call that was begun gave no good answer."""
+        """Record that a call that was begun gave no good answer."""
 
     def first_output(self, after: timedelta) -> None:
-        """Note how long an attempt took to show anything."""
+        """Record how long an attempt took to show anything."""
 
     def confirmed(self, after: timedelta) -> None:
-        """Note how long the broker took to confirm the end of a job."""
+        """Record how long the broker took to confirm the end of a job."""
 
     def recovered(self) -> None:
-        """Note that an answer was read instead of asked for again."""
+        """Record that an answer was read instead of asked for again."""

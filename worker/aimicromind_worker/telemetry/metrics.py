@@ -57,32 +57,32 @@ class Metrics:
         return generate_latest(self._registry)
 
     def job_left(self, outcome: str, kind: str, took: timedelta) -> None:
-        """Note that a job was settled, or goes on elsewhere; `kind` is empty for a success."""
+        """Record that a job was settled, or goes on elsewhere; `kind` is empty for a success."""
         self._jobs.labels(outcome, kind).inc()
         self._duration.observe(took.total_seconds())
 
     def call_begun(self) -> None:
-        """Note a prediction call."""
+        """Record a prediction call."""
         self._calls.inc()
 
     def call_failed(self, kind: str) -> None:
-        """Note that a call that was begun gave no good answer."""
+        """Record that a call that was begun gave no good answer."""
         self._failed_calls.labels(kind).inc()
 
     def first_output(self, after: timedelta) -> None:
-        """Note how long an attempt took to show anything."""
+        """Record how long an attempt took to show anything."""
         self._first.observe(after.total_seconds())
 
     def confirmed(self, after: timedelta) -> None:
-        """Note how long the broker took to confirm the end of a job."""
+        """Record how long the broker took to confirm the end of a job."""
         self._confirm.observe(after.total_seconds())
 
     def recovered(self) -> None:
-        """Note that an answer was read instead of asked for again."""
+        """Record that an answer was read instead of asked for again."""
         self._recovered.inc()
 
     def session_lost(self) -> None:
-        """Note that the connection that jobs come by was lost."""
+        """Record that the connection that jobs come by was lost."""
         self._lost.inc()
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:

@@ -99,7 +99,7 @@ class Traces:
         closing.start()
         closing.join(max(0.0, within.total_seconds()))
         if closing.is_alive():
-            log.warning("spans.left", waited_s=within.total_seconds())
+            log.warning("spans.dropped", waited_s=within.total_seconds())
 
 
 class _Span:
@@ -140,13 +140,13 @@ class _Span:
             yield span
 
     def note(self, name: str, **facts: str | float) -> None:
-        """Note what happens now."""
+        """Record what happens now."""
         # A cancel may come when the job has just ended.
         if self._span.is_recording():
             self._span.add_event(name, facts)
 
     def answered(self) -> None:
-        """Note that an answer to this call begins."""
+        """Record that an answer to this call begins."""
         self._span.set_attribute("http.response.status_code", _OK)
         self._span.add_event("answered")
 

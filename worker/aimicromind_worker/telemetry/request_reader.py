@@ -74,7 +74,7 @@ class RequestReader:
         self._url += part
 
     def on_headers_complete(self) -> None:
-        """Note that only a body can be too large from here on."""
+        """Record that only a body can be too large from here on."""
         self._too_large = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
     def on_message_complete(self) -> None:

@@ -13,14 +13,14 @@ class WorkerStatus:
         self._death: str | None = None
 
     def why_not_ready(self) -> Sequence[str]:
-        """Say why no jobs are taken; nothing if they are."""
+        """Return why no jobs are taken; nothing if they are."""
         if self._draining:
             return ["the worker is draining"]
         obstacle = self._obstacle()
         return [obstacle] if obstacle else []
 
     def why_not_live(self) -> Sequence[str]:
-        """Say why only a restart would help; nothing if that is not so."""
+        """Return why only a restart would help; nothing if that is not so."""
         return [self._death] if self._death else []
 
     @contextmanager
@@ -46,9 +46,9 @@ class WorkerStatus:
             raise
 
     def lost(self, reason: str) -> None:
-        """Note why there is no session."""
+        """Record why there is no session."""
         self._obstacle = lambda: reason
 
     def drain(self) -> None:
-        """Note that no more jobs are to be taken."""
+        """Record that no more jobs are to be taken."""
         self._draining = True

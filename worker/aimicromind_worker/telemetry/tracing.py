@@ -21,10 +21,10 @@ class Span(Protocol):
         """Trace a call of this attempt, the job's so manieth, in the body."""
 
     def note(self, name: str, **facts: str | float) -> None:
-        """Note what happens now; nothing that a job or an answer says."""
+        """Record what happens now; nothing that a job or an answer says."""
 
     def answered(self) -> None:
-        """Note that an answer to this call begins."""
+        """Record that an answer to this call begins."""
 
     def end(self, kind: str = "") -> None:
         """End this, and what has not ended in it; `kind` is empty for a success."""
@@ -57,11 +57,11 @@ class PassedOn:
     context: Mapping[str, str]
 
     def attempt(self, number: int) -> "PassedOn":
-        """Give what stands for the attempt, too."""
+        """Return what stands for the attempt, too."""
         return self
 
     def call(self, number: int) -> AbstractContextManager["PassedOn"]:
-        """Give what stands for the call, too."""
+        """Return what stands for the call, too."""
         return nullcontext(self)
 
     def note(self, name: str, **facts: str | float) -> None:
@@ -80,7 +80,7 @@ class Untraced:
     def job(
         self, queue: str, job_id: str, chat_id: str, chatflow_id: str, trace: Mapping[str, str]
     ) -> AbstractContextManager[Span]:
-        """Give what stands for the job."""
+        """Return what stands for the job."""
         return nullcontext(PassedOn(trace))
 
     def close(self, within: timedelta) -> None:
@@ -88,6 +88,6 @@ class Untraced:
 
 
 def trace_id(context: Mapping[str, str]) -> str | None:
-    """Give the id of a trace by its headers, None without one."""
+    """Return the id of a trace by its headers, None without one."""
     traceparent = context.get("traceparent")
     return None if traceparent is None else traceparent.split("-")[1]

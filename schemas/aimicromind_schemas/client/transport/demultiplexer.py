@@ -23,7 +23,7 @@ _HEARTBEAT_EVERY_S = 1.0
 
 
 def method_of(frame: bytes) -> bytes:
-    """Give the class and method of a method's frame."""
+    """Return the class and method of a method's frame."""
     return frame[FRAME_HEADER_SIZE : FRAME_HEADER_SIZE + 4]
 
 
@@ -50,7 +50,7 @@ class FrameDemultiplexer:
         self._unfinished = b""
 
     def part(self, data: bytes) -> bytes:
-        """Have the takers take theirs of what came, and give what aiormq is to read.
+        """Pass frames to their handlers, and return what aiormq must read.
 
         These are the frames that are left, or else, from time to time, a heartbeat.
         """
@@ -74,7 +74,7 @@ class FrameDemultiplexer:
         return b"".join(left) or self._sign_of_life(at)
 
     def rest(self) -> bytes:
-        """Give, once, what came of a frame that the connection's end cut off."""
+        """Return, once, what came of a frame that the connection's end cut off."""
         cut_off, self._unfinished = self._unfinished, b""
         return cut_off
 

@@ -85,7 +85,7 @@ async def first_of(
 
 
 async def _told(url: URL, error: Exception, tls: ssl.SSLContext | None) -> str:
-    """Say why a connection failed."""
+    """Return why a connection failed."""
     if isinstance(error, OSError) and not isinstance(error, AMQPError | TimeoutError):
         return str(error.args[-1]) if error.args else type(error).__name__
     peer = await peer_at(url, tls)
@@ -97,7 +97,7 @@ async def _told(url: URL, error: Exception, tls: ssl.SSLContext | None) -> str:
 
 
 def refused(words: str, where: str, named_by: str) -> BrokerRefused:
-    """Say what to do about a broker that refuses the connection, by its own words."""
+    """Return what to do about a broker that refuses the connection, by its own words."""
     remedies = (
         # The broker's words on limits speak of access as well.
         (r"\blimit\b", "raise that limit: a worker needs two connections or three, a client two"),

@@ -52,7 +52,7 @@ class SocketTransport(TransportFactory):
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     def is_free(self) -> bool:
-        """Tell whether what is written now goes out now, as far as the system takes it."""
+        """Return whether what is written now goes out now, as far as the system takes it."""
         transport = self._transport
         return (
             transport is not None

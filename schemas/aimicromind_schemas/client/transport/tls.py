@@ -31,14 +31,14 @@ _ALERT_WITHIN_S: Final = 2.0
 
 
 def says_tls(url: str) -> bool:
-    """Tell whether an address says something of TLS after its `?`, which aiormq would follow."""
+    """Return whether an address says something of TLS after its `?`, which aiormq would follow."""
     return bool(parse_qs(urlsplit(url).query, keep_blank_values=True).keys() & _PARAMETERS)
 
 
 async def tls_refusal(
     error: BaseException, url: URL, tls: ssl.SSLContext | None
 ) -> BrokerTlsRefused | None:
-    """Say what is to be done about a connection that failed by TLS.
+    """Return what is to be done about a connection that failed by TLS.
 
     Args:
         error: What it failed by.

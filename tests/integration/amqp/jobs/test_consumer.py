@@ -139,7 +139,7 @@ async def test_job_given_back_comes_again_and_is_counted(
         for _ in range(3):
             delivery = await jobs.next()
             counts.append(delivery.facts.deliveries_before)
-            await delivery.give_back()
+            await delivery.requeue_unchanged()
 
     assert counts == [0, 1, 2]
 
@@ -153,7 +153,7 @@ async def test_job_put_on_a_rung_comes_again_when_its_time_is_over(
         first = await jobs.next()
         rung = RETRY_DELAYS[0]
         put = monotonic()
-        await first.put_again({"x-aimicromind-attempt": 2}, rung)
+        await first.requeue({"x-aimicromind-attempt": 2}, rung)
         assert await in_queue(connection, declared.jobs_delay(rung)) == 1
         again = await jobs.next()
         waited_s = monotonic() - put
@@ -176,7 +176,7 @@ async def test_job_can_climb_the_ladder_any_number_of_times(
 
     async with jobs_at(broker.url, declared) as jobs:
         for _ in range(3):
-            await (await jobs.next()).put_again({}, RETRY_DELAYS[0])
+            await (await jobs.next()).requeue({}, RETRY_DELAYS[0])
         await (await jobs.next()).refuse()
         await until_in_queue(connection, declared.jobs_reaped, 1)
 
@@ -323,7 +323,7 @@ async def test_time_of_submission_is_exact_where_a_header_tells_it(
 
     async with jobs_at(broker.url, declared) as jobs:
         first = await jobs.next()
-        await first.put_again({})
+        await first.requeue({})
         second = await jobs.next()
 
     assert first.facts.submitted_at == second.facts.submitted_at == known
@@ -357,7 +357,7 @@ async def test_settling_a_job_of_a_broken_connection_says_that_it_is_lost(
 
         settlings: dict[str, Callable[[], Awaitable[None]]] = {
             "ack": delivery.ack,
-            "give_back": delivery.give_back,
+            "give_back": delivery.requeue_unchanged,
             "stop": jobs.source.stop,
         }
         with pytest.raises(NotSettled):
@@ -379,8 +379,8 @@ async def test_job_goes_out_again_on_the_next_publishing_connection(
         delivery = await jobs.next()
         await jobs.source.stop()
         settlings: dict[str, Callable[[], Awaitable[None]]] = {
-            "put_again": partial(delivery.put_again, {}),
-            "park": partial(delivery.park, FailureKind.TIMEOUT, "late", 1),
+            "put_again": partial(delivery.requeue, {}),
+            "park": partial(delivery.dead_letter, FailureKind.TIMEOUT, "late", 1),
         }
         proxy.to_port = 1
         proxy.reset()
@@ -404,7 +404,7 @@ async def test_job_that_cannot_be_published_costs_no_other(
         await delete_exchange(connection, declared.jobs_dead)
 
         with pytest.raises(CannotBePublished, match="NOT_FOUND"):
-            await delivery.park(FailureKind.TIMEOUT, "late", 1)
+            await delivery.dead_letter(FailureKind.TIMEOUT, "late", 1)
 
         await jobs.way.usable()
         await delivery.ack()

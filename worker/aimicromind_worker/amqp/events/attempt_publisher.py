@@ -119,7 +119,7 @@ class Lane:
         self._idle: asyncio.Event = asyncio.Event()
 
     def settled(self) -> None:
-        """Note that one message needs no more sending. For the sink."""
+        """Record that one message needs no more sending. For the sink."""
         self._unsettled -= 1
         if not self._unsettled:
             self._idle.set()

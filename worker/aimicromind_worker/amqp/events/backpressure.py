@@ -19,11 +19,11 @@ class Backpressure:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def fill(self) -> None:
-        """Have all wait from now on."""
+        """Make all callers of `wait` wait from now on."""
         self.is_full = True
 
     def reopen(self) -> None:
-        """Let those who wait go on, first come, first served, until it is full again."""
+        """Release the waiting callers, first come, first served, until it is full again."""
         self.is_full = False
         self._wake_next()
 

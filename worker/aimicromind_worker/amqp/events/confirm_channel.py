@@ -54,16 +54,16 @@ class Sender(Protocol[Sent_contra]):
     """Whose messages a channel sends."""
 
     def may_write(self) -> bool:
-        """Tell whether anything may be written now."""
+        """Return whether anything may be written now."""
 
     def confirmed(self, sent: Sent_contra) -> None:
-        """Note that the broker has taken a message."""
+        """Record that the broker has taken a message."""
 
     def refused(self, sent: Sent_contra) -> None:
-        """Note that the broker has not taken a message."""
+        """Record that the broker has not taken a message."""
 
     def returned(self, message_id: str) -> None:
-        """Note that no queue took a message; its confirm follows."""
+        """Record that no queue took a message; its confirm follows."""
 
 
 class ConfirmChannel(Channel, Generic[Item]):
@@ -125,7 +125,7 @@ class ConfirmChannel(Channel, Generic[Item]):
                 self.loop.call_soon(self._flush)
 
     def take_back(self) -> list[Item]:
-        """Give what was sent and is not answered, in order; this channel is done with it."""
+        """Return what was sent and is not answered, in order; this channel is done with it."""
         items = list(self._unconfirmed.values())
         self._unconfirmed.clear()
         self._batch.clear()
@@ -177,7 +177,7 @@ class ConfirmChannel(Channel, Generic[Item]):
 
 
 def check_parts(connection: Connection) -> None:
-    """Say clearly, before the first message, when aiormq is not as this file expects.
+    """Check, before the first message, that aiormq is as this file expects.
 
     Raises:
         PartsChanged: Naming the part.

@@ -46,7 +46,7 @@ class Isolation:
         self._alone = None
 
     def next(self) -> list[Sent]:
-        """Give the messages that were kept of the next address, which may now be in flight.
+        """Return the messages that were kept of the next address, which may now be in flight.
 
         It is over where there are none.
         """

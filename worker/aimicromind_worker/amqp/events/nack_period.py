@@ -59,22 +59,22 @@ class NackPeriod:
         return max(0.0, self._began + self._resend_for_s - self._clock())
 
     def refused(self, name: str) -> None:
-        """Note that an event was refused."""
+        """Record that an event was refused."""
         self._last, self._last_name = self._clock(), name
         if self._began is None:
             self._began = self._last
             self._passed_over = 0
-            log.warning("events.refused", to=self.to, event_name=name)
+            log.warning("events.nacked", to=self.to, event_name=name)
 
     def passed_over(self) -> None:
-        """Note that a refused event is not sent again."""
+        """Record that a refused event is not sent again."""
         self._counts.passed_over += 1
         self._passed_over += 1
         if self._passed_over == 1:
-            log.warning("events.passed_over", to=self.to, after_s=self._resend_for_s)
+            log.warning("events.skipped", to=self.to, after_s=self._resend_for_s)
 
     def taken(self, name: str) -> None:
-        """Note that all queues took an event."""
+        """Record that all queues took an event."""
         if self._began is None or name != self._last_name:
             return
         now = self._clock()

@@ -110,7 +110,7 @@ class OutgoingChannel:
         return None
 
     async def _open_channel(self) -> AbstractChannel:
-        """Give the channel, a new one if the last has closed; the connection lives on."""
+        """Return the channel, a new one if the last has closed; the connection lives on."""
         async with self._opening:
             connection = self._link.connection
             if connection is None:

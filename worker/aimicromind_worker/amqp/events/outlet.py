@@ -85,7 +85,7 @@ class Outlet:
         return left, []
 
     def release(self) -> None:
-        """Give the next address its turn, if all that was sent is answered."""
+        """Send the next address its messages, once all that was sent is answered."""
         while self._isolation.going_on and self._channel and not self._channel.unanswered:
             self._release_next()
 

@@ -142,7 +142,7 @@ class EventPublisher:
         return AttemptPublisher(self, frames, self.track(address.chat_id, self._refusals), copies)
 
     def track(self, address: str, refusals: NackPeriod) -> ResendBuffer:
-        """Give the way to an address: attempts of a chat share one, so that none overtakes."""
+        """Return the way to an address: attempts of a chat share one, so that none overtakes."""
         track = self._tracks.get(address)
         if track is None:
             track = self._tracks[address] = ResendBuffer(self, refusals)
@@ -193,7 +193,7 @@ class EventPublisher:
         return self.write(sent)
 
     def settle(self, sent: Sent) -> None:
-        """Be done with a message. For the tracks."""
+        """Settle a message. For the resend buffers."""
         self._unsettled -= 1
         self._unsettled_bytes -= len(sent.frames)
         if (
@@ -207,7 +207,7 @@ class EventPublisher:
         sent.lane.settled()
 
     def pass_over(self, sent: Sent) -> None:
-        """Give up on a refused message; an `end` goes straight to its streams. For the tracks."""
+        """Skip a nacked message; send an `end` straight to its streams. For the buffers."""
         sent.track.refusals.passed_over()
         if sent.is_end:
             self.straight(sent)
@@ -235,7 +235,7 @@ class EventPublisher:
             self._release()
 
     def returned(self, message_id: str) -> None:
-        """Note that no queue took an `end`, which its confirm, that follows, does not say."""
+        """Record that no queue took an `end`, which its confirm, that follows, does not say."""
         if message_id in self._ends:
             self._ends[message_id].returned = True
 

@@ -76,7 +76,7 @@ class PublisherConnection:
         return self._sink.frame_max
 
     def obstacle(self) -> str | None:
-        """Say why nothing can be published now; None if it can."""
+        """Return why nothing can be published now; None if it can."""
         if self._link.connection is None:
             return self._link.lost
         if self._sink.blocked:

@@ -177,7 +177,7 @@ class PublisherLink:
 
 
 def closed_on_us(error: BaseException) -> bool:
-    """Tell whether a broker closed a channel or connection because of what it was sent.
+    """Return whether a broker closed a channel or connection because of what it was sent.
 
     A broker that stops, or is told to close a connection, does so with 320, which has no class.
     """

@@ -25,7 +25,7 @@ class SentFor(Protocol):
     fault: Exception | None
 
     def settled(self) -> None:
-        """Note that one event needs no more sending."""
+        """Record that one event needs no more sending."""
 
     def frames_straight(self, queue: str, beside: str, event: NumberedEvent) -> bytes:
         """Write an event's frames for two queues."""
@@ -83,7 +83,7 @@ class Out(Protocol):
         """Send a message once more; False if it never can be."""
 
     def settle(self, sent: Sent) -> None:
-        """Note that a message needs no more sending."""
+        """Record that a message needs no more sending."""
 
     def pass_over(self, sent: Sent) -> None:
         """Send a message to its address no more, though it was refused."""
@@ -92,7 +92,7 @@ class Out(Protocol):
         """Send an `end` to endings and journal alone."""
 
     def hold(self, track: "ResendBuffer") -> None:
-        """Have `look` called soon, and again while it says so."""
+        """Schedule `look`, and repeat it as long as it returns True."""
 
 
 class ResendBuffer:

@@ -51,7 +51,7 @@ class CancelListener:
         take: Callable[[CancelRequest], None],
         since: datetime,
     ) -> AsyncIterator["CancelListener"]:
-        """Give all requests since a time; once the body begins, those that came before are given.
+        """Pass on all requests since a time; those from before are passed when the body begins.
 
         What comes goes to a queue of our own before the log is read, so that nothing falls
         between the two; a request may come twice.

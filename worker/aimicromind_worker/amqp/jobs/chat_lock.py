@@ -139,7 +139,7 @@ class ChatLocks:
                         return False
                     case ChannelPreconditionFailed() as full if "limit" in str(full):
                         # The virtual host has as many queues as it may: the job waits for one.
-                        log.warning("lease.no_room", reason=" ".join(str(full).split()))
+                        log.warning("chat_lock.no_queue", reason=" ".join(str(full).split()))
                         return False
                     case _:
                         raise
@@ -159,7 +159,7 @@ class ChatLocks:
     def _taken_away(self, queue: str) -> None:
         lease = self._held.get(queue)
         if lease is not None:
-            log.warning("lease.taken_away", chat_id=lease.chat_id)
+            log.warning("chat_lock.lost", chat_id=lease.chat_id)
             lease.on_loss()
 
 

@@ -114,7 +114,7 @@ class JobConsumer:
                 await careful
 
     async def __aiter__(self) -> AsyncIterator[BrokerDelivery]:
-        """Give the jobs in the order in which they come, until `stop`."""
+        """Yield the jobs in the order in which they come, until `stop`."""
         while (arrived := await self._arrived.get()) is not None:
             yield arrived
 
@@ -143,7 +143,7 @@ class JobConsumer:
         while not self._arrived.empty():
             arrived = self._arrived.get_nowait()
             if arrived is not None:
-                await arrived.give_back()
+                await arrived.requeue_unchanged()
         self._arrived.put_nowait(None)
 
     async def _consume(self, prefetch: int, tag: str | None = None) -> str:
@@ -191,7 +191,7 @@ class JobConsumer:
             self._unwanted.discard(tag)
             await self._cancel(tag)
         if was_stopped:
-            await delivery.give_back()
+            await delivery.requeue_unchanged()
 
     def _settled(self, delivery: BrokerDelivery) -> None:
         if self._unsettled.pop(delivery, None) is not None and self._budget is not None:
@@ -222,7 +222,7 @@ class JobConsumer:
             self._returned[copy] = self._returned.pop(copy, 0) + 1
             if len(self._returned) > _RETURNS_REMEMBERED:
                 self._returned.popitem(last=False)
-            await delivery.give_back()
+            await delivery.requeue_unchanged()
             log.info("job.no_room", size_bytes=delivery.facts.whole_bytes)
 
     async def _take_one_by_one(self, budget: MemoryBudget) -> None:

@@ -113,17 +113,15 @@ class BrokerDelivery:
         )
 
     async def ack(self) -> None:
-        """Tell the broker that the job is done with."""
+        """Acknowledge the delivery."""
         await self._tell(self._message.ack())
 
-    async def give_back(self) -> None:
+    async def requeue_unchanged(self) -> None:
         """Put the job back where it was; the broker counts that as a delivery."""
         # RabbitMQ 4.3 counts a reject and not a nack: with that, it could come back for ever.
         await self._tell(self._message.reject(requeue=True))
 
-    async def put_again(
-        self, headers: Mapping[str, Header], delay: timedelta = timedelta()
-    ) -> None:
+    async def requeue(self, headers: Mapping[str, Header], delay: timedelta = timedelta()) -> None:
         """Publish the job once more, at the end of the queue, then acknowledge this copy.
 
         A job without a message_id gets one, and one without a timestamp that of its coming.
@@ -144,9 +142,9 @@ class BrokerDelivery:
                 continue
             await self.ack()
             return
-        await self.give_back()
+        await self.requeue_unchanged()
 
-    async def park(
+    async def dead_letter(
         self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None
     ) -> None:
         """Publish the job to the dead jobs, then acknowledge it.
@@ -180,7 +178,7 @@ class BrokerDelivery:
             await self.ack()
 
     async def refuse(self) -> None:
-        """Have the broker give the job up; it goes to the reaped jobs, from there to the dead."""
+        """Reject the delivery: the broker dead-letters it to `jobs.reaped`."""
         await self._tell(self._message.reject(requeue=False))
 
     async def _tell(self, telling: Awaitable[object]) -> None:
@@ -211,7 +209,7 @@ def _cut(text: str, frame_max: int) -> str:
 
 
 async def told(telling: Awaitable[object]) -> None:
-    """Tell the broker something about a job, under a deadline.
+    """Send the broker one command about a job, under a deadline.
 
     Raises:
         NotSettled: It does not answer, or the channel has closed.

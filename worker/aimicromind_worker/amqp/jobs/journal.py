@@ -106,7 +106,7 @@ class Journal:
         memory.next_offset = max(0, memory.next_offset - _READ_AGAIN)
 
     async def look_up(self, job_id: str, since: datetime | None) -> History:
-        """Say what is known of a job.
+        """Return what is known of a job.
 
         Args:
             job_id: The job.
@@ -125,7 +125,7 @@ class Journal:
             return (await asyncio.shield(self._answers))[job_id]
 
     async def open_run(self, job_id: str, chat_id: str, since: datetime) -> OpenRun | None:
-        """Give the last call that was made under a conversation's own chatId, unless it is over.
+        """Return the last call that was made under a conversation's own chatId, unless it is over.
 
         Args:
             job_id: Who asks.
@@ -154,7 +154,7 @@ class Journal:
             raise StreamUnreadable(self._stream, "it takes no messages") from error
 
     async def end_of(self, job_id: str) -> bytes | None:
-        """Give the body of a job's end that a look-up has found; None if it is there no more.
+        """Return the body of a job's end that a look-up has found; None if it is there no more.
 
         Raises:
             HistoryUnknown: The broker does not show the journal now.
@@ -232,7 +232,7 @@ class Journal:
 
 @contextmanager
 def _unknown() -> Iterator[None]:
-    """Tell a journal that is silent from one that is not there."""
+    """Turn a silent journal into `HistoryUnknown`; a missing one stays an error."""
     try:
         yield
     except StreamSilent as error:

@@ -24,7 +24,7 @@ class MemoryBudget:
         self._guard = guard
 
     def watch(self, channel: int) -> None:
-        """Have the bodies of a channel counted; those for which there is no room are cut."""
+        """Count the bodies of a channel; cut those for which there is no room."""
         self._guard.rooms[channel] = self._take
 
     def share(self, holders: int) -> int:
@@ -32,7 +32,7 @@ class MemoryBudget:
         return self._limit // holders
 
     def has_room(self) -> bool:
-        """Tell whether there is room for any body."""
+        """Return whether there is room for any body."""
         return not self.held or self._limit - self.held >= LONGEST_BODY_BYTES
 
     def release(self, size: int) -> None:

@@ -109,7 +109,7 @@ class Answer:
         self.whole = body
 
     def follow(self, event: EndpointEvent) -> Iterable[EndpointEvent]:
-        """Say what to publish for the endpoint's next event.
+        """Return what to publish for the endpoint's next event.
 
         Raises:
             CallFailed: The event is an error, an ending without an answer, another run's
@@ -206,7 +206,7 @@ def _plain_text(data: bytes) -> str:
 
 
 def _acts(trace: EndpointEvent) -> bool:
-    """Tell whether a step of an agent's trace runs a tool, which `usedTools` reports only later."""
+    """Return whether a step of a trace runs a tool, which `usedTools` reports only later."""
     if trace.truncated_bytes:
         return True
     try:

@@ -95,7 +95,7 @@ class EndpointUnavailable(Passing):
         retry_after: timedelta | None = None,
         request_sent: bool = True,
     ) -> None:
-        """Tell what the endpoint said, or what we know of the reason.
+        """Write the sentence from what the endpoint said, or from what is known.
 
         Args:
             quote: What the endpoint said.

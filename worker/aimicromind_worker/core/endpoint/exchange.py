@@ -83,7 +83,7 @@ class Body(Protocol):
     """The bytes of an answer, as they come."""
 
     async def pump(self, take: Take) -> bool:
-        """Give chunks, cut anywhere, until the body ends or enough is taken.
+        """Return chunks, cut anywhere, until the body ends or enough is taken.
 
         Returns:
             Whether there may be more.

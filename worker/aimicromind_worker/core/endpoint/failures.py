@@ -49,7 +49,7 @@ _SECONDS = {"ms": 0.001, "mi": 60.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_4
 
 
 def unknown_flow(text: str) -> ChatflowNotFound | None:
-    """Say whether this text tells that a flow does not exist."""
+    """Return whether this text tells that a flow does not exist."""
     found = _UNKNOWN_FLOW.search(text)
     return ChatflowNotFound(found[1]) if found else None
 

@@ -63,7 +63,7 @@ _seconds = msgspec.json.Decoder(Annotated[float, msgspec.Meta(ge=0)]).decode
 
 
 def may_leave_out(beginning: bytes) -> bool:
-    """Tell by the beginning of a large frame whether an answer can do without its data."""
+    """Return whether an answer can do without a large frame's data, by its beginning."""
     named = _name_by(beginning)
     return named is not None and named[0] not in NEVER_LEFT_OUT
 
@@ -102,7 +102,7 @@ def left_out(event: EndpointEvent, size_bytes: int) -> EndpointEvent:
 
 
 def wrapped(name: str, data: bytes, truncated_bytes: int = 0) -> EndpointEvent:
-    """Give an event that may not keep its own name the name `other`."""
+    """Return an event that may not keep its own name the name `other`."""
     if truncated_bytes:
         return EndpointEvent("other", b"null", renamed=True, truncated_bytes=truncated_bytes)
     data = b'{"name":%b,"data":%b}' % (msgspec.json.encode(name), data)

@@ -42,7 +42,7 @@ def prediction_body(job: RawJob, chat_id: str, endpoint_chat_id: str) -> Pieces:
 
 
 def expected_question(job: RawJob) -> memoryview | None:
-    """Give the question that the endpoint's metadata must speak of, as JSON.
+    """Return the question that the endpoint's metadata must speak of, as JSON.
 
     None where it may differ: uploads change it on the server. Speech becomes its text, files are
     put before it.
@@ -51,7 +51,7 @@ def expected_question(job: RawJob) -> memoryview | None:
 
 
 def is_question(expected: memoryview, told: bytes) -> bool:
-    """Say whether metadata that tells this JSON may speak of the question."""
+    """Return whether metadata that tells this JSON may speak of the question."""
     if told == expected or not told.startswith(b'"'):
         return True
     asked = _compared(load_json(expected))
@@ -59,7 +59,7 @@ def is_question(expected: memoryview, told: bytes) -> bool:
 
 
 def _session(override: Members) -> memoryview | None:
-    """Give the job's own session; null, false, 0 and what is empty is none."""
+    """Return the job's own session; null, false, 0 and what is empty is none."""
     value = override.named.get("sessionId")
     if value is None or (len(value) <= _LONGEST_SESSION_BYTES and not load_json(value)):
         return None

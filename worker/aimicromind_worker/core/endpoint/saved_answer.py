@@ -48,7 +48,7 @@ class NotMessages(ValueError):
 
 
 def last_message_id(body: bytes) -> str:
-    """Give the id of the newest message of a chat, empty where there is none.
+    """Return the id of the newest message of a chat, empty where there is none.
 
     Raises:
         NotMessages: The body is no list of messages.
@@ -99,12 +99,12 @@ def _messages(body: bytes) -> list[_Message]:
 
 
 def continues(saved: SavedAnswer, text: bytes) -> bool:
-    """Say whether an attempt that showed this text, a JSON string, can go on to the answer."""
+    """Return whether an attempt that showed this text, a JSON string, can go on to the answer."""
     return _rest(saved.text, text) is not None
 
 
 def missing(saved: SavedAnswer, text: bytes, shown: Container[str]) -> Iterator[EndpointEvent]:
-    """Give what the attempt has not shown of a saved answer that continues its text.
+    """Yield what the attempt has not shown of a saved answer that continues its text.
 
     Args:
         saved: The answer.
@@ -134,7 +134,7 @@ def _ids(saved: SavedAnswer) -> dict[str, str]:
 
 
 def _rest(saved: str, shown: bytes) -> str | None:
-    """Give what follows what was shown; None where the saved text does not begin with it."""
+    """Return what follows what was shown; None where the saved text does not begin with it."""
     begun = msgspec.json.decode(shown, type=str)
     if saved.startswith(begun):
         return saved[len(begun) :]

@@ -145,7 +145,7 @@ class Ticket:
         return self.job.answer == "json"
 
     def max_calls(self, limit: int) -> int:
-        """Say how many calls may be begun; a job can only lower the worker's own limit."""
+        """Return how many calls may be begun; a job can only lower the worker's own limit."""
         own = self.job.max_calls
         return limit if own is None else min(own, limit)
 
@@ -226,7 +226,7 @@ def admit(
     lifetime: timedelta,
     max_job_bytes: int,
 ) -> Admission:
-    """Say what a message is.
+    """Return what a message is.
 
     Args:
         body: The message body.
@@ -284,7 +284,7 @@ def admit(
 
 
 def faulty(body: bytes, facts: MessageFacts) -> Rejected:
-    """Say whom to tell of a job that a fault of our own ends, before it could be admitted."""
+    """Return whom to tell of a job that a fault of our own ends, before it could be admitted."""
     message = "a fault in the worker; its log says where"
     body = unpacked(body, facts.content_encoding, _LONGEST_TEXT_BYTES).text
     return _rejected(FailureKind.INTERNAL, message, body, replace(facts, reply_to=None))

@@ -15,7 +15,7 @@ KEPT_FOR: Final = timedelta(days=7)
 
 
 def covers(request: CancelRequest, ticket: Ticket, *, taken_before: bool) -> bool:
-    """Say whether a request stops a job.
+    """Return whether a request stops a job.
 
     By job it stops that job, whenever it came. By chat it stops what was submitted at the
     request's time or before; both times are those of the clocks of who submits and cancels.
@@ -63,7 +63,7 @@ class Cancels:
         self._forget(now)
 
     def cover(self, ticket: Ticket) -> bool:
-        """Say whether a job that is taken now was cancelled before."""
+        """Return whether a job that is taken now was cancelled before."""
         keys = ((JobCancel, ticket.job_id), (ChatCancel, ticket.chat_id))
         kept = (self._requests[key] for key in keys if key in self._requests)
         return any(covers(request, ticket, taken_before=False) for request, _ in kept)

@@ -44,12 +44,12 @@ def unpacked(body: bytes, encoding: str | None, most_bytes: int) -> Unpacked:
 
 
 def is_packed(body: bytes, encoding: str | None) -> bool:
-    """Say whether a body is compressed, so that its length does not tell how long its text is."""
+    """Return whether a body is compressed: its length is then not that of its text."""
     return _bits(body, encoding) is not None
 
 
 def unknown_encoding(encoding: str | None) -> str | None:
-    """Say what to do about an encoding that is not read here; None where there is none."""
+    """Return what to do about an encoding that is not read here; None where there is none."""
     named = _name(encoding)
     if named in _NO_ENCODINGS:
         return None

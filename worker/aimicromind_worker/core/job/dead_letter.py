@@ -77,7 +77,7 @@ class Choice:
         return self == Choice()
 
     def fits(self, job: DeadLetter, now: datetime) -> bool:
-        """Say whether a job is meant; one of unknown age is neither old nor new."""
+        """Return whether a job is meant; one of unknown age is neither old nor new."""
         named = (
             self.job_id in {None, job.job_id}
             and self.kind in {None, job.kind}
@@ -172,7 +172,7 @@ def replayed(body: bytes, dead: DeadLetter, same: str) -> tuple[str, bytes]:
 
 
 def _was_rejected(headers: Mapping[str, object]) -> bool:
-    """Tell whether a worker had the broker dead-letter the job; the latest reason comes first."""
+    """Return whether a worker had the broker dead-letter the job; the latest reason comes first."""
     match headers.get("x-death"):
         case [{"reason": "rejected"}, *_]:
             return True

@@ -8,10 +8,10 @@ RETRY_DELAYS: Final = tuple(timedelta(seconds=each) for each in (2, 10, 30, 60, 
 
 
 def delay_for(wait: timedelta) -> timedelta:
-    """Give the shortest delay that is no shorter than the wait, else the longest there is."""
+    """Return the shortest delay that is no shorter than the wait, else the longest there is."""
     return next((rung for rung in RETRY_DELAYS if rung >= wait), RETRY_DELAYS[-1])
 
 
 def delay_within(wait: timedelta) -> timedelta:
-    """Give the longest delay that is no longer than the wait, else the shortest there is."""
+    """Return the longest delay that is no longer than the wait, else the shortest there is."""
     return max((rung for rung in RETRY_DELAYS if rung <= wait), default=RETRY_DELAYS[0])

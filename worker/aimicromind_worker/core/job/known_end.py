@@ -27,7 +27,7 @@ class KnownEnd(msgspec.Struct, frozen=True, rename="camel"):
     time: datetime
 
     def event(self, body: bytes) -> NumberedEvent:
-        """Give the event again."""
+        """Return the event again."""
         identity = self.job_id.encode() + b":end"
         return NumberedEvent("end", self.seq, identity, int(self.time.timestamp()), body)
 

@@ -50,7 +50,7 @@ class Numbering:
         self._names: dict[str, bytes] = {}
 
     def stamp(self, event: EndpointEvent, at: float) -> NumberedEvent:
-        """Give the event the next number.
+        """Return the event the next number.
 
         Args:
             event: Any event of the attempt, the worker's own included.

@@ -31,11 +31,11 @@ class OpenRun(msgspec.Struct, frozen=True, rename="camel"):
     until: datetime | None
 
     def over(self) -> "OpenRun":
-        """Say that the run is over."""
+        """Return that the run is over."""
         return msgspec.structs.replace(self, until=None)
 
     def until_at_most(self, moment: datetime) -> "OpenRun":
-        """Say when it is over in any case."""
+        """Return when it is over in any case."""
         until = moment if self.until is None else min(self.until, moment)
         return msgspec.structs.replace(self, until=until)
 

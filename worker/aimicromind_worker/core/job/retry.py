@@ -102,7 +102,7 @@ class RetryPolicy:
     longest_stay: timedelta = timedelta(seconds=5)
 
     def decide(self, failure: CallFailed, now: Situation, jitter: float) -> Decision:
-        """Say what follows a failed call.
+        """Return what follows a failed call.
 
         Args:
             failure: What went wrong.

@@ -62,7 +62,7 @@ class Shown:
 def retry_event(
     kind: FailureKind, message: str, next_attempt: int, delay: timedelta
 ) -> EndpointEvent:
-    """Say that the attempt is over and another follows."""
+    """Return that the attempt is over and another follows."""
     return _event(
         "retry",
         kind=kind,
@@ -73,7 +73,7 @@ def retry_event(
 
 
 def error_event(kind: FailureKind, message: str, http_status: int | None = None) -> EndpointEvent:
-    """Say why the job failed for good."""
+    """Return why the job failed for good."""
     status = {} if http_status is None else {"httpStatus": http_status}
     return _event("error", kind=kind, message=message, **status)
 
@@ -81,7 +81,7 @@ def error_event(kind: FailureKind, message: str, http_status: int | None = None)
 def end_event(
     status: EndStatus, tally: Tally, shown: Shown, tags: Mapping[str, str]
 ) -> EndpointEvent:
-    """Say that the job has ended.
+    """Return that the job has ended.
 
     Args:
         status: How it ended.
