@@ -34,7 +34,7 @@ async def main() -> None:
     ):
         await declare(connection, topology(names, Retention("1h", 10_000_000)))
         way = await stack.enter_async_context(publishing_at(broker.url, names))
-        watching = asyncio.create_task(way.fence.watch(connection))
+        watching = asyncio.create_task(way.ownership.watch(connection))
         held = 0
         print("| milestones | first look-up, ms | one more, ms | ten more at once, ms |")
         print("|---:|---:|---:|---:|")

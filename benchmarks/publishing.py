@@ -79,13 +79,13 @@ async def _awaited(url: str) -> None:
 
 
 async def _pipelined(url: str) -> None:
-    async with sink_at(url, _NAMES) as sink:
+    async with sink_at(url, _NAMES) as publisher:
 
         async def lane(number: int) -> int:
             sent, until = 0, time.monotonic() + _SECONDS
             numbering = Numbering(f"job-{number}", f"chat-{number}", "flow", 1)
             address = Address(f"chat-{number}", "flow", 1, f"job-{number}")
-            events = sink.lane(address)
+            events = publisher.lane(address)
             while time.monotonic() < until:
                 events.publish(numbering.stamp(EndpointEvent("token", _TOKEN), time.time()))
                 sent += 1

@@ -28,14 +28,14 @@ class Way:
 
     def __init__(
         self,
-        sink: EventPublisher,
+        publisher: EventPublisher,
         publishing: PublisherConnection,
-        fence: JobOwnership,
+        ownership: JobOwnership,
         copies: Copies,
     ) -> None:
-        self.sink = sink
+        self.publisher = publisher
         self.publishing = publishing
-        self.fence = fence
+        self.ownership = ownership
         self._kept = asyncio.create_task(publishing.run())
         self._copies = asyncio.create_task(copies.run())
 
@@ -74,14 +74,16 @@ async def publishing_at(
     **window: Any,  # noqa: ANN401 - named in Window
 ) -> AsyncIterator[Way]:
     """Keep a connection open; nobody shuts the fence, which stands open for the test's time."""
-    fence, counts = JobOwnership(BEAT), EventCounts()
+    ownership, counts = JobOwnership(BEAT), EventCounts()
     opened = partial(connect, [url])
     copies = Copies(
-        partial(opened, _COPIES, beat, tls), beat, names, fence, counts, Window(**window)
+        partial(opened, _COPIES, beat, tls), beat, names, ownership, counts, Window(**window)
     )
-    sink = EventPublisher(names, Window(**window), fence.is_open, counts, copies.lane)
-    publishing = PublisherConnection(partial(opened, _NAME, beat, tls), beat, wanted, sink, fence)
-    way = Way(sink, publishing, fence, copies)
+    publisher = EventPublisher(names, Window(**window), ownership.is_open, counts, copies.lane)
+    publishing = PublisherConnection(
+        partial(opened, _NAME, beat, tls), beat, wanted, publisher, ownership
+    )
+    way = Way(publisher, publishing, ownership, copies)
     try:
         await way.usable()
         yield way
@@ -93,4 +95,4 @@ async def publishing_at(
 async def sink_at(url: str, names: Names, **window: Any) -> AsyncIterator[EventPublisher]:  # noqa: ANN401 - named in Window
     """Open a sink on a connection of its own."""
     async with publishing_at(url, names, **window) as way:
-        yield way.sink
+        yield way.publisher

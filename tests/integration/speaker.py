@@ -17,7 +17,7 @@ class Speaker:
         lane: The lane that they take.
     """
 
-    def __init__(self, sink: EventPublisher, job_id: str = "job", **address: Any) -> None:  # noqa: ANN401 - named in Address
+    def __init__(self, publisher: EventPublisher, job_id: str = "job", **address: Any) -> None:  # noqa: ANN401 - named in Address
         usual: dict[str, Any] = {
             "chat_id": "chat",
             "chatflow_id": "flow",
@@ -25,7 +25,7 @@ class Speaker:
             "correlation_id": job_id,
         }
         where = Address(**(usual | address))
-        self.lane = sink.lane(where)
+        self.lane = publisher.lane(where)
         self._numbering = Numbering(job_id, where.chat_id, where.chatflow_id, where.attempt)
 
     def say(self, name: str, data: object = "") -> NumberedEvent:

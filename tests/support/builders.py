@@ -85,7 +85,7 @@ def limits(**changed: Any) -> Limits:  # noqa: ANN401 - named in Limits
 
 def means(
     predictions: Predictions,
-    sink: Publisher,
+    publisher: Publisher,
     policy: RetryPolicy = IMPATIENT,
     recovery: Recovery | None = None,
     **changed: Any,  # noqa: ANN401 - named in Limits
@@ -96,7 +96,7 @@ def means(
     meter = Metrics(EventCounts())
     return Means(
         predictions,
-        sink,
+        publisher,
         watch,
         limits(**changed),
         policy,

@@ -183,32 +183,32 @@ class RecordingSink:
 class RecordingLane:
     """The lane of one attempt."""
 
-    def __init__(self, sink: RecordingSink, address: Address) -> None:
-        self._sink = sink
+    def __init__(self, publisher: RecordingSink, address: Address) -> None:
+        self._publisher = publisher
         self._address = address
         self._unconfirmed = 0
 
     @property
     def full(self) -> bool:
-        return not self._sink.has_room.is_set()
+        return not self._publisher.has_room.is_set()
 
     async def room(self) -> None:
-        self._sink.waits_for_room.set()
-        await self._sink.has_room.wait()
+        self._publisher.waits_for_room.set()
+        await self._publisher.has_room.wait()
 
     def publish(self, event: NumberedEvent) -> None:
         self._unconfirmed += 1
-        self._sink.published.append(event)
-        self._sink.history.append(event.name)
-        if len(self._sink.published) == self._sink.room_for:
-            self._sink.has_room.clear()
+        self._publisher.published.append(event)
+        self._publisher.history.append(event.name)
+        if len(self._publisher.published) == self._publisher.room_for:
+            self._publisher.has_room.clear()
 
     async def confirmed(self) -> None:
         await asyncio.sleep(0)
-        if self._sink.end_lost is not None and self._sink.history[-1:] == ["end"]:
-            raise self._sink.end_lost
+        if self._publisher.end_lost is not None and self._publisher.history[-1:] == ["end"]:
+            raise self._publisher.end_lost
         if self._unconfirmed:
-            self._sink.history.append(f"{self._unconfirmed} confirmed")
+            self._publisher.history.append(f"{self._unconfirmed} confirmed")
         self._unconfirmed = 0
 
 
@@ -299,7 +299,7 @@ class FakeDelivery:
         self.delay = delay
         self.history.append("put again")
 
-    async def refuse(self) -> None:
+    async def reject(self) -> None:
         self.history.append("refuse")
 
     async def requeue_unchanged(self) -> None:
@@ -341,13 +341,13 @@ class Run:
         **fields: Any,  # noqa: ANN401 - see a_job
     ) -> None:
         self.predictions = ScriptedPredictions(*scripts, streams=streams)
-        self.sink = RecordingSink()
+        self.publisher = RecordingSink()
         ticket = a_ticket(facts, **fields).knowing(history or History())
         self.job = JobRun(
             ticket,
             means(
                 self.predictions,
-                self.sink,
+                self.publisher,
                 policy,
                 Recovery(memory or Forgetful(), timedelta(seconds=recovery_s)),
                 **(limits or {}),

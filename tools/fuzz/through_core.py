@@ -37,7 +37,7 @@ async def _one(mutated: Case, number: int, report: Report) -> str:
     run = Run([*mutated.chunks, *breaking], limits=limits, question=mutated.question)
     outcome = await run.outcome()
     await settle(run.job.progress, outcome, FakeDelivery(b""))
-    events = [json.loads(event.body) for event in run.sink.published]
+    events = [json.loads(event.body) for event in run.publisher.published]
     for wrong in violations(mutated, "chat", events):
         report.violation(number, mutated, wrong)
     return ending_of(events)

@@ -36,7 +36,7 @@ async def _events(link: Link, queue: Fresh, first: Subscription) -> AsyncGenerat
                 message = await subscription.next()
                 event = event_in(message)
                 if event is None:
-                    await subscription.refuse(message)
+                    await subscription.reject(message)
                     continue
                 yield event
                 await subscription.taken(message)

@@ -174,7 +174,7 @@ class Subscription:
         with told_apart():
             await self._channel.basic_ack(message.delivery_tag or 0, multiple=True)
 
-    async def refuse(self, message: DeliveredMessage) -> None:
+    async def reject(self, message: DeliveredMessage) -> None:
         """Reject a delivery for good: it goes where the queue dead-letters, if it does.
 
         To acknowledge it would lose what an operator may want to look at, to requeue it would

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
 from aimicromind_schemas.messages.invalid_job import InvalidJob, body_problem, field_problems
-from aimicromind_schemas.messages.job_terms import JobTerms, refuse
+from aimicromind_schemas.messages.job_terms import JobTerms, reject
 from aimicromind_schemas.messages.raw_job import RawJob
 from aimicromind_schemas.odd_json import TooDeep
 from aimicromind_schemas.wire import Text, json_of, load_json, time_text
@@ -68,7 +68,7 @@ class PredictionJob(JobTerms):
     def _is_asked(self) -> Self:
         substitutes = (getattr(self, name) for name in _INSTEAD_OF_QUESTION)
         if self.question is None and all(value is None for value in substitutes):
-            refuse("question", "nothing is asked")
+            reject("question", "nothing is asked")
         return self
 
     @classmethod

@@ -102,28 +102,28 @@ class JobTerms(Quiet, BaseModel):
     def _few_tags(cls, tags: object) -> object:
         # Before they are looked at one by one: each that is no string costs a report of its own.
         if isinstance(tags, dict) and len(tags) > _MAX_TAGS_BYTES // _LEAST_TAG_BYTES:
-            refuse("tags", "tags take more than 16 KiB")
+            reject("tags", "tags take more than 16 KiB")
         return tags
 
     @field_validator("tags")
     @classmethod
     def _small_tags(cls, tags: dict[str, str] | None) -> dict[str, str] | None:
         if tags is not None and len(json_of(tags)) > _MAX_TAGS_BYTES:
-            refuse("tags", "tags take more than 16 KiB")
+            reject("tags", "tags take more than 16 KiB")
         return tags
 
     @model_validator(mode="after")
     def _can_be_routed(self) -> Self:
         if self.chat_id is not None and not chat_fits(self.chat_id):
-            refuse("chatId", "its routing keys would be too long")
+            reject("chatId", "its routing keys would be too long")
         if self.after is not None and self.after == self.job_id:
-            refuse("after", "a job cannot come after itself")
+            reject("after", "a job cannot come after itself")
         if self.chat_id is None and self.job_id is not None and not chat_fits(self.job_id):
-            refuse("chatId", "the job id stands in for it, and its routing keys would be too long")
+            reject("chatId", "the job id stands in for it, and its routing keys would be too long")
         return self
 
 
-def refuse(field: LiteralString, because: LiteralString) -> Never:
+def reject(field: LiteralString, because: LiteralString) -> Never:
     """Blame a field: the type of the error is its name, as `field_problems` expects."""
     raise PydanticCustomError(field, because)
 

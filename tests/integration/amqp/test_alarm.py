@@ -26,7 +26,7 @@ async def alarm(broker: PrivateBroker, way: Way) -> AsyncIterator[Speaker]:
     """Have an alarm, and a connection that has felt it: it has published."""
     await broker.rabbitmqctl("set_vm_memory_high_watermark", "0.0001")
     try:
-        speaker = Speaker(way.sink)
+        speaker = Speaker(way.publisher)
         speaker.say("token", "0")
         assert await way.lost() == "the broker takes no events: it has a memory or disk alarm"
         yield speaker
@@ -47,7 +47,7 @@ async def test_window_fills_and_its_time_for_confirms_stands_still(
         async with alarm(broker, way) as speaker:
             for number in range(1, 10):
                 speaker.say("token", str(number))
-            assert way.sink.full
+            assert way.publisher.full
             confirmed = asyncio.create_task(speaker.lane.confirmed())
             await asyncio.sleep(LONGER_THAN_ANY_GRACE_S)
             assert not confirmed.done()
@@ -56,7 +56,7 @@ async def test_window_fills_and_its_time_for_confirms_stands_still(
         await box.received(10)
 
     assert [message.message_id for message in box.messages] == [f"job:1:{n}" for n in range(10)]
-    assert not way.sink.full
+    assert not way.publisher.full
 
 
 async def test_job_that_goes_out_again_waits_and_is_there_once(

@@ -93,7 +93,7 @@ async def test_events_go_out_by_tls(secured: Secured, names: Names) -> None:
             listening(connection, names.events) as box,
             publishing_at(secured.url(), names, wanted, tls=secured.trust()) as way,
         ):
-            speaker = Speaker(way.sink)
+            speaker = Speaker(way.publisher)
             for _ in range(200):
                 speaker.say("token", "word " * 1000)
             await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)

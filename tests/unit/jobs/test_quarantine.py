@@ -35,33 +35,33 @@ def test_job_of_the_last_chance_shares_its_worker_with_no_suspect(
     job: Ticket,
     admitted: bool,  # noqa: FBT001 - given by pytest
 ) -> None:
-    suspects = Quarantine()
+    quarantine = Quarantine()
     with ExitStack() as stack:
         for each in running:
-            assert stack.enter_context(suspects.admitted(each))
+            assert stack.enter_context(quarantine.admitted(each))
 
-        assert stack.enter_context(suspects.admitted(job)) is admitted
+        assert stack.enter_context(quarantine.admitted(job)) is admitted
 
 
 def test_job_of_the_last_chance_that_has_just_been_lost_waits_outside_first() -> None:
-    suspects = Quarantine()
+    quarantine = Quarantine()
     for crashes, admitted_at_once in ((1, True), (2, False)):
         job = a_ticket(MessageFacts(redelivered=True, failures_before=crashes))
-        with suspects.admitted(job) as admitted:
+        with quarantine.admitted(job) as admitted:
             assert admitted is admitted_at_once
 
 
 def test_place_is_free_again_when_a_job_has_left() -> None:
-    suspects = Quarantine()
+    quarantine = Quarantine()
     for job in (LAST_CHANCE, SUSPECT, LAST_CHANCE, HEALTHY, LAST_CHANCE):
-        with suspects.admitted(job) as admitted:
+        with quarantine.admitted(job) as admitted:
             assert admitted
 
 
 def test_job_that_was_turned_away_takes_no_place() -> None:
-    suspects = Quarantine()
-    with suspects.admitted(SUSPECT):
-        with suspects.admitted(LAST_CHANCE) as admitted:
+    quarantine = Quarantine()
+    with quarantine.admitted(SUSPECT):
+        with quarantine.admitted(LAST_CHANCE) as admitted:
             assert not admitted
-        with suspects.admitted(SUSPECT) as admitted:
+        with quarantine.admitted(SUSPECT) as admitted:
             assert admitted

@@ -56,14 +56,14 @@ class Stage:
 
     def __init__(self, *scripts: Script, after_loss: bool = False) -> None:
         self.predictions = ScriptedPredictions(*scripts)
-        self.sink = RecordingSink()
+        self.publisher = RecordingSink()
         self.journal = FakeJournal()
-        self.leases = FakeLeases()
-        run_means = means(self.predictions, self.sink)
+        self.chat_locks = FakeLeases()
+        run_means = means(self.predictions, self.publisher)
         self.relay = Relay(
             run_means,
             self.journal,
-            self.leases,
+            self.chat_locks,
             JobRegistry(),
             NAMES,
             LIFETIME,
@@ -79,7 +79,7 @@ class Stage:
         **fields: Any,  # noqa: ANN401 - see a_job
     ) -> FakeDelivery:
         body = a_job(**fields) if body is None else body
-        return FakeDelivery(body, facts or MessageFacts(), self.sink.history)
+        return FakeDelivery(body, facts or MessageFacts(), self.publisher.history)
 
     async def carry(
         self,
@@ -122,7 +122,7 @@ async def test_end_waits_for_the_confirms_before_it_and_the_acknowledgement_for_
 
     await stage.carry()
 
-    assert stage.sink.history == [
+    assert stage.publisher.history == [
         "start",
         "token",
         "metadata",
@@ -138,7 +138,7 @@ async def test_events_of_every_attempt_are_confirmed_before_the_acknowledgement(
 
     await stage.carry()
 
-    assert stage.sink.history[-3:] == ["end", "1 confirmed", "ack"]
+    assert stage.publisher.history[-3:] == ["end", "1 confirmed", "ack"]
 
 
 async def test_job_that_must_wait_long_says_so_and_waits_on_the_ladder() -> None:
@@ -148,8 +148,8 @@ async def test_job_that_must_wait_long_says_so_and_waits_on_the_ladder() -> None
     again = facts_after(delivery)
     await stage.carry(facts=again)
 
-    assert stage.sink.history[:3] == ["retry", "1 confirmed", "put again"]
-    assert stage.sink.data("retry") == [
+    assert stage.publisher.history[:3] == ["retry", "1 confirmed", "put again"]
+    assert stage.publisher.data("retry") == [
         {
             "kind": "rate_limited",
             "message": "too many requests: later",
@@ -160,8 +160,8 @@ async def test_job_that_must_wait_long_says_so_and_waits_on_the_ladder() -> None
     assert delivery.delay == timedelta(seconds=60)
     assert (again.carried_attempt, again.carried_calls, again.carried_crashes) == (1, 1, 1)
     assert again.carried_sent
-    assert stage.sink.shown()[1:3] == [(2, 0, "start"), (2, 1, "token")]
-    assert (stage.sink.end().data.attempts, stage.sink.end().data.calls) == (2, 2)
+    assert stage.publisher.shown()[1:3] == [(2, 0, "start"), (2, 1, "token")]
+    assert (stage.publisher.end().data.attempts, stage.publisher.end().data.calls) == (2, 2)
 
 
 async def test_job_that_was_never_sent_may_wait_and_be_called_though_it_must_not_run_twice() -> (
@@ -175,7 +175,7 @@ async def test_job_that_was_never_sent_may_wait_and_be_called_though_it_must_not
     delivery = await stage.carry(idempotent=False)
     await stage.carry(facts=facts_after(delivery), idempotent=False)
 
-    assert stage.sink.end().data.status == EndStatus.COMPLETED
+    assert stage.publisher.end().data.status == EndStatus.COMPLETED
 
 
 async def test_failed_job_says_why_ends_and_is_parked() -> None:
@@ -183,11 +183,11 @@ async def test_failed_job_says_why_ends_and_is_parked() -> None:
 
     delivery = await stage.carry()
 
-    assert stage.sink.history == ["error", "1 confirmed", "end", "1 confirmed", "park"]
-    assert stage.sink.data("error") == [
+    assert stage.publisher.history == ["error", "1 confirmed", "end", "1 confirmed", "park"]
+    assert stage.publisher.data("error") == [
         {"kind": "unauthorized", "message": "the key was refused: no key", "httpStatus": 401}
     ]
-    assert stage.sink.end().data.status == EndStatus.FAILED
+    assert stage.publisher.end().data.status == EndStatus.FAILED
     assert delivery.parked is not None
     assert delivery.parked.kind == FailureKind.UNAUTHORIZED
     assert delivery.parked.message == "the key was refused: no key"
@@ -199,7 +199,7 @@ async def test_end_counts_attempts_calls_and_events_and_has_the_winners_text() -
 
     await stage.carry(tags={"team": "blue"})
 
-    end = stage.sink.end()
+    end = stage.publisher.end()
     assert (end.attempt, end.seq) == (2, 4)
     assert end.data.status == EndStatus.COMPLETED
     assert (end.data.attempts, end.data.calls, end.data.events) == (2, 3, end.seq + 1)
@@ -214,7 +214,7 @@ async def test_end_of_a_failed_job_has_the_text_that_was_shown() -> None:
 
     delivery = await stage.carry()
 
-    end = stage.sink.end()
+    end = stage.publisher.end()
     assert (end.data.text, end.data.events) == ("Once ", end.seq + 1)
     assert delivery.parked is not None
     assert delivery.parked.kind == FailureKind.REPEAT_UNSAFE
@@ -229,8 +229,8 @@ async def test_job_that_expired_in_the_queue_ends_without_a_call(facts: MessageF
 
     before = facts.carried_attempt
     attempt = before + 1 if before else 0
-    assert stage.sink.shown() == [(attempt, 0, "error"), (attempt, 1, "end")]
-    end = stage.sink.end()
+    assert stage.publisher.shown() == [(attempt, 0, "error"), (attempt, 1, "end")]
+    end = stage.publisher.end()
     assert (end.data.status, end.data.attempts, end.data.calls) == (EndStatus.EXPIRED, before, 0)
     assert delivery.parked is not None
     assert delivery.parked.kind == FailureKind.EXPIRED
@@ -241,10 +241,10 @@ async def test_start_tells_tags_and_redelivery() -> None:
 
     await stage.carry(facts=MessageFacts(redelivered=True), tags={"team": "blue"})
 
-    assert stage.sink.data("start") == [
+    assert stage.publisher.data("start") == [
         {"tags": {"team": "blue"}, "redelivered": True, "upstream": None}
     ]
-    assert stage.sink.end().attempt == 2
+    assert stage.publisher.end().attempt == 2
 
 
 async def test_job_without_a_name_is_put_again_to_get_one() -> None:
@@ -253,7 +253,7 @@ async def test_job_without_a_name_is_put_again_to_get_one() -> None:
     delivery = await stage.carry(jobId=None, chatId=None)
 
     assert delivery.put_back == {}
-    assert stage.sink.history == ["put again"]
+    assert stage.publisher.history == ["put again"]
 
 
 @pytest.mark.parametrize(
@@ -272,10 +272,10 @@ async def test_job_that_is_none_is_told_to_its_chat_and_parked(
 
     delivery = await stage.carry(body, MessageFacts(message_id="message", correlation_id="c-1"))
 
-    assert stage.sink.history == ["error", "1 confirmed", "end", "1 confirmed", "park"]
-    assert stage.sink.addresses == [Address(chat_id, "", 0, "c-1")]
-    assert stage.sink.shown() == [(0, 0, "error"), (0, 1, "end")]
-    end = stage.sink.end()
+    assert stage.publisher.history == ["error", "1 confirmed", "end", "1 confirmed", "park"]
+    assert stage.publisher.addresses == [Address(chat_id, "", 0, "c-1")]
+    assert stage.publisher.shown() == [(0, 0, "error"), (0, 1, "end")]
+    end = stage.publisher.end()
     assert (end.job_id, end.data.status) == (job_id, EndStatus.REJECTED)
     assert (end.data.attempts, end.data.calls, end.data.events) == (0, 0, 2)
     assert delivery.parked is not None
@@ -294,8 +294,8 @@ async def test_leaving_worker_tells_the_chat_and_puts_the_job_again() -> None:
 
     delivery = await stage.interrupted()
 
-    assert stage.sink.history == ["start", "token", "retry", "3 confirmed", "put again"]
-    (retry,) = stage.sink.data("retry")
+    assert stage.publisher.history == ["start", "token", "retry", "3 confirmed", "put again"]
+    (retry,) = stage.publisher.data("retry")
     assert (retry["kind"], retry["nextAttempt"], retry["delaySeconds"]) == ("shutdown", 2, 0)
     facts = facts_after(delivery)
     assert (facts.carried_attempt, facts.carried_calls) == (1, 1)
@@ -309,7 +309,7 @@ async def test_next_worker_goes_on_where_the_first_one_left() -> None:
 
     await stage.carry(facts=facts_after(left))
 
-    end = stage.sink.end()
+    end = stage.publisher.end()
     assert end.attempt == 2
     assert (end.data.attempts, end.data.calls, end.data.text) == (2, 2, "Once")
 
@@ -333,8 +333,8 @@ async def test_next_worker_runs_no_tool_again() -> None:
     assert stage.predictions.calls == []
     assert delivery.parked is not None
     assert delivery.parked.kind == FailureKind.REPEAT_UNSAFE
-    assert stage.sink.shown() == [(2, 0, "error"), (2, 1, "end")]
-    assert (stage.sink.end().data.attempts, stage.sink.end().data.calls) == (1, 1)
+    assert stage.publisher.shown() == [(2, 0, "error"), (2, 1, "end")]
+    assert (stage.publisher.end().data.attempts, stage.publisher.end().data.calls) == (1, 1)
 
 
 async def test_tool_of_an_earlier_attempt_is_carried_along() -> None:
@@ -351,7 +351,7 @@ async def test_job_that_comes_while_leaving_is_put_again_uncalled() -> None:
 
     assert stage.predictions.calls == []
     assert facts_after(delivery).carried_calls == 0
-    assert stage.sink.history[-1] == "put again"
+    assert stage.publisher.history[-1] == "put again"
 
 
 async def test_fault_of_our_own_fails_its_job_alone_and_tells_no_content() -> None:
@@ -364,9 +364,9 @@ async def test_fault_of_our_own_fails_its_job_alone_and_tells_no_content() -> No
     assert first.parked is not None
     assert first.parked.kind == FailureKind.INTERNAL
     assert second.parked is None
-    ends = [event for event in stage.sink.events() if event.event == "end"]
+    ends = [event for event in stage.publisher.events() if event.event == "end"]
     assert [end.wire()["data"]["status"] for end in ends] == ["failed", "completed"]
-    everything = [repr(logs), repr(first.parked), *map(repr, stage.sink.published)]
+    everything = [repr(logs), repr(first.parked), *map(repr, stage.publisher.published)]
     assert SECRET not in "".join(everything)
     (fault,) = [line for line in logs if line["event"] == "job.fault"]
     assert fault["error"] == "ZeroDivisionError"
@@ -375,22 +375,22 @@ async def test_fault_of_our_own_fails_its_job_alone_and_tells_no_content() -> No
 @pytest.mark.parametrize("scripts", [[WELL], [errors.BadRequest("x")], [CUT_AFTER_TOOL]])
 async def test_job_whose_end_is_not_confirmed_is_not_settled(scripts: list[Script]) -> None:
     stage = Stage(*scripts)
-    stage.sink.end_lost = ConnectionError("gone")
+    stage.publisher.end_lost = ConnectionError("gone")
 
     with pytest.raises(ConnectionError, match="gone"):
         await stage.carry()
 
-    assert stage.sink.history[-1] == "end"
+    assert stage.publisher.history[-1] == "end"
 
 
 async def test_refused_job_whose_end_is_not_confirmed_is_not_settled() -> None:
     stage = Stage()
-    stage.sink.end_lost = ConnectionError("gone")
+    stage.publisher.end_lost = ConnectionError("gone")
 
     with pytest.raises(ConnectionError):
         await stage.carry(b"{")
 
-    assert stage.sink.history[-1] == "end"
+    assert stage.publisher.history[-1] == "end"
 
 
 async def test_content_stays_out_of_the_logs() -> None:
@@ -424,7 +424,7 @@ async def test_job_that_completed_before_is_acknowledged_and_not_run() -> None:
     delivery = await stage.carry(facts=AGAIN)
 
     assert delivery.history == ["ack"]
-    assert (stage.predictions.calls, stage.sink.published) == ([], [])
+    assert (stage.predictions.calls, stage.publisher.published) == ([], [])
 
 
 async def test_job_that_failed_before_is_parked_and_not_run() -> None:
@@ -437,7 +437,7 @@ async def test_job_that_failed_before_is_parked_and_not_run() -> None:
     delivery = await stage.carry(facts=AGAIN)
 
     assert delivery.parked == Parked(FailureKind.TIMEOUT, "late", 2)
-    assert (stage.predictions.calls, stage.sink.published) == ([], [])
+    assert (stage.predictions.calls, stage.publisher.published) == ([], [])
 
 
 async def test_job_goes_on_with_the_attempt_after_the_last_one_remembered() -> None:
@@ -446,7 +446,7 @@ async def test_job_goes_on_with_the_attempt_after_the_last_one_remembered() -> N
 
     await stage.carry(facts=AGAIN)
 
-    assert {attempt for attempt, _, _ in stage.sink.shown()} == {5}
+    assert {attempt for attempt, _, _ in stage.publisher.shown()} == {5}
 
 
 async def test_attempt_that_a_dead_worker_may_have_begun_is_not_used_again() -> None:
@@ -455,7 +455,7 @@ async def test_attempt_that_a_dead_worker_may_have_begun_is_not_used_again() -> 
 
     await stage.carry(facts=AGAIN)
 
-    assert {attempt for attempt, _, _ in stage.sink.shown()} == {3}
+    assert {attempt for attempt, _, _ in stage.publisher.shown()} == {3}
 
 
 async def test_attempt_that_was_left_to_the_next_worker_is_used() -> None:
@@ -464,7 +464,7 @@ async def test_attempt_that_was_left_to_the_next_worker_is_used() -> None:
 
     await stage.carry(facts=MessageFacts(carried_attempt=1, carried_calls=1))
 
-    assert {attempt for attempt, _, _ in stage.sink.shown()} == {2}
+    assert {attempt for attempt, _, _ in stage.publisher.shown()} == {2}
 
 
 async def test_job_whose_dead_worker_used_a_tool_is_not_called_again() -> None:
@@ -507,7 +507,7 @@ async def test_job_that_waited_for_the_journal_is_looked_up_like_one_that_did_no
         stage.journal.remembers = {"job": known}
         await stage.carry(facts=facts)
 
-    assert [{attempt for attempt, _, _ in it.sink.shown()} for it in (waiting, straight)] == [
+    assert [{attempt for attempt, _, _ in it.publisher.shown()} for it in (waiting, straight)] == [
         {3}
     ] * 2
 
@@ -520,7 +520,7 @@ async def test_job_that_the_broker_gave_up_goes_back_while_nothing_can_be_known(
     await stage.relay.end_dead_lettered(delivery)
 
     assert delivery.history == ["give back"]
-    assert stage.sink.published == []
+    assert stage.publisher.published == []
 
 
 async def test_fault_while_a_job_is_settled_reaches_nobody_else() -> None:
@@ -547,7 +547,7 @@ async def test_job_whose_burial_fails_for_a_fault_of_our_own_still_gets_its_end(
     with capture_logs() as logs:
         await stage.relay.end_dead_lettered(delivery)
 
-    assert [event.event for event in stage.sink.events()][-2:] == ["error", "end"]
+    assert [event.event for event in stage.publisher.events()][-2:] == ["error", "end"]
     assert delivery.parked is not None
     assert delivery.parked.kind == FailureKind.INTERNAL
     assert SECRET not in str(logs)

@@ -58,15 +58,15 @@ class Stage:
 
     def __init__(self, *scripts: Script, policy: RetryPolicy = IMPATIENT) -> None:
         self.predictions = ScriptedPredictions(*scripts)
-        self.sink = RecordingSink()
+        self.publisher = RecordingSink()
         self.journal = FakeJournal()
-        self.leases = FakeLeases()
+        self.chat_locks = FakeLeases()
         self.held = JobRegistry()
-        run_means = means(self.predictions, self.sink, policy, **LONG)
+        run_means = means(self.predictions, self.publisher, policy, **LONG)
         self.relay = Relay(
             run_means,
             self.journal,
-            self.leases,
+            self.chat_locks,
             self.held,
             NAMES,
             LIFETIME,
@@ -75,7 +75,7 @@ class Stage:
         )
 
     def delivery(self, facts: MessageFacts | None = None, **fields: Any) -> FakeDelivery:  # noqa: ANN401 - see a_job
-        return FakeDelivery(a_job(**fields), facts or MessageFacts(), self.sink.history)
+        return FakeDelivery(a_job(**fields), facts or MessageFacts(), self.publisher.history)
 
     async def carry(self, facts: MessageFacts | None = None, **fields: Any) -> FakeDelivery:  # noqa: ANN401 - see a_job
         delivery = self.delivery(facts, **fields)
@@ -104,7 +104,7 @@ async def test_running_job_ends_with_what_it_showed_and_is_acknowledged() -> Non
 
     await stage.cancelled()
 
-    assert stage.sink.history == [
+    assert stage.publisher.history == [
         "start",
         "token",
         "token",
@@ -113,7 +113,7 @@ async def test_running_job_ends_with_what_it_showed_and_is_acknowledged() -> Non
         "1 confirmed",
         "ack",
     ]
-    end = stage.sink.end()
+    end = stage.publisher.end()
     assert end.data.status == EndStatus.CANCELLED
     assert (end.attempt, end.seq, end.data.attempts) == (1, 3, 1)
     assert (end.data.calls, end.data.events, end.data.text) == (1, 4, "Once upon")
@@ -141,7 +141,7 @@ async def test_running_job_is_cancelled_by_its_chat(
 
     await stage.cancelled(request_, facts)
 
-    assert stage.sink.end().data.status == EndStatus.CANCELLED
+    assert stage.publisher.end().data.status == EndStatus.CANCELLED
 
 
 @pytest.mark.parametrize(
@@ -167,10 +167,10 @@ async def test_job_is_cancelled_while_it_waits_to_call_again(first: Script, atte
 
     await stage.cancelled(after_s=0.01)
 
-    end = stage.sink.end()
+    end = stage.publisher.end()
     assert (end.data.status, end.attempt, end.data.calls) == (EndStatus.CANCELLED, attempt, 1)
     assert (end.data.text, len(stage.predictions.aborted)) == ("", 1)
-    assert stage.sink.history[-1] == "ack"
+    assert stage.publisher.history[-1] == "ack"
 
 
 async def test_job_is_cancelled_before_its_first_call() -> None:
@@ -182,7 +182,7 @@ async def test_job_is_cancelled_before_its_first_call() -> None:
     stage.held.cancel(CANCEL)
     await asyncio.wait_for(carrying, 5)
 
-    assert stage.sink.shown() == [(0, 0, "end")]
+    assert stage.publisher.shown() == [(0, 0, "end")]
     assert (stage.predictions.calls, stage.predictions.aborted) == ([], [])
 
 
@@ -192,7 +192,7 @@ async def test_call_that_had_no_connection_yet_was_none() -> None:
 
     await stage.cancelled()
 
-    assert stage.sink.end().data.calls == 0
+    assert stage.publisher.end().data.calls == 0
 
 
 async def test_job_that_was_cancelled_before_it_came_is_never_run() -> None:
@@ -201,8 +201,8 @@ async def test_job_that_was_cancelled_before_it_came_is_never_run() -> None:
 
     delivery = await stage.carry(tags={"team": "blue"})
 
-    assert stage.sink.shown() == [(0, 0, "end")]
-    end = stage.sink.end()
+    assert stage.publisher.shown() == [(0, 0, "end")]
+    end = stage.publisher.end()
     assert end.data.status == EndStatus.CANCELLED
     assert (end.data.attempts, end.data.calls, end.data.events) == (0, 0, 1)
     assert end.data.tags == {"team": "blue"}
@@ -216,8 +216,8 @@ async def test_cancelled_job_that_ran_before_ends_as_the_next_attempt() -> None:
 
     await stage.carry(AGAIN)
 
-    assert stage.sink.shown() == [(3, 0, "end")]
-    assert (stage.sink.end().data.attempts, stage.sink.end().data.calls) == (2, 3)
+    assert stage.publisher.shown() == [(3, 0, "end")]
+    assert (stage.publisher.end().data.attempts, stage.publisher.end().data.calls) == (2, 3)
 
 
 async def test_cancelled_job_that_was_delayed_ends_with_what_its_headers_tell() -> None:
@@ -226,8 +226,8 @@ async def test_cancelled_job_that_was_delayed_ends_with_what_its_headers_tell() 
 
     await stage.carry(MessageFacts(carried_attempt=1, carried_calls=2))
 
-    assert stage.sink.shown() == [(2, 0, "end")]
-    assert (stage.sink.end().data.attempts, stage.sink.end().data.calls) == (1, 2)
+    assert stage.publisher.shown() == [(2, 0, "end")]
+    assert (stage.publisher.end().data.attempts, stage.publisher.end().data.calls) == (1, 2)
 
 
 @pytest.mark.parametrize("status", [EndStatus.COMPLETED, EndStatus.CANCELLED])
@@ -240,7 +240,7 @@ async def test_late_request_changes_nothing(status: EndStatus) -> None:
 
     delivery = await stage.carry(AGAIN)
 
-    assert (stage.sink.published, delivery.history) == ([], ["ack"])
+    assert (stage.publisher.published, delivery.history) == ([], ["ack"])
 
 
 async def test_job_is_cancelled_while_it_is_looked_up() -> None:
@@ -254,7 +254,7 @@ async def test_job_is_cancelled_while_it_is_looked_up() -> None:
     stage.journal.answers.set()
     await carrying
 
-    assert stage.sink.shown() == [(2, 0, "end")]
+    assert stage.publisher.shown() == [(2, 0, "end")]
     assert stage.predictions.calls == []
 
 
@@ -269,7 +269,7 @@ async def test_job_is_cancelled_while_it_waits_for_its_chat() -> None:
     delivery = await asyncio.wait_for(waiting, 1)
 
     assert delivery.history[-1] == "ack"
-    assert stage.sink.shown()[-1] == (0, 0, "end")
+    assert stage.publisher.shown()[-1] == (0, 0, "end")
     assert stage.predictions.open_calls == 1
     stage.held.cancel(JobCancel("first"))
     await first
@@ -278,25 +278,25 @@ async def test_job_is_cancelled_while_it_waits_for_its_chat() -> None:
 @pytest.mark.parametrize("facts", [MessageFacts(), AGAIN])
 async def test_cancelled_job_ends_while_another_worker_has_its_chat(facts: MessageFacts) -> None:
     stage = Stage()
-    stage.leases.held_elsewhere = {"chat"}
+    stage.chat_locks.held_elsewhere = {"chat"}
     stage.held.cancel(CANCEL)
 
     delivery = await stage.carry(facts)
 
     before = facts.deliveries_before
-    assert stage.sink.shown() == [(before + 1 if before else 0, 0, "end")]
-    assert (stage.sink.end().data.attempts, delivery.history[-1]) == (before, "ack")
+    assert stage.publisher.shown() == [(before + 1 if before else 0, 0, "end")]
+    assert (stage.publisher.end().data.attempts, delivery.history[-1]) == (before, "ack")
 
 
 async def test_cancelled_job_that_ended_elsewhere_is_not_ended_again() -> None:
     stage = Stage()
-    stage.leases.held_elsewhere = {"chat"}
+    stage.chat_locks.held_elsewhere = {"chat"}
     stage.journal.remembers = {"job": History(1, 1, status=EndStatus.COMPLETED)}
     stage.held.cancel(CANCEL)
 
     delivery = await stage.carry(AGAIN)
 
-    assert (stage.sink.published, delivery.history) == ([], ["ack"])
+    assert (stage.publisher.published, delivery.history) == ([], ["ack"])
 
 
 async def test_copy_of_a_cancelled_job_is_acknowledged() -> None:
@@ -306,7 +306,7 @@ async def test_copy_of_a_cancelled_job_is_acknowledged() -> None:
 
     copy = await stage.carry()
 
-    assert len(stage.sink.published) == 1
+    assert len(stage.publisher.published) == 1
     assert copy.history[-1] == "ack"
 
 
@@ -317,7 +317,7 @@ async def test_request_that_comes_after_the_answer_changes_nothing() -> None:
     stage.held.cancel(CANCEL)
     await asyncio.sleep(0)
 
-    assert stage.sink.end().data.status == EndStatus.COMPLETED
+    assert stage.publisher.end().data.status == EndStatus.COMPLETED
     assert stage.predictions.aborted == []
 
 
@@ -331,7 +331,7 @@ async def test_request_that_comes_twice_ends_the_job_once() -> None:
         await asyncio.sleep(0)
     await carrying
 
-    assert stage.sink.end().data.status == EndStatus.CANCELLED
+    assert stage.publisher.end().data.status == EndStatus.CANCELLED
     assert len(stage.predictions.aborted) == 1
 
 
@@ -345,8 +345,8 @@ async def test_cancel_goes_before_the_hand_back() -> None:
     stage.held.cancel(CANCEL)
     await carrying
 
-    assert stage.sink.end().data.status == EndStatus.CANCELLED
-    assert stage.sink.history[-1] == "ack"
+    assert stage.publisher.end().data.status == EndStatus.CANCELLED
+    assert stage.publisher.history[-1] == "ack"
 
 
 async def test_next_job_of_the_chat_is_not_cancelled() -> None:
@@ -356,7 +356,7 @@ async def test_next_job_of_the_chat_is_not_cancelled() -> None:
     await stage.carry(MessageFacts(submitted_at=NOON + timedelta(microseconds=1)), jobId="next")
     await stage.carry(MessageFacts(submitted_at=NOON), jobId="queued-before")
 
-    ends = [event for event in stage.sink.events() if isinstance(event, EndEvent)]
+    ends = [event for event in stage.publisher.events() if isinstance(event, EndEvent)]
     assert {end.job_id: end.data.status for end in ends} == {
         "job": "cancelled",
         "next": "completed",
@@ -371,7 +371,7 @@ async def test_job_that_the_broker_gave_up_keeps_that_ending() -> None:
 
     await stage.relay.end_dead_lettered(delivery)
 
-    assert stage.sink.end().data.status == EndStatus.EXPIRED
+    assert stage.publisher.end().data.status == EndStatus.EXPIRED
     assert delivery.history[-1] == "park"
 
 
@@ -381,5 +381,5 @@ async def test_failure_of_the_call_is_not_told_once_the_job_is_cancelled() -> No
 
     await stage.cancelled()
 
-    assert stage.sink.end().data.status == EndStatus.CANCELLED
-    assert "error" not in stage.sink.history
+    assert stage.publisher.end().data.status == EndStatus.CANCELLED
+    assert "error" not in stage.publisher.history

@@ -73,19 +73,19 @@ class Carried:
         self, scripts: list[Any], job: dict[str, Any], facts: MessageFacts | None = None
     ) -> None:
         self.predictions = ScriptedPredictions(*scripts)
-        self.sink = RecordingSink()
+        self.publisher = RecordingSink()
         facts = facts or MessageFacts()
         while True:
-            delivery = FakeDelivery(a_job(**job), facts, self.sink.history)
+            delivery = FakeDelivery(a_job(**job), facts, self.publisher.history)
             asyncio.run(self._relay().carry(delivery))
-            if self.sink.history[-1] != "put again":
+            if self.publisher.history[-1] != "put again":
                 break
             facts = facts_after(delivery)
-        self.events = [json.loads(event.body) for event in self.sink.published]
+        self.events = [json.loads(event.body) for event in self.publisher.published]
 
     def _relay(self) -> Relay:
         return Relay(
-            means(self.predictions, self.sink, max_calls=MOST_CALLS),
+            means(self.predictions, self.publisher, max_calls=MOST_CALLS),
             FakeJournal(),
             FakeLeases(),
             JobRegistry(),
@@ -106,7 +106,7 @@ def test_job_ends_once_and_is_settled_after_that_was_confirmed(
 ) -> None:
     carried = Carried(scripts, job, facts)
 
-    history = carried.sink.history
+    history = carried.publisher.history
     last_worker = max((at for at, it in enumerate(history) if it == "put again"), default=-1) + 1
     assert "end" not in history[:last_worker]
     *before, confirmed, settled = history[last_worker:]
@@ -114,7 +114,7 @@ def test_job_ends_once_and_is_settled_after_that_was_confirmed(
     assert confirmed.endswith(" confirmed")
     assert before.count("end") == 1
     assert not {"ack", "park"} & set(before)
-    end = carried.sink.end()
+    end = carried.publisher.end()
     assert (settled == "ack") == (end.data.status == "completed")
     assert carried.predictions.open_calls == 0
 

@@ -14,22 +14,22 @@ from tests.unit.jobs.test_relay import Stage, facts_after
 
 async def test_job_of_a_chat_that_another_worker_has_waits_outside_and_says_nothing() -> None:
     stage = Stage(WELL)
-    stage.leases.held_elsewhere.add("chat")
+    stage.chat_locks.held_elsewhere.add("chat")
 
     delivery = await stage.carry(facts=MessageFacts(carried_attempt=1, carried_calls=1))
-    stage.leases.held_elsewhere.clear()
+    stage.chat_locks.held_elsewhere.clear()
     again = facts_after(delivery)
     await stage.carry(facts=again)
 
     assert delivery.delay == RETRY_DELAYS[0]
-    assert stage.sink.history[0] == "put again"
+    assert stage.publisher.history[0] == "put again"
     assert (again.carried_attempt, again.carried_calls) == (1, 1)
-    assert stage.sink.end().data.attempts == 2
+    assert stage.publisher.end().data.attempts == 2
 
 
 async def test_job_that_waits_again_and_again_mostly_waits_longer() -> None:
     stage = Stage(WELL)
-    stage.leases.held_elsewhere.add("chat")
+    stage.chat_locks.held_elsewhere.add("chat")
     facts = MessageFacts()
     delays: list[timedelta] = []
 
@@ -44,7 +44,7 @@ async def test_job_that_waits_again_and_again_mostly_waits_longer() -> None:
 
 async def test_suspect_does_not_wait_longer_for_having_waited_often() -> None:
     stage = Stage()
-    stage.leases.held_elsewhere.add("chat")
+    stage.chat_locks.held_elsewhere.add("chat")
 
     delivery = await stage.carry(facts=MessageFacts(carried_crashes=1, carried_waits=9))
 
@@ -69,14 +69,14 @@ async def test_line_of_one_chat_leaves_slots_for_others() -> None:
 
 async def test_job_that_waited_before_its_first_run_has_attempt_1_and_is_looked_up() -> None:
     stage = Stage(WELL)
-    stage.leases.held_elsewhere.add("chat")
+    stage.chat_locks.held_elsewhere.add("chat")
 
     delivery = await stage.carry()
-    stage.leases.held_elsewhere.clear()
+    stage.chat_locks.held_elsewhere.clear()
     await stage.carry(facts=facts_after(delivery))
 
     assert stage.journal.asked == ["job"]
-    assert (stage.sink.end().attempt, stage.sink.end().data.calls) == (1, 1)
+    assert (stage.publisher.end().attempt, stage.publisher.end().data.calls) == (1, 1)
 
 
 async def test_jobs_of_one_chat_run_one_after_the_other() -> None:
@@ -92,7 +92,7 @@ async def test_jobs_of_one_chat_run_one_after_the_other() -> None:
     await second
 
     assert len(stage.predictions.calls) == 2
-    assert stage.sink.end().job_id == "second"
+    assert stage.publisher.end().job_id == "second"
 
 
 async def test_job_that_comes_twice_at_once_runs_once() -> None:
@@ -102,8 +102,8 @@ async def test_job_that_comes_twice_at_once_runs_once() -> None:
     await asyncio.gather(*map(stage.relay.carry, deliveries))
 
     assert len(stage.predictions.calls) == 1
-    assert stage.sink.history.count("end") == 1
-    assert stage.sink.history[-2:] == ["ack", "ack"]
+    assert stage.publisher.history.count("end") == 1
+    assert stage.publisher.history[-2:] == ["ack", "ack"]
 
 
 async def test_job_that_comes_again_later_is_acknowledged_and_not_run() -> None:
@@ -113,7 +113,7 @@ async def test_job_that_comes_again_later_is_acknowledged_and_not_run() -> None:
     await stage.carry()
 
     assert len(stage.predictions.calls) == 1
-    assert stage.sink.history[-2:] == ["ack", "ack"]
+    assert stage.publisher.history[-2:] == ["ack", "ack"]
 
 
 async def test_copy_of_a_job_that_ended_elsewhere_meanwhile_is_acknowledged() -> None:
@@ -122,7 +122,7 @@ async def test_copy_of_a_job_that_ended_elsewhere_meanwhile_is_acknowledged() ->
 
     await stage.carry(facts=MessageFacts(carried_attempt=1))
 
-    assert stage.sink.history == ["ack"]
+    assert stage.publisher.history == ["ack"]
 
 
 async def test_suspect_of_two_losses_waits_until_other_suspects_have_left() -> None:
@@ -142,7 +142,7 @@ async def test_suspect_of_two_losses_waits_until_other_suspects_have_left() -> N
 
     assert delivery.delay == RETRY_DELAYS[0]
     assert (again.deliveries_before, again.carried_crashes) == (0, 2)
-    assert stage.sink.end().attempt == 3
+    assert stage.publisher.end().attempt == 3
 
 
 async def test_losses_of_a_job_are_put_down_to_a_broker_that_was_lost() -> None:
@@ -157,8 +157,8 @@ async def test_losses_of_a_job_are_put_down_to_a_broker_that_was_lost() -> None:
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
-    assert stage.sink.end().attempt == 10
-    assert stage.sink.end().data.status == EndStatus.COMPLETED
+    assert stage.publisher.end().attempt == 10
+    assert stage.publisher.end().data.status == EndStatus.COMPLETED
 
 
 async def test_job_whose_lease_is_taken_away_goes_on_elsewhere() -> None:
@@ -168,11 +168,11 @@ async def test_job_whose_lease_is_taken_away_goes_on_elsewhere() -> None:
     await stage.predictions.began.wait()
     await asyncio.sleep(0.01)
 
-    stage.leases.held["chat"].on_loss()
+    stage.chat_locks.held["chat"].on_loss()
     await carrying
 
     assert facts_after(delivery).carried_attempt == 1
-    assert stage.sink.history[-3:] == ["retry", "3 confirmed", "put again"]
+    assert stage.publisher.history[-3:] == ["retry", "3 confirmed", "put again"]
 
 
 async def test_jobs_that_wait_for_their_chat_leave_with_the_worker_and_say_nothing() -> None:
@@ -187,4 +187,4 @@ async def test_jobs_that_wait_for_their_chat_leave_with_the_worker_and_say_nothi
 
     assert {delivery.delay for delivery in carried} == {timedelta()}
     assert facts_after(carried[1]).carried_attempt == 0
-    assert {event.job_id for event in stage.sink.events()} == {"first"}
+    assert {event.job_id for event in stage.publisher.events()} == {"first"}

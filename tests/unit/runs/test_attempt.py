@@ -34,7 +34,7 @@ TRACEPARENT = f"00-{'a' * 32}-{'b' * 16}-01"
 
 
 def an_attempt(
-    sink: RecordingSink,
+    publisher: RecordingSink,
     facts: MessageFacts | None = None,
     *,
     number: int = 1,
@@ -44,7 +44,7 @@ def an_attempt(
 ) -> Attempt:
     ticket = a_ticket(facts, **fields)
     bounds = limits(attempt_timeout=timeout, max_frame_bytes=max_frame_bytes)
-    return Attempt(ticket, number, sink, bounds, PassedOn(ticket.facts.trace))
+    return Attempt(ticket, number, publisher, bounds, PassedOn(ticket.facts.trace))
 
 
 async def chunks_of(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -57,33 +57,38 @@ async def show(attempt: Attempt, *chunks: bytes) -> None:
 
 
 async def test_stream_is_shown_up_to_the_endpoints_own_ending() -> None:
-    sink = RecordingSink()
-    attempt = an_attempt(sink)
+    publisher = RecordingSink()
+    attempt = an_attempt(publisher)
 
     await show(attempt, tokens("Once ", "upon") + ENDED_WELL + tokens("never"), tokens("nor"))
 
-    assert sink.shown() == [(1, 0, "start"), (1, 1, "token"), (1, 2, "token"), (1, 3, "metadata")]
+    assert publisher.shown() == [
+        (1, 0, "start"),
+        (1, 1, "token"),
+        (1, 2, "token"),
+        (1, 3, "metadata"),
+    ]
     assert attempt.answer.complete
     assert attempt.next_seq == 4
 
 
 @pytest.mark.parametrize("last", [b"", tokens("cut")[:-1], frame("metadata", {})])
 async def test_stream_that_stops_before_its_end_is_cut(last: bytes) -> None:
-    sink = RecordingSink()
+    publisher = RecordingSink()
 
     with pytest.raises(StreamCut):
-        await show(an_attempt(sink), tokens("Once"), last)
+        await show(an_attempt(publisher), tokens("Once"), last)
 
-    assert sink.data("token") == ["Once"]
+    assert publisher.data("token") == ["Once"]
 
 
 async def test_whole_answer_is_shown_like_a_stream() -> None:
-    sink = RecordingSink()
-    attempt = an_attempt(sink)
+    publisher = RecordingSink()
+    attempt = an_attempt(publisher)
 
     await attempt.show(WholeAnswer(b'{"text":"Once","chatId":"c"}'), PATIENT)
 
-    assert sink.shown() == [(1, 0, "start"), (1, 1, "token"), (1, 2, "metadata")]
+    assert publisher.shown() == [(1, 0, "start"), (1, 1, "token"), (1, 2, "metadata")]
     assert attempt.answer.complete
 
 
@@ -93,14 +98,14 @@ async def test_frame_beyond_the_limit_fails_the_attempt() -> None:
 
 
 async def test_frame_beyond_the_limit_hides_nothing_that_came_with_it() -> None:
-    sink = RecordingSink()
+    publisher = RecordingSink()
     giant = b"x" * 65 * 1024
 
     with pytest.raises(FrameTooLarge):
-        await show(an_attempt(sink), tokens("Once") + giant)
-    await show(an_attempt(sink), tokens("Once") + ENDED_WELL + giant)
+        await show(an_attempt(publisher), tokens("Once") + giant)
+    await show(an_attempt(publisher), tokens("Once") + ENDED_WELL + giant)
 
-    assert sink.data("token") == ["Once", "Once"]
+    assert publisher.data("token") == ["Once", "Once"]
 
 
 GIANT = "x" * 70_000
@@ -123,8 +128,8 @@ GIANT = "x" * 70_000
 async def test_event_that_is_too_large_goes_out_without_its_data(
     name: str, *, output: bool, side_effect: bool
 ) -> None:
-    sink = RecordingSink()
-    attempt = an_attempt(sink)
+    publisher = RecordingSink()
+    attempt = an_attempt(publisher)
 
     with suppress(StreamCut):
         await show(attempt, frame(name, [GIANT]))
@@ -132,7 +137,7 @@ async def test_event_that_is_too_large_goes_out_without_its_data(
     assert attempt.answer.waits_for_human == (name == "action")
     await show(attempt, tokens("Once") + frame(name, [GIANT]) + tokens(" upon") + ENDED_WELL)
 
-    shown = [json.loads(event.body) for event in sink.published]
+    shown = [json.loads(event.body) for event in publisher.published]
     kinds = ["start", name, "token", name, "token", "metadata"]
     assert [(it["event"], it["seq"]) for it in shown] == [(it, n) for n, it in enumerate(kinds)]
     for left_out in (shown[1], shown[3]):
@@ -144,42 +149,42 @@ async def test_event_that_is_too_large_goes_out_without_its_data(
 
 
 async def test_start_that_is_too_large_begins_an_attempt_all_the_same() -> None:
-    sink = RecordingSink()
+    publisher = RecordingSink()
 
-    await show(an_attempt(sink), frame("start", [GIANT]) + tokens("Once") + ENDED_WELL)
+    await show(an_attempt(publisher), frame("start", [GIANT]) + tokens("Once") + ENDED_WELL)
 
-    assert sink.shown()[:2] == [(1, 0, "start"), (1, 1, "token")]
-    assert sink.data("start")[0]["upstream"] is None
+    assert publisher.shown()[:2] == [(1, 0, "start"), (1, 1, "token")]
+    assert publisher.data("start")[0]["upstream"] is None
 
 
 async def test_event_that_may_not_keep_its_name_is_left_out_as_other() -> None:
-    sink = RecordingSink()
+    publisher = RecordingSink()
 
-    await show(an_attempt(sink), frame("retry", [GIANT]) + ENDED_WELL)
+    await show(an_attempt(publisher), frame("retry", [GIANT]) + ENDED_WELL)
 
-    other = json.loads(sink.published[1].body)
+    other = json.loads(publisher.published[1].body)
     assert (other["event"], other["data"]) == ("other", None)
     assert other["truncated"]["bytes"] == len(GIANT) + 4
 
 
 @pytest.mark.parametrize("name", ["token", "metadata", "error", "end"])
 async def test_event_that_an_answer_needs_fails_it_where_it_is_too_large(name: str) -> None:
-    sink = RecordingSink()
+    publisher = RecordingSink()
 
     with pytest.raises(FrameTooLarge):
-        await show(an_attempt(sink), tokens("Once") + frame(name, GIANT) + ENDED_WELL)
+        await show(an_attempt(publisher), tokens("Once") + frame(name, GIANT) + ENDED_WELL)
 
-    assert sink.data("token") == ["Once"]
+    assert publisher.data("token") == ["Once"]
 
 
 async def test_part_of_a_json_answer_that_is_too_large_is_left_out() -> None:
-    sink = RecordingSink()
-    attempt = an_attempt(sink)
+    publisher = RecordingSink()
+    attempt = an_attempt(publisher)
     whole = {"text": "Once", "usedTools": [GIANT], "sourceDocuments": []}
 
     await attempt.show(WholeAnswer(json.dumps(whole).encode()), PATIENT)
 
-    shown = [json.loads(event.body) for event in sink.published]
+    shown = [json.loads(event.body) for event in publisher.published]
     assert [it["event"] for it in shown] == [
         *("start", "token", "sourceDocuments", "usedTools", "metadata"),
     ]
@@ -189,12 +194,12 @@ async def test_part_of_a_json_answer_that_is_too_large_is_left_out() -> None:
 
 
 async def test_text_of_a_json_answer_may_be_larger_than_a_frame() -> None:
-    sink = RecordingSink()
-    attempt = an_attempt(sink, max_frame_bytes=1024)
+    publisher = RecordingSink()
+    attempt = an_attempt(publisher, max_frame_bytes=1024)
 
     await attempt.show(WholeAnswer(json.dumps({"text": "x" * 2000}).encode()), PATIENT)
 
-    assert sink.data("token") == ["x" * 2000]
+    assert publisher.data("token") == ["x" * 2000]
 
 
 @pytest.mark.parametrize("name", ["token", "agent_trace", "metadata", "error", "x"])
@@ -208,26 +213,26 @@ async def test_data_nested_to_any_depth_is_an_event_or_a_failure(name: str) -> N
 
 
 async def test_own_events_are_numbered_with_those_of_the_endpoint() -> None:
-    sink = RecordingSink()
-    attempt = an_attempt(sink, number=4)
+    publisher = RecordingSink()
+    attempt = an_attempt(publisher, number=4)
     with suppress(StreamCut):
         await show(attempt, tokens("Once"))
 
     attempt.publish(an_event("retry", {}))
 
-    assert sink.shown() == [(4, 0, "start"), (4, 1, "token"), (4, 2, "retry")]
+    assert publisher.shown() == [(4, 0, "start"), (4, 1, "token"), (4, 2, "retry")]
 
 
 async def test_events_are_addressed_as_the_job_says() -> None:
-    sink = RecordingSink()
+    publisher = RecordingSink()
     facts = MessageFacts(
         correlation_id="c-1", reply_to="replies", trace={"traceparent": TRACEPARENT}
     )
 
-    an_attempt(sink, facts, number=3, chatId="räum")
-    an_attempt(sink)
+    an_attempt(publisher, facts, number=3, chatId="räum")
+    an_attempt(publisher)
 
-    assert sink.addresses == [
+    assert publisher.addresses == [
         Address("räum", "flow", 3, "c-1", "replies", TRACEPARENT),
         Address("chat", "flow", 1, "job", None, None),
     ]
@@ -275,8 +280,8 @@ async def test_error_within_the_deadline_stays_what_it_is() -> None:
 
 
 async def test_reading_waits_while_the_broker_is_slow() -> None:
-    sink = RecordingSink()
-    sink.has_room.clear()
+    publisher = RecordingSink()
+    publisher.has_room.clear()
     read: list[bytes] = []
 
     async def noted() -> AsyncIterator[bytes]:
@@ -284,73 +289,75 @@ async def test_reading_waits_while_the_broker_is_slow() -> None:
             read.append(chunk)
             yield chunk
 
-    showing = asyncio.create_task(an_attempt(sink).show(EventStream(FakeBody(noted())), PATIENT))
-    await sink.waits_for_room.wait()
+    showing = asyncio.create_task(
+        an_attempt(publisher).show(EventStream(FakeBody(noted())), PATIENT)
+    )
+    await publisher.waits_for_room.wait()
     before = len(read)
-    sink.has_room.set()
+    publisher.has_room.set()
     await showing
 
     assert before == 1
-    assert sink.data("token") == ["a", "b"]
+    assert publisher.data("token") == ["a", "b"]
 
 
 async def test_what_came_at_once_is_published_as_far_as_there_is_room() -> None:
-    sink = RecordingSink()
-    sink.room_for = 3
-    showing = asyncio.create_task(show(an_attempt(sink), tokens(*"abcdef") + ENDED_WELL))
-    await sink.waits_for_room.wait()
-    before = len(sink.published)
-    sink.room_for = None
-    sink.has_room.set()
+    publisher = RecordingSink()
+    publisher.room_for = 3
+    showing = asyncio.create_task(show(an_attempt(publisher), tokens(*"abcdef") + ENDED_WELL))
+    await publisher.waits_for_room.wait()
+    before = len(publisher.published)
+    publisher.room_for = None
+    publisher.has_room.set()
     await showing
 
     assert before == 3
-    assert sink.data("token") == list("abcdef")
+    assert publisher.data("token") == list("abcdef")
 
 
 async def test_waiting_for_the_broker_is_no_silence_of_the_endpoint() -> None:
-    sink = RecordingSink()
-    sink.has_room.clear()
+    publisher = RecordingSink()
+    publisher.has_room.clear()
     watch = IdleTimeout(timedelta(milliseconds=50))
     watching = asyncio.create_task(watch.run())
     stream = EventStream(FakeBody(chunks_of([tokens("a"), ENDED_WELL])))
 
-    showing = asyncio.create_task(an_attempt(sink).show(stream, watch))
+    showing = asyncio.create_task(an_attempt(publisher).show(stream, watch))
     await asyncio.sleep(0.15)
-    sink.has_room.set()
+    publisher.has_room.set()
     await showing
     watching.cancel()
 
-    assert sink.data("token") == ["a"]
+    assert publisher.data("token") == ["a"]
 
 
 async def test_waiting_for_the_broker_takes_no_time_from_the_attempt() -> None:
-    sink = RecordingSink()
-    sink.has_room.clear()
-    attempt = an_attempt(sink, timeout=timedelta(milliseconds=100))
+    publisher = RecordingSink()
+    publisher.has_room.clear()
+    attempt = an_attempt(publisher, timeout=timedelta(milliseconds=100))
 
     async def run() -> None:
         async with attempt.deadline():
             await show(attempt, tokens("a"), ENDED_WELL)
 
     running = asyncio.create_task(run())
-    await sink.waits_for_room.wait()
+    await publisher.waits_for_room.wait()
     await asyncio.sleep(0.3)
-    sink.has_room.set()
+    publisher.has_room.set()
     await running
 
     assert attempt.answer.complete
 
 
 async def test_time_that_is_left_after_waiting_for_the_broker_is_kept_to() -> None:
-    sink = RecordingSink()
-    sink.room_for = 1
-    attempt = an_attempt(sink, timeout=timedelta(milliseconds=200))
+    publisher = RecordingSink()
+    publisher.room_for = 1
+    attempt = an_attempt(publisher, timeout=timedelta(milliseconds=200))
     running = asyncio.create_task(overdue(attempt))
-    await sink.waits_for_room.wait()
+    await publisher.waits_for_room.wait()
     await asyncio.sleep(0.3)
-    sink.room_for = None
-    sink.has_room.set()
+    publisher.room_for = None
+    publisher.has_room.set()
     began = time.monotonic()
 
     await running
@@ -398,28 +405,28 @@ def expected_data(recording: Recording) -> list[object]:
 
 
 def played(recording: Recording, places: list[int]) -> tuple[Attempt, RecordingSink]:
-    sink = RecordingSink()
+    publisher = RecordingSink()
     question = QUESTIONS.get(recording.name)
     attempt = Attempt(
         a_ticket(question=question, form=None if question else {"a": 1}),
         1,
-        sink,
+        publisher,
         limits(max_frame_bytes=4 << 20, max_answer_bytes=4 << 20),
         PassedOn({}),
     )
     with suppress(CallFailed):
         asyncio.run(show(attempt, *cut(recording.body, places)))
-    return attempt, sink
+    return attempt, publisher
 
 
 @pytest.mark.parametrize("recording", STREAMS, ids=lambda it: it.name)
 def test_recording_is_shown_whole_and_ends_as_it_did(recording: Recording) -> None:
-    attempt, sink = played(recording, [])
+    attempt, publisher = played(recording, [])
 
-    bodies = [json.loads(event.body) for event in sink.published]
+    bodies = [json.loads(event.body) for event in publisher.published]
     assert [it["data"] for it in bodies if it["event"] != "start"] == expected_data(recording)
     assert attempt.answer.complete == (recording.name not in MIXED | CUT)
-    assert [seq for _, seq, _ in sink.shown()] == list(range(len(sink.published)))
+    assert [seq for _, seq, _ in publisher.shown()] == list(range(len(publisher.published)))
     told = [it["data"] for it in recording.frames() if it["event"] == "token"]
     assert json.loads(attempt.answer.text) == "".join(told)
 
@@ -428,9 +435,9 @@ def test_recording_is_shown_whole_and_ends_as_it_did(recording: Recording) -> No
 @given(recording=st.sampled_from(STREAMS), places=st.lists(st.integers(0, 1 << 20), max_size=9))
 def test_any_cut_of_a_recording_shows_the_same(recording: Recording, places: list[int]) -> None:
     whole, whole_sink = played(recording, [])
-    attempt, sink = played(recording, places)
+    attempt, publisher = played(recording, places)
 
-    assert sink.shown() == whole_sink.shown()
+    assert publisher.shown() == whole_sink.shown()
     assert attempt.answer.text == whole.answer.text
     assert attempt.answer.complete == whole.answer.complete
 

@@ -29,7 +29,7 @@ async def test_answer_is_published_within_one_attempt() -> None:
 
     assert await run.outcome() == Completed()
 
-    assert run.sink.shown() == [(1, 0, "start"), (1, 1, "token"), (1, 2, "metadata")]
+    assert run.publisher.shown() == [(1, 0, "start"), (1, 1, "token"), (1, 2, "metadata")]
     assert (run.calls, run.text()) == (1, "Once")
 
 
@@ -71,9 +71,9 @@ async def test_failure_before_output_is_tried_again_within_the_attempt(first: Sc
 
     assert await run.outcome() == Completed()
 
-    assert {attempt for attempt, _, _ in run.sink.shown()} == {1}
-    assert [name for _, _, name in run.sink.shown()].count("start") == 1
-    assert [seq for _, seq, _ in run.sink.shown()] == list(range(len(run.sink.shown())))
+    assert {attempt for attempt, _, _ in run.publisher.shown()} == {1}
+    assert [name for _, _, name in run.publisher.shown()].count("start") == 1
+    assert [seq for _, seq, _ in run.publisher.shown()] == list(range(len(run.publisher.shown())))
     seen = len(run.predictions.seen)
     assert (run.calls, run.job.progress.calls) == (2, seen)
 
@@ -113,11 +113,11 @@ async def test_failure_after_output_is_announced_and_a_new_attempt(
 
     assert await run.outcome() == Completed()
 
-    assert run.sink.shown() == [
+    assert run.publisher.shown() == [
         *[(1, 0, "start"), (1, 1, "token"), (1, 2, "retry")],
         *[(2, 0, "start"), (2, 1, "token"), (2, 2, "metadata")],
     ]
-    (retry,) = run.sink.data("retry")
+    (retry,) = run.publisher.data("retry")
     assert (retry["kind"], retry["nextAttempt"], retry["delaySeconds"]) == (kind, 2, 0)
     assert run.text() == "Once"
 
@@ -171,7 +171,7 @@ async def test_lasting_failure_is_not_tried_again(failure: errors.CallFailed) ->
 
     assert await run.outcome() == Failed(failure.kind, str(failure), failure.http_status)
 
-    assert (run.calls, run.sink.shown()) == (1, [])
+    assert (run.calls, run.publisher.shown()) == (1, [])
 
 
 async def test_unknown_flow_is_not_called_at_all() -> None:

@@ -32,7 +32,7 @@ async def test_whole_answer_is_kept_and_shown_as_events_too() -> None:
     assert await run.outcome() == Completed()
 
     assert whole(run) == ANSWER
-    assert run.sink.data("token") == ["Once"]
+    assert run.publisher.data("token") == ["Once"]
     assert not run.predictions.calls[0].streams
 
 

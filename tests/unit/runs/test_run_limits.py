@@ -39,7 +39,7 @@ async def test_job_whose_time_ends_is_broken_off() -> None:
 
     assert await run.failure() == FailureKind.EXPIRED
 
-    assert run.sink.shown() == [(1, 0, "start"), (1, 1, "token")]
+    assert run.publisher.shown() == [(1, 0, "start"), (1, 1, "token")]
 
 
 async def test_attempt_whose_time_is_over_is_followed_by_another() -> None:
@@ -47,8 +47,8 @@ async def test_attempt_whose_time_is_over_is_followed_by_another() -> None:
 
     assert await run.outcome() == Completed()
 
-    assert run.sink.data("retry")[0]["kind"] == "timeout"
-    assert run.sink.shown()[-1] == (2, 2, "metadata")
+    assert run.publisher.data("retry")[0]["kind"] == "timeout"
+    assert run.publisher.shown()[-1] == (2, 2, "metadata")
 
 
 async def test_wait_before_an_attempt_is_not_taken_from_its_time() -> None:
@@ -59,8 +59,8 @@ async def test_wait_before_an_attempt_is_not_taken_from_its_time() -> None:
 
     assert await run.outcome() == Completed()
 
-    assert run.sink.data("retry")[0]["delaySeconds"] == 0.4
-    assert [name for _, _, name in run.sink.shown()].count("retry") == 1
+    assert run.publisher.data("retry")[0]["delaySeconds"] == 0.4
+    assert [name for _, _, name in run.publisher.shown()].count("retry") == 1
 
 
 async def test_question_before_the_call_takes_no_attempt() -> None:
@@ -69,7 +69,7 @@ async def test_question_before_the_call_takes_no_attempt() -> None:
 
     assert await run.outcome() == Completed()
 
-    assert run.sink.data("retry") == []
+    assert run.publisher.data("retry") == []
 
 
 async def test_run_can_be_handed_back_while_it_waits_for_the_endpoint() -> None:
@@ -91,7 +91,7 @@ async def test_run_can_be_handed_back_while_it_waits_to_call_again() -> None:
     running = asyncio.create_task(run.outcome())
     await run.predictions.began.wait()
     await asyncio.sleep(0.01)
-    waiting = run.sink.data("retry")
+    waiting = run.publisher.data("retry")
 
     run.job.shut_down()
 
@@ -164,7 +164,7 @@ async def test_job_from_another_worker_goes_on_with_the_next_attempt() -> None:
 
     assert await run.outcome() == Completed()
 
-    assert {attempt for attempt, _, _ in run.sink.shown()} == {5, 6}
+    assert {attempt for attempt, _, _ in run.publisher.shown()} == {5, 6}
     assert run.job.progress.tally().calls == 3
     assert run.job.progress.tally().attempts == 6
 

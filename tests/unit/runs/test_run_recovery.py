@@ -60,14 +60,14 @@ async def test_missing_part_of_a_cut_answer_is_published_in_the_same_attempt(
 
     assert await run.outcome() == Completed()
 
-    assert run.sink.shown() == [
+    assert run.publisher.shown() == [
         (1, 0, "start"),
         (1, 1, "token"),
         (1, 2, "token"),
         (1, 3, "usedTools"),
         (1, 4, "metadata"),
     ]
-    assert run.sink.data("token") == ["half", " and half"]
+    assert run.publisher.data("token") == ["half", " and half"]
     assert (run.calls, run.text()) == (1, "half and half")
     assert (run.job.progress.tally().recovered, run.job.progress.tally().calls) == (True, 1)
     assert set(saved.asked) == {FIRST_CALL}
@@ -79,7 +79,7 @@ async def test_tool_that_was_shown_is_not_shown_twice_nor_run_again() -> None:
 
     assert await run.outcome() == Completed()
 
-    assert len(run.sink.data("usedTools")) == 1
+    assert len(run.publisher.data("usedTools")) == 1
     assert run.calls == 1
 
 
@@ -89,7 +89,7 @@ async def test_answer_that_does_not_continue_what_was_shown_is_a_new_attempt() -
 
     assert await run.outcome() == Completed()
 
-    assert [shown for shown in run.sink.shown() if shown[2] != "token"] == [
+    assert [shown for shown in run.publisher.shown() if shown[2] != "token"] == [
         (1, 0, "start"),
         (1, 2, "retry"),
         (2, 0, "start"),
@@ -134,7 +134,7 @@ async def test_empty_success_is_checked_against_the_saved_message() -> None:
 
     assert await run.outcome() == Completed()
 
-    assert run.sink.shown() == [(1, 0, "start"), (1, 1, "metadata"), (1, 2, "token")]
+    assert run.publisher.shown() == [(1, 0, "start"), (1, 1, "metadata"), (1, 2, "token")]
     assert (run.text(), run.job.progress.tally().recovered) == ("all of it", True)
 
 
@@ -174,7 +174,7 @@ async def test_answer_to_a_lost_call_is_shown_whole_in_a_new_attempt(
 
     assert await run.outcome() == Completed()
 
-    assert run.sink.shown() == [
+    assert run.publisher.shown() == [
         (2, 0, "start"),
         (2, 1, "token"),
         (2, 2, "usedTools"),
@@ -252,7 +252,7 @@ async def test_job_that_left_no_call_open_is_not_looked_for() -> None:
     assert not saved.asked
 
 
-@pytest.mark.parametrize("interrupt", ["hand_back", "cancel"])
+@pytest.mark.parametrize("interrupt", ["shut_down", "cancel"])
 async def test_wait_for_a_saved_answer_can_be_interrupted(interrupt: str) -> None:
     run = Run(CUT_AFTER, memory=(saved := Saved({})), recovery_s=60)
     looked = asyncio.Event()

@@ -65,28 +65,28 @@ def test_frames_cut_anywhere_are_parted_whole_and_in_order(
     sent: list[bytes], places: list[int]
 ) -> None:
     clock, acks = Clock(), Acks()
-    tap = FrameDemultiplexer(clock)
-    tap.takers[_OURS] = acks
-    tap.part(marshal(commands.Basic.Ack(delivery_tag=1), _OURS))
+    demultiplexer = FrameDemultiplexer(clock)
+    demultiplexer.handlers[_OURS] = acks
+    demultiplexer.part(marshal(commands.Basic.Ack(delivery_tag=1), _OURS))
     acks.taken.clear()
     data, left = b"".join(sent), b""
     cuts = sorted({0, *(place for place in places if place < len(data)), len(data)})
 
     for begin, end in pairwise(cuts):
-        left += tap.part(data[begin:end])
+        left += demultiplexer.part(data[begin:end])
 
     assert acks.taken == [frame for frame in sent if is_ours(frame)]
     assert left == b"".join(frame for frame in sent if not is_ours(frame))
-    assert tap.rest() == b""
+    assert demultiplexer.rest() == b""
 
 
 def test_what_a_connection_cuts_off_is_left_once() -> None:
-    tap = FrameDemultiplexer()
+    demultiplexer = FrameDemultiplexer()
     whole = marshal(commands.Channel.CloseOk(), _OTHERS)
 
-    assert tap.part(whole + whole[:9]) == whole
-    assert tap.rest() == whole[:9]
-    assert tap.rest() == b""
+    assert demultiplexer.part(whole + whole[:9]) == whole
+    assert demultiplexer.rest() == whole[:9]
+    assert demultiplexer.rest() == b""
 
 
 def test_broker_that_wants_another_protocol_is_heard() -> None:
@@ -98,14 +98,14 @@ def test_one_who_hears_nothing_gets_a_heartbeat_for_each_second_in_which_somethi
     seconds: int,
 ) -> None:
     clock = Clock()
-    tap = FrameDemultiplexer(clock)
-    tap.takers[_OURS] = Acks()
+    demultiplexer = FrameDemultiplexer(clock)
+    demultiplexer.handlers[_OURS] = Acks()
     heard = b""
 
     for _ in range(seconds):
         clock.now += 1.01
         for tag in range(5):
-            heard += tap.part(marshal(commands.Basic.Ack(delivery_tag=tag), _OURS))
+            heard += demultiplexer.part(marshal(commands.Basic.Ack(delivery_tag=tag), _OURS))
 
     assert heard == _HEARTBEAT * seconds
-    assert tap.part(b"") == b""
+    assert demultiplexer.part(b"") == b""

@@ -47,7 +47,7 @@ class RpcChannel:
         self._number = number
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._gone: AMQPError | None = None
-        wire.tap.takers[number] = self
+        wire.demultiplexer.handlers[number] = self
 
     async def open(self) -> None:
         """Open the channel, for the first time or after a refusal.

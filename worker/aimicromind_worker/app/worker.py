@@ -121,7 +121,7 @@ class Worker:
         self._journal = JournalMemory()
         self._cancels_known_until = datetime.now(UTC) - KEPT_FOR
         self._has_worked = False
-        self._sink: EventPublisher | None = None
+        self._publisher: EventPublisher | None = None
         self._held_bytes: MemoryBudget | None = None
         self._renewed_at = monotonic()
         self._watch_condition()
@@ -145,12 +145,12 @@ class Worker:
         watch(
             "unconfirmed_events",
             "Events that the broker has not answered for",
-            lambda: self._sink.unsettled if self._sink else 0,
+            lambda: self._publisher.unsettled if self._publisher else 0,
         )
         watch(
             "broker_blocked",
             "Whether the broker takes no events",
-            lambda: self._sink is not None and self._sink.blocked,
+            lambda: self._publisher is not None and self._publisher.blocked,
         )
 
     def stop(self) -> None:
@@ -245,30 +245,30 @@ class Worker:
         beat, events = settings.heartbeat, partial(self._connection, "aimicromind-worker events")
         async with self._connection("aimicromind-worker jobs") as consuming:
             check_channels(consuming)
-            fence = JobOwnership(beat)
-            fence.when_shut(consuming.wire.abort)
+            ownership = JobOwnership(beat)
+            ownership.when_shut(consuming.wire.abort)
             copies = Copies(
                 partial(self._connection, "aimicromind-worker copies"),
                 beat,
                 names,
-                fence,
+                ownership,
                 self.event_counts,
             )
-            sink = self._sink = EventPublisher(
-                names, Window(), fence.is_open, self.event_counts, copies.lane
+            publisher = self._publisher = EventPublisher(
+                names, Window(), ownership.is_open, self.event_counts, copies.lane
             )
             wanted = needed_topology(settings)
-            publishing = PublisherConnection(events, beat, wanted, sink, fence, _RENEWED)
+            publishing = PublisherConnection(events, beat, wanted, publisher, ownership, _RENEWED)
             async with asyncio.TaskGroup() as links:
                 kept = [
-                    links.create_task(fence.watch(consuming)),
-                    links.create_task(fence.until_shut()),
+                    links.create_task(ownership.watch(consuming)),
+                    links.create_task(ownership.until_shut()),
                     links.create_task(publishing.run()),
                     links.create_task(copies.run()),
                 ]
                 leaving = links.create_task(self._leave_at_once())
                 await publishing.usable()
-                take = partial(JobConsumer.open, consuming, publishing, names, fence.shut)
+                take = partial(JobConsumer.open, consuming, publishing, names, ownership.shut)
                 since = self._cancels_known_until
                 async with AsyncExitStack() as opened:
                     control = await opened.enter_async_context(
@@ -277,7 +277,7 @@ class Worker:
                     # From here on there may be jobs, which are handed back in good order.
                     leaving.cancel()
                     self._held_bytes = MemoryBudget(
-                        settings.max_held_bytes, consuming.wire.tap.guard
+                        settings.max_held_bytes, consuming.wire.demultiplexer.guard
                     )
                     source = await opened.enter_async_context(
                         take(settings.concurrency, budget=self._held_bytes)
@@ -290,11 +290,11 @@ class Worker:
                     kept.append(links.create_task(self._breaker.watch(predictions.answers)))
                     lifetime = timedelta(seconds=settings.job_lifetime_seconds)
                     journal = Journal(consuming, publishing, names.journal, self._journal)
-                    leases = await ChatLocks.open(consuming, names)
+                    chat_locks = await ChatLocks.open(consuming, names)
                     relay = Relay(
-                        self._means(predictions, sink, watch, journal),
+                        self._means(predictions, publisher, watch, journal),
                         journal,
-                        leases,
+                        chat_locks,
                         self._held,
                         names,
                         lifetime,
@@ -322,7 +322,7 @@ class Worker:
     def _means(
         self,
         predictions: EndpointClient,
-        sink: EventPublisher,
+        publisher: EventPublisher,
         watch: IdleTimeout,
         journal: Journal,
     ) -> Means:
@@ -330,7 +330,7 @@ class Worker:
         found, longest = recovery(settings, predictions.client), limits(settings).attempt_timeout
         return Means(
             predictions,
-            sink,
+            publisher,
             watch,
             limits(settings),
             self._policy,

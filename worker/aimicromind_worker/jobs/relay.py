@@ -98,7 +98,7 @@ class Relay:
         self,
         means: Means,
         journal: JobHistory,
-        leases: Chats,
+        chat_locks: Chats,
         held: JobRegistry,
         names: Names,
         lifetime: timedelta,
@@ -112,7 +112,7 @@ class Relay:
         Args:
             means: What every run needs.
             journal: The pool's memory.
-            leases: What makes sure that no other worker runs a job of the same chat.
+            chat_locks: What makes sure that no other worker runs a job of the same chat.
             held: Where cancel requests find the jobs that are carried.
             names: The topology's names.
             lifetime: Longest life of a job, from when a worker first has it.
@@ -122,11 +122,11 @@ class Relay:
         """
         self._means = means
         self._journal = journal
-        self._leases = leases
+        self._chat_locks = chat_locks
         self._held = held
         self._turns = turns
         self._forgives_until = monotonic() + (_FORGIVES_S if after_loss else 0)
-        self._suspects = Quarantine()
+        self._quarantine = Quarantine()
         self._ended: OrderedDict[str, None] = OrderedDict()
         self._names = names
         self._lifetime = lifetime
@@ -185,7 +185,7 @@ class Relay:
                     unbind_contextvars("attempt")
 
     async def _reject(self, rejected: Rejected, delivery: Delivery, span: Span) -> None:
-        await reject(rejected, delivery, self._means.sink, span)
+        await reject(rejected, delivery, self._means.publisher, span)
         self._means.meter.job_left("rejected", rejected.kind, timedelta())
         span.end(rejected.kind)
 
@@ -212,23 +212,25 @@ class Relay:
         patience = _PATIENCE_FOR_THE_DEAD if ticket.came_before else timedelta()
         async with self._turns.turn(ticket.chat_id, job.called_off) as came:
             # Before all that takes time: who has to wait is not here when a suspect ends us.
-            with self._suspects.admitted(ticket) as admitted:
+            with self._quarantine.admitted(ticket) as admitted:
                 if not came or not admitted:
                     await self._requeue_unrun(job, delivery)
                     return
-                async with self._leases.hold(ticket.chat_id, patience) as lease:
-                    if lease is None:
+                async with self._chat_locks.hold(ticket.chat_id, patience) as chat_lock:
+                    if chat_lock is None:
                         await self._requeue_unrun(job, delivery)
                     elif await self._is_open(job, delivery):
-                        await self._run_unless_leaving(job, delivery, lease)
+                        await self._run_unless_leaving(job, delivery, chat_lock)
 
-    async def _run_unless_leaving(self, job: HeldJob, delivery: Delivery, lease: HeldChat) -> None:
+    async def _run_unless_leaving(
+        self, job: HeldJob, delivery: Delivery, chat_lock: HeldChat
+    ) -> None:
         with self._means.flows.running(job.ticket.job.chatflow_id) as may_run:
             expired = job.ticket.deadline <= datetime.now(UTC)
             if self._shutting_down or not (may_run or expired):
                 await self._requeue_unrun(job, delivery)
             else:
-                await self._run(job, delivery, lease)
+                await self._run(job, delivery, chat_lock)
 
     async def _is_open(self, job: HeldJob, delivery: Delivery) -> bool:
         """Find out what is known of a job that may have been run; if it has ended, settle it."""
@@ -288,7 +290,7 @@ class Relay:
             raise
         except Exception as error:  # noqa: BLE001 - one job's fault must not reach its neighbours
             _note(error)
-            await delivery.refuse()
+            await delivery.reject()
 
     async def _end_faulty(self, delivery: Delivery) -> None:
         rejected = faulty(delivery.body, delivery.facts)
@@ -345,14 +347,14 @@ class Relay:
         self, job_id: str, known: History, delivery: Delivery, span: Span
     ) -> None:
         end = await self._journal.end_of(job_id)
-        await repeat_end(known, end, delivery, self._means.sink, span)
+        await repeat_end(known, end, delivery, self._means.publisher, span)
 
-    async def _run(self, job: HeldJob, delivery: Delivery, lease: HeldChat) -> None:
+    async def _run(self, job: HeldJob, delivery: Delivery, chat_lock: HeldChat) -> None:
         ticket = job.ticket
         run = JobRun(ticket, self._means, job.span)
         job.runs(run)
         self._runs.add(run)
-        lease.on_loss = run.shut_down
+        chat_lock.on_loss = run.shut_down
         try:
             outcome = await self._outcome(run)
             if isinstance(outcome, Waits):

@@ -79,7 +79,7 @@ class Delivery(Protocol):
     ) -> None:
         """Put the job among the dead ones, under this id if it has none."""
 
-    async def refuse(self) -> None:
+    async def reject(self) -> None:
         """Reject the delivery: the broker dead-letters it."""
 
     async def requeue_unchanged(self) -> None:
@@ -116,7 +116,7 @@ async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
 
 
 async def repeat_end(
-    known: History, end: bytes | None, delivery: Delivery, sink: Publisher, span: Span
+    known: History, end: bytes | None, delivery: Delivery, publisher: Publisher, span: Span
 ) -> None:
     """Settle a delivery whose job has ended already, with its end published once more.
 
@@ -128,7 +128,7 @@ async def repeat_end(
     told = None if end is None else read_end(end)
     if end is not None and told is not None:
         facts = delivery.facts
-        lane = sink.lane(
+        lane = publisher.lane(
             Address(
                 chat_id=told.chat_id,
                 chatflow_id=told.chatflow_id,
@@ -147,11 +147,11 @@ async def repeat_end(
         await delivery.dead_letter(known.kind, known.message, known.last_attempt)
 
 
-async def reject(rejected: Rejected, delivery: Delivery, sink: Publisher, span: Span) -> None:
+async def reject(rejected: Rejected, delivery: Delivery, publisher: Publisher, span: Span) -> None:
     """Publish a rejected job's `error` and `end`, if it names a chat; then dead-letter it."""
     if rejected.chat_id is not None:
         facts = delivery.facts
-        lane = sink.lane(
+        lane = publisher.lane(
             Address(
                 chat_id=rejected.chat_id,
                 chatflow_id="",

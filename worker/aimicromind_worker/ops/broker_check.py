@@ -130,9 +130,9 @@ async def _permissions(connection: BrokerConnection, settings: Settings) -> Find
     names = Names(settings.prefix)
     try:
         check_channels(connection)
-        leases = await ChatLocks.open(connection, names)
-        async with leases.hold(f"doctor-{uuid4()}", timedelta()) as lease:
-            if lease is None:
+        chat_locks = await ChatLocks.open(connection, names)
+        async with chat_locks.hold(f"doctor-{uuid4()}", timedelta()) as chat_lock:
+            if chat_lock is None:
                 detail = "the broker declares no more queues: a limit is reached"
                 return Finding("queues", State.PROBLEM, detail, f"raise it: {NEEDED}")
     except TooFewChannels as error:

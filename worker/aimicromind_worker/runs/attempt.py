@@ -93,7 +93,7 @@ class Attempt:
     """
 
     def __init__(
-        self, ticket: Ticket, number: int, sink: Publisher, limits: Limits, span: Span
+        self, ticket: Ticket, number: int, publisher: Publisher, limits: Limits, span: Span
     ) -> None:
         job = ticket.job
         self.number = number
@@ -114,7 +114,7 @@ class Attempt:
         self._asks_for_json = ticket.blind
         self._max_frame_bytes = limits.max_frame_bytes
         self._numbering = Numbering(ticket.job_id, ticket.chat_id, job.chatflow_id, number)
-        self._lane = sink.lane(
+        self._lane = publisher.lane(
             Address(
                 chat_id=ticket.chat_id,
                 chatflow_id=job.chatflow_id,

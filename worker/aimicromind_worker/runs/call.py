@@ -51,7 +51,7 @@ class Means:
 
     Attributes:
         predictions: The endpoint.
-        sink: Where events go.
+        publisher: Where events go.
         idle_watch: Breaks off silent streams.
         limits: What one job may take.
         policy: What follows a failed call.
@@ -64,7 +64,7 @@ class Means:
     """
 
     predictions: Predictions
-    sink: Publisher
+    publisher: Publisher
     idle_watch: IdleTimeout
     limits: Limits
     policy: RetryPolicy

@@ -29,7 +29,7 @@ class Progress:
         confirm_took: How long the broker took to answer for the last events, None if never asked.
     """
 
-    def __init__(self, ticket: Ticket, sink: Publisher, limits: Limits, span: Span) -> None:
+    def __init__(self, ticket: Ticket, publisher: Publisher, limits: Limits, span: Span) -> None:
         self.ticket = ticket
         self.span = span
         self.calls = ticket.calls_before
@@ -41,7 +41,7 @@ class Progress:
         self.recovered = False
         self.ran = False
         self.confirm_took: timedelta | None = None
-        self._sink = sink
+        self._publisher = publisher
         self._limits = limits
         self._began = time.monotonic()
         self._attempts: list[Attempt] = []
@@ -124,4 +124,4 @@ class Progress:
         else:
             span = self.span.attempt(number)
             bind_contextvars(attempt=number)
-        self._attempts.append(Attempt(self.ticket, number, self._sink, self._limits, span))
+        self._attempts.append(Attempt(self.ticket, number, self._publisher, self._limits, span))

@@ -90,7 +90,7 @@ class Recovery:
             after: The last message of the chat before the call.
         """
         ends = monotonic() + min(patience, self.patience).total_seconds()
-        pause_s, refusals = _FIRST_PAUSE_S, 0
+        pause_s, nack_period = _FIRST_PAUSE_S, 0
         while self.patience:
             try:
                 for place, chat_id in enumerate(endpoint_chat_ids):
@@ -100,12 +100,12 @@ class Recovery:
                     found = read_saved_answer(body, message_id, after)
                     if found is not None:
                         return Found(found, chat_id, place)
-                refusals = 0
+                nack_period = 0
             except EndpointUnavailable:
-                refusals += 1
+                nack_period += 1
             except NotMessages:
                 return None
-            if refusals >= _REFUSALS or monotonic() + pause_s > ends:
+            if nack_period >= _REFUSALS or monotonic() + pause_s > ends:
                 return None
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

@@ -48,7 +48,7 @@ class JobRun:
     """
 
     def __init__(self, ticket: Ticket, means: Means, span: Span) -> None:
-        self.progress = Progress(ticket, means.sink, means.limits, span)
+        self.progress = Progress(ticket, means.publisher, means.limits, span)
         self._ticket = ticket
         self._policy = means.policy
         self._flows = means.flows

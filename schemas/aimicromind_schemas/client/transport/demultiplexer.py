@@ -38,12 +38,12 @@ class FrameDemultiplexer:
     """Parts the bytes of one connection. It must see all of them, from the first.
 
     Attributes:
-        takers: By the numbers of their channels; frames of all others are left to aiormq.
+        handlers: By the numbers of their channels; frames of all others are left to aiormq.
         guard: Makes readable what of messages is not.
     """
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
-        self.takers: dict[int, FrameHandler] = {}
+        self.handlers: dict[int, FrameHandler] = {}
         self.guard = MessageGuard()
         self._now = now
         self._sign_of_life_at = 0.0
@@ -66,8 +66,8 @@ class FrameDemultiplexer:
             if end > length:
                 break
             frame = self.guard.passed(data[at:end])
-            taker = self.takers.get(channel)
-            if frame and (taker is None or not taker.take(frame)):
+            handler = self.handlers.get(channel)
+            if frame and (handler is None or not handler.take(frame)):
                 left.append(frame)
             at = end
         self._unfinished = data[at:]

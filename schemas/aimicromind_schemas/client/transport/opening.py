@@ -51,7 +51,7 @@ async def first_of(
         BrokerTlsRefused: One of the two sides does not accept the other's certificate.
     """
     failures: list[tuple[URL, str, Exception]] = []
-    refusals = []
+    nack_period = []
     for text in urls:
         url = URL(text).update_query(heartbeat=heartbeat_s)
         where = f"{url.host}:{url.port or _PORTS.get(url.scheme, 5672)}"
@@ -74,10 +74,10 @@ async def first_of(
         except Exception as error:  # noqa: BLE001 - see above
             refusal = await tls_refusal(error, url, tls)
             if refusal is not None:
-                refusals.append(refusal)
+                nack_period.append(refusal)
             failures.append((url, where, error))
-    if refusals and len(refusals) == len(failures):
-        raise refusals[0]
+    if nack_period and len(nack_period) == len(failures):
+        raise nack_period[0]
     # Once no address is left: another one is not kept waiting for what a peer says.
     told = await asyncio.gather(*(_told(url, error, tls) for url, _, error in failures))
     each = [f"{where} ({why})" for (_, where, _), why in zip(failures, told, strict=True)]

@@ -25,12 +25,12 @@ class SocketTransport(TransportFactory):
 
     Attributes:
         heard: How often something came; a number that stands still is silence.
-        tap: Where frames are taken before aiormq reads them.
+        demultiplexer: Where frames are taken before aiormq reads them.
     """
 
     def __init__(self) -> None:
         self.heard = 0
-        self.tap = FrameDemultiplexer()
+        self.demultiplexer = FrameDemultiplexer()
         self._transport: asyncio.WriteTransport | None = None
 
     @override
@@ -87,11 +87,11 @@ class _SocketReader(asyncio.StreamReader):
     @override
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
         self._wire.heard += 1
-        if for_aiormq := self._wire.tap.part(bytes(data)):
+        if for_aiormq := self._wire.demultiplexer.part(bytes(data)):
             super().feed_data(for_aiormq)
 
     @override
     def feed_eof(self) -> None:
-        if cut_off := self._wire.tap.rest():
+        if cut_off := self._wire.demultiplexer.rest():
             super().feed_data(cut_off)
         super().feed_eof()

@@ -39,7 +39,7 @@ async def test_lost_connection_of_copies_brings_them_again_in_order_and_holds_up
         listening(connection, declared.events) as box,
         publishing_at(proxy.url, declared) as way,
     ):
-        speaker = Speaker(way.sink, reply_to=queue)
+        speaker = Speaker(way.publisher, reply_to=queue)
         for part in range(1, 4):
             speaker.say("token", "first")
             await copies.until(lambda: len(copies.ids) == 100 * part - 99)  # noqa: B023 - awaited here
@@ -67,7 +67,7 @@ async def test_silent_connection_of_copies_holds_up_an_end_for_a_bounded_time_on
         listening(connection, declared.events) as box,
         publishing_at(proxy.url, declared) as way,
     ):
-        speaker = Speaker(way.sink, reply_to=queue)
+        speaker = Speaker(way.publisher, reply_to=queue)
         speaker.say("token", "heard")
         await copies.received(1)
         proxy.silence(COPIES)
@@ -94,8 +94,8 @@ async def test_full_window_of_copies_drops_and_counts_them_and_events_go_on(
         listening(connection, declared.events) as box,
         publishing_at(proxy.url, declared, messages=10) as way,
     ):
-        speaker = Speaker(way.sink, reply_to=queue)
-        other = Speaker(way.sink, "other", chat_id="other")
+        speaker = Speaker(way.publisher, reply_to=queue)
+        other = Speaker(way.publisher, "other", chat_id="other")
         speaker.say("token", "first")
         await copies.received(1)
         proxy.hold(COPIES)
@@ -111,7 +111,7 @@ async def test_full_window_of_copies_drops_and_counts_them_and_events_go_on(
         await box.received(61)
         proxy.release(COPIES)
         await copies.received(11)
-        dropped = way.sink.counts.passed_over
+        dropped = way.publisher.counts.passed_over
         async with asyncio.timeout(WITHIN_S):
             while len(copies.ids) == 11:
                 speaker.say("token", "once there is room again")
@@ -130,7 +130,7 @@ async def test_no_connection_of_copies_is_opened_before_a_job_wants_one(
         publishing_at(proxy.url, declared) as way,
     ):
         before = proxy.open
-        Speaker(way.sink, reply_to=queue).say("token", "Once")
+        Speaker(way.publisher, reply_to=queue).say("token", "Once")
         await copies.received(1)
 
         assert (before, proxy.open) == (1, 2)
@@ -145,8 +145,8 @@ async def test_name_that_closes_the_connection_is_given_up_and_others_get_all_in
         listening(connection, declared.events) as box,
         publishing_at(broker.url, declared) as way,
     ):
-        honest = Speaker(way.sink, reply_to=queue)
-        hostile = Speaker(way.sink, "hostile", chat_id="hostile", reply_to=HOSTILE[name])
+        honest = Speaker(way.publisher, reply_to=queue)
+        hostile = Speaker(way.publisher, "hostile", chat_id="hostile", reply_to=HOSTILE[name])
         for _ in range(50):
             honest.say("token", "word ")
             hostile.say("token", "word ")
@@ -156,5 +156,5 @@ async def test_name_that_closes_the_connection_is_given_up_and_others_get_all_in
         await copies.until(lambda: "job:end" in copies.ids)
         await box.received(102)
 
-        assert way.sink.counts.passed_over >= 50
+        assert way.publisher.counts.passed_over >= 50
     assert list(copies.ids) == [*(f"job:1:{seq}" for seq in range(50)), "job:end"]

@@ -26,7 +26,7 @@ async def test_messages_that_close_the_connection_are_given_up_and_those_beside_
         listening(connection, declared.events) as box,
         publishing_at(broker.url, declared) as way,
     ):
-        speaker = Speaker(way.sink)
+        speaker = Speaker(way.publisher)
         speaker.say("token", "first")
         good = [
             way.publishing.publish(Message(b"%d" % number), "", declared.jobs_dead)
@@ -50,7 +50,7 @@ async def test_messages_that_close_the_connection_are_given_up_and_those_beside_
     assert [type(error) for error in refused] == [CannotBePublished] * 2
     # What was in flight when a connection was lost may have come twice.
     assert parked >= 20
-    assert way.sink.counts.reconnected <= 4
+    assert way.publisher.counts.reconnected <= 4
 
 
 async def test_message_that_closes_the_channel_leaves_the_connection_as_it_is(
@@ -67,7 +67,7 @@ async def test_message_that_closes_the_channel_leaves_the_connection_as_it_is(
         await asyncio.wait_for(
             way.publishing.publish(Message(b"next"), "", declared.jobs_dead), WITHIN_S
         )
-        assert way.sink.counts.reconnected == 0
+        assert way.publisher.counts.reconnected == 0
 
 
 async def test_events_that_close_the_connection_cost_their_own_chat_alone(
@@ -77,8 +77,8 @@ async def test_events_that_close_the_connection_cost_their_own_chat_alone(
         listening(connection, declared.events) as box,
         publishing_at(broker.url, declared) as way,
     ):
-        honest = [Speaker(way.sink, f"job-{n}", chat_id=f"chat-{n}") for n in range(5)]
-        hostile = Speaker(way.sink, "hostile", chat_id="hostile", traceparent=BEYOND_A_FRAME)
+        honest = [Speaker(way.publisher, f"job-{n}", chat_id=f"chat-{n}") for n in range(5)]
+        hostile = Speaker(way.publisher, "hostile", chat_id="hostile", traceparent=BEYOND_A_FRAME)
         for number in range(20):
             for speaker in (*honest, hostile):
                 speaker.say("token", f"{number}")
@@ -92,7 +92,7 @@ async def test_events_that_close_the_connection_cost_their_own_chat_alone(
                 await hostile.lane.confirmed()
         await box.until(lambda: len(box.ids) == 105)
 
-        assert way.sink.counts.reconnected == 2
+        assert way.publisher.counts.reconnected == 2
         assert way.publishing.obstacle() is None
     for n in range(5):
         seqs = [it for it in box.ids if str(it).startswith(f"job-{n}:")]

@@ -24,8 +24,11 @@ async def test_event_carries_the_properties_and_headers_of_the_contract(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection
 ) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
-    async with sink_at(broker.url, declared) as sink, listening(connection, declared.events) as box:
-        speaker = Speaker(sink, attempt=3, correlation_id="asked", traceparent=TRACE)
+    async with (
+        sink_at(broker.url, declared) as publisher,
+        listening(connection, declared.events) as box,
+    ):
+        speaker = Speaker(publisher, attempt=3, correlation_id="asked", traceparent=TRACE)
 
         speaker.say("token", "Once")
         await speaker.lane.confirmed()
@@ -55,8 +58,11 @@ async def test_event_carries_the_properties_and_headers_of_the_contract(
 async def test_event_without_a_trace_has_no_trace_header(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection
 ) -> None:
-    async with sink_at(broker.url, declared) as sink, listening(connection, declared.events) as box:
-        Speaker(sink).say("token", "Once")
+    async with (
+        sink_at(broker.url, declared) as publisher,
+        listening(connection, declared.events) as box,
+    ):
+        Speaker(publisher).say("token", "Once")
         [message] = await box.received(1)
 
     assert message.headers.keys() == {"attempt", "seq", "chatflowId", "x-stream-filter-value"}
@@ -65,8 +71,11 @@ async def test_event_without_a_trace_has_no_trace_header(
 async def test_end_has_the_message_id_of_its_job(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection
 ) -> None:
-    async with sink_at(broker.url, declared) as sink, listening(connection, declared.events) as box:
-        Speaker(sink, "job-7").say("end")
+    async with (
+        sink_at(broker.url, declared) as publisher,
+        listening(connection, declared.events) as box,
+    ):
+        Speaker(publisher, "job-7").say("end")
         [message] = await box.received(1)
 
     assert message.message_id == "job-7:end"
@@ -90,10 +99,10 @@ async def test_names_reach_a_key_escaped_and_the_message_as_they_are(
     key: str,
 ) -> None:
     async with (
-        sink_at(broker.url, declared) as sink,
+        sink_at(broker.url, declared) as publisher,
         listening(connection, declared.events, f"{key.rpartition('.')[0]}.#") as box,
     ):
-        Speaker(sink, chat_id=chat_id).say(name, 1)
+        Speaker(publisher, chat_id=chat_id).say(name, 1)
         [message] = await box.received(1)
 
     assert message.routing_key == key
@@ -107,12 +116,12 @@ async def test_thousands_of_events_over_many_lanes_arrive_in_the_order_of_each(
 ) -> None:
     lanes, each = 40, 150
     async with (
-        sink_at(broker.url, declared, messages=64) as sink,
+        sink_at(broker.url, declared, messages=64) as publisher,
         listening(connection, declared.events) as box,
     ):
 
         async def speak(number: int) -> None:
-            speaker = Speaker(sink, f"job-{number}", chat_id=f"chat-{number}")
+            speaker = Speaker(publisher, f"job-{number}", chat_id=f"chat-{number}")
             for _ in range(each):
                 speaker.say("token", "word ")
                 if speaker.lane.full:
@@ -145,8 +154,11 @@ async def test_body_of_any_size_arrives_as_it_was(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection, size: int
 ) -> None:
     body = (bytes(range(256)) * (size // 256 + 1))[:size]
-    async with sink_at(broker.url, declared) as sink, listening(connection, declared.events) as box:
-        speaker = Speaker(sink)
+    async with (
+        sink_at(broker.url, declared) as publisher,
+        listening(connection, declared.events) as box,
+    ):
+        speaker = Speaker(publisher)
 
         speaker.publish(NumberedEvent("token", 0, b"job:1:0", 1_700_000_000, body))
         speaker.publish(NumberedEvent("token", 1, b"job:1:1", 1_700_000_000, b"next"))
@@ -161,8 +173,11 @@ async def test_body_of_any_size_arrives_as_it_was(
 async def test_events_are_confirmed_only_when_the_broker_says_so(
     declared: Names, connection: AbstractConnection, proxy: Proxy
 ) -> None:
-    async with sink_at(proxy.url, declared) as sink, listening(connection, declared.events) as box:
-        speaker = Speaker(sink)
+    async with (
+        sink_at(proxy.url, declared) as publisher,
+        listening(connection, declared.events) as box,
+    ):
+        speaker = Speaker(publisher)
         proxy.hold()
         speaker.say("token", "Once")
         speaker.say("end")
@@ -179,8 +194,8 @@ async def test_events_are_confirmed_only_when_the_broker_says_so(
 async def test_lane_with_nothing_on_its_way_is_confirmed(
     broker: PrivateBroker, declared: Names
 ) -> None:
-    async with sink_at(broker.url, declared) as sink, asyncio.timeout(WITHIN_S):
-        await Speaker(sink).lane.confirmed()
+    async with sink_at(broker.url, declared) as publisher, asyncio.timeout(WITHIN_S):
+        await Speaker(publisher).lane.confirmed()
 
 
 @pytest.mark.parametrize("window", [{"messages": 4}, {"size_bytes": 4096}])
@@ -188,10 +203,10 @@ async def test_full_window_opens_again_when_the_broker_confirms(
     declared: Names, connection: AbstractConnection, proxy: Proxy, window: dict[str, int]
 ) -> None:
     async with (
-        sink_at(proxy.url, declared, **window) as sink,
+        sink_at(proxy.url, declared, **window) as publisher,
         listening(connection, declared.events) as box,
     ):
-        speaker, other = Speaker(sink), Speaker(sink, "other")
+        speaker, other = Speaker(publisher), Speaker(publisher, "other")
         proxy.hold()
         while not speaker.lane.full:
             speaker.say("token", "x" * 800)
@@ -213,12 +228,12 @@ async def test_copies_go_to_the_reply_queue_in_order(
 ) -> None:
     async with (
         connection.channel() as channel,
-        sink_at(broker.url, declared) as sink,
+        sink_at(broker.url, declared) as publisher,
         listening(connection, declared.events) as box,
     ):
         replies, copies = await channel.declare_queue(exclusive=True), Inbox()
         await replies.consume(copies.take, no_ack=True)
-        speaker = Speaker(sink, reply_to=replies.name)
+        speaker = Speaker(publisher, reply_to=replies.name)
 
         for name in ("start", "token", "end"):
             speaker.say(name)
@@ -234,7 +249,7 @@ async def test_copies_go_to_the_reply_queue_in_order(
 async def test_copies_reach_a_client_that_uses_direct_reply_to(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection
 ) -> None:
-    async with connection.channel() as channel, sink_at(broker.url, declared) as sink:
+    async with connection.channel() as channel, sink_at(broker.url, declared) as publisher:
         replies = await channel.get_queue("amq.rabbitmq.reply-to", ensure=False)
         copies = Inbox()
         await replies.consume(copies.take, no_ack=True)
@@ -242,7 +257,7 @@ async def test_copies_reach_a_client_that_uses_direct_reply_to(
         await channel.default_exchange.publish(asked, declared.jobs)
         job = await (await channel.get_queue(declared.jobs)).get(no_ack=True)
         assert job is not None
-        speaker = Speaker(sink, reply_to=job.reply_to)
+        speaker = Speaker(publisher, reply_to=job.reply_to)
 
         speaker.say("token", "Once")
         speaker.say("end")
@@ -256,15 +271,18 @@ async def test_copies_reach_a_client_that_uses_direct_reply_to(
 async def test_reply_queue_that_is_not_there_hurts_nothing(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection, reply_to: str
 ) -> None:
-    async with sink_at(broker.url, declared) as sink, listening(connection, declared.events) as box:
-        speaker = Speaker(sink, reply_to=reply_to)
+    async with (
+        sink_at(broker.url, declared) as publisher,
+        listening(connection, declared.events) as box,
+    ):
+        speaker = Speaker(publisher, reply_to=reply_to)
 
         speaker.say("token", "Once")
         speaker.say("end")
         await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
         await box.received(2)
 
-        assert sink.counts.passed_over == 0
+        assert publisher.counts.passed_over == 0
     assert [message.type for message in box.messages] == ["token", "end"]
 
 

@@ -58,7 +58,7 @@ async def test_unconfirmed_events_come_again_in_order_before_the_new_ones(
         listening(connection, declared.events) as box,
         publishing_at(proxy.url, declared) as way,
     ):
-        speaker = Speaker(way.sink)
+        speaker = Speaker(way.publisher)
         proxy.hold()
         for _ in range(500):
             speaker.say("token", "word ")
@@ -83,15 +83,15 @@ async def test_streams_pause_when_the_window_is_full_and_go_on_with_the_next_con
         listening(connection, declared.events) as box,
         publishing_at(proxy.url, declared, messages=10) as way,
     ):
-        speaker = Speaker(way.sink)
+        speaker = Speaker(way.publisher)
         proxy.to_port = 1
         proxy.reset()
         await way.lost()
         for _ in range(9):
             speaker.say("token")
-        assert not way.sink.full
+        assert not way.publisher.full
         speaker.say("token")
-        assert way.sink.full
+        assert way.publisher.full
 
         proxy.to_port = broker.port
         await asyncio.wait_for(speaker.lane.room(), WITHIN_S)
@@ -110,14 +110,14 @@ async def test_refused_events_are_sent_again_over_a_loss_and_the_order_holds(
             listening(connection, declared.events) as box,
             publishing_at(proxy.url, declared, resend_for=timedelta(minutes=1)) as way,
         ):
-            speaker, refused = Speaker(way.sink), 0
+            speaker, refused = Speaker(way.publisher), 0
             for turn in range(3):
                 for _ in range(20):
                     speaker.say("token", f"turn {turn} ")
                 # What follows the refused one is held, and its next turn may be under way.
-                while way.sink.counts.refused == refused:  # noqa: ASYNC110 - nobody tells
+                while way.publisher.counts.refused == refused:  # noqa: ASYNC110 - nobody tells
                     await asyncio.sleep(0.005)
-                refused = way.sink.counts.refused
+                refused = way.publisher.counts.refused
                 proxy.reset()
                 await way.lost()
                 await way.usable()
@@ -126,8 +126,8 @@ async def test_refused_events_are_sent_again_over_a_loss_and_the_order_holds(
             await full.consume(late.take, no_ack=True)
             await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
 
-            assert way.sink.counts.passed_over == 0
-            assert not way.sink.full
+            assert way.publisher.counts.passed_over == 0
+            assert not way.publisher.full
     assert list(box.ids) == [*(f"job:1:{seq}" for seq in range(60)), "job:end"]
     check_repeats(box)
 
@@ -140,7 +140,7 @@ async def test_deleted_exchange_is_declared_again_and_nothing_is_missing(
         publishing_at(broker.url, declared, wanted) as way,
         reading(connection, declared.events_log_stream()) as log,
     ):
-        speaker = Speaker(way.sink)
+        speaker = Speaker(way.publisher)
         speaker.say("token", "before")
         await speaker.lane.confirmed()
         await delete_exchange(connection, declared.events)
@@ -174,7 +174,7 @@ async def test_broker_with_smaller_frames_ends_it(
     broker: PrivateBroker, declared: Names, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with publishing_at(broker.url, declared) as way:
-        Speaker(way.sink).say("token", "Once")
+        Speaker(way.publisher).say("token", "Once")
         await broker.rabbitmqctl("eval", "application:set_env(rabbit, frame_max, 65536).")
         try:
             await close_connections(broker, "aimicromind-worker events")
@@ -198,7 +198,7 @@ async def test_silent_connection_is_replaced(
         listening(connection, declared.events) as box,
         publishing_at(proxy.url, declared, beat=SHORT_BEAT) as way,
     ):
-        speaker = Speaker(way.sink)
+        speaker = Speaker(way.publisher)
         speaker.say("token", "heard")
         await speaker.lane.confirmed()
 
@@ -219,12 +219,12 @@ async def test_nothing_is_written_once_the_fence_is_shut(
         listening(connection, declared.events) as box,
         publishing_at(broker.url, declared) as way,
     ):
-        speaker = Speaker(way.sink)
+        speaker = Speaker(way.publisher)
         speaker.say("token", "heard")
         await speaker.lane.confirmed()
 
         speaker.say("token", "waits for the next turn of the loop")
-        way.fence.shut("said a test")
+        way.ownership.shut("said a test")
         speaker.say("token", "later")
         await way.lost()
         await way.usable()
@@ -238,7 +238,7 @@ async def test_connection_on_which_only_confirms_come_is_kept(
 ) -> None:
     beat = timedelta(seconds=1)
     async with publishing_at(broker.url, declared, beat=beat) as way:
-        speaker = Speaker(way.sink)
+        speaker = Speaker(way.publisher)
         ends = monotonic() + 10
         while monotonic() < ends:
             speaker.say("token", "Once")
@@ -246,4 +246,4 @@ async def test_connection_on_which_only_confirms_come_is_kept(
             assert way.publishing.obstacle() is None
             await asyncio.sleep(0.02)
 
-    assert way.sink.counts.sent_again == 0
+    assert way.publisher.counts.sent_again == 0

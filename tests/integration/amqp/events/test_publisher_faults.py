@@ -28,10 +28,10 @@ _AT_ONCE_S: Final = 0.4
 TAKES_ONE: Final[FieldTable] = {"x-max-length": 1, "x-overflow": "reject-publish"}
 
 
-async def until_refused(sink: EventPublisher) -> None:
+async def until_refused(publisher: EventPublisher) -> None:
     """Wait until the broker has refused an event."""
     async with asyncio.timeout(WITHIN_S):
-        while not sink.counts.refused:  # noqa: ASYNC110 - nobody tells
+        while not publisher.counts.refused:  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.005)
 
 
@@ -51,9 +51,9 @@ async def test_full_queue_of_one_consumer_costs_the_others_nothing(
         full_queue(connection, declared),
         listening(connection, declared.events) as box,
         reading(connection, declared.journal) as journal,
-        sink_at(broker.url, declared, resend_for=SOON) as sink,
+        sink_at(broker.url, declared, resend_for=SOON) as publisher,
     ):
-        speaker = Speaker(sink)
+        speaker = Speaker(publisher)
         for _ in range(5):
             speaker.say("token", "word ")
         speaker.say("end")
@@ -61,9 +61,9 @@ async def test_full_queue_of_one_consumer_costs_the_others_nothing(
         await box.until(lambda: len(box.ids) == 6)
         await journal.received(1)
 
-        assert sink.counts.passed_over == 5
-        assert sink.counts.ends_straight == 1
-        assert not sink.full
+        assert publisher.counts.passed_over == 5
+        assert publisher.counts.ends_straight == 1
+        assert not publisher.full
     assert list(box.ids) == [*(f"job:1:{seq}" for seq in range(5)), "job:end"]
     assert set(journal.ids) == {"job:end"}
 
@@ -74,9 +74,9 @@ async def test_repeats_of_a_refused_event_are_the_same_message(
     async with (
         full_queue(connection, declared),
         listening(connection, declared.events) as box,
-        sink_at(broker.url, declared, resend_for=SOON) as sink,
+        sink_at(broker.url, declared, resend_for=SOON) as publisher,
     ):
-        speaker = Speaker(sink)
+        speaker = Speaker(publisher)
         speaker.say("token", "first")
         speaker.say("token", "second")
         await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
@@ -93,9 +93,9 @@ async def test_queue_that_has_room_again_gets_what_it_refused(
     async with (
         full_queue(connection, declared) as full,
         listening(connection, declared.events) as box,
-        sink_at(broker.url, declared, resend_for=timedelta(seconds=WITHIN_S)) as sink,
+        sink_at(broker.url, declared, resend_for=timedelta(seconds=WITHIN_S)) as publisher,
     ):
-        speaker = Speaker(sink)
+        speaker = Speaker(publisher)
         speaker.say("token", "first")
         speaker.say("token", "second")
         await box.received(2)
@@ -106,7 +106,7 @@ async def test_queue_that_has_room_again_gets_what_it_refused(
             await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
             await late.received(2)
 
-        assert sink.counts.passed_over == 0
+        assert publisher.counts.passed_over == 0
     assert list(late.ids) == ["job:1:0", "job:1:1"]
 
 
@@ -116,17 +116,17 @@ async def test_lanes_that_were_not_refused_do_not_wait_for_one_that_was(
     async with connection.channel() as channel:
         full = await channel.declare_queue(exclusive=True, arguments=TAKES_ONE)
         await full.bind(declared.events, "chat.refused.#")
-        async with sink_at(broker.url, declared) as sink:
-            refused = Speaker(sink, "job-1", chat_id="refused")
+        async with sink_at(broker.url, declared) as publisher:
+            refused = Speaker(publisher, "job-1", chat_id="refused")
             for _ in range(3):
                 refused.say("token", "word ")
-            other = Speaker(sink, "job-2", chat_id="other")
+            other = Speaker(publisher, "job-2", chat_id="other")
             other.say("token", "word ")
             other.say("end")
 
             await asyncio.wait_for(other.lane.confirmed(), WITHIN_S)
 
-            assert sink.counts.passed_over == 0
+            assert publisher.counts.passed_over == 0
 
 
 async def test_what_follows_a_refused_event_comes_later_by_the_bound_and_only_once(
@@ -137,12 +137,12 @@ async def test_what_follows_a_refused_event_comes_later_by_the_bound_and_only_on
     async with (
         full_queue(connection, declared),
         listening(connection, declared.events) as box,
-        sink_at(broker.url, declared, resend_for=bound) as sink,
+        sink_at(broker.url, declared, resend_for=bound) as publisher,
     ):
-        speaker = Speaker(sink)
+        speaker = Speaker(publisher)
         speaker.say("token", "first")
         speaker.say("token", "refused")
-        await until_refused(sink)
+        await until_refused(publisher)
         since = loop.time()
         speaker.say("token", "held")
         await box.until(lambda: len(box.ids) == 3)
@@ -161,14 +161,14 @@ async def test_next_attempt_does_not_overtake_what_is_held_of_the_one_before(
     async with (
         full_queue(connection, declared),
         listening(connection, declared.events) as box,
-        sink_at(broker.url, declared, resend_for=SOON) as sink,
+        sink_at(broker.url, declared, resend_for=SOON) as publisher,
     ):
-        first = Speaker(sink)
+        first = Speaker(publisher)
         first.say("start")
         first.say("token", "refused")
-        await until_refused(sink)
+        await until_refused(publisher)
         first.say("retry")
-        second = Speaker(sink, attempt=2)
+        second = Speaker(publisher, attempt=2)
         second.say("start")
         await asyncio.wait_for(second.lane.confirmed(), WITHIN_S)
         await box.until(lambda: len(box.ids) == 4)
@@ -185,8 +185,8 @@ async def test_queue_that_takes_a_few_at_a_time_gets_all_for_who_takes_only_the_
         queue = await channel.declare_queue(exclusive=True, arguments=few)
         await queue.bind(declared.events, "#")
         window: dict[str, Any] = {"resend_for": timedelta(minutes=1)}
-        async with sink_at(broker.url, declared, **window) as sink, asyncio.timeout(30):
-            speaker = Speaker(sink)
+        async with sink_at(broker.url, declared, **window) as publisher, asyncio.timeout(30):
+            speaker = Speaker(publisher)
             for _ in range(30):
                 speaker.say("token", "word ")
             while len(taken) < 30:
@@ -195,8 +195,8 @@ async def test_queue_that_takes_a_few_at_a_time_gets_all_for_who_takes_only_the_
                     taken.append(message.message_id)
             await speaker.lane.confirmed()
 
-        assert sink.counts.refused > 0
-        assert sink.counts.passed_over == 0
+        assert publisher.counts.refused > 0
+        assert publisher.counts.passed_over == 0
     assert list(box.ids) == taken
 
 
@@ -207,15 +207,15 @@ async def test_refused_reply_copies_are_passed_over_and_the_chat_is_whole(
         replies = await channel.declare_queue(exclusive=True, arguments=TAKES_ONE)
         async with (
             listening(connection, declared.events) as box,
-            sink_at(broker.url, declared, resend_for=SOON) as sink,
+            sink_at(broker.url, declared, resend_for=SOON) as publisher,
         ):
-            speaker = Speaker(sink, reply_to=replies.name)
+            speaker = Speaker(publisher, reply_to=replies.name)
             for name in ("start", "token", "end"):
                 speaker.say(name)
             await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
             await box.received(3)
 
-            assert sink.counts.passed_over == 2
+            assert publisher.counts.passed_over == 2
     assert [message.message_id for message in box.messages] == ["job:1:0", "job:1:1", "job:end"]
 
 
@@ -227,12 +227,12 @@ async def test_reply_queue_that_refuses_delays_no_event_of_the_chat(
         replies = await channel.declare_queue(exclusive=True, arguments=TAKES_ONE)
         async with (
             listening(connection, declared.events) as box,
-            sink_at(broker.url, declared, resend_for=timedelta(minutes=1)) as sink,
+            sink_at(broker.url, declared, resend_for=timedelta(minutes=1)) as publisher,
         ):
-            speaker = Speaker(sink, reply_to=replies.name)
+            speaker = Speaker(publisher, reply_to=replies.name)
             speaker.say("start")
             speaker.say("token")
-            await until_refused(sink)
+            await until_refused(publisher)
             since = loop.time()
             speaker.say("token")
             speaker.say("end")
@@ -248,10 +248,10 @@ async def test_end_that_no_queue_takes_goes_straight_to_the_journal(
     unbound = Queue(names.journal, {"x-queue-type": "stream"})
     await declare(connection, Topology((Exchange(names.events),), (unbound,)))
     async with (
-        sink_at(broker.url, names, resend_for=SOON) as sink,
+        sink_at(broker.url, names, resend_for=SOON) as publisher,
         reading(connection, names.journal) as journal,
     ):
-        speaker = Speaker(sink)
+        speaker = Speaker(publisher)
         speaker.say("token", "Once")
         end = speaker.say("end")
         await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
@@ -268,8 +268,8 @@ async def test_end_is_not_confirmed_while_no_queue_at_all_takes_it(
 ) -> None:
     await declare(connection, Topology((Exchange(names.events),), ()))
     window: dict[str, Any] = {"resend_for": SOON, "confirm_timeout": timedelta(seconds=1.5)}
-    async with sink_at(broker.url, names, **window) as sink:
-        speaker = Speaker(sink)
+    async with sink_at(broker.url, names, **window) as publisher:
+        speaker = Speaker(publisher)
         speaker.say("end")
 
         with pytest.raises(BrokerSilent):
@@ -279,8 +279,8 @@ async def test_end_is_not_confirmed_while_no_queue_at_all_takes_it(
 async def test_silent_broker_is_reported_after_the_time_for_confirms(
     declared: Names, proxy: Proxy
 ) -> None:
-    async with sink_at(proxy.url, declared, confirm_timeout=SOON) as sink:
-        speaker = Speaker(sink)
+    async with sink_at(proxy.url, declared, confirm_timeout=SOON) as publisher:
+        speaker = Speaker(publisher)
         proxy.hold()
         speaker.say("token", "Once")
 

@@ -45,12 +45,12 @@ async def test_many_refusals_at_once_cost_no_connection(
         mine = await ChatLocks.open(connection, declared)
 
         async def asked(chat: str) -> bool:
-            async with mine.hold(chat, timedelta(seconds=2)) as lease:
-                return lease is not None
+            async with mine.hold(chat, timedelta(seconds=2)) as chat_lock:
+                return chat_lock is not None
 
         assert await asyncio.gather(*map(asked, chats)) == [False] * len(chats)
-        async with mine.hold("free", AT_ONCE) as lease:
-            assert lease is not None
+        async with mine.hold("free", AT_ONCE) as chat_lock:
+            assert chat_lock is not None
 
 
 @pytest.mark.parametrize("channel_max", [LEAST, 12, 20])
@@ -63,9 +63,9 @@ async def test_broker_that_grants_few_channels_still_grants_leases(channel_max: 
     ):
         mine, theirs = await ChatLocks.open(connection, names), await ChatLocks.open(other, names)
 
-        async def asked(leases: ChatLocks, chat: str) -> bool:
-            async with leases.hold(chat, AT_ONCE) as lease:
-                return lease is not None
+        async def asked(chat_locks: ChatLocks, chat: str) -> bool:
+            async with chat_locks.hold(chat, AT_ONCE) as chat_lock:
+                return chat_lock is not None
 
         async with mine.hold("chat", AT_ONCE):
             assert not any(await asyncio.gather(*(asked(theirs, "chat") for _ in range(32))))
@@ -96,30 +96,30 @@ async def test_holder_is_told_when_its_lease_is_taken_away(
     broker: PrivateBroker, declared: Names
 ) -> None:
     async with connect([broker.url], "holder", BEAT) as holder:
-        leases = await ChatLocks.open(holder, declared)
-        async with leases.hold("chat", AT_ONCE) as lease:
-            assert lease is not None
+        chat_locks = await ChatLocks.open(holder, declared)
+        async with chat_locks.hold("chat", AT_ONCE) as chat_lock:
+            assert chat_lock is not None
             told = asyncio.Event()
-            lease.on_loss = told.set
+            chat_lock.on_loss = told.set
 
             await delete_queue(holder, declared.chat_lease("chat"))
 
             async with asyncio.timeout(10):
                 await told.wait()
-        async with leases.hold("chat", AT_ONCE) as again:
+        async with chat_locks.hold("chat", AT_ONCE) as again:
             assert again is not None
 
 
 async def test_lease_leaves_nothing_and_its_end_is_no_loss(
     declared: Names, connection: BrokerConnection
 ) -> None:
-    leases = await ChatLocks.open(connection, declared)
+    chat_locks = await ChatLocks.open(connection, declared)
     lost: list[str] = []
     for number in range(50):
         chat = f"chat {number}"
-        async with leases.hold(chat, AT_ONCE) as lease:
-            assert lease is not None
-            lease.on_loss = lambda: lost.append("lost")
+        async with chat_locks.hold(chat, AT_ONCE) as chat_lock:
+            assert chat_lock is not None
+            chat_lock.on_loss = lambda: lost.append("lost")
         assert not await exists(connection, declared.chat_lease(chat))
 
     assert not lost
@@ -128,30 +128,30 @@ async def test_lease_leaves_nothing_and_its_end_is_no_loss(
 async def test_fault_of_the_holder_gives_the_lease_back(
     broker: PrivateBroker, declared: Names, connection: BrokerConnection
 ) -> None:
-    leases = await ChatLocks.open(connection, declared)
+    chat_locks = await ChatLocks.open(connection, declared)
     with pytest.raises(ZeroDivisionError):
-        async with leases.hold("chat", AT_ONCE):
+        async with chat_locks.hold("chat", AT_ONCE):
             raise ZeroDivisionError
 
     async with connect([broker.url], "other", BEAT) as other:
         theirs = await ChatLocks.open(other, declared)
-        async with theirs.hold("chat", AT_ONCE) as lease:
-            assert lease is not None
+        async with theirs.hold("chat", AT_ONCE) as chat_lock:
+            assert chat_lock is not None
 
 
-async def _held(leases: ChatLocks) -> bool:
-    async with leases.hold("chat", PATIENT) as lease:
-        return lease is not None
+async def _held(chat_locks: ChatLocks) -> bool:
+    async with chat_locks.hold("chat", PATIENT) as chat_lock:
+        return chat_lock is not None
 
 
 async def test_lease_is_lost_where_the_connection_has_closed(
     broker: PrivateBroker, declared: Names
 ) -> None:
     async with connect([broker.url], "closed", BEAT) as closed:
-        leases = await ChatLocks.open(closed, declared)
+        chat_locks = await ChatLocks.open(closed, declared)
 
     with pytest.raises(ChatLocksLost):
-        async with leases.hold("chat", AT_ONCE):
+        async with chat_locks.hold("chat", AT_ONCE):
             pass
 
 

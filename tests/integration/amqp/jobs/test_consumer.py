@@ -177,7 +177,7 @@ async def test_job_can_climb_the_ladder_any_number_of_times(
     async with jobs_at(broker.url, declared) as jobs:
         for _ in range(3):
             await (await jobs.next()).requeue({}, RETRY_DELAYS[0])
-        await (await jobs.next()).refuse()
+        await (await jobs.next()).reject()
         await until_in_queue(connection, declared.jobs_reaped, 1)
 
 

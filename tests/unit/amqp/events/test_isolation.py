@@ -22,9 +22,9 @@ class Link:
     """
 
     def __init__(self, addresses: int, poison: int | None) -> None:
-        refusals = NackPeriod("events", timedelta(), EventCounts(), float)
+        nack_period = NackPeriod("events", timedelta(), EventCounts(), float)
         out = TwoQueues()
-        self.tracks = [ResendBuffer(out, refusals) for _ in range(addresses)]
+        self.buffers = [ResendBuffer(out, nack_period) for _ in range(addresses)]
         self.taken: dict[int, list[int]] = {address: [] for address in range(addresses)}
         self.given_up: list[int] = []
         self._poison = poison
@@ -36,13 +36,13 @@ class Link:
     def say(self, address: int) -> None:
         event = NumberedEvent("token", self._said[address], b"job:1:0", 0, b"")
         self._said[address] += 1
-        self._send(Sent(Lane(), self.tracks[address], event, b"", is_end=False))
+        self._send(Sent(Lane(), self.buffers[address], event, b"", is_end=False))
 
     def answer(self) -> None:
         """Answer for the first message in flight, or close because of it."""
         if not self._in_flight:
             return
-        address = self.tracks.index(self._in_flight[0].track)
+        address = self.buffers.index(self._in_flight[0].buffer)
         if address == self._poison:
             self._close()
             return
@@ -63,7 +63,7 @@ class Link:
 
     @property
     def addresses_in_flight(self) -> int:
-        return len({sent.track for sent in self._in_flight})
+        return len({sent.buffer for sent in self._in_flight})
 
     @property
     def isolates(self) -> bool:
@@ -73,7 +73,7 @@ class Link:
         left, self._in_flight = self._in_flight, []
         self._isolation.pause()
         if self._isolation.at_fault(left):
-            self.given_up.append(self.tracks.index(left[0].track))
+            self.given_up.append(self.buffers.index(left[0].buffer))
             left = []
         for sent in left:
             self._send(sent)

@@ -38,10 +38,10 @@ class TwoQueues(Out):
     def __init__(self) -> None:
         self.now = 0.0
         self.counts = EventCounts()
-        refusals = NackPeriod(
+        nack_period = NackPeriod(
             "events", timedelta(seconds=PATIENCE_S), self.counts, lambda: self.now
         )
-        self.track = ResendBuffer(self, refusals)
+        self.buffer = ResendBuffer(self, nack_period)
         self.good: list[int] = []
         self.bad: list[int] = []
         self.settled: list[int] = []
@@ -51,20 +51,20 @@ class TwoQueues(Out):
 
     def say(self) -> None:
         event = NumberedEvent("token", self.said, b"job:1:0", 0, b"")
-        self.track.send(Sent(Lane(), self.track, event, b"", is_end=False))
+        self.buffer.send(Sent(Lane(), self.buffer, event, b"", is_end=False))
         self.said += 1
 
     def answer(self, position: int = 0) -> None:
         """Give one of the answers that are due; confirms may be late, but overtake no refusal."""
-        refusals = (at for at, (_, taken) in enumerate(self.answers) if not taken)
-        position = min(position, next(refusals, position))
+        nack_period = (at for at, (_, taken) in enumerate(self.answers) if not taken)
+        position = min(position, next(nack_period, position))
         sent, taken = self.answers[position]
         del self.answers[position]
-        (self.track.taken if taken else self.track.refused)(sent)
+        (self.buffer.taken if taken else self.buffer.refused)(sent)
 
     def look_until_quiet(self) -> None:
         """Let time pass in which nothing new is said."""
-        while self.track.look() or self.answers:
+        while self.buffer.look() or self.answers:
             while self.answers:
                 self.answer()
             self.now += 0.25
@@ -87,7 +87,7 @@ class TwoQueues(Out):
 
     @override
     def pass_over(self, sent: Sent) -> None:
-        sent.track.refusals.passed_over()
+        sent.buffer.nack_period.passed_over()
         self.settle(sent)
 
     @override
@@ -95,7 +95,7 @@ class TwoQueues(Out):
         raise AssertionError
 
     @override
-    def hold(self, track: ResendBuffer) -> None:
+    def hold(self, buffer: ResendBuffer) -> None:
         """The test looks when it wants."""
 
 
@@ -126,7 +126,7 @@ def play(queues: TwoQueues, script: list[Step], *, longest_s: float) -> None:
         elif step == "turn":
             queues.takes = not queues.takes
         elif step == "look":
-            queues.track.look()
+            queues.buffer.look()
         elif step == "wait":
             queues.now = min(queues.now + 0.25, longest_s)
 
@@ -166,7 +166,7 @@ def test_nothing_is_held_for_longer_than_patience_lasts(script: list[Step]) -> N
     play(queues, script, longest_s=PATIENCE_S - 0.25)
 
     queues.now = PATIENCE_S
-    held = queues.track.look()
+    held = queues.buffer.look()
 
     assert not held
     assert list(dict.fromkeys(queues.good)) == list(range(queues.said))
@@ -219,18 +219,18 @@ def test_queue_that_takes_and_refuses_in_turns_is_not_waited_for_again() -> None
         queues.answer()
 
     assert queues.counts.passed_over == 11
-    assert not queues.track.look()
+    assert not queues.buffer.look()
 
 
 def test_event_of_another_name_that_is_taken_says_nothing_of_the_queue() -> None:
     counts, now = EventCounts(), [0.0]
-    refusals = NackPeriod("events", timedelta(seconds=PATIENCE_S), counts, lambda: now[0])
-    refusals.refused("token")
+    nack_period = NackPeriod("events", timedelta(seconds=PATIENCE_S), counts, lambda: now[0])
+    nack_period.refused("token")
     now[0] = 100.0
 
-    refusals.taken("start")
-    other = refusals.going_on
-    refusals.taken("token")
+    nack_period.taken("start")
+    other = nack_period.going_on
+    nack_period.taken("token")
 
     assert other
-    assert not refusals.going_on
+    assert not nack_period.going_on

@@ -57,7 +57,7 @@ class Window:
     resend_for: timedelta = timedelta(seconds=2)
 
 
-class Sink(Protocol):
+class EventTarget(Protocol):
     """What a lane leads to."""
 
     @property
@@ -103,18 +103,18 @@ class Lane:
         fault: Why nothing more of it is sent: it would have a gap.
     """
 
-    def __init__(self, sink: Sink, frames: EventFrames, track: ResendBuffer) -> None:
+    def __init__(self, publisher: EventTarget, frames: EventFrames, buffer: ResendBuffer) -> None:
         """Begin with nothing.
 
         Args:
-            sink: Where it leads to.
+            publisher: Where it leads to.
             frames: Writes the attempt's events.
-            track: The way of all messages to its address.
+            buffer: The way of all messages to its address.
         """
         self.fault: Exception | None = None
-        self._sink = sink
+        self._publisher = publisher
         self._frames = frames
-        self._track = track
+        self._buffer = buffer
         self._unsettled = 0
         self._idle: asyncio.Event = asyncio.Event()
 
@@ -131,7 +131,7 @@ class Lane:
 
     def _send(self, event: NumberedEvent, frames: bytes, *, is_end: bool) -> None:
         self._unsettled += 1
-        self._sink.send(Sent(self, self._track, event, frames, is_end=is_end))
+        self._publisher.send(Sent(self, self._buffer, event, frames, is_end=is_end))
 
     async def _all_settled(self) -> None:
         while self._unsettled:
@@ -143,21 +143,25 @@ class AttemptPublisher(Lane):
     """The events of one attempt, in order. Use it from the attempt's task only."""
 
     def __init__(
-        self, sink: Sink, frames: EventFrames, chat: ResendBuffer, copies: Copying | None
+        self,
+        publisher: EventTarget,
+        frames: EventFrames,
+        chat: ResendBuffer,
+        copies: Copying | None,
     ) -> None:
         """Begin with nothing; see `Lane`."""
-        super().__init__(sink, frames, chat)
+        super().__init__(publisher, frames, chat)
         self._copies = copies
         self._last = ""
 
     @property
     def full(self) -> bool:
         """Whether to wait for `room` before the next event."""
-        return self._sink.full or (self._copies is not None and self._copies.full)
+        return self._publisher.full or (self._copies is not None and self._copies.full)
 
     async def room(self) -> None:
         """Wait until another event may be published."""
-        await self._sink.room()
+        await self._publisher.room()
         if self._copies is not None and self._copies.full:
             await self._copies.room()
 
@@ -178,10 +182,12 @@ class AttemptPublisher(Lane):
             BrokerSilent: It did not within the window's time.
             EventTooLarge, ClosesConnection: It never will.
         """
-        limit = self._sink.window.confirm_timeout
+        limit = self._publisher.window.confirm_timeout
         if self._unsettled:
             try:
-                await within(limit, self._all_settled(), not_counting=lambda: self._sink.blocked)
+                await within(
+                    limit, self._all_settled(), not_counting=lambda: self._publisher.blocked
+                )
             except TimeoutError as error:
                 raise BrokerSilent(limit) from error
         if self.fault is not None:

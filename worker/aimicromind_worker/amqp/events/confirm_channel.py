@@ -92,7 +92,7 @@ class ConfirmChannel(Channel, Generic[Item]):
     ) -> "ConfirmChannel[Item]":
         """Open the channel, in confirm mode; its number must be free."""
         channel = cls(connection, wire, sender)
-        connection.channels[CHANNEL_NUMBER] = wire.tap.takers[CHANNEL_NUMBER] = channel
+        connection.channels[CHANNEL_NUMBER] = wire.demultiplexer.handlers[CHANNEL_NUMBER] = channel
         await channel.open()
         return channel
 

@@ -45,7 +45,7 @@ class Copies:
         connect: Callable[[], AbstractAsyncContextManager[BrokerConnection]],
         interval: timedelta,
         names: Names,
-        fence: JobOwnership,
+        ownership: JobOwnership,
         counts: EventCounts,
         window: Window = _WINDOW,
     ) -> None:
@@ -55,30 +55,32 @@ class Copies:
             connect: Opens a connection for the body; called again whenever one was lost.
             interval: Of heartbeats.
             names: The topology's names.
-            fence: Once shut, what was not sent is dropped.
+            ownership: Once shut, what was not sent is dropped.
             counts: Of all events of the worker.
             window: What may be in flight; beyond that, copies are dropped.
         """
-        self._sink = EventPublisher(names, window, fence.is_open, counts)
+        self._publisher = EventPublisher(names, window, ownership.is_open, counts)
         self._clock = asyncio.get_running_loop().time
         self._connect = connect
-        self._link = PublisherLink("copies", self._opened, interval, self._sink, fence)
+        self._link = PublisherLink("copies", self._opened, interval, self._publisher, ownership)
         self._wanted = asyncio.Event()
 
     def lane(self, queue: str, frames: EventFrames) -> "CopyPublisher":
         """Open a lane for the copies of one attempt's events."""
-        self._sink.expect_frames(frames.frame_max)
+        self._publisher.expect_frames(frames.frame_max)
         self._wanted.set()
-        window, counts = self._sink.window, self._sink.counts
-        refusals = NackPeriod("reply_to", window.resend_for, counts, self._clock)
-        return CopyPublisher(self._sink, frames, self._sink.track(queue, refusals), queue)
+        window, counts = self._publisher.window, self._publisher.counts
+        nack_period = NackPeriod("reply_to", window.resend_for, counts, self._clock)
+        return CopyPublisher(
+            self._publisher, frames, self._publisher.buffer(queue, nack_period), queue
+        )
 
     async def run(self) -> Never:
         """Keep a connection open, for ever, from the first copy on; try again what fails."""
         await self._wanted.wait()
         failures = 0
         while True:
-            began, given_up = monotonic(), self._sink.given_up
+            began, given_up = monotonic(), self._publisher.given_up
             try:
                 await self._link.until_lost()
             except (Exception, asyncio.CancelledError) as error:
@@ -87,7 +89,7 @@ class Copies:
                 # Whatever it is, it costs copies only.
                 self._link.note_loss(error)
             # What was found at fault is gone, so that the next connection may hold.
-            held = monotonic() - began > _STEADY_S or self._sink.given_up > given_up
+            held = monotonic() - began > _STEADY_S or self._publisher.given_up > given_up
             failures = 0 if held else failures + 1
             pause_s = min(_LONGEST_PAUSE_S, _SHORTEST_PAUSE_S * 2 ** min(failures, 10))
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads reconnects
@@ -99,7 +101,7 @@ class Copies:
                 yield connection
             except asyncio.CancelledError:
                 # A worker that leaves does not wait for a broker that may be silent.
-                if is_cancelled() and self._sink.unsettled:
+                if is_cancelled() and self._publisher.unsettled:
                     connection.wire.abort()
                 raise
 
@@ -108,11 +110,11 @@ class CopyPublisher(Lane):
     """The copies of one attempt's events, in order. What has no room is dropped and counted."""
 
     def __init__(
-        self, sink: EventPublisher, frames: EventFrames, track: ResendBuffer, queue: str
+        self, publisher: EventPublisher, frames: EventFrames, buffer: ResendBuffer, queue: str
     ) -> None:
         """Begin with nothing; `queue` gets the copies, see also `Lane`."""
-        super().__init__(sink, frames, track)
-        self._counts = sink.counts
+        super().__init__(publisher, frames, buffer)
+        self._counts = publisher.counts
         self._publish_frame = frames.to_queue(queue)
         self._patience_s = _PATIENCE_S
         self._has_dropped = False
@@ -120,11 +122,11 @@ class CopyPublisher(Lane):
     @property
     def full(self) -> bool:
         """Whether to wait for `room` before the next event."""
-        return self._sink.full and self._patience_s > 0
+        return self._publisher.full and self._patience_s > 0
 
     async def room(self) -> None:
         """Wait for room, or for as long as the attempt waits for copies."""
-        await self._patiently(self._sink.room())
+        await self._patiently(self._publisher.room())
 
     async def confirmed(self) -> None:
         """Wait for the broker's answers, or for as long as the attempt waits for copies."""
@@ -132,7 +134,7 @@ class CopyPublisher(Lane):
 
     def publish(self, event: NumberedEvent, content: bytes) -> None:
         """Send a copy of one event, whose header and body frames are given."""
-        if self.fault is None and not self._sink.full:
+        if self.fault is None and not self._publisher.full:
             self._send(event, self._publish_frame + content, is_end=False)
             return
         self._counts.passed_over += 1

@@ -26,9 +26,9 @@ class Isolation:
 
     def keeps(self, sent: Sent) -> bool:
         """Keep a message, unless it may be sent now."""
-        if not self.going_on or sent.track is self._alone:
+        if not self.going_on or sent.buffer is self._alone:
             return False
-        self._kept.setdefault(sent.track, []).append(sent)
+        self._kept.setdefault(sent.buffer, []).append(sent)
         return True
 
     def at_fault(self, in_flight: Sequence[Sent]) -> bool:
@@ -37,7 +37,7 @@ class Isolation:
         Returns:
             Whether they are at fault: they were alone, at the second close in a row.
         """
-        found = self.going_on and len({sent.track for sent in in_flight}) == 1
+        found = self.going_on and len({sent.buffer for sent in in_flight}) == 1
         self.going_on = True
         return found
 

@@ -1,7 +1,7 @@
 """Events → RabbitMQ, in order, each confirmed by the broker; a bounded window is on its way.
 
 One queue that refuses holds up the others for a bounded time: `event_track` sends what it
-refused again, `refusals` says for how long, then it is counted and passed over. What has the
+refused again, `nack_period` says for how long, then it is counted and passed over. What has the
 broker close the connection is found by `isolation`, and given up.
 """
 
@@ -73,9 +73,9 @@ class EventPublisher:
         self._unsettled = 0
         self._unsettled_bytes = 0
         self._room = Backpressure()
-        self._refusals = NackPeriod("events", window.resend_for, self.counts, self._loop.time)
+        self._nack_period = NackPeriod("events", window.resend_for, self.counts, self._loop.time)
         self._copies = copies
-        self._tracks: WeakValueDictionary[str, ResendBuffer] = WeakValueDictionary()
+        self._buffers: WeakValueDictionary[str, ResendBuffer] = WeakValueDictionary()
         self._outlet = Outlet(self._drop, self._loop.time)
         self.given_up = 0
         self._holding: set[ResendBuffer] = set()
@@ -110,7 +110,7 @@ class EventPublisher:
             if sent.straight:
                 self.write_again(sent)
             else:
-                sent.track.resume(sent)
+                sent.buffer.resume(sent)
         self._release()
         return len(again)
 
@@ -139,14 +139,16 @@ class EventPublisher:
         copies = None
         if address.reply_to is not None and self._copies is not None:
             copies = self._copies(address.reply_to, frames)
-        return AttemptPublisher(self, frames, self.track(address.chat_id, self._refusals), copies)
+        return AttemptPublisher(
+            self, frames, self.buffer(address.chat_id, self._nack_period), copies
+        )
 
-    def track(self, address: str, refusals: NackPeriod) -> ResendBuffer:
+    def buffer(self, address: str, nack_period: NackPeriod) -> ResendBuffer:
         """Return the way to an address: attempts of a chat share one, so that none overtakes."""
-        track = self._tracks.get(address)
-        if track is None:
-            track = self._tracks[address] = ResendBuffer(self, refusals)
-        return track
+        buffer = self._buffers.get(address)
+        if buffer is None:
+            buffer = self._buffers[address] = ResendBuffer(self, nack_period)
+        return buffer
 
     @property
     def unsettled(self) -> int:
@@ -173,7 +175,7 @@ class EventPublisher:
             self._room.fill()
         if sent.is_end:
             self._ends[sent.event.message_id.decode()] = sent
-        sent.track.send(sent)
+        sent.buffer.send(sent)
 
     def write(self, sent: Sent) -> bool:
         """Send a message, unless its lane has a gap already. For the tracks."""
@@ -208,15 +210,15 @@ class EventPublisher:
 
     def pass_over(self, sent: Sent) -> None:
         """Skip a nacked message; send an `end` straight to its streams. For the buffers."""
-        sent.track.refusals.passed_over()
+        sent.buffer.nack_period.passed_over()
         if sent.is_end:
             self.straight(sent)
         else:
             self.settle(sent)
 
-    def hold(self, track: ResendBuffer) -> None:
+    def hold(self, buffer: ResendBuffer) -> None:
         """Look after a track that holds messages. For the tracks."""
-        self._holding.add(track)
+        self._holding.add(buffer)
         self._look_soon()
 
     def confirmed(self, sent: Sent) -> None:
@@ -226,11 +228,11 @@ class EventPublisher:
             if sent.straight:
                 self._try_straight_again(sent)
             else:
-                sent.track.returned(sent)
+                sent.buffer.returned(sent)
         elif sent.straight:
             self.settle(sent)
         else:
-            sent.track.taken(sent)
+            sent.buffer.taken(sent)
         if self._outlet.isolates:
             self._release()
 
@@ -245,7 +247,7 @@ class EventPublisher:
         if sent.straight:
             self._try_straight_again(sent)
         else:
-            sent.track.refused(sent)
+            sent.buffer.refused(sent)
         if self._outlet.isolates:
             self._release()
 
@@ -265,7 +267,7 @@ class EventPublisher:
     def _look_soon(self) -> None:
         if not self._look_is_due:
             self._look_is_due = True
-            patience_s = (track.refusals.patience_s for track in self._holding)
+            patience_s = (buffer.nack_period.patience_s for buffer in self._holding)
             self._loop.call_later(min((_LOOK_EVERY_S, *patience_s)), self._look)
 
     def _look(self) -> None:
@@ -273,7 +275,7 @@ class EventPublisher:
         ends, self._ends_to_try = self._ends_to_try, []
         for end in ends:
             self.write_again(end)
-        self._holding = {track for track in self._holding if track.look()}
+        self._holding = {buffer for buffer in self._holding if buffer.look()}
         if self._outlet.look() or self._holding:
             self._look_soon()
 
@@ -286,7 +288,7 @@ class EventPublisher:
         self.given_up += 1
         self.counts.passed_over += len(in_flight)
         jobs = sorted({sent.event.message_id.decode().partition(":")[0] for sent in in_flight})
-        log.error("connection.closed_by", to=in_flight[0].track.refusals.to, jobs=jobs)
+        log.error("connection.closed_by", to=in_flight[0].buffer.nack_period.to, jobs=jobs)
         for sent in in_flight:
             sent.lane.fault = sent.lane.fault or ClosesConnection()
         for sent in in_flight:
@@ -296,4 +298,4 @@ class EventPublisher:
         if sent.straight:
             self.settle(sent)
         else:
-            sent.track.dropped(sent)
+            sent.buffer.dropped(sent)

@@ -47,8 +47,8 @@ class PublisherConnection:
         connect: Callable[[], AbstractAsyncContextManager[BrokerConnection]],
         interval: timedelta,
         wanted: Topology,
-        sink: EventPublisher,
-        fence: JobOwnership,
+        publisher: EventPublisher,
+        ownership: JobOwnership,
         waits_out: tuple[type[Exception], ...] = (),
     ) -> None:
         """Prepare; nothing is opened before `run`.
@@ -57,14 +57,14 @@ class PublisherConnection:
             connect: Opens a connection for the body; called again whenever one was lost.
             interval: Of heartbeats.
             wanted: What is declared on each new connection.
-            sink: Publishes on it, over all of them.
-            fence: Once shut, what was not sent is dropped.
+            publisher: Publishes on it, over all of them.
+            ownership: Once shut, what was not sent is dropped.
             waits_out: What a connection that was open once may fail by, to be tried again.
         """
-        self._link = PublisherLink("events", connect, interval, sink, fence)
+        self._link = PublisherLink("events", connect, interval, publisher, ownership)
         self._wanted = wanted
-        self._sink = sink
-        self._fence = fence
+        self._publisher = publisher
+        self._ownership = ownership
         self._waits_out = waits_out
         self._is_usable = asyncio.Event()
         self._outgoing = OutgoingChannel(self._link, self.usable, self._is_usable.clear)
@@ -73,15 +73,15 @@ class PublisherConnection:
     @property
     def frame_max(self) -> int:
         """Most bytes of one frame that the broker takes."""
-        return self._sink.frame_max
+        return self._publisher.frame_max
 
     def obstacle(self) -> str | None:
         """Return why nothing can be published now; None if it can."""
         if self._link.connection is None:
             return self._link.lost
-        if self._sink.blocked:
+        if self._publisher.blocked:
             return "the broker takes no events: it has a memory or disk alarm"
-        if not self._fence.is_open():
+        if not self._ownership.is_open():
             return "the broker is silent on the connection that jobs come by"
         return None
 
@@ -111,7 +111,7 @@ class PublisherConnection:
             await within(
                 _PUBLISH_TIMEOUT,
                 self._outgoing.publish(message, exchange, key),
-                not_counting=lambda: self._sink.blocked,
+                not_counting=lambda: self._publisher.blocked,
             )
         except TimeoutError as error:
             raise PublisherLost("nothing could be published for five minutes") from error
@@ -161,7 +161,7 @@ class PublisherConnection:
     @property
     def _given_up(self) -> int:
         """How many messages or chats were found at fault for a connection's end."""
-        return self._sink.given_up + self._outgoing.given_up
+        return self._publisher.given_up + self._outgoing.given_up
 
     async def _one_connection(self) -> Never:
         try:
@@ -171,10 +171,10 @@ class PublisherConnection:
 
     async def _prepare(self, connection: BrokerConnection) -> None:
         await declare(connection, self._wanted)
-        self._sink.counts.reconnected += self._link.was_open
+        self._publisher.counts.reconnected += self._link.was_open
 
     def _note_obstacle(self) -> None:
-        if self.obstacle() is None and not self._sink.isolates:
+        if self.obstacle() is None and not self._publisher.isolates:
             self._is_usable.set()
         else:
             self._is_usable.clear()

@@ -65,8 +65,8 @@ class PublisherLink:
         of: str,
         connect: Callable[[], AbstractAsyncContextManager[BrokerConnection]],
         interval: timedelta,
-        sink: EventPublisher,
-        fence: JobOwnership,
+        publisher: EventPublisher,
+        ownership: JobOwnership,
     ) -> None:
         """Prepare; nothing is opened yet.
 
@@ -74,8 +74,8 @@ class PublisherLink:
             of: What goes out by it, for the log.
             connect: Opens a connection for the body.
             interval: Of heartbeats.
-            sink: Publishes on it, over all of them.
-            fence: Once shut, what was not sent is dropped.
+            publisher: Publishes on it, over all of them.
+            ownership: Once shut, what was not sent is dropped.
         """
         self.connection: BrokerConnection | None = None
         self.was_open = False
@@ -84,10 +84,10 @@ class PublisherLink:
         self._log = log.bind(of=of)
         self._connect = connect
         self._interval = interval
-        self._sink = sink
+        self._publisher = publisher
         self._fault_is_ours = False
         self._opening: BrokerConnection | None = None
-        fence.when_shut(self._drop)
+        ownership.when_shut(self._drop)
 
     async def until_lost(
         self,
@@ -112,7 +112,7 @@ class PublisherLink:
                     if prepare is not None:
                         await prepare(connection)
                     channel = await ConfirmChannel.open_on(
-                        connection.inner, connection.wire, self._sink
+                        connection.inner, connection.wire, self._publisher
                     )
                 self._resume(connection, channel)
                 try:
@@ -128,7 +128,7 @@ class PublisherLink:
                 self.connection = None
 
     def _resume(self, connection: BrokerConnection, channel: ConfirmChannel[Sent]) -> None:
-        again = self._sink.resume(channel, at_fault=self._fault_is_ours)
+        again = self._publisher.resume(channel, at_fault=self._fault_is_ours)
         self._fault_is_ours = False
         self.connection = connection
         if self.was_open:
@@ -142,7 +142,7 @@ class PublisherLink:
         heard, silent_looks, blocked = connection.wire.heard, 0, False
         while silent_looks * _LOOK_EVERY_S < silence_s:
             look()
-            if blocked != self._sink.blocked:
+            if blocked != self._publisher.blocked:
                 blocked = not blocked
                 self._log.warning("publishing.blocked" if blocked else "publishing.unblocked")
             # Look by look: time in which this whole process was stopped is one look.
@@ -157,7 +157,7 @@ class PublisherLink:
 
     def _find_fault(self, error: BaseException) -> None:
         if too_large := _TOO_LARGE.search(str(error)):
-            self._sink.limit_size(int(too_large[1]))
+            self._publisher.limit_size(int(too_large[1]))
         elif closed_on_us(error) and not isinstance(error, ChannelNotFoundEntity):
             self._fault_is_ours = True
             self.closed_on_us += 1

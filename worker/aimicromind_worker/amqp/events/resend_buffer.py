@@ -1,7 +1,7 @@
 """The events of one chat, or of one reply queue, in order, also while some of them are refused.
 
 What follows a refused event is held, and the refused one sent again, until it is taken or the
-patience of `refusals` is over; then all goes on from there, as it was. All that was held is sent
+patience of `nack_period` is over; then all goes on from there, as it was. All that was held is sent
 once more then, so that each refused event is tried again at least once, however late it came.
 """
 
@@ -42,6 +42,7 @@ class Sent:
     """
 
     __slots__ = (
+        "buffer",
         "event",
         "frames",
         "is_end",
@@ -50,20 +51,19 @@ class Sent:
         "refused",
         "returned",
         "straight",
-        "track",
     )
 
     def __init__(
         self,
         lane: "SentFor",
-        track: "ResendBuffer",
+        buffer: "ResendBuffer",
         event: NumberedEvent,
         frames: bytes,
         *,
         is_end: bool,
     ) -> None:
         self.lane = lane
-        self.track = track
+        self.buffer = buffer
         self.event = event
         self.frames = frames
         self.is_end = is_end
@@ -91,7 +91,7 @@ class Out(Protocol):
     def straight(self, sent: Sent) -> None:
         """Send an `end` to endings and journal alone."""
 
-    def hold(self, track: "ResendBuffer") -> None:
+    def hold(self, buffer: "ResendBuffer") -> None:
         """Schedule `look`, and repeat it as long as it returns True."""
 
 
@@ -99,11 +99,11 @@ class ResendBuffer:
     """Messages to one address, by any number of lanes. Belongs to the sink.
 
     Attributes:
-        refusals: Those that its messages have met, with those of other tracks to the same queues.
+        nack_period: The nacks of its messages, and of other buffers for the same queues.
     """
 
-    def __init__(self, out: Out, refusals: NackPeriod) -> None:
-        self.refusals = refusals
+    def __init__(self, out: Out, nack_period: NackPeriod) -> None:
+        self.nack_period = nack_period
         self._out = out
         self._places = 0
         self._in_flight = 0
@@ -128,8 +128,8 @@ class ResendBuffer:
     def taken(self, sent: Sent) -> None:
         """Take the answer that all queues took a message."""
         self._in_flight -= 1
-        if self.refusals.going_on:
-            self.refusals.taken(sent.event.name)
+        if self.nack_period.going_on:
+            self.nack_period.taken(sent.event.name)
         if not self._holding:
             self._out.settle(sent)
         elif sent is self._probe:
@@ -143,8 +143,8 @@ class ResendBuffer:
     def refused(self, sent: Sent) -> None:
         """Take the answer that a queue refused a message."""
         self._in_flight -= 1
-        self.refusals.refused(sent.event.name)
-        if not self.refusals.patience_s:
+        self.nack_period.refused(sent.event.name)
+        if not self.nack_period.patience_s:
             self._out.pass_over(sent)
             return
         sent.refused = True
@@ -170,7 +170,7 @@ class ResendBuffer:
         Returns:
             Whether to look again.
         """
-        if self._holding and not self.refusals.patience_s:
+        if self._holding and not self.nack_period.patience_s:
             # What is refused once more is passed over, what is held goes on behind it.
             self._go_on()
         elif self._holding and not self._in_flight:

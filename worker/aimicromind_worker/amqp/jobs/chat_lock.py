@@ -97,14 +97,14 @@ class ChatLocks:
         if not await self._granted(queue, patience):
             yield None
             return
-        lease = self._held[queue] = ChatLock(chat_id)
+        chat_lock = self._held[queue] = ChatLock(chat_id)
         try:
             async with _answered():
                 # Without a consumer, a policy may let the queue expire; and nobody would tell.
                 await self._holding.ask(
                     commands.Basic.Consume(queue=queue, consumer_tag=queue, no_ack=True)
                 )
-            yield lease
+            yield chat_lock
         except (ConnectionError, asyncio.CancelledError):
             # The connection ends, and the lease with it.
             raise
@@ -157,10 +157,10 @@ class ChatLocks:
             )
 
     def _taken_away(self, queue: str) -> None:
-        lease = self._held.get(queue)
-        if lease is not None:
-            log.warning("chat_lock.lost", chat_id=lease.chat_id)
-            lease.on_loss()
+        chat_lock = self._held.get(queue)
+        if chat_lock is not None:
+            log.warning("chat_lock.lost", chat_id=chat_lock.chat_id)
+            chat_lock.on_loss()
 
 
 def _declare(queue: str) -> commands.Queue.Declare:

@@ -161,7 +161,7 @@ class BrokerDelivery:
             job_id: Its message_id, if it has none.
         """
         if not self.is_whole:
-            await self.refuse()
+            await self.reject()
             return
         reason: dict[str, Header] = {
             "x-aimicromind-kind": kind,
@@ -173,11 +173,11 @@ class BrokerDelivery:
             key = self._message.routing_key or ""
             await self._publish(self._names.jobs_dead, key, reason, job_id)
         except _Refused:
-            await self.refuse()
+            await self.reject()
         else:
             await self.ack()
 
-    async def refuse(self) -> None:
+    async def reject(self) -> None:
         """Reject the delivery: the broker dead-letters it to `jobs.reaped`."""
         await self._tell(self._message.reject(requeue=False))
 

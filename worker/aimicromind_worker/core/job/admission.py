@@ -153,7 +153,7 @@ class Ticket:
         """Return how many of the calls before are not held against the job.
 
         Those that a leaving worker broke off, and the one that was lost with the job's first lost
-        worker. A second loss leaves one call, to be made apart (see `suspects`): the job may have
+        worker. A second loss leaves one call, to be made apart (see `quarantine`): the job may have
         been a neighbour of what brought both workers down. A third one was the job's own.
         """
         held = max(0, self.calls_before - self.given_up_before)
