@@ -345,7 +345,7 @@ async def test_broken_connection_ends_the_jobs(declared: Names, proxy: Proxy) ->
         assert await jobs.lost()
 
 
-@pytest.mark.parametrize("settle", ["ack", "give_back", "stop"])
+@pytest.mark.parametrize("settle", ["ack", "requeue_unchanged", "stop"])
 async def test_settling_a_job_of_a_broken_connection_says_that_it_is_lost(
     declared: Names, connection: AbstractConnection, proxy: Proxy, settle: str
 ) -> None:
@@ -357,7 +357,7 @@ async def test_settling_a_job_of_a_broken_connection_says_that_it_is_lost(
 
         settlings: dict[str, Callable[[], Awaitable[None]]] = {
             "ack": delivery.ack,
-            "give_back": delivery.requeue_unchanged,
+            "requeue_unchanged": delivery.requeue_unchanged,
             "stop": jobs.source.stop,
         }
         with pytest.raises(NotSettled):
@@ -366,7 +366,7 @@ async def test_settling_a_job_of_a_broken_connection_says_that_it_is_lost(
     assert (await first_in(connection, declared.jobs)).body == b"job"
 
 
-@pytest.mark.parametrize("settle", ["put_again", "park"])
+@pytest.mark.parametrize("settle", ["requeue", "dead_letter"])
 async def test_job_goes_out_again_on_the_next_publishing_connection(
     broker: PrivateBroker,
     declared: Names,
@@ -379,8 +379,8 @@ async def test_job_goes_out_again_on_the_next_publishing_connection(
         delivery = await jobs.next()
         await jobs.source.stop()
         settlings: dict[str, Callable[[], Awaitable[None]]] = {
-            "put_again": partial(delivery.requeue, {}),
-            "park": partial(delivery.dead_letter, FailureKind.TIMEOUT, "late", 1),
+            "requeue": partial(delivery.requeue, {}),
+            "dead_letter": partial(delivery.dead_letter, FailureKind.TIMEOUT, "late", 1),
         }
         proxy.to_port = 1
         proxy.reset()
@@ -390,7 +390,7 @@ async def test_job_goes_out_again_on_the_next_publishing_connection(
 
         await asyncio.wait_for(settling, WITHIN_S)
 
-    queue = declared.jobs if settle == "put_again" else declared.jobs_dead
+    queue = declared.jobs if settle == "requeue" else declared.jobs_dead
     assert (await first_in(connection, queue)).body == b"job"
     assert await in_queue(connection, declared.jobs) == 0
 
