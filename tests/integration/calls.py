@@ -17,7 +17,8 @@ from aimicromind_worker.core.endpoint.exchange import (
     Take,
     WholeAnswer,
 )
-from aimicromind_worker.http.client import Endpoint, EndpointClient
+from aimicromind_worker.http.client import EndpointClient
+from aimicromind_worker.http.endpoint import Endpoint
 
 KEY: Final = "s3cr3t-key"
 QUESTION: Final = "Why is the sky s3cr3t-blue?"

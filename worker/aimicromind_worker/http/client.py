@@ -4,28 +4,20 @@ The endpoint's habits that shape this file are in docs/endpoint.md.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import lru_cache
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from pathlib import Path
-from time import monotonic
-from typing import NamedTuple, TypeVar
 from urllib.parse import quote
 
 import httpx
-import msgspec
 import structlog
-from typing_extensions import override
 
 from aimicromind_worker.core.endpoint.errors import (
     AnswerTooLarge,
     CallFailed,
-    ChatflowNotFound,
     EmptyResponse,
-    EndpointUnavailable,
     HeadersOverdue,
     Misconfigured,
     is_from_gateway,
@@ -41,8 +33,9 @@ from aimicromind_worker.core.endpoint.failures import (
     error_text,
     failure_of_status,
     read_retry_after,
-    unknown_flow,
 )
+from aimicromind_worker.http.endpoint import Endpoint, Ping
+from aimicromind_worker.http.flow_facts import FlowLookup
 from aimicromind_worker.http.response import (
     beginning,
     body_of,
@@ -58,79 +51,13 @@ from aimicromind_worker.tls import context
 
 log = structlog.get_logger()
 
-_FLOW_FACTS_LAST_S = 300.0
 _FLOWS_REMEMBERED = 1000
 _PREFLIGHT_TIMEOUT_S = 5.0
 _PART_BYTES = 64 * 1024
 _ABORT_TIMEOUT_S = 5.0
 _WITHOUT_BODY = (httpx.codes.NO_CONTENT, httpx.codes.RESET_CONTENT)
-_SILENT = "it does not say what kind of flow it is"
 # What an address or a body raises that makes no sense.
 _ODD = (OSError, ValueError, RecursionError, httpx.InvalidURL)
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where predictions are made, and how to get in.
-
-    Attributes:
-        base_url: Scheme, host and perhaps a path, without a slash at the end.
-        prediction_path: With `{chatflowId}` in it.
-        api_key: Gives what is sent as a bearer token, for each request; never shown.
-        connect_timeout: For a TCP and TLS connection.
-        first_byte_timeout: For the response headers of a flow that streams.
-        max_answer_bytes: Largest JSON answer.
-        ca_file: Certificates to trust instead of the system's.
-        client_certificate: PEM file with certificate and key.
-    """
-
-    base_url: str
-    prediction_path: str
-    api_key: Callable[[], str | None]
-    connect_timeout: timedelta
-    first_byte_timeout: timedelta
-    max_answer_bytes: int
-    ca_file: Path | None = None
-    client_certificate: Path | None = None
-
-    def with_key(self, request: httpx.Request) -> httpx.Request:
-        """Add the API key to a request."""
-        if key := self.api_key():
-            request.headers["Authorization"] = f"Bearer {key}"
-        return request
-
-    @override
-    def __repr__(self) -> str:
-        return f"Endpoint({self.base_url!r})"
-
-
-@dataclass(frozen=True, slots=True)
-class Ping:
-    """What came of asking for `/api/v1/ping`: the server says `pong`."""
-
-    http_status: int
-    body: bytes = field(repr=False)
-
-    @property
-    def is_of_the_api(self) -> bool:
-        """Whether the API may have answered; a page or a missing path is somebody else's."""
-        return self.http_status != httpx.codes.NOT_FOUND and self.body.lstrip()[:1] != b"<"
-
-
-class _Streaming(msgspec.Struct):
-    isStreaming: bool  # noqa: N815 - the endpoint's name
-
-
-class _Uploads(msgspec.Struct):
-    isRAGFileUploadAllowed: bool  # noqa: N815 - the endpoint's name
-
-
-_Answer = TypeVar("_Answer", _Streaming, _Uploads)
-
-
-class _CachedFacts(NamedTuple):
-    facts: FlowFacts
-    until: float
 
 
 class EndpointClient:
@@ -152,7 +79,7 @@ class EndpointClient:
             "accept": "text/event-stream, application/json",
         }
         self._extensions = {"timeout": client.timeout.as_dict()}
-        self._flows: dict[str, _CachedFacts] = {}
+        self._flow_lookup = FlowLookup(client, endpoint.base_url)
         self._aborting: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -180,60 +107,13 @@ class EndpointClient:
                     aborting.cancel()
 
     async def facts(self, chatflow_id: str) -> FlowFacts:
-        """Ask what kind of flow it is; the answer is kept for a few minutes.
-
-        An unknown flow would otherwise hang: asked to stream, the endpoint never answers.
+        """Return what kind of flow it is; the answer is kept for a few minutes.
 
         Raises:
             ChatflowNotFound: The endpoint says that there is no such flow.
             EndpointUnavailable: Nothing says whose documents it uses, and something may soon.
         """
-        known = self._flows.get(chatflow_id)
-        if known is not None and monotonic() < known.until:
-            return known.facts
-        streams, documents = await asyncio.gather(
-            self._asked_of(chatflow_id, "chatflows-streaming", _Streaming),
-            self._asked_of(chatflow_id, "chatflows-uploads", _Uploads),
-        )
-        if isinstance(streams, ChatflowNotFound):
-            raise streams
-        facts = FlowFacts(
-            streams=streams.isStreaming if isinstance(streams, _Streaming) else None,
-            own_documents=isinstance(documents, _Uploads) and documents.isRAGFileUploadAllowed,
-        )
-        if isinstance(documents, EndpointUnavailable):
-            if known is not None:
-                return FlowFacts(facts.streams, known.facts.own_documents)
-            if facts.streams is not None:
-                # Called with another chatId, it might answer without the conversation's documents.
-                raise documents
-        elif facts.streams is not None:
-            if len(self._flows) >= _FLOWS_REMEMBERED:
-                self._flows.clear()
-            self._flows[chatflow_id] = _CachedFacts(facts, monotonic() + _FLOW_FACTS_LAST_S)
-        return facts
-
-    async def _asked_of(
-        self, chatflow_id: str, path: str, kind: type[_Answer]
-    ) -> _Answer | ChatflowNotFound | EndpointUnavailable | None:
-        """Ask one thing of a flow; None where the endpoint does not know the question."""
-        url = f"{self._endpoint.base_url}/api/v1/{path}/{chatflow_id}"
-        try:
-            async with (
-                asyncio.timeout(_PREFLIGHT_TIMEOUT_S),
-                self.client.stream("GET", url) as response,
-            ):
-                body = await beginning(response)
-        except (TimeoutError, CallFailed, httpx.HTTPError, *_ODD):
-            return EndpointUnavailable(because=_SILENT, request_sent=False)
-        if is_from_gateway(response.status_code):
-            return EndpointUnavailable(because=_SILENT, request_sent=False)
-        if response.status_code != httpx.codes.OK:
-            return unknown_flow(body.decode(errors="replace"))
-        try:
-            return msgspec.json.decode(body, type=kind)
-        except _ODD:
-            return None
+        return await self._flow_lookup.facts(chatflow_id)
 
     async def answers(self) -> bool:
         """Ask for anything, and say whether something answers that is no gateway's apology."""

@@ -15,7 +15,8 @@ from aimicromind_worker.app.build import endpoint, needed_topology
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.core.endpoint.errors import CallFailed, is_from_gateway
 from aimicromind_worker.core.findings import Finding, State, of_subscriber
-from aimicromind_worker.http.client import EndpointClient, Ping
+from aimicromind_worker.http.client import EndpointClient
+from aimicromind_worker.http.endpoint import Ping
 from aimicromind_worker.http.saved_messages import SavedMessages
 from aimicromind_worker.ops.broker_check import examine_broker
 from aimicromind_worker.ops.management import Management, ManagementSilent
