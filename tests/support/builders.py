@@ -15,6 +15,8 @@ from aimicromind_worker.core.job.admission import MessageFacts, Ticket, admit
 from aimicromind_worker.core.job.numbering import NumberedEvent, Numbering
 from aimicromind_worker.core.job.open_run import OpenRun
 from aimicromind_worker.core.job.retry import RetryPolicy
+from aimicromind_worker.jobs.intake import Intake
+from aimicromind_worker.jobs.ports import JobHistory
 from aimicromind_worker.runs.attempt import Limits, Publisher
 from aimicromind_worker.runs.call import Means, Predictions
 from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
@@ -107,6 +109,10 @@ def means(
         meter,
         Untraced(),
     )
+
+
+def an_intake(means: Means, journal: JobHistory, *, after_loss: bool = False) -> Intake:
+    return Intake(means, journal, NAMES, LIFETIME, MAX_JOB_BYTES, after_loss=after_loss)
 
 
 class Unwritten:

@@ -19,18 +19,19 @@ from aimicromind_worker.core.job.admission import (
     moment,
 )
 from aimicromind_worker.core.job.history import History
+from aimicromind_worker.jobs.dead_lettered import DeadLettered
 from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
 from tests.support.builders import (
     ENDED_WELL,
-    LIFETIME,
     MAX_JOB_BYTES,
     NAMES,
     SECRET,
     SLOTS,
     USED_TOOLS,
     a_job,
+    an_intake,
     means,
     tokens,
 )
@@ -60,17 +61,9 @@ class Stage:
         self.journal = FakeJournal()
         self.chat_locks = FakeLeases()
         run_means = means(self.predictions, self.publisher)
-        self.relay = Relay(
-            run_means,
-            self.journal,
-            self.chat_locks,
-            JobRegistry(),
-            NAMES,
-            LIFETIME,
-            MAX_JOB_BYTES,
-            Turns(SLOTS),
-            after_loss=after_loss,
-        )
+        intake = an_intake(run_means, self.journal, after_loss=after_loss)
+        self.dead_lettered = DeadLettered(intake, run_means, NAMES)
+        self.relay = Relay(run_means, intake, self.chat_locks, JobRegistry(), NAMES, Turns(SLOTS))
 
     def delivery(
         self,
@@ -517,7 +510,7 @@ async def test_job_that_the_broker_gave_up_goes_back_while_nothing_can_be_known(
     stage.journal.is_silent = True
     delivery = stage.delivery()
 
-    await stage.relay.end_dead_lettered(delivery)
+    await stage.dead_lettered.end(delivery)
 
     assert delivery.history == ["give back"]
     assert stage.publisher.published == []
@@ -545,7 +538,7 @@ async def test_job_whose_burial_fails_for_a_fault_of_our_own_still_gets_its_end(
     delivery = stage.delivery(facts=MessageFacts(given_up_for="delivery_limit"))
 
     with capture_logs() as logs:
-        await stage.relay.end_dead_lettered(delivery)
+        await stage.dead_lettered.end(delivery)
 
     assert [event.event for event in stage.publisher.events()][-2:] == ["error", "end"]
     assert delivery.parked is not None

@@ -18,16 +18,16 @@ from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.job.admission import MessageFacts
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.retry import RetryPolicy
+from aimicromind_worker.jobs.dead_lettered import DeadLettered
 from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
 from tests.support.builders import (
     IMPATIENT,
-    LIFETIME,
-    MAX_JOB_BYTES,
     NAMES,
     SLOTS,
     a_job,
+    an_intake,
     means,
     tokens,
 )
@@ -63,16 +63,9 @@ class Stage:
         self.chat_locks = FakeLeases()
         self.held = JobRegistry()
         run_means = means(self.predictions, self.publisher, policy, **LONG)
-        self.relay = Relay(
-            run_means,
-            self.journal,
-            self.chat_locks,
-            self.held,
-            NAMES,
-            LIFETIME,
-            MAX_JOB_BYTES,
-            Turns(SLOTS),
-        )
+        intake = an_intake(run_means, self.journal)
+        self.dead_lettered = DeadLettered(intake, run_means, NAMES)
+        self.relay = Relay(run_means, intake, self.chat_locks, self.held, NAMES, Turns(SLOTS))
 
     def delivery(self, facts: MessageFacts | None = None, **fields: Any) -> FakeDelivery:  # noqa: ANN401 - see a_job
         return FakeDelivery(a_job(**fields), facts or MessageFacts(), self.publisher.history)
@@ -369,7 +362,7 @@ async def test_job_that_the_broker_gave_up_keeps_that_ending() -> None:
     stage.held.cancel(CANCEL)
     delivery = stage.delivery(MessageFacts(given_up_for="expired"))
 
-    await stage.relay.end_dead_lettered(delivery)
+    await stage.dead_lettered.end(delivery)
 
     assert stage.publisher.end().data.status == EndStatus.EXPIRED
     assert delivery.history[-1] == "park"

@@ -19,13 +19,12 @@ from tests.support.builders import (
     BRIEF,
     END,
     ENDED_WELL,
-    LIFETIME,
-    MAX_JOB_BYTES,
     METADATA,
     NAMES,
     SLOTS,
     USED_TOOLS,
     a_job,
+    an_intake,
     means,
     tokens,
 )
@@ -84,16 +83,9 @@ class Carried:
         self.events = [json.loads(event.body) for event in self.publisher.published]
 
     def _relay(self) -> Relay:
-        return Relay(
-            means(self.predictions, self.publisher, max_calls=MOST_CALLS),
-            FakeJournal(),
-            FakeLeases(),
-            JobRegistry(),
-            NAMES,
-            LIFETIME,
-            MAX_JOB_BYTES,
-            Turns(SLOTS),
-        )
+        run_means = means(self.predictions, self.publisher, max_calls=MOST_CALLS)
+        intake = an_intake(run_means, FakeJournal())
+        return Relay(run_means, intake, FakeLeases(), JobRegistry(), NAMES, Turns(SLOTS))
 
     def attempts(self) -> list[list[dict[str, Any]]]:
         return [list(events) for _, events in groupby(self.events, lambda it: it["attempt"])]

@@ -9,8 +9,9 @@ from typing import Protocol
 
 import structlog
 
+from aimicromind_worker.jobs.dead_lettered import DeadLettered
+from aimicromind_worker.jobs.ports import Delivery
 from aimicromind_worker.jobs.relay import Relay
-from aimicromind_worker.jobs.settlement import Delivery
 
 log = structlog.get_logger()
 
@@ -79,19 +80,23 @@ class Way(Protocol):
 class Service:
     """Carries what two sources give. One for a session; `run` once."""
 
-    def __init__(self, jobs: Source, reaped: Source, relay: Relay, way: Way) -> None:
+    def __init__(
+        self, jobs: Source, reaped: Source, relay: Relay, dead_lettered: DeadLettered, way: Way
+    ) -> None:
         """Prepare.
 
         Args:
             jobs: Jobs to run.
-            reaped: Jobs that the broker gave up, to bury.
-            relay: Carries and buries them.
+            reaped: Jobs that the broker dead-lettered.
+            relay: Runs the former.
+            dead_lettered: Ends the latter.
             way: Must be usable before either: a call whose answer cannot be published would cost
                 its price for nothing.
         """
         self._jobs = jobs
         self._reaped = reaped
         self._relay = relay
+        self._dead_lettered = dead_lettered
         self._way = way
 
     async def run(
@@ -123,7 +128,7 @@ class Service:
     async def _end_all(self) -> None:
         async for delivery in self._reaped:
             await self._way.usable()
-            await self._relay.end_dead_lettered(delivery)
+            await self._dead_lettered.end(delivery)
 
     async def _leave(self, leave: Shutdown, grace: timedelta) -> None:
         await leave.asked()

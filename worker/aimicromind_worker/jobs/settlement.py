@@ -4,10 +4,10 @@ A job is acknowledged only after its `end` is confirmed by the broker.
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
@@ -38,6 +38,7 @@ from aimicromind_worker.core.job.worker_events import (
     error_event,
     retry_event,
 )
+from aimicromind_worker.jobs.ports import Delivery, State
 from aimicromind_worker.runs.attempt import Publisher
 from aimicromind_worker.runs.outcome import (
     Cancelled,
@@ -53,37 +54,6 @@ from aimicromind_worker.telemetry.tracing import Span
 log = structlog.get_logger()
 
 _END_WAITS_S = 5.0
-
-State = Mapping[str, str | int | bool]
-
-
-class Delivery(Protocol):
-    """One message of the jobs queue. It is settled once, by one of the coroutines."""
-
-    @property
-    def body(self) -> bytes:
-        """The message body."""
-
-    @property
-    def facts(self) -> MessageFacts:
-        """What the message says beside its body."""
-
-    async def ack(self) -> None:
-        """Acknowledge the delivery."""
-
-    async def requeue(self, headers: State, delay: timedelta = timedelta()) -> None:
-        """Put the job on the queue again, with these headers, at once or on a rung."""
-
-    async def dead_letter(
-        self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None
-    ) -> None:
-        """Put the job among the dead ones, under this id if it has none."""
-
-    async def reject(self) -> None:
-        """Reject the delivery: the broker dead-letters it."""
-
-    async def requeue_unchanged(self) -> None:
-        """Put the job back where it was."""
 
 
 async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:

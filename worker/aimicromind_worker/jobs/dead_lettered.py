@@ -1,0 +1,80 @@
+"""Jobs that the broker dead-lettered: end each, unless it has ended, and dead-letter it."""
+
+import structlog
+
+from aimicromind_schemas import FailureKind, Names
+from aimicromind_worker.core.job.admission import Rejected, Ticket, Unnamed, faulty
+from aimicromind_worker.core.job.history import HistoryUnknown
+from aimicromind_worker.jobs.intake import Intake, note_fault
+from aimicromind_worker.jobs.ports import Delivery
+from aimicromind_worker.jobs.settlement import settle
+from aimicromind_worker.runs.call import Means
+from aimicromind_worker.runs.outcome import Failed
+from aimicromind_worker.runs.run import JobRun
+
+log = structlog.get_logger()
+
+_DELIVERY_LIMIT = (
+    FailureKind.DELIVERY_LIMIT,
+    "the job was delivered as often as the queue allows, and no worker finished it",
+)
+_REASONS = {"expired": (FailureKind.EXPIRED, "the job's time ran out in the queue")}
+
+
+class DeadLettered:
+    """Ends such jobs, any number at a time."""
+
+    def __init__(self, intake: Intake, means: Means, names: Names) -> None:
+        self._intake = intake
+        self._means = means
+        self._names = names
+
+    async def end(self, delivery: Delivery) -> None:
+        """End a job that the broker dead-lettered, if nobody has, and dead-letter it.
+
+        Raises:
+            ConnectionError: The broker is gone; the delivery is not settled.
+        """
+        try:
+            await self._end_if_known(delivery)
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one job's fault must not reach its neighbours
+            note_fault(error)
+            await self._intake.guarded(self._end_faulty(delivery), delivery)
+
+    async def _end_faulty(self, delivery: Delivery) -> None:
+        rejected = faulty(delivery.body, delivery.facts)
+        with self._intake.told_of(rejected, delivery, self._names.jobs_reaped) as span:
+            await self._intake.reject(rejected, delivery, span)
+
+    async def _end_if_known(self, delivery: Delivery) -> None:
+        try:
+            await self._end(delivery)
+        except HistoryUnknown as error:
+            log.warning("job.history_unknown", reason=str(error))
+            await delivery.requeue_unchanged()
+
+    async def _end(self, delivery: Delivery) -> None:
+        kind, message = _REASONS.get(delivery.facts.given_up_for or "", _DELIVERY_LIMIT)
+        match await self._intake.admit(delivery):
+            case Unnamed():
+                await delivery.dead_letter(kind, message, attempts=0)
+            case Rejected() as rejected:
+                with self._intake.told_of(rejected, delivery, self._names.jobs_reaped) as span:
+                    # Where only its beginning came, it was told of before it came here.
+                    known = await self._intake.known(rejected.job_id, delivery.facts)
+                    if known.status is None:
+                        await self._intake.reject(rejected, delivery, span)
+                    else:
+                        await self._intake.repeat_end(rejected.job_id, known, delivery, span)
+            case Ticket() as ticket:
+                with self._intake.told_of(ticket, delivery, self._names.jobs_reaped) as span:
+                    known = await self._intake.known(ticket.job_id, ticket.facts)
+                    if known.status is None:
+                        run = JobRun(ticket.knowing(known), self._means, span)
+                        failed = Failed(kind, message)
+                        await settle(run.progress, failed, delivery)
+                        self._intake.measure(failed, run.progress)
+                    else:
+                        await self._intake.repeat_end(ticket.job_id, known, delivery, span)

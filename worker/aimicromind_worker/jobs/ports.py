@@ -1,0 +1,66 @@
+"""What jobs need of the broker: deliveries, the pool's memory of jobs, chat locks."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from aimicromind_schemas import FailureKind
+from aimicromind_worker.core.job.admission import MessageFacts
+from aimicromind_worker.core.job.history import History
+
+State = Mapping[str, str | int | bool]
+
+
+class Delivery(Protocol):
+    """One message of the jobs queue. It is settled once, by one of the coroutines."""
+
+    @property
+    def body(self) -> bytes:
+        """The message body."""
+
+    @property
+    def facts(self) -> MessageFacts:
+        """What the message says beside its body."""
+
+    async def ack(self) -> None:
+        """Acknowledge the delivery."""
+
+    async def requeue(self, headers: State, delay: timedelta = timedelta()) -> None:
+        """Put the job on the queue again, with these headers, at once or on a rung."""
+
+    async def dead_letter(
+        self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None
+    ) -> None:
+        """Put the job among the dead ones, under this id if it has none."""
+
+    async def reject(self) -> None:
+        """Reject the delivery: the broker dead-letters it."""
+
+    async def requeue_unchanged(self) -> None:
+        """Put the job back where it was."""
+
+
+class JobHistory(Protocol):
+    """The pool's memory of jobs."""
+
+    async def look_up(self, job_id: str, since: datetime | None) -> History:
+        """Return what is known of a job that was put on the queue at that time."""
+
+    async def end_of(self, job_id: str) -> bytes | None:
+        """Return the end that a look-up has found, None if it is there no more."""
+
+
+class HeldChat(Protocol):
+    """A lease while it is held."""
+
+    on_loss: Callable[[], None]
+
+
+class Chats(Protocol):
+    """The pool's rule of one job per chat at a time."""
+
+    def hold(
+        self, chat_id: str, patience: timedelta
+    ) -> AbstractAsyncContextManager[HeldChat | None]:
+        """Hold a chat's lease for the body; None where another worker has it."""
