@@ -12,8 +12,9 @@ import aio_pika
 from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.connection import connect
+from aimicromind_worker.amqp.declaring import declare
 from aimicromind_worker.amqp.jobs.journal import Journal, JournalMemory
-from aimicromind_worker.amqp.topology import Retention, declare, topology
+from aimicromind_worker.amqp.topology import Retention, topology
 from tests.integration.outgoing import publishing_at
 
 _MILESTONES = (0, 1_000, 10_000, 100_000)

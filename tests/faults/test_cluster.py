@@ -19,7 +19,8 @@ from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker, answer
 from aimicromind_testing.broker.probe import speaks_amqp
 from aimicromind_worker.amqp.connection import connect
-from aimicromind_worker.amqp.topology import Retention, declare, topology
+from aimicromind_worker.amqp.declaring import declare
+from aimicromind_worker.amqp.topology import Retention, topology
 from tests.process.jobs import Job, a_job
 from tests.process.stage import Stage, set_up
 from tests.support.amqp import BEAT

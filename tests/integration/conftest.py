@@ -10,7 +10,8 @@ from aio_pika.abc import AbstractConnection
 from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker, ScriptedEndpoint
 from aimicromind_worker.amqp.connection import BrokerConnection, connect
-from aimicromind_worker.amqp.topology import Retention, declare, remove, topology
+from aimicromind_worker.amqp.declaring import declare, remove
+from aimicromind_worker.amqp.topology import Retention, topology
 from tests.integration.stage import Stage
 from tests.support.amqp import BEAT
 from tests.support.proxy import Proxy

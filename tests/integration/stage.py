@@ -9,7 +9,7 @@ from aio_pika.abc import AbstractConnection
 
 from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker, ScriptedEndpoint
-from aimicromind_worker.amqp.topology import declare, remove
+from aimicromind_worker.amqp.declaring import declare, remove
 from aimicromind_worker.app.build import needed_topology
 from aimicromind_worker.app.settings import Settings
 from tests.integration.workers import Chats, chats_of, working

@@ -13,7 +13,8 @@ from aimicromind_schemas.client.transport import opening
 from aimicromind_schemas.client.transport.socket_transport import SocketTransport
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.connection import BrokerLost, connect
-from aimicromind_worker.amqp.topology import declare, topology
+from aimicromind_worker.amqp.declaring import declare
+from aimicromind_worker.amqp.topology import topology
 from tests.support.amqp import BEAT, WITHIN_S
 from tests.support.proxy import Proxy
 

@@ -15,7 +15,8 @@ from aimicromind_schemas import EndStatus, Names, PredictionJob
 from aimicromind_schemas.client import BrokerTlsRefused, Client
 from aimicromind_testing import BrokerTls, PrivateBroker, ScriptedEndpoint, answer
 from aimicromind_worker.amqp.connection import connect
-from aimicromind_worker.amqp.topology import Exchange, Topology, declare
+from aimicromind_worker.amqp.declaring import declare
+from aimicromind_worker.amqp.topology import Exchange, Topology
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.tls import context
 from tests.integration.ops.test_cli import run

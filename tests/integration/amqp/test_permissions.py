@@ -14,7 +14,7 @@ from aimicromind_schemas import EndEvent, EndStatus, Names, PredictionJob
 from aimicromind_schemas.client import BrokerRefused, Client
 from aimicromind_testing import PrivateBroker, answer, error_answer, too_many_requests
 from aimicromind_worker.amqp.connection import PermissionMissing
-from aimicromind_worker.amqp.topology import DeclarationRefused, declare
+from aimicromind_worker.amqp.declaring import DeclarationRefused, declare
 from aimicromind_worker.app.build import needed_topology
 from tests.integration.stage import Stage
 from tests.integration.workers import Running, chats_of, working

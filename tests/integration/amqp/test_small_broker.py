@@ -16,7 +16,8 @@ from aimicromind_schemas.client.transport import opening, peer
 from aimicromind_testing import PrivateBroker, ScriptedEndpoint, answer
 from aimicromind_worker.amqp.channels import LEAST, TooFewChannels
 from aimicromind_worker.amqp.connection import connect
-from aimicromind_worker.amqp.topology import NoRoomForQueues, Retention, declare, topology
+from aimicromind_worker.amqp.declaring import NoRoomForQueues, declare
+from aimicromind_worker.amqp.topology import Retention, topology
 from aimicromind_worker.app.settings import Settings
 from tests.integration.ops.test_cli import run
 from tests.integration.stage import Stage

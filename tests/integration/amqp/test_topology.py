@@ -12,14 +12,8 @@ from aiormq.exceptions import DeliveryError
 from aimicromind_schemas import EVENT_NAMES, JOURNAL_BINDINGS, Names, routing_key
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.connection import connect
-from aimicromind_worker.amqp.topology import (
-    DeclarationRefused,
-    Retention,
-    TopologyDiffers,
-    compare,
-    declare,
-    topology,
-)
+from aimicromind_worker.amqp.declaring import DeclarationRefused, TopologyDiffers, compare, declare
+from aimicromind_worker.amqp.topology import Retention, topology
 from tests.support.amqp import (
     BEAT,
     WITHIN_S,

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from aimicromind_schemas.client import BrokerRefused
 from aimicromind_testing import Wait, answer, send
 from aimicromind_worker.amqp.connection import PermissionMissing
-from aimicromind_worker.amqp.topology import DeclarationRefused, TopologyDiffers
+from aimicromind_worker.amqp.declaring import DeclarationRefused, TopologyDiffers
 from tests.integration.stage import Stage
 from tests.integration.workers import Running, chats_of, working
 from tests.support.amqp import (

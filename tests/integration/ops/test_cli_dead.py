@@ -10,7 +10,7 @@ from aio_pika import Message
 
 from aimicromind_schemas import FailureKind, PredictionJob
 from aimicromind_testing import answer, error_answer
-from aimicromind_worker.amqp.topology import declare
+from aimicromind_worker.amqp.declaring import declare
 from aimicromind_worker.app.build import needed_topology
 from tests.integration.job_bodies import jobs_at
 from tests.integration.ops.test_cli import Ran, run, settings_for

@@ -18,9 +18,9 @@ from aimicromind_worker.amqp.channels import (
     check_channels,
 )
 from aimicromind_worker.amqp.connection import BrokerConnection, BrokerLost
+from aimicromind_worker.amqp.declaring import WAYS_OUT, compare
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks, ChatLocksLost
 from aimicromind_worker.amqp.stream_reader import StreamUnreadable, time_of_first
-from aimicromind_worker.amqp.topology import WAYS_OUT, compare
 from aimicromind_worker.app.build import broker_connection, needed_topology
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.core.findings import Finding, State

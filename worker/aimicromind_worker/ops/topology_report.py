@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from aimicromind_worker.amqp.topology import WAYS_OUT, compare, declare
+from aimicromind_worker.amqp.declaring import WAYS_OUT, compare, declare
 from aimicromind_worker.app.build import broker_connection, needed_topology
 from aimicromind_worker.app.settings import BrokerSettings
 from aimicromind_worker.ops.terminal import say, say_json

@@ -12,15 +12,9 @@ from aiormq.abc import FieldTable
 from aimicromind_schemas import Names
 from aimicromind_schemas.client import BrokerUnreachable
 from aimicromind_testing import PrivateBroker
+from aimicromind_worker.amqp.declaring import TopologyDiffers
 from aimicromind_worker.amqp.events.outlet import FramesTooLarge
-from aimicromind_worker.amqp.topology import (
-    Exchange,
-    Queue,
-    Retention,
-    Topology,
-    TopologyDiffers,
-    topology,
-)
+from aimicromind_worker.amqp.topology import Exchange, Queue, Retention, Topology, topology
 from tests.integration.outgoing import publishing_at
 from tests.integration.speaker import Speaker
 from tests.support.amqp import (

@@ -10,11 +10,11 @@ from structlog.testing import capture_logs
 
 from aimicromind_testing import answer
 from aimicromind_worker.amqp import stream_reader
+from aimicromind_worker.amqp.declaring import declare
 from aimicromind_worker.amqp.jobs import journal as module
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
 from aimicromind_worker.amqp.jobs.journal import Journal, JournalMemory
 from aimicromind_worker.amqp.stream_reader import time_of_first
-from aimicromind_worker.amqp.topology import declare
 from aimicromind_worker.app.build import needed_topology
 from tests.integration.outgoing import publishing_at
 from tests.integration.stage import Stage

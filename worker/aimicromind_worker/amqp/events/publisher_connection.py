@@ -16,6 +16,7 @@ from aio_pika import Message
 from aiormq.exceptions import ChannelAccessRefused
 
 from aimicromind_worker.amqp.connection import BrokerConnection, PermissionMissing
+from aimicromind_worker.amqp.declaring import declare
 from aimicromind_worker.amqp.events.outgoing_channel import OutgoingChannel
 from aimicromind_worker.amqp.events.outlet import FramesTooLarge
 from aimicromind_worker.amqp.events.publisher import EventPublisher
@@ -27,7 +28,7 @@ from aimicromind_worker.amqp.events.publisher_link import (
     sentence,
 )
 from aimicromind_worker.amqp.ownership import JobOwnership
-from aimicromind_worker.amqp.topology import Topology, declare
+from aimicromind_worker.amqp.topology import Topology
 from aimicromind_worker.amqp.waiting import is_cancelled, within
 
 _PUBLISH_TIMEOUT = timedelta(minutes=5)

@@ -1,0 +1,225 @@
+"""Declare exchanges, queues and streams, compare them with what exists, or delete them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import structlog
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
+
+from aimicromind_worker.amqp.topology import Exchange, Queue, Topology
+from aimicromind_worker.amqp.waiting import unless_cancelled
+
+log = structlog.get_logger()
+
+
+State = Literal["as expected", "missing", "different", "not compared", "left over"]
+
+
+_TIMEOUT_S = 20.0
+
+
+_COMPARE = "run `aimicromind-worker topology check` as a user who may declare"
+
+
+_LEFT_OVER = "an earlier version declared it, and it still takes every event"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a comparison found about one object."""
+
+    name: str
+    kind: Literal["exchange", "queue"]
+    state: State
+    detail: str
+
+    @property
+    def is_in_the_way(self) -> bool:
+        """Whether the object must go before the worker can have what it needs."""
+        return self.state in {"different", "left over"}
+
+
+WAYS_OUT = (
+    "either set AIMICROMIND_PREFIX to a new prefix; or stop the producers, let the workers that "
+    "declared it run the queues empty, delete what differs, and start again"
+)
+"""What to do about an object whose arguments the broker will not change."""
+
+
+class TopologyDiffers(Exception):
+    """Objects exist on the broker with other arguments than the worker needs."""
+
+    def __init__(self, findings: Sequence[Difference]) -> None:
+        """Name each of them.
+
+        Args:
+            findings: Those that are different or left over.
+        """
+        each = "; ".join(f"{it.kind} {it.name} is {it.state} ({it.detail})" for it in findings)
+        super().__init__(
+            f"the broker has other objects than the worker needs: {each}. To go on, {WAYS_OUT}"
+        )
+
+
+class DeclarationRefused(Exception):
+    """The broker's user may not declare an object."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(
+            f"the broker's user may not declare {name} ({reason}): grant it configure, write "
+            "and read on all names that begin with the prefix"
+        )
+
+
+class NoRoomForQueues(DeclarationRefused):
+    """The virtual host may have no more queues."""
+
+    def __init__(self, needed: int, reason: str) -> None:
+        Exception.__init__(
+            self,
+            f"the broker declares no more queues ({reason}): raise that limit; an installation "
+            f"needs {needed}, each worker two more, and one for each job that runs",
+        )
+
+
+class _MayNotDeclare(DeclarationRefused):
+    """It may not be declared by this user; somebody else may have done so."""
+
+
+async def declare(connection: AbstractConnection, wanted: Topology) -> None:
+    """Declare everything; what exists as wanted is left as it is.
+
+    Where the user may not declare, and all is there, it is taken as somebody else declared it.
+
+    Raises:
+        TopologyDiffers: Objects exist with other arguments; all of them are named.
+        DeclarationRefused: The user lacks a permission, and something is not there.
+    """
+    async with asyncio.timeout(_TIMEOUT_S):
+        try:
+            async with connection.channel() as channel:
+                await _declare_all(channel, wanted)
+        except ChannelPreconditionFailed as error:
+            found = await compare(connection, wanted)
+            in_the_way = [it for it in found if it.is_in_the_way]
+            if not in_the_way:
+                raise NoRoomForQueues(len(wanted.queues), _reason(error)) from error
+            raise TopologyDiffers(in_the_way) from error
+        except _MayNotDeclare:
+            if not await _is_there(connection, wanted):
+                raise
+            log.warning("topology.not_compared", remedy=_COMPARE)
+    unless_cancelled()
+
+
+async def _declare_all(channel: AbstractChannel, wanted: Topology) -> None:
+    for exchange in wanted.exchanges:
+        with _named(exchange.name, _MayNotDeclare):
+            await _declare_exchange(channel, exchange)
+    for queue in wanted.queues:
+        with _named(queue.name, _MayNotDeclare):
+            declared = await _declare_queue(channel, queue)
+        with _named(queue.name):
+            for binding in queue.bindings:
+                await declared.bind(binding.source, binding.key, arguments=dict(binding.arguments))
+
+
+async def _is_there(connection: AbstractConnection, wanted: Topology) -> bool:
+    try:
+        async with connection.channel() as channel:
+            for exchange in wanted.exchanges:
+                await _declare_exchange(channel, exchange, passive=True)
+            for queue in wanted.queues:
+                await _declare_queue(channel, queue, passive=True)
+    except ChannelNotFoundEntity:
+        return False
+    return True
+
+
+async def compare(connection: AbstractConnection, wanted: Topology) -> list[Difference]:
+    """Compare what exists with what is wanted; nothing is created.
+
+    Bindings cannot be read over AMQP and are not compared. What is left over of an earlier
+    version is found only where it is there.
+    """
+    findings = []
+    async with asyncio.timeout(_TIMEOUT_S):
+        for exchange in wanted.exchanges:
+            state, detail = await _state(connection, partial(_declare_exchange, exchange=exchange))
+            findings.append(Difference(exchange.name, "exchange", state, detail))
+        for queue in wanted.queues:
+            state, detail = await _state(connection, partial(_declare_queue, queue=queue))
+            findings.append(Difference(queue.name, "queue", state, detail))
+        for name in wanted.retired:
+            state, _ = await _state(connection, partial(_declare_queue, queue=Queue(name, {})))
+            if state in {"as expected", "different"}:
+                findings.append(Difference(name, "queue", "left over", _LEFT_OVER))
+    return findings
+
+
+async def _state(
+    connection: AbstractConnection, declare_one: Callable[..., Awaitable[object]]
+) -> tuple[State, str]:
+    # The broker closes a channel on which a declaration failed, so each look has its own.
+    try:
+        async with connection.channel() as channel:
+            await declare_one(channel, passive=True)
+        async with connection.channel() as channel:
+            await declare_one(channel)
+    except ChannelNotFoundEntity:
+        return "missing", ""
+    except ChannelPreconditionFailed as error:
+        return "different", _reason(error)
+    except ChannelAccessRefused as error:
+        return "not compared", _reason(error)
+    return "as expected", ""
+
+
+async def _declare_exchange(
+    channel: AbstractChannel, exchange: Exchange, *, passive: bool = False
+) -> AbstractExchange:
+    return await channel.declare_exchange(
+        exchange.name,
+        exchange.type,
+        durable=True,
+        passive=passive,
+        arguments=dict(exchange.arguments),
+    )
+
+
+async def _declare_queue(
+    channel: AbstractChannel, queue: Queue, *, passive: bool = False
+) -> AbstractQueue:
+    return await channel.declare_queue(
+        queue.name,
+        durable=True,
+        passive=passive,
+        arguments=dict(queue.arguments),
+    )
+
+
+@contextmanager
+def _named(name: str, refused: type[DeclarationRefused] = DeclarationRefused) -> Iterator[None]:
+    """Turn the broker's refusals into errors that name the object and the remedy."""
+    try:
+        yield
+    except ChannelAccessRefused as error:
+        raise refused(name, _reason(error)) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+async def remove(connection: AbstractConnection, unwanted: Topology) -> None:
+    """Delete everything, with what is in it."""
+    async with asyncio.timeout(_TIMEOUT_S), connection.channel() as channel:
+        for queue in unwanted.queues:
+            await channel.queue_delete(queue.name)
+        for exchange in unwanted.exchanges:
+            await channel.exchange_delete(exchange.name)
