@@ -52,6 +52,10 @@ unit: setup ## Run the tests that open no socket
 contract: setup ## Write JSON Schema, AsyncAPI, TypeScript and the message reference from the types
 	@$(RUN) python -m tools.contract
 
+.PHONY: docs
+docs: setup ## Write the pages of failures and settings, and the table of error texts, from the code
+	@$(RUN) python -m tools.docs
+
 .PHONY: contract-examples
 contract-examples: setup broker ## Record the examples of messages anew from a real worker, then write what holds them
 	@$(RUN) python -m tools.contract.recording

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from aimicromind_schemas.vocabulary import WORKER_EVENTS
 from tools.contract.amqp import EVENT_PROPERTIES, JOB_PROPERTIES
-from tools.contract.shapes import EVENT_CLASSES, Shape, all_shapes, references
+from tools.contract.shapes import EVENT_CLASSES, Shape, all_shapes, needed
 
 _HEAD: Final = """\
 # Messages
@@ -90,13 +90,11 @@ def _events(shapes: Mapping[str, Shape]) -> Iterator[str]:
 
 
 def _data(shapes: Mapping[str, Shape]) -> Iterator[str]:
-    named = {
-        name
-        for event in EVENT_CLASSES.values()
-        for name in references(shapes[event.__name__]["properties"]["data"])
-    }
+    data = [shapes[event.__name__]["properties"]["data"] for event in EVENT_CLASSES.values()]
+    found = needed(shapes, *data, shapes["ChatEvent"]["properties"])
+    named = [name for name, shape in found.items() if "properties" in shape]
     yield "\n## Data"
-    for name in sorted(named):
+    for name in named:
         more = " Further fields are kept." if shapes[name].get("additionalProperties") else ""
         yield f"\n### {name}\n\n{shapes[name]['description']}{more}\n"
         yield _table(shapes[name])
@@ -129,6 +127,8 @@ def _row(name: str, field: Shape, remark: str) -> str:
 
 def _type(shape: Mapping[str, Any]) -> str:
     match shape:
+        case {"$ref": "#/$defs/Absent"}:
+            return "none"
         case {"$ref": reference}:
             name = str(reference).rpartition("/")[2]
             return f"[{name}](#{name.lower()})"

@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -34,6 +34,32 @@ _SECRETS_DIR = "AIMICROMIND_SECRETS_DIR"
 _HELD_PART = 0.8
 _RENEWABLE = ("amqp_url", "api_key")
 _TLS_SETTINGS = f"{ENV_PREFIX}AMQP_CA_FILE and {ENV_PREFIX}AMQP_CLIENT_CERTIFICATE"
+
+EVERYDAY: Final = frozenset(
+    {
+        "amqp_url",
+        "prefix",
+        "amqp_ca_file",
+        "events_log",
+        "events_log_max_age",
+        "jobs_max_length",
+        "log_level",
+        "log_format",
+        "base_url",
+        "api_key",
+        "ca_file",
+        "concurrency",
+        "max_calls",
+        "attempt_timeout_seconds",
+        "job_lifetime_seconds",
+        "idle_timeout_seconds",
+        "recovery_seconds",
+        "drain_seconds",
+        "health_port",
+        "management_url",
+    }
+)
+"""Settings that an installation sets or should know; docs/settings.md lists them first."""
 
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[ByteSize, Field(ge=1024, le=8 * 1024 * 1024)]
@@ -106,7 +132,7 @@ class BrokerSettings(BaseSettings):
     lives. Fixed once they exist."""
 
     journal_max_bytes: StreamBytes = ByteSize(2_000_000_000)
-    """How much each of the two keeps. Fixed once they exist."""
+    """How much the journal and the endings keep, each. Fixed once they exist."""
 
     jobs_max_length: int = Field(0, ge=0, le=100_000_000)
     """Jobs that may wait in the queue; the broker refuses more to their producers. 0: any number.
@@ -246,7 +272,8 @@ class Settings(BrokerSettings):
     """Interface on which /livez, /readyz and /metrics answer."""
 
     health_port: int = Field(8080, ge=0, le=65_535)
-    """Their port, one for each worker of a machine; 0 takes a free one, which the log names."""
+    """Port of /livez, /readyz and /metrics, one for each worker of a machine; 0 takes a free one,
+    which the log names."""
 
     max_job_bytes: Bytes = ByteSize(8 * 1024 * 1024)
     """Largest job."""

@@ -1,0 +1,54 @@
+"""Pages lead to files and headings that exist; README has the figures of the measurement."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+README = PAGES[0].read_text()
+_LINKS = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+@pytest.mark.skipif(not (ROOT / "charts").exists(), reason="only a checkout has all files")
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_of_the_page_lead_somewhere(page: Path) -> None:
+    for target, anchor in _LINKS.findall(_prose(page)):
+        path = page.parent / target if target else page
+        assert path.exists(), target
+        assert not anchor or anchor in _anchors(path), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_page_is_in_the_list_of_pages(page: Path) -> None:
+    listed = (ROOT / "docs" / "README.md").read_text()
+
+    assert page.name == "README.md" or f"]({page.name})" in listed
+
+
+def test_figures_of_the_readme_are_those_of_the_measurement() -> None:
+    measured = (ROOT / "docs" / "performance.md").read_text().split("**500 at 20/s**\n\n")[1]
+    rows = measured.split("\n\n")[0].splitlines()
+    by_name = {row.split("|")[1].strip(): row for row in rows}
+    told = README.split("## How fast")[1].split("![")[0]
+
+    figures = re.findall(r"([\d.,]+) (?:µs|ms)", told)
+
+    assert len(figures) == 4
+    for figure, name in zip(figures, ["**aimicromind-worker**", "naive"] * 2, strict=True):
+        assert f" {figure} (" in by_name[name]
+
+
+def test_readme_is_read_in_a_few_minutes() -> None:
+    assert len(README.splitlines()) <= 140
+
+
+def _prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the names of the page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
