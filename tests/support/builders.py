@@ -11,7 +11,8 @@ from aimicromind_schemas.wire import dump_json
 from aimicromind_testing import frame
 from aimicromind_worker.core.endpoint.answer import Answer
 from aimicromind_worker.core.endpoint.frames import EndpointEvent
-from aimicromind_worker.core.job.admission import MessageFacts, Ticket, admit
+from aimicromind_worker.core.job.admission import Ticket, admit
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.numbering import NumberedEvent, Numbering
 from aimicromind_worker.core.job.open_run import OpenRun
 from aimicromind_worker.core.job.retry import RetryPolicy

@@ -20,8 +20,8 @@ from aimicromind_worker.core.endpoint.exchange import (
     Take,
     WholeAnswer,
 )
-from aimicromind_worker.core.job.admission import MessageFacts
 from aimicromind_worker.core.job.history import History, HistoryUnknown
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.numbering import NumberedEvent
 from aimicromind_worker.core.job.retry import RetryPolicy
 from aimicromind_worker.runs.outcome import Failed, Outcome, Waits

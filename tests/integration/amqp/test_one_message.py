@@ -13,7 +13,7 @@ from aimicromind_testing import PrivateBroker, answer
 from aimicromind_worker.amqp.jobs import delivery, headers
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
 from aimicromind_worker.amqp.stream_reader import read_up_to_now
-from aimicromind_worker.core.job.admission import MessageFacts
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from tests.integration.outgoing import publishing_at
 from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S, until_in_queue

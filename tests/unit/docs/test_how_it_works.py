@@ -11,8 +11,8 @@ import pytest
 
 from aimicromind_schemas.routing import routing_key
 from aimicromind_worker.core.endpoint.request import call_chat_id
-from aimicromind_worker.core.job.admission import MessageFacts
 from aimicromind_worker.core.job.history import History
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.jobs.settlement import settle
 from tests.support.builders import ENDED_WELL, USED_TOOLS, tokens
 from tests.support.fakes import (

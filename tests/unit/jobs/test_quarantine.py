@@ -2,7 +2,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from aimicromind_worker.core.job.admission import MessageFacts, Ticket
+from aimicromind_worker.core.job.admission import Ticket
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.jobs.quarantine import Quarantine
 from tests.support.builders import a_ticket
 

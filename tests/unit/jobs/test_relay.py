@@ -15,10 +15,9 @@ from aimicromind_worker.core.job.admission import (
     LOST_HEADER,
     OPEN_HEADER,
     SENT_HEADER,
-    MessageFacts,
-    moment,
 )
 from aimicromind_worker.core.job.history import History
+from aimicromind_worker.core.job.message_facts import MessageFacts, moment
 from aimicromind_worker.jobs.dead_lettered import DeadLettered
 from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay

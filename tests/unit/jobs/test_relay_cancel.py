@@ -15,8 +15,8 @@ from aimicromind_schemas import (
     JobCancel,
 )
 from aimicromind_worker.core.endpoint import errors
-from aimicromind_worker.core.job.admission import MessageFacts
 from aimicromind_worker.core.job.history import History
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.retry import RetryPolicy
 from aimicromind_worker.jobs.dead_lettered import DeadLettered
 from aimicromind_worker.jobs.registry import JobRegistry

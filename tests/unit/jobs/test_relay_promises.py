@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from aimicromind_schemas import SIDE_EFFECT_EVENTS
 from aimicromind_testing import frame
 from aimicromind_worker.core.endpoint import errors
-from aimicromind_worker.core.job.admission import MessageFacts
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns

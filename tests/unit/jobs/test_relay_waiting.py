@@ -4,9 +4,9 @@ import asyncio
 from datetime import timedelta
 
 from aimicromind_schemas import EndStatus
-from aimicromind_worker.core.job.admission import MessageFacts
 from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from aimicromind_worker.core.job.history import History
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from tests.support.builders import SLOTS, tokens
 from tests.support.fakes import HANG, WELL, FakeDelivery
 from tests.unit.jobs.test_relay import Stage, facts_after

@@ -21,7 +21,7 @@ from aimicromind_worker.core.endpoint.errors import (
     StreamCut,
 )
 from aimicromind_worker.core.endpoint.exchange import Address, EventStream, WholeAnswer
-from aimicromind_worker.core.job.admission import MessageFacts
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.runs.attempt import Attempt
 from aimicromind_worker.runs.idle_timeout import IdleTimeout
 from aimicromind_worker.telemetry.tracing import PassedOn

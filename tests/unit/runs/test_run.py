@@ -8,7 +8,7 @@ from aimicromind_schemas import FailureKind
 from aimicromind_testing import frame
 from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.endpoint.exchange import WholeAnswer
-from aimicromind_worker.core.job.admission import MessageFacts
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.runs.outcome import Completed, Failed
 from tests.support.builders import END, METADATA, USED_TOOLS, tokens
 from tests.support.fakes import (

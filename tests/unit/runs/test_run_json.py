@@ -9,7 +9,7 @@ from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.endpoint.exchange import WholeAnswer
 from aimicromind_worker.core.endpoint.failures import failure_of_status
 from aimicromind_worker.core.endpoint.request import call_chat_id
-from aimicromind_worker.core.job.admission import MessageFacts
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.runs.outcome import Completed
 from tests.support.fakes import Run
 from tests.unit.runs.test_run_recovery import FIRST_CALL, USED, Saved, message

@@ -9,8 +9,8 @@ from aimicromind_schemas import FailureKind
 from aimicromind_testing import frame
 from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.endpoint.request import call_chat_id
-from aimicromind_worker.core.job.admission import MessageFacts
 from aimicromind_worker.core.job.history import History
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.runs.outcome import Completed, Failed
 from tests.support.builders import END, ENDED_WELL, USED_TOOLS, tokens
 from tests.support.fakes import CUT, CUT_AFTER, ERROR, HANG, WELL, Run, Script

@@ -13,15 +13,10 @@ import structlog
 from structlog.contextvars import bound_contextvars, unbind_contextvars
 
 from aimicromind_schemas import Names
-from aimicromind_worker.core.job.admission import (
-    Admission,
-    MessageFacts,
-    Rejected,
-    Ticket,
-    admit,
-)
+from aimicromind_worker.core.job.admission import Admission, Rejected, Ticket, admit
 from aimicromind_worker.core.job.content_encoding import is_packed
 from aimicromind_worker.core.job.history import History
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.jobs.ports import Delivery, JobHistory
 from aimicromind_worker.jobs.settlement import reject, repeat_end
 from aimicromind_worker.runs.call import Means

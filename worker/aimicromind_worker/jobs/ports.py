@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from aimicromind_schemas import FailureKind
-from aimicromind_worker.core.job.admission import MessageFacts
 from aimicromind_worker.core.job.history import History
+from aimicromind_worker.core.job.message_facts import MessageFacts
 
 State = Mapping[str, str | int | bool]
 

@@ -24,12 +24,12 @@ from aimicromind_worker.core.job.admission import (
     SENT_HEADER,
     SIDE_EFFECT_HEADER,
     WAITS_HEADER,
-    MessageFacts,
     Rejected,
     Ticket,
 )
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.known_end import read_end
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.numbering import Numbering
 from aimicromind_worker.core.job.worker_events import (
     Shown,

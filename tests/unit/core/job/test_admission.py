@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 from aimicromind_schemas import FailureKind, chat_fits, is_job_id
 from aimicromind_worker.core.job.admission import (
     Admission,
-    MessageFacts,
     Rejected,
     Ticket,
     Unnamed,
     admit,
     faulty,
-    moment,
 )
+from aimicromind_worker.core.job.message_facts import MessageFacts, moment
 from tests.support.builders import BRIEF, LIFETIME, MAX_JOB_BYTES, NAMES, SECRET, a_job, a_ticket
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)

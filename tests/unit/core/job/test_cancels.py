@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimicromind_schemas import CancelRequest, ChatCancel, JobCancel
-from aimicromind_worker.core.job.admission import MessageFacts, Ticket
+from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.cancels import Cancels, covers
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from tests.support.builders import MODERATE, a_ticket
 
 NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)

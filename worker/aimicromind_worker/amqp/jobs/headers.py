@@ -17,9 +17,8 @@ from aimicromind_worker.core.job.admission import (
     SENT_HEADER,
     SIDE_EFFECT_HEADER,
     WAITS_HEADER,
-    MessageFacts,
-    moment,
 )
+from aimicromind_worker.core.job.message_facts import MessageFacts, moment
 from aimicromind_worker.core.job.trace_context import trace_context
 
 # Beyond any count of ours; what a producer makes up must still fit where it is written again.
