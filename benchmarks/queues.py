@@ -11,8 +11,8 @@ from pamqp.common import FieldTable
 from aimicromind_schemas import JOURNAL_BINDINGS, Names
 from aimicromind_worker.amqp.connection import connect
 from aimicromind_worker.amqp.declaring import declare, remove
+from aimicromind_worker.app.broker_settings import BrokerSettings
 from aimicromind_worker.app.build import needed_topology
-from aimicromind_worker.app.settings import BrokerSettings
 from benchmarks.workers import Place, Worker
 
 _COPIES_KEPT: Final = 1000

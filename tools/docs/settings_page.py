@@ -8,7 +8,8 @@ from annotated_types import Ge, Gt, Le
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
-from aimicromind_worker.app.settings import ENV_PREFIX, EVERYDAY, Settings
+from aimicromind_worker.app.broker_settings import ENV_PREFIX
+from aimicromind_worker.app.settings import EVERYDAY, Settings
 
 _HEAD: Final = """\
 # Settings

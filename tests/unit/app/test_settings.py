@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from aimicromind_worker.app.settings import Settings, SettingsInvalid, unknown_names
+from aimicromind_worker.app.broker_settings import SettingsInvalid
+from aimicromind_worker.app.settings import Settings, unknown_names
 from tests.support.builders import SECRET
 
 AMQP_URL, BASE_URL = "amqp://broker.example", "https://flows.example"

@@ -9,7 +9,8 @@ import httpx
 from aimicromind_schemas import Names
 from aimicromind_worker.amqp.connection import BrokerConnection, connect
 from aimicromind_worker.amqp.topology import Retention, Topology, topology
-from aimicromind_worker.app.settings import BrokerSettings, Settings
+from aimicromind_worker.app.broker_settings import BrokerSettings
+from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.http.endpoint import Endpoint
 from aimicromind_worker.http.saved_messages import SavedMessages
 from aimicromind_worker.runs.attempt import Limits

@@ -26,13 +26,14 @@ from aimicromind_worker.amqp.channels import NEEDED, TooFewChannels
 from aimicromind_worker.amqp.connection import BrokerConnection, PermissionMissing
 from aimicromind_worker.amqp.declaring import DeclarationRefused, TopologyDiffers
 from aimicromind_worker.amqp.jobs.journal import JournalMemory
+from aimicromind_worker.app.broker_settings import SettingsInvalid
 from aimicromind_worker.app.build import (
     broker_connection,
     endpoint,
 )
 from aimicromind_worker.app.service import GraceOver, Shutdown
 from aimicromind_worker.app.session import Lasting, Session, StoppedAtOnce
-from aimicromind_worker.app.settings import Settings, SettingsInvalid
+from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.http.client import EndpointClient
 from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.runs.circuit_breaker import CircuitBreaker

@@ -17,7 +17,7 @@ def topology() -> None:
 @topology.command("declare")
 def topology_declare() -> None:
     """Declare everything; what exists as needed stays as it is."""
-    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.topology_report import declare_all
 
     run_async(declare_all(read(BrokerSettings)))
@@ -27,7 +27,7 @@ def topology_declare() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
 def topology_show(as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
     """Show what is needed, without asking the broker."""
-    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.topology_report import show_all
 
     show_all(read(BrokerSettings), as_json=as_json)
@@ -39,7 +39,7 @@ def topology_check() -> None:
 
     Bindings cannot be read over AMQP and are not compared.
     """
-    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.topology_report import check_all
 
     if not run_async(check_all(read(BrokerSettings))):

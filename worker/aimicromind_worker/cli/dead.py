@@ -79,7 +79,7 @@ def dead_list(as_json: bool, **chosen: object) -> None:  # noqa: FBT001 - click 
       aimicromind-worker dead list --kind rate_limited --newer-than 2h
       aimicromind-worker dead list --json | jq -r .jobId
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.dead_letters import list_all
 
     run_async(list_all(read(BrokerSettings), _choice(chosen), as_json=as_json))
@@ -95,7 +95,7 @@ def dead_show(job: str, body: bool) -> None:  # noqa: FBT001 - click passes it b
     Example:
       aimicromind-worker dead show 5f0e7c1a --body
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.dead_letters import show
 
     run_async(show(read(BrokerSettings), job, body=body))
@@ -117,7 +117,7 @@ def dead_replay(every: bool, dry_run: bool, as_json: bool, **chosen: object) -> 
       aimicromind-worker dead replay --kind endpoint_unavailable --dry-run
       aimicromind-worker dead replay --job 5f0e7c1a
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.dead_letters import replay
 
     choice = _meant(chosen, every=every)
@@ -138,7 +138,7 @@ def dead_purge(every: bool, dry_run: bool, yes: bool, as_json: bool, **chosen: o
       aimicromind-worker dead purge --kind invalid_job --older-than 7d --dry-run
       aimicromind-worker dead purge --all --yes
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.dead_letters import purge
 
     choice = _meant(chosen, every=every)

@@ -36,7 +36,7 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each option
       aimicromind-worker submit 91975cee-5a0f "And a stream?" --chat c1 --json
     """  # noqa: D301 - click's mark for lines that stay as they are
     from aimicromind_schemas import InvalidJob, PredictionJob
-    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.watch import submit_and_watch, submit_job
 
     settings = read(BrokerSettings)
@@ -74,7 +74,7 @@ def follow(
       aimicromind-worker follow c1 --from-start
       aimicromind-worker follow c1 --job 5f0e7c1a --json | jq -r 'select(.event=="token").data'
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.watch import Watch, watch_chat
 
     watch = Watch(chat, job, from_start=from_start, as_json=as_json, within_s=within)
@@ -99,7 +99,7 @@ def cancel(job: str | None, chat: str | None) -> None:
       aimicromind-worker cancel --job 5f0e7c1a
       aimicromind-worker cancel --chat c1
     """  # noqa: D301 - click's mark for lines that stay as they are
-    from aimicromind_worker.app.settings import BrokerSettings
+    from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.watch import cancel as ask
 
     if (job is None) == (chat is None):

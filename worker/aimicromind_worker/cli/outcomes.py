@@ -24,7 +24,7 @@ FAILED, WRONG_USE, NO_BROKER, REFUSED = 1, 2, 3, 4
 
 def read(kind: type[Any]) -> Any:  # noqa: ANN401 - the kind that was asked for
     """Read settings."""
-    from aimicromind_worker.app.settings import SettingsInvalid
+    from aimicromind_worker.app.broker_settings import SettingsInvalid
 
     try:
         return kind.read()
@@ -38,7 +38,7 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     from aimicromind_worker.amqp.channels import TooFewChannels
     from aimicromind_worker.amqp.connection import PermissionMissing
     from aimicromind_worker.amqp.declaring import DeclarationRefused, TopologyDiffers
-    from aimicromind_worker.app.settings import SettingsInvalid
+    from aimicromind_worker.app.broker_settings import SettingsInvalid
     from aimicromind_worker.core.findings import NotAchieved
     from aimicromind_worker.ops.terminal import OutputClosed
 

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from aimicromind_schemas import Names
 from aimicromind_worker.amqp.dead_letters import Parked, dead_letters
+from aimicromind_worker.app.broker_settings import BrokerSettings
 from aimicromind_worker.app.build import broker_connection
-from aimicromind_worker.app.settings import BrokerSettings
 from aimicromind_worker.core.findings import NotAchieved
 from aimicromind_worker.core.job.dead_letter import Choice, DeadLetter, NotReplayable
 from aimicromind_worker.ops.terminal import console, safe_line, say, say_body, say_json

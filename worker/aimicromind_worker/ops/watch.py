@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from aimicromind_schemas import EndEvent, EndStatus, Event, Gap, PredictionJob
 from aimicromind_schemas.client import Client
-from aimicromind_worker.app.settings import BrokerSettings
+from aimicromind_worker.app.broker_settings import BrokerSettings
 from aimicromind_worker.core.findings import NotAchieved
 from aimicromind_worker.ops import terminal
 from aimicromind_worker.ops.terminal import say, say_json
