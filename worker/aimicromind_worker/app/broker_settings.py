@@ -209,6 +209,11 @@ def _given_names(secrets_folder: str | None) -> set[str]:
 
 
 def check_url(url: str, schemes: tuple[str, ...]) -> None:
+    """Check that an address has one of these schemes and a host.
+
+    Raises:
+        ValueError: It has not.
+    """
     try:
         parts = urlsplit(url)
         known = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0

@@ -34,11 +34,11 @@ from aimicromind_worker.jobs.intake import Intake
 from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
-from aimicromind_worker.runs.call import Means
 from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
 from aimicromind_worker.runs.conversations import Conversations
 from aimicromind_worker.runs.flows import Flows
 from aimicromind_worker.runs.idle_timeout import IdleTimeout
+from aimicromind_worker.runs.means import Means
 from aimicromind_worker.telemetry.event_counts import EventCounts
 from aimicromind_worker.telemetry.metrics import Metrics
 from aimicromind_worker.telemetry.status import WorkerStatus

@@ -8,7 +8,7 @@ from aimicromind_worker.core.job.history import HistoryUnknown
 from aimicromind_worker.jobs.intake import Intake, note_fault
 from aimicromind_worker.jobs.ports import Delivery
 from aimicromind_worker.jobs.settlement import settle
-from aimicromind_worker.runs.call import Means
+from aimicromind_worker.runs.means import Means
 from aimicromind_worker.runs.outcome import Failed
 from aimicromind_worker.runs.run import JobRun
 

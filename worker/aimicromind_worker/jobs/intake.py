@@ -19,7 +19,7 @@ from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.jobs.ports import Delivery, JobHistory
 from aimicromind_worker.jobs.settlement import reject, repeat_end
-from aimicromind_worker.runs.call import Means
+from aimicromind_worker.runs.means import Means
 from aimicromind_worker.runs.outcome import Outcome, in_words
 from aimicromind_worker.runs.progress import Progress
 from aimicromind_worker.telemetry.tracing import Span, trace_id

@@ -24,7 +24,7 @@ from aimicromind_worker.jobs.settlement import (
     state_unrun,
 )
 from aimicromind_worker.jobs.turns import Turns
-from aimicromind_worker.runs.call import Means
+from aimicromind_worker.runs.means import Means
 from aimicromind_worker.runs.outcome import Cancelled, Failed, Outcome, Waits
 from aimicromind_worker.runs.run import JobRun
 

@@ -39,7 +39,6 @@ from aimicromind_worker.core.job.worker_events import (
     retry_event,
 )
 from aimicromind_worker.jobs.ports import Delivery, State
-from aimicromind_worker.runs.attempt import Publisher
 from aimicromind_worker.runs.outcome import (
     Cancelled,
     Completed,
@@ -48,6 +47,7 @@ from aimicromind_worker.runs.outcome import (
     Outcome,
     Unfinished,
 )
+from aimicromind_worker.runs.ports import Publisher
 from aimicromind_worker.runs.progress import Progress
 from aimicromind_worker.telemetry.tracing import Span
 

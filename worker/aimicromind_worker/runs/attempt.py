@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Protocol
 
 from aimicromind_worker.core.endpoint.answer import Answer
 from aimicromind_worker.core.endpoint.errors import AttemptOverdue, FrameTooLarge, StreamCut
@@ -29,36 +28,13 @@ from aimicromind_worker.core.endpoint.request import expected_question
 from aimicromind_worker.core.endpoint.saved_answer import SavedAnswer, missing, whole
 from aimicromind_worker.core.endpoint.sse import Frame, LargeFrame, SseDecoder
 from aimicromind_worker.core.job.admission import Ticket
-from aimicromind_worker.core.job.numbering import NumberedEvent, Numbering
+from aimicromind_worker.core.job.numbering import Numbering
 from aimicromind_worker.runs.idle_timeout import IdleTimeout, Watched
+from aimicromind_worker.runs.ports import Publisher
 from aimicromind_worker.telemetry.tracing import Span
 
 # Mending makes data longer; with the rest of its message it stays below the broker's 16 MiB.
 _MOST_DATA_BYTES = 12 * 1024 * 1024
-
-
-class AttemptEvents(Protocol):
-    """The way of one attempt's events to the broker, in order."""
-
-    @property
-    def full(self) -> bool:
-        """Whether to wait for `room` before the next event."""
-
-    async def room(self) -> None:
-        """Wait until another event may be published."""
-
-    def publish(self, event: NumberedEvent) -> None:
-        """Send one event on its way."""
-
-    async def confirmed(self) -> None:
-        """Wait until the broker has answered for all of them."""
-
-
-class Publisher(Protocol):
-    """The broker, as events need it."""
-
-    def lane(self, address: Address) -> AttemptEvents:
-        """Open a lane for one attempt."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,78 +2,25 @@
 
 import asyncio
 from collections.abc import Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 import structlog
 
 from aimicromind_worker.core.endpoint.errors import CallFailed, EndpointUnavailable
-from aimicromind_worker.core.endpoint.exchange import FlowFacts, PredictionCall, Response
+from aimicromind_worker.core.endpoint.exchange import FlowFacts, PredictionCall
 from aimicromind_worker.core.endpoint.request import call_chat_id, prediction_body
 from aimicromind_worker.core.endpoint.saved_answer import continues
 from aimicromind_worker.core.job.delays import RETRY_DELAYS
-from aimicromind_worker.core.job.open_run import OpenRun
-from aimicromind_worker.core.job.retry import RetryPolicy
-from aimicromind_worker.runs.attempt import Limits, Publisher
-from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
-from aimicromind_worker.runs.conversations import Conversations
-from aimicromind_worker.runs.flows import Flows
-from aimicromind_worker.runs.idle_timeout import IdleTimeout
+from aimicromind_worker.runs.conversation_calls import ConversationCalls
+from aimicromind_worker.runs.means import Means
 from aimicromind_worker.runs.progress import Progress
-from aimicromind_worker.runs.recovery import Found, Recovery
-from aimicromind_worker.telemetry.meter import Meter
-from aimicromind_worker.telemetry.tracing import Span, Tracer
+from aimicromind_worker.runs.recovery import Found
+from aimicromind_worker.telemetry.tracing import Span
 
 log = structlog.get_logger()
 
 # The answer is saved before the stream ends, so that one that is not there yet will not come.
 _PATIENCE_AFTER_END = timedelta(seconds=2)
-
-
-class Predictions(Protocol):
-    """The endpoint, as a job needs it."""
-
-    async def facts(self, chatflow_id: str) -> FlowFacts:
-        """Ask what kind of flow it is."""
-
-    def call(self, call: PredictionCall) -> AbstractAsyncContextManager[Response]:
-        """Make one call."""
-
-    def abort(self, call: PredictionCall) -> None:
-        """Ask the endpoint to stop what a call began, and wait for nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What every run of this worker shares.
-
-    Attributes:
-        predictions: The endpoint.
-        publisher: Where events go.
-        idle_watch: Breaks off silent streams.
-        limits: What one job may take.
-        policy: What follows a failed call.
-        recovery: Where answers are that nobody read.
-        conversations: Which calls under a conversation's own chatId may run on.
-        breaker: Says whether to call at all.
-        flows: Says how many jobs of a flow may run.
-        meter: Gets numbers.
-        tracer: Gets spans.
-    """
-
-    predictions: Predictions
-    publisher: Publisher
-    idle_watch: IdleTimeout
-    limits: Limits
-    policy: RetryPolicy
-    recovery: Recovery
-    conversations: Conversations
-    breaker: CircuitBreaker
-    flows: Flows
-    meter: Meter
-    tracer: Tracer
 
 
 class Calls:
@@ -85,12 +32,7 @@ class Calls:
         self._facts: FlowFacts | None = None
         self._asked_just_now = False
         self._last: PredictionCall | None = None
-        # Under the conversation's own chatId: a call of the job whose answer is saved, unread, the
-        # call that is made, and one that may run on.
-        self._own: OpenRun | None = None
-        self._run: OpenRun | None = None
-        self._left: OpenRun | None = None
-        self._broken_off_at: datetime | None = None
+        self._conversation = ConversationCalls(progress, means.conversations)
 
     async def pause_of_chat(self) -> timedelta | None:
         """Return how long the job must wait for what an earlier call of its chat may still say.
@@ -113,12 +55,7 @@ class Calls:
         self._facts, self._asked_just_now = facts, True
         if not facts.own_documents:
             return None
-        match await self._means.conversations.own_or_wait(ticket):
-            case OpenRun() as own:
-                self._own = own
-                return None
-            case pause:
-                return pause
+        return await self._conversation.pause()
 
     async def call(self) -> None:
         """Make one call and publish what it answers, or what the endpoint saved of it.
@@ -131,7 +68,8 @@ class Calls:
             with self._means.breaker.asking() as asking:
                 # Outside the attempt's time: an attempt that begins no call would never count.
                 facts = await self._flow_facts()
-                await self._begin(facts)
+                if facts.own_documents:
+                    await self._conversation.begin()
                 with attempt.span.call(progress.calls + 1) as span:
                     async with attempt.deadline():
                         progress.calls += 1
@@ -150,7 +88,7 @@ class Calls:
         except CallFailed as failure:
             if call is not None:
                 self._count_failed(failure)
-            await self._note_failed(failure)
+            await self._conversation.failed(failure)
             may_have_acted = attempt.answer.output or progress.ticket.blind
             may_be_saved = may_have_acted and failure.run_goes_on
             if call is None or not may_be_saved or not await self._recover(call, failure):
@@ -158,7 +96,7 @@ class Calls:
         else:
             self._means.flows.succeeded(progress.ticket.job.chatflow_id)
             await self._complete_if_empty(call)
-        await self._note_over()
+        await self._conversation.over()
 
     async def _flow_facts(self) -> FlowFacts:
         """Return what kind of flow it is: whose documents it uses does not change within a run."""
@@ -170,47 +108,15 @@ class Calls:
         self._facts = told if known is None else FlowFacts(told.streams, known.own_documents)
         return self._facts
 
-    async def _begin(self, facts: FlowFacts) -> None:
-        """Record in the journal that a call begins under its conversation's own chatId."""
-        self._run = self._left = None
-        if facts.own_documents:
-            conversations, progress = self._means.conversations, self._progress
-            self._run = await conversations.begun(
-                progress.ticket, progress.calls + 1, progress.attempt.timeout
-            )
-            await conversations.note(self._run)
-
-    async def _note_failed(self, failure: CallFailed) -> None:
-        if not failure.request_sent or failure.run_is_over:
-            await self._note_over()
-        else:
-            self._broken_off_at = datetime.now(UTC)
-            await self.note_broken_off()
-
-    async def _note_over(self) -> None:
-        run, self._run, self._left = self._run or self._left, None, None
-        if run is not None:
-            self._progress.chat_pause = timedelta()
-            await self._means.conversations.note(run.over())
-
     async def note_broken_off(self) -> None:
         """Record in the journal what became of a call that was broken off, if one was."""
-        if self._run is None:
-            return
-        if self._broken_off_at is None:
-            await self._note_over()
-            return
-        conversations = self._means.conversations
-        self._left = conversations.left(self._run, self._broken_off_at)
-        await conversations.note(self._left)
-        self._progress.chat_pause = conversations.pause_after(self._left)
-        self._run = self._broken_off_at = None
+        await self._conversation.settle()
 
     def _count_broken_off(self, call: PredictionCall) -> None:
         """Count a call that was broken off; one that the endpoint never saw was none."""
         progress = self._progress
         if call.sending.begun:
-            self._broken_off_at = datetime.now(UTC)
+            self._conversation.broken_off_at = datetime.now(UTC)
             progress.given_up += 1
             progress.sent = True
             progress.open_attempt = progress.attempt.number
@@ -261,7 +167,7 @@ class Calls:
     async def _recover_run(self) -> bool:
         """Show the saved answer to a call under the conversation's own chatId."""
         progress = self._progress
-        run = self._left = self._own
+        run = self._conversation.take_own()
         if run is None:
             return False
         found = await self._look([run.chat_id], timedelta())
@@ -271,7 +177,7 @@ class Calls:
         progress.ran = True
         progress.calls = max(progress.calls, run.call)
         self._show(found)
-        await self._note_over()
+        await self._conversation.over()
         return True
 
     async def _recover(self, call: PredictionCall, failure: CallFailed) -> bool:
@@ -300,7 +206,7 @@ class Calls:
         self, chat_ids: Sequence[str], patience: timedelta, message_id: str | None = None
     ) -> Found | None:
         flow = self._progress.ticket.job.chatflow_id
-        after = "" if self._left is None or message_id else self._left.after
+        after = "" if message_id else self._conversation.after
         if after is None:
             return None
         return await self._means.recovery.look(flow, chat_ids, patience, message_id, after)

@@ -8,7 +8,8 @@ from structlog.contextvars import bind_contextvars
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.worker_events import Tally, retry_event
-from aimicromind_worker.runs.attempt import Attempt, Limits, Publisher
+from aimicromind_worker.runs.attempt import Attempt, Limits
+from aimicromind_worker.runs.ports import Publisher
 from aimicromind_worker.telemetry.tracing import Span
 
 

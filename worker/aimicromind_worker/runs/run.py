@@ -21,7 +21,8 @@ from aimicromind_worker.core.job.retry import (
     Requeue,
     Situation,
 )
-from aimicromind_worker.runs.call import Calls, Means
+from aimicromind_worker.runs.call import Calls
+from aimicromind_worker.runs.means import Means
 from aimicromind_worker.runs.outcome import (
     Cancelled,
     Completed,
