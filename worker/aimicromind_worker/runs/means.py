@@ -6,7 +6,8 @@ from typing import Protocol
 
 from aimicromind_worker.core.endpoint.exchange import FlowFacts, PredictionCall, Response
 from aimicromind_worker.core.job.retry import RetryPolicy
-from aimicromind_worker.runs.attempt import Limits, Publisher
+from aimicromind_worker.runs.attempt import Limits
+from aimicromind_worker.runs.ports import Publisher
 from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
 from aimicromind_worker.runs.conversations import Conversations
 from aimicromind_worker.runs.flows import Flows
