@@ -143,6 +143,14 @@ fuzz-messages: setup broker ## Send messages that no library would write to a wo
 lock: setup ## Renew the lock file
 	$(UV) lock --upgrade
 
+.PHONY: release
+release: setup ## Write VERSION=1.2.3 wherever a version stands, and make what is made from it anew
+	@$(RUN) python -m tools.version "$(VERSION)"
+	@$(UV) lock --quiet
+	@$(RUN) python -m tools.contract
+	@$(RUN) python -m tools.contract baseline
+	@$(RUN) pytest -q tests/unit/tools/test_version.py tests/unit/contract
+
 .PHONY: clean
 clean: ## Remove what the targets above made
 	rm -rf .venv .tools dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
