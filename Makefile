@@ -63,7 +63,10 @@ test-contract: setup ## Show the contract to AsyncAPI's parser and TypeScript's 
 	$(RUN) pytest -q tests/contract
 
 .PHONY: test
-test: check broker wheels test-contract test-chart ## Run everything: check, then all on a real broker, the built wheels and the chart
+test: check broker wheels test-contract test-chart test-broker ## Run everything: check, then all on a real broker, the built wheels and the chart
+
+.PHONY: test-broker
+test-broker: setup broker ## Run what needs a broker on the machine's RabbitMQ, or on PRIVATE_BROKER_SERVER
 	$(RUN) pytest -q -n 3 tests/integration tests/process
 
 .PHONY: test-chart
