@@ -31,10 +31,11 @@ demo: setup ## See it work: broker, endpoint, worker and five jobs; stops all th
 check: setup lint types imports unit ## What must be green before each commit, in under a minute
 
 .PHONY: lint
-lint: setup ## Check style and format
+lint: setup ## Check style, format, the Dockerfile and the workflow
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) hadolint Dockerfile
+	$(RUN) zizmor --quiet --offline .github
 
 .PHONY: types
 types: setup ## Check types, strictly
