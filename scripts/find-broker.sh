@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Make sure that there is a RabbitMQ to use: a given one, the machine's, Docker's, or a new package.
 # Only as root, or after a yes at a terminal, is anything installed; no service is started.
-# With the argument `server` only the machine's own rabbitmq-server will do, as tests restart it.
+# With the argument `server` only the machine's own rabbitmq-server will do, as tests restart it, or
+# the one whose start script PRIVATE_BROKER_SERVER names.
 set -eu
 
 has_server() {
@@ -31,6 +32,7 @@ install_package() {
     [ -z "$failed" ]
 }
 
+[ -z "${PRIVATE_BROKER_SERVER:-}" ] || exit 0
 ! has_server || exit 0
 if [ "${1:-}" != server ]; then
     [ -z "${AIMICROMIND_AMQP_URL:-}" ] || exit 0

@@ -32,10 +32,14 @@ for version in 3.11 3.13; do
     "$uv" pip install --quiet --python "$venv/bin/python" -r "$scratch/locked.txt" "$scratch"/dist/*.whl
     # Away from the sources, so that only what the wheels hold can be imported.
     mkdir -p "$scratch/tree-$version"
-    cp -r "$top/tests" "$top/benchmarks" "$top/tools" "$top/examples" "$top/docs" "$top/pyproject.toml" "$top/README.md" "$top/SECURITY.md" "$top/compose.yaml" "$scratch/tree-$version/"
+    cp -r "$top/tests" "$top/benchmarks" "$top/tools" "$top/examples" "$top/docs" "$top/pyproject.toml" "$top/README.md" "$top/SECURITY.md" "$top/compose.yaml" "$top/uv.lock" "$top/Dockerfile" "$top/charts" "$scratch/tree-$version/"
     mkdir "$scratch/tree-$version/schemas"
     for part in json baseline examples typescript asyncapi.yaml pyproject.toml; do
         cp -rL "$top/schemas/$part" "$scratch/tree-$version/schemas/"
+    done
+    for part in testing worker; do
+        mkdir "$scratch/tree-$version/$part"
+        cp "$top/$part/pyproject.toml" "$scratch/tree-$version/$part/"
     done
     cd "$scratch/tree-$version"
     # All unit tests have run on the project's own Python already, but not on what a wheel carries.

@@ -17,9 +17,9 @@ from tools.contract.amqp import (
     JOB_PROPERTIES,
 )
 from tools.contract.examples import examples, schema_of_example
-from tools.contract.places import SCHEMAS
 from tools.contract.schema_files import schema_name
 from tools.contract.shapes import EVENT_CLASSES, Shape, all_shapes
+from tools.version import current
 
 _NAMES: Final = Names()
 _HEAD: Final = "# Written by `make contract`, not by hand.\n"
@@ -32,7 +32,7 @@ def asyncapi() -> str:
         "asyncapi": "3.0.0",
         "info": {
             "title": "AiMicromind predictions on RabbitMQ",
-            "version": _version(),
+            "version": current(),
             "description": "Jobs go in, every event of their answers comes out. The highest "
             "`attempt` wins (its `start` replaces what was shown), the first `end` of a job ends "
             "it.",
@@ -54,11 +54,6 @@ class _Plain(yaml.SafeDumper):
     @override
     def ignore_aliases(self, data: object) -> bool:
         return True
-
-
-def _version() -> str:
-    lines = (SCHEMAS / "pyproject.toml").read_text().splitlines()
-    return next(line for line in lines if line.startswith("version")).split('"')[1]
 
 
 def _channels() -> Shape:
