@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from aimicromind_testing import ScriptedEndpoint
-from aimicromind_worker.core.endpoint.errors import CallFailed
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.endpoint.exchange import (
     EventStream,
     PredictionCall,

@@ -11,6 +11,7 @@ from typing import Any, Final
 from aimicromind_schemas import EndEvent, Event, FailureKind, decode
 from aimicromind_testing import frame
 from aimicromind_worker.core.endpoint import errors
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.endpoint.exchange import (
     Address,
     EventStream,
@@ -99,7 +100,7 @@ class ScriptedPredictions:
         call.sending.begun = self.connects
         self.began.set()
         script = self._scripts.pop(0)
-        if not (isinstance(script, errors.CallFailed) and not script.request_sent):
+        if not (isinstance(script, CallFailed) and not script.request_sent):
             self.seen.append(call)
         self.open_calls += 1
         try:

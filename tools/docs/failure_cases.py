@@ -11,6 +11,7 @@ from typing import Final
 
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.endpoint import errors
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 
 _SECOND: Final = timedelta(seconds=1)
 
@@ -27,7 +28,7 @@ class CallCase:
         key_refused: Whether the server has refused the key to the flow for a while.
     """
 
-    failure: errors.CallFailed
+    failure: CallFailed
     remedy: str
     told: str = ""
     early: bool = False
@@ -48,7 +49,7 @@ class OwnCase:
     remedy: str
 
 
-def _key_refused() -> errors.CallFailed:
+def _key_refused() -> CallFailed:
     refused = errors.Unauthorized()
     refused.by_server = True
     return refused

@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 
 from aimicromind_schemas import EndEvent, EndStatus, ErrorEvent, FailureKind, RetryEvent
 from aimicromind_worker.app.settings import Settings
-from aimicromind_worker.core.endpoint.errors import AttemptOverdue, CallFailed
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
+from aimicromind_worker.core.endpoint.errors import AttemptOverdue
 from aimicromind_worker.core.job.admission import Rejected, admit, faulty
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.retry import Decision, GiveUp, Requeue, RetryPolicy, Situation

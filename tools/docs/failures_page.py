@@ -7,7 +7,8 @@ from itertools import takewhile
 from typing import Any, Final
 
 from aimicromind_schemas import FailureKind
-from aimicromind_worker.core.endpoint.errors import CallFailed, StreamCut
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
+from aimicromind_worker.core.endpoint.errors import StreamCut
 from aimicromind_worker.core.job.retry import CallAgain, Decision, GiveUp, NewAttempt, Requeue
 from tools.docs.failure_cases import CALL_CASES, OWN_CASES, CallCase, OwnCase
 from tools.docs.failure_facts import (

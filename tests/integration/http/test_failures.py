@@ -19,9 +19,9 @@ from aimicromind_testing import (
     status_answer,
     too_many_requests,
 )
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.endpoint.errors import (
     BadRequest,
-    CallFailed,
     EndpointError,
     EndpointUnavailable,
     Forbidden,

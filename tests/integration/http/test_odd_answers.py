@@ -13,8 +13,8 @@ import pytest
 
 from aimicromind_schemas import FailureKind
 from aimicromind_testing import Head, Script, ScriptedEndpoint, status_answer
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.endpoint.errors import (
-    CallFailed,
     EndpointUnavailable,
     HeadersOverdue,
     Misconfigured,

@@ -7,7 +7,7 @@ import pytest
 
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.app.settings import EVERYDAY, Settings, unknown_names
-from aimicromind_worker.core.endpoint.errors import CallFailed
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from tools.docs.failure_cases import CALL_CASES, OWN_CASES
 from tools.docs.failure_facts import settled
 from tools.docs.pages import FAILURES, SETTINGS, TOP, drift

@@ -14,12 +14,8 @@ from hypothesis import strategies as st
 from aimicromind_schemas import Event
 from aimicromind_schemas.messages.events import event_from
 from aimicromind_testing import Recording, frame, recording_names
-from aimicromind_worker.core.endpoint.errors import (
-    AttemptOverdue,
-    CallFailed,
-    FrameTooLarge,
-    StreamCut,
-)
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
+from aimicromind_worker.core.endpoint.errors import AttemptOverdue, FrameTooLarge, StreamCut
 from aimicromind_worker.core.endpoint.exchange import Address, EventStream, WholeAnswer
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.runs.attempt import Attempt

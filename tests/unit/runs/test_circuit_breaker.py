@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.endpoint.errors import (
     BadRequest,
-    CallFailed,
     EndpointDown,
     EndpointUnavailable,
     HeadersOverdue,

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.endpoint.errors import (
-    CallFailed,
     EndpointError,
     EndpointUnavailable,
     HeadersOverdue,

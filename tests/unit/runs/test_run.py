@@ -7,6 +7,7 @@ import pytest
 from aimicromind_schemas import FailureKind
 from aimicromind_testing import frame
 from aimicromind_worker.core.endpoint import errors
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.endpoint.exchange import WholeAnswer
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.runs.outcome import Completed, Failed
@@ -166,7 +167,7 @@ LASTING = [
 
 
 @pytest.mark.parametrize("failure", LASTING, ids=lambda it: it.kind)
-async def test_lasting_failure_is_not_tried_again(failure: errors.CallFailed) -> None:
+async def test_lasting_failure_is_not_tried_again(failure: CallFailed) -> None:
     run = Run(failure, WELL)
 
     assert await run.outcome() == Failed(failure.kind, str(failure), failure.http_status)

@@ -6,6 +6,7 @@ import pytest
 
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.endpoint import errors
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.endpoint.exchange import WholeAnswer
 from aimicromind_worker.core.endpoint.failures import failure_of_status
 from aimicromind_worker.core.endpoint.request import call_chat_id
@@ -45,7 +46,7 @@ async def test_job_that_does_not_ask_gets_no_whole_answer() -> None:
 
 
 @pytest.mark.parametrize("failure", UNANSWERED, ids=str)
-async def test_call_without_an_answer_is_not_made_again(failure: errors.CallFailed) -> None:
+async def test_call_without_an_answer_is_not_made_again(failure: CallFailed) -> None:
     run = Run(failure, WHOLE, answer="json", recovery_s=0.3)
 
     assert await run.failure() == FailureKind.REPEAT_UNSAFE
@@ -54,7 +55,7 @@ async def test_call_without_an_answer_is_not_made_again(failure: errors.CallFail
 
 
 @pytest.mark.parametrize("failure", UNANSWERED, ids=str)
-async def test_call_without_an_answer_is_recovered(failure: errors.CallFailed) -> None:
+async def test_call_without_an_answer_is_recovered(failure: CallFailed) -> None:
     saved = Saved({FIRST_CALL: message("Once", usedTools=USED)}, after_looks=1)
     run = Run(failure, memory=saved, answer="json")
 
@@ -71,7 +72,7 @@ async def test_call_without_an_answer_is_recovered(failure: errors.CallFailed) -
 
 
 @pytest.mark.parametrize("failure", UNANSWERED, ids=str)
-async def test_job_that_may_be_repeated_is_called_again(failure: errors.CallFailed) -> None:
+async def test_job_that_may_be_repeated_is_called_again(failure: CallFailed) -> None:
     run = Run(failure, WHOLE, answer="json", idempotent=True, recovery_s=0.3)
 
     assert await run.outcome() == Completed()
@@ -82,7 +83,7 @@ async def test_job_that_may_be_repeated_is_called_again(failure: errors.CallFail
 @pytest.mark.parametrize(
     "failure", [errors.EndpointUnavailable("refused", request_sent=False), BUSY], ids=str
 )
-async def test_call_that_was_refused_is_made_again(failure: errors.CallFailed) -> None:
+async def test_call_that_was_refused_is_made_again(failure: CallFailed) -> None:
     run = Run(failure, WHOLE, answer="json")
 
     assert await run.outcome() == Completed()

@@ -14,13 +14,12 @@ from urllib.parse import quote
 import httpx
 import structlog
 
+from aimicromind_worker.core.endpoint.call_failed import CallFailed, is_from_gateway
 from aimicromind_worker.core.endpoint.errors import (
     AnswerTooLarge,
-    CallFailed,
     EmptyResponse,
     HeadersOverdue,
     Misconfigured,
-    is_from_gateway,
 )
 from aimicromind_worker.core.endpoint.exchange import (
     EventStream,

@@ -7,12 +7,8 @@ from typing import NamedTuple, TypeVar
 import httpx
 import msgspec
 
-from aimicromind_worker.core.endpoint.errors import (
-    CallFailed,
-    ChatflowNotFound,
-    EndpointUnavailable,
-    is_from_gateway,
-)
+from aimicromind_worker.core.endpoint.call_failed import CallFailed, is_from_gateway
+from aimicromind_worker.core.endpoint.errors import ChatflowNotFound, EndpointUnavailable
 from aimicromind_worker.core.endpoint.exchange import FlowFacts
 from aimicromind_worker.core.endpoint.failures import unknown_flow
 from aimicromind_worker.http.response import beginning

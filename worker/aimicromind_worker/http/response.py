@@ -8,8 +8,8 @@ from contextlib import suppress
 
 import httpx
 
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.endpoint.errors import (
-    CallFailed,
     EndpointUnavailable,
     Misconfigured,
     StreamCut,

@@ -7,7 +7,8 @@ from time import monotonic
 import httpx
 import structlog
 
-from aimicromind_worker.core.endpoint.errors import CallFailed, EndpointUnavailable
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
+from aimicromind_worker.core.endpoint.errors import EndpointUnavailable
 from aimicromind_worker.http.response import chunks, content_type_of, failure_before_answer
 
 log = structlog.get_logger()

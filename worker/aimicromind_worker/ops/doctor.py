@@ -13,7 +13,7 @@ import click
 from aimicromind_schemas import Names
 from aimicromind_worker.app.build import endpoint, needed_topology
 from aimicromind_worker.app.settings import Settings
-from aimicromind_worker.core.endpoint.errors import CallFailed, is_from_gateway
+from aimicromind_worker.core.endpoint.call_failed import CallFailed, is_from_gateway
 from aimicromind_worker.core.findings import Finding, State, of_subscriber
 from aimicromind_worker.http.client import EndpointClient
 from aimicromind_worker.http.endpoint import Ping

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from aimicromind_worker.core.endpoint.errors import CallFailed, EndpointUnavailable
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
+from aimicromind_worker.core.endpoint.errors import EndpointUnavailable
 from aimicromind_worker.core.endpoint.exchange import FlowFacts, PredictionCall
 from aimicromind_worker.core.endpoint.request import call_chat_id, prediction_body
 from aimicromind_worker.core.endpoint.saved_answer import continues

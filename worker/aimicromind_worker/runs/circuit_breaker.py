@@ -18,7 +18,8 @@ from typing import Never
 
 import structlog
 
-from aimicromind_worker.core.endpoint.errors import CallFailed, EndpointDown
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
+from aimicromind_worker.core.endpoint.errors import EndpointDown
 
 log = structlog.get_logger()
 

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from aimicromind_worker.core.endpoint.errors import CallFailed
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.job.open_run import OpenRun
 from aimicromind_worker.runs.conversations import Conversations
 from aimicromind_worker.runs.progress import Progress

@@ -14,7 +14,7 @@ from time import monotonic
 
 import structlog
 
-from aimicromind_worker.core.endpoint.errors import CallFailed
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 
 log = structlog.get_logger()
 

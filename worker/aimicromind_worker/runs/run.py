@@ -11,7 +11,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState
 
 from aimicromind_schemas import FailureKind
-from aimicromind_worker.core.endpoint.errors import CallFailed
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.retry import (
     CallAgain,

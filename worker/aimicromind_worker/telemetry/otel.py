@@ -22,7 +22,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from typing_extensions import override
 
-from aimicromind_worker.core.endpoint.errors import CallFailed
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 
 log = structlog.get_logger()
 

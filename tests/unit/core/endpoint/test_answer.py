@@ -8,12 +8,8 @@ from hypothesis import strategies as st
 from aimicromind_schemas import EVENT_NAMES, OUTPUT_EVENTS, SIDE_EFFECT_EVENTS, FailureKind
 from aimicromind_testing import Recording, frame
 from aimicromind_worker.core.endpoint.answer import Answer
-from aimicromind_worker.core.endpoint.errors import (
-    AnswerTooLarge,
-    CallFailed,
-    NoAnswer,
-    StreamMixed,
-)
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
+from aimicromind_worker.core.endpoint.errors import AnswerTooLarge, NoAnswer, StreamMixed
 from aimicromind_worker.core.endpoint.frames import EndpointEvent, read_frame
 from aimicromind_worker.core.endpoint.usage import UsageCount
 from tests.support.builders import END, MODERATE, QUESTION, an_answer, an_event, tokens

@@ -8,12 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimicromind_schemas import FailureKind
-from aimicromind_worker.core.endpoint.errors import (
-    EndpointError,
-    EndpointUnavailable,
-    Lasting,
-    RateLimited,
-)
+from aimicromind_worker.core.endpoint.call_failed import Lasting
+from aimicromind_worker.core.endpoint.errors import EndpointError, EndpointUnavailable, RateLimited
 from aimicromind_worker.core.endpoint.failure_table import TABLE
 from aimicromind_worker.core.endpoint.failures import error_text, failure_of_status, failure_of_text
 from tests.support.builders import MODERATE

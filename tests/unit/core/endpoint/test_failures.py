@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from aimicromind_schemas import FailureKind
 from aimicromind_testing import Recording, recording_names
-from aimicromind_worker.core.endpoint.errors import CallFailed, Doubtful, Lasting, Passing
+from aimicromind_worker.core.endpoint.call_failed import CallFailed, Doubtful, Lasting, Passing
 from aimicromind_worker.core.endpoint.failures import (
     failure_of_status,
     failure_of_text,

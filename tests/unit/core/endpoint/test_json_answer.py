@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from aimicromind_schemas import FailureKind
 from aimicromind_testing import Recording
-from aimicromind_worker.core.endpoint.errors import CallFailed, EndpointError
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
+from aimicromind_worker.core.endpoint.errors import EndpointError
 from aimicromind_worker.core.endpoint.frames import EndpointEvent
 from aimicromind_worker.core.endpoint.json_answer import events_of
 from tests.support.builders import BRIEF, an_answer

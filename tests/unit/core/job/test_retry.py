@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.endpoint import errors
+from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from aimicromind_worker.core.job.retry import (
     CallAgain,
@@ -87,23 +88,23 @@ failures = st.sampled_from([*PASSING, DOUBTFUL, *LASTING]) | st.builds(
 jitters = st.floats(0, 1)
 
 
-def decide(failure: errors.CallFailed, **known: Any) -> Decision:  # noqa: ANN401 - as in Situation
+def decide(failure: CallFailed, **known: Any) -> Decision:  # noqa: ANN401 - as in Situation
     return POLICY.decide(failure, replace(NOTHING_YET, **known), 0.5)
 
 
-def given_up(failure: errors.CallFailed, **known: Any) -> FailureKind:  # noqa: ANN401 - as in Situation
+def given_up(failure: CallFailed, **known: Any) -> FailureKind:  # noqa: ANN401 - as in Situation
     decision = decide(failure, **known)
     assert isinstance(decision, GiveUp)
     return decision.kind
 
 
 @pytest.mark.parametrize("failure", [f for f in PASSING if f is not OVERDUE], ids=str)
-def test_passing_failure_is_tried_again_silently_before_output(failure: errors.CallFailed) -> None:
+def test_passing_failure_is_tried_again_silently_before_output(failure: CallFailed) -> None:
     assert decide(failure) == CallAgain(SECOND / 2)
 
 
 @pytest.mark.parametrize("failure", PASSING, ids=str)
-def test_passing_failure_after_output_is_a_new_attempt(failure: errors.CallFailed) -> None:
+def test_passing_failure_after_output_is_a_new_attempt(failure: CallFailed) -> None:
     assert decide(failure, output=True) == NewAttempt(SECOND / 2)
 
 
@@ -113,7 +114,7 @@ def test_attempt_whose_time_is_over_is_followed_by_a_new_one() -> None:
 
 @pytest.mark.parametrize("failure", LASTING, ids=str)
 @pytest.mark.parametrize("idempotent", [None, True, False])
-def test_lasting_failure_is_final(failure: errors.CallFailed, idempotent: bool | None) -> None:  # noqa: FBT001 - given by pytest
+def test_lasting_failure_is_final(failure: CallFailed, idempotent: bool | None) -> None:  # noqa: FBT001 - given by pytest
     decision = decide(failure, idempotent=idempotent)
 
     assert decision == GiveUp(failure.kind, str(failure))
@@ -212,7 +213,7 @@ def test_silent_call_of_the_same_attempt_needs_no_more_time_than_that_has() -> N
 @MODERATE
 @given(failure=failures, now=situations, jitter=jitters)
 def test_nothing_is_repeated_that_may_not_be(
-    failure: errors.CallFailed, now: Situation, jitter: float
+    failure: CallFailed, now: Situation, jitter: float
 ) -> None:
     assume(now.side_effect and now.idempotent is not True)
 
@@ -222,7 +223,7 @@ def test_nothing_is_repeated_that_may_not_be(
 @MODERATE
 @given(failure=failures, now=situations, jitter=jitters)
 def test_there_are_never_more_calls_than_allowed(
-    failure: errors.CallFailed, now: Situation, jitter: float
+    failure: CallFailed, now: Situation, jitter: float
 ) -> None:
     assume(now.calls >= now.max_calls)
 
@@ -231,7 +232,7 @@ def test_there_are_never_more_calls_than_allowed(
 
 @MODERATE
 @given(failure=failures, now=situations, jitter=jitters)
-def test_waits_are_within_bounds(failure: errors.CallFailed, now: Situation, jitter: float) -> None:
+def test_waits_are_within_bounds(failure: CallFailed, now: Situation, jitter: float) -> None:
     decision = POLICY.decide(failure, now, jitter)
 
     if isinstance(decision, GiveUp):
@@ -248,7 +249,7 @@ def test_waits_are_within_bounds(failure: errors.CallFailed, now: Situation, jit
 @MODERATE
 @given(failure=failures, now=situations, jitter=jitters)
 def test_output_is_never_followed_silently(
-    failure: errors.CallFailed, now: Situation, jitter: float
+    failure: CallFailed, now: Situation, jitter: float
 ) -> None:
     decision = POLICY.decide(failure, replace(now, output=True), jitter)
 

@@ -1,84 +1,20 @@
-"""What can go wrong with a call, as one tree whose branches say whether another call would help.
+"""The failures of a call, each with its public kind and a sentence written from facts.
 
-    CallFailed
-    ├── Passing      another call may well succeed
-    ├── Doubtful     nobody knows: worth one more call, and only before output
-    └── Lasting      the same call would fail the same way
-
-Every leaf knows its public kind and writes its own sentence from facts. The sentence may end in
-what the endpoint said about the error, which can hold a prompt or a key: logs, `/readyz` and spans
-get `words` instead.
+The sentence may end in what the endpoint said, which can hold a prompt or a key: logs, `/readyz`
+and spans get `words` instead.
 """
 
 from datetime import timedelta
-from typing import ClassVar
 
 from aimicromind_schemas import FailureKind
-
-_LONGEST_QUOTE = 1000
-
-
-def quoted(text: str) -> str:
-    """Shorten what the endpoint said to what fits in a message and a header."""
-    text = " ".join(text.split())
-    return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…"
-
-
-def is_from_gateway(status: int | None) -> bool:
-    """Return whether a status speaks of the server behind a gateway, which is away.
-
-    RFC 9110 15.6.3 to 15.6.5; 520 to 530 are those of Cloudflare (and 529 of overloaded sites),
-    598 and 599 those of proxies that waited in vain.
-    """
-    return status is not None and (status in {502, 503, 504, 598, 599} or 520 <= status <= 530)  # noqa: PLR2004 - the statuses themselves
-
-
-class CallFailed(Exception):
-    """One call to the endpoint did not give an answer.
-
-    Attributes:
-        kind: The public kind, as `error` and `retry` events carry it.
-        words: The sentence in our own words, without what the endpoint said.
-        http_status: The status of the response, where there was one that mattered.
-        retry_after: How long the endpoint asked to be left alone.
-        request_sent: False where the endpoint cannot have seen the request.
-        run_goes_on: True where the endpoint may finish the run all the same, and save its answer.
-        run_is_over: True where the endpoint said itself that the run has failed.
-        speaks_for_server: True where it may be the server that does not answer, not one flow.
-        by_server: True where the server itself refused the key, not a model behind it.
-    """
-
-    kind: ClassVar[FailureKind]
-    retry_after: timedelta | None = None
-    request_sent: bool = True
-    run_goes_on: bool = False
-    run_is_over: bool = False
-    speaks_for_server: bool = False
-    by_server: bool = False
-
-    def __init__(self, words: str, quote: str = "", *, http_status: int | None = None) -> None:
-        """Write the sentence.
-
-        Args:
-            words: Our own.
-            quote: What the endpoint said, if anything.
-            http_status: The status of the response.
-        """
-        super().__init__(f"{words}: {quoted(quote)}" if quote else words)
-        self.words = words
-        self.http_status = http_status
-
-
-class Passing(CallFailed):
-    """Another call may well succeed."""
-
-
-class Doubtful(CallFailed):
-    """Nobody knows whether another call would succeed."""
-
-
-class Lasting(CallFailed):
-    """The same call would fail the same way."""
+from aimicromind_worker.core.endpoint.call_failed import (
+    Doubtful,
+    Lasting,
+    Passing,
+    Quoting,
+    is_from_gateway,
+    quoted,
+)
 
 
 class EndpointUnavailable(Passing):
@@ -151,7 +87,6 @@ class HeadersOverdue(Passing):
 
     def __init__(self, limit: timedelta) -> None:
         super().__init__(f"no response from the endpoint within {limit.total_seconds():g} s")
-        self.speaks_for_server = True
 
 
 class AttemptOverdue(Passing):
@@ -222,31 +157,25 @@ class EmptyResponse(Doubtful):
         super().__init__(f"HTTP {http_status} brings no answer", http_status=http_status)
 
 
-class RunAborted(Lasting):
+class RunAborted(Quoting):
     """Somebody stopped the run at the endpoint."""
 
     kind = FailureKind.ENDPOINT_ERROR
-
-    def __init__(self, quote: str = "", *, http_status: int | None = None) -> None:
-        super().__init__("the run was aborted at the endpoint", quote, http_status=http_status)
+    says = "the run was aborted at the endpoint"
 
 
-class Unauthorized(Lasting):
+class Unauthorized(Quoting):
     """The endpoint, or the model behind it, refused the key."""
 
     kind = FailureKind.UNAUTHORIZED
-
-    def __init__(self, quote: str = "", *, http_status: int | None = None) -> None:
-        super().__init__("the key was refused", quote, http_status=http_status)
+    says = "the key was refused"
 
 
-class Forbidden(Lasting):
+class Forbidden(Quoting):
     """The endpoint does not let this caller use the flow."""
 
     kind = FailureKind.FORBIDDEN
-
-    def __init__(self, quote: str = "", *, http_status: int | None = None) -> None:
-        super().__init__("the endpoint forbids this call", quote, http_status=http_status)
+    says = "the endpoint forbids this call"
 
 
 class ChatflowNotFound(Lasting):
@@ -258,13 +187,11 @@ class ChatflowNotFound(Lasting):
         super().__init__(f"the endpoint has no flow {chatflow_id}", http_status=http_status)
 
 
-class BadRequest(Lasting):
+class BadRequest(Quoting):
     """The endpoint, or the model behind it, does not accept what the job asks."""
 
     kind = FailureKind.BAD_REQUEST
-
-    def __init__(self, quote: str = "", *, http_status: int | None = None) -> None:
-        super().__init__("the request was not accepted", quote, http_status=http_status)
+    says = "the request was not accepted"
 
 
 class Misconfigured(Lasting):

@@ -8,20 +8,18 @@ from typing import Final
 
 import msgspec
 
+from aimicromind_worker.core.endpoint.call_failed import CallFailed, Lasting, is_from_gateway
 from aimicromind_worker.core.endpoint.errors import (
     BadRequest,
-    CallFailed,
     ChatflowNotFound,
     EndpointError,
     EndpointUnavailable,
     Forbidden,
-    Lasting,
     Misconfigured,
     RateLimited,
     RedirectRefused,
     RequestTooLarge,
     Unauthorized,
-    is_from_gateway,
 )
 from aimicromind_worker.core.endpoint.failure_table import TABLE, beginnings
 

@@ -4,13 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from aimicromind_schemas import FailureKind
-from aimicromind_worker.core.endpoint.errors import (
-    AttemptOverdue,
-    CallFailed,
-    Doubtful,
-    EndpointDown,
-    Lasting,
-)
+from aimicromind_worker.core.endpoint.call_failed import CallFailed, Doubtful, Lasting
+from aimicromind_worker.core.endpoint.errors import AttemptOverdue, EndpointDown
 from aimicromind_worker.core.job.delays import RETRY_DELAYS, delay_for
 
 
