@@ -72,7 +72,7 @@ class Reader:
             amqp.transport.close()
 
     async def published(self) -> int:
-        """Say how many events the broker has taken, less those on their way to here."""
+        """Say how many events the broker has taken, less those that have not arrived here."""
         waiting = await self._amqp.asks(commands.Queue.Declare(queue=self._queue, passive=True))
         assert isinstance(waiting, commands.Queue.DeclareOk)
         return self.came + (waiting.message_count or 0)

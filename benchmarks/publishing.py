@@ -1,4 +1,4 @@
-"""Publishing alone: the product's publisher and awaited publishes, from a hundred lanes.
+"""Publishing alone: the product's publisher and awaited publishes, for a hundred attempts.
 
 Usage: python -m benchmarks.publishing WAY AMQP_URL, with `awaited` or `pipelined` as WAY; it
 prints a Published as JSON.

@@ -9,7 +9,7 @@ from aimicromind_worker.core.job.numbering import NumberedEvent
 
 
 class AttemptEvents(Protocol):
-    """The way of one attempt's events to the broker, in order."""
+    """Publishes one attempt's events, in order."""
 
     @property
     def full(self) -> bool:
@@ -19,7 +19,7 @@ class AttemptEvents(Protocol):
         """Wait until another event may be published."""
 
     def publish(self, event: NumberedEvent) -> None:
-        """Send one event on its way."""
+        """Publish one event."""
 
     async def confirmed(self) -> None:
         """Wait until the broker has answered for all of them."""
@@ -29,4 +29,4 @@ class Publisher(Protocol):
     """The broker, as events need it."""
 
     def lane(self, address: Address) -> AttemptEvents:
-        """Open a lane for one attempt."""
+        """Return what publishes the events of one attempt."""

@@ -1,6 +1,6 @@
-"""The events of one attempt on their way: in order, counted until the broker has answered for all.
+"""Publish the events of one attempt in order, and count those that are unconfirmed.
 
-How they get there, together with those of all other attempts, is the business of `event_sink`.
+`publisher` sends them to the broker, together with those of all other attempts.
 """
 
 import asyncio
@@ -40,14 +40,14 @@ class ClosesConnection(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What may be on its way to the broker, unconfirmed, over all jobs.
+    """What may be in flight, over all jobs.
 
     Attributes:
-        messages: Most messages, those that are held behind a refused one included.
+        messages: Most messages, those that are held behind a nacked one included.
         size_bytes: Most bytes; a message larger than this goes alone.
         confirm_timeout: Longest wait for the confirms of one job's events, not counted while
             the broker has an alarm.
-        resend_for: How long refused events are sent again, from the first of them; what follows
+        resend_for: How long nacked events are sent again, from the first of them; what follows
             one in its chat comes later by so much at most.
     """
 
@@ -58,11 +58,11 @@ class Window:
 
 
 class EventTarget(Protocol):
-    """What a lane leads to."""
+    """Who sends the messages: the publisher of all attempts, or that of all copies."""
 
     @property
     def window(self) -> Window:
-        """What may be on its way."""
+        """What may be in flight."""
 
     @property
     def full(self) -> bool:
@@ -80,14 +80,14 @@ class EventTarget(Protocol):
 
 
 class Copying(Protocol):
-    """Takes a copy of each event of an attempt, for its job's reply_to."""
+    """Publishes a copy of each event of an attempt, for its job's reply_to."""
 
     @property
     def full(self) -> bool:
         """Whether to wait for `room` before the next event."""
 
     async def room(self) -> None:
-        """Wait for room, or for as long as the attempt waits for copies."""
+        """Wait until a copy may be published, or for as long as the attempt waits for copies."""
 
     def publish(self, event: NumberedEvent, content: bytes) -> None:
         """Send a copy of one event, whose header and body frames are given."""
@@ -107,9 +107,9 @@ class Lane:
         """Begin with nothing.
 
         Args:
-            publisher: Where it leads to.
+            publisher: Sends the messages.
             frames: Writes the attempt's events.
-            buffer: The way of all messages to its address.
+            buffer: Keeps the order of all messages to the address.
         """
         self.fault: Exception | None = None
         self._publisher = publisher
@@ -119,13 +119,13 @@ class Lane:
         self._idle: asyncio.Event = asyncio.Event()
 
     def settled(self) -> None:
-        """Record that one message needs no more sending. For the sink."""
+        """Record that one message needs no more sending. For the publisher."""
         self._unsettled -= 1
         if not self._unsettled:
             self._idle.set()
 
     def frames_straight(self, queue: str, beside: str, event: NumberedEvent) -> bytes:
-        """Write an event's frames for two queues, of which one must be there. For the sink."""
+        """Write an event's frames for two queues, of which the first must be there."""
         to_queue = self._frames.to_queue(queue, mandatory=True)
         return to_queue + self._frames.content(event, beside)
 
@@ -149,7 +149,7 @@ class AttemptPublisher(Lane):
         chat: ResendBuffer,
         copies: Copying | None,
     ) -> None:
-        """Begin with nothing; see `Lane`."""
+        """Begin with nothing; see the base class."""
         super().__init__(publisher, frames, chat)
         self._copies = copies
         self._last = ""

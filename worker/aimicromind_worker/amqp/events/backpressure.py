@@ -1,13 +1,13 @@
-"""Who waits for room among what is on its way to the broker: one goes on after the other."""
+"""Make attempts wait while the window is full, and resume them one after the other."""
 
 import asyncio
 from collections import deque
 
 
 class Backpressure:
-    """Whether there is room, and who waits for it. Use it from the event loop only.
+    """Whether the window is full, and who waits for that to end. Use it from the event loop only.
 
-    All at once would cost a turn of the loop for each, only to find that the first took it all.
+    Waking all at once would cost a turn of the loop for each, and the first may fill it again.
 
     Attributes:
         is_full: Whether nothing more should be published now.
@@ -28,7 +28,7 @@ class Backpressure:
         self._wake_next()
 
     async def wait(self) -> None:
-        """Wait for room."""
+        """Wait until the window is not full."""
         while self.is_full:
             turn = self._loop.create_future()
             self._waiting.append(turn)

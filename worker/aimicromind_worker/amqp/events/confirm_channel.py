@@ -27,8 +27,8 @@ Sent_contra = TypeVar("Sent_contra", contravariant=True)
 # The same on every connection, so that frames can be sent again on another one.
 CHANNEL_NUMBER = 1
 _UNBLOCKED = "_Connection__connection_unblocked"
-# What comes so soon after a write goes out with what else comes till then: in one write, that the
-# broker reads at once and mostly confirms at once. Where so few are on their way, none waits.
+# What comes so soon after a write is written together with what else comes until then. The broker
+# reads one write at once and mostly confirms it at once. Where so few are in flight, none waits.
 _GATHERED_FOR_S = 0.002
 _FEW = 16
 _ACK, _NACK, _RETURN = map(
@@ -51,16 +51,16 @@ class PartsChanged(RuntimeError):
 
 
 class Sender(Protocol[Sent_contra]):
-    """Whose messages a channel sends."""
+    """The publisher whose messages a channel sends."""
 
     def may_write(self) -> bool:
         """Return whether anything may be written now."""
 
     def confirmed(self, sent: Sent_contra) -> None:
-        """Record that the broker has taken a message."""
+        """Record that the broker has confirmed a message."""
 
     def refused(self, sent: Sent_contra) -> None:
-        """Record that the broker has not taken a message."""
+        """Record that the broker has nacked a message."""
 
     def returned(self, message_id: str) -> None:
         """Record that no queue took a message; its confirm follows."""
@@ -146,7 +146,7 @@ class ConfirmChannel(Channel, Generic[Item]):
         self._pause_s = min(self._pause_s * 2, _LONG_PAUSE_S)
 
     def take(self, frame: bytes) -> bool:
-        """Take what the broker says of messages. For the tap."""
+        """Take what the broker says of messages. For the demultiplexer."""
         if frame[0] != FRAME_METHOD:
             # Nothing is consumed here: it belongs to a message that comes back.
             if frame[0] == FRAME_HEADER:
@@ -164,7 +164,7 @@ class ConfirmChannel(Channel, Generic[Item]):
         return method == _RETURN
 
     def _settle_all(self, last: int, settle: Callable[[Item], None]) -> None:
-        # Tags below the oldest are settled for good; a dict would walk over their graves.
+        # Tags below the oldest are settled for good, and not looked for again.
         for tag in range(self._oldest_tag, last + 1):
             if tag in self._unconfirmed:
                 settle(self._unconfirmed.pop(tag))

@@ -1,4 +1,4 @@
-"""Copies of events for `reply_to` → RabbitMQ, by a connection of their own.
+"""Publish copies of events for `reply_to`, by a connection of their own.
 
 Some names that a producer can make up have the broker close the connection that publishes to
 them. So they meet a connection whose loss costs copies only. It is opened for the first of them.
@@ -31,7 +31,7 @@ log = structlog.get_logger()
 
 # Larger than that of the events: as long as copies keep up, no attempt ever waits for them.
 _WINDOW = Window(messages=8192)
-# How long one attempt waits in all for its copies: for room while it goes on, and at its end.
+# How long one attempt waits in all for its copies: while the window is full, and at its end.
 _PATIENCE_S = 5.0
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _STEADY_S = 30.0
@@ -66,7 +66,7 @@ class Copies:
         self._wanted = asyncio.Event()
 
     def lane(self, queue: str, frames: EventFrames) -> "CopyPublisher":
-        """Open a lane for the copies of one attempt's events."""
+        """Return what publishes the copies of one attempt's events."""
         self._publisher.expect_frames(frames.frame_max)
         self._wanted.set()
         window, counts = self._publisher.window, self._publisher.counts
@@ -100,19 +100,19 @@ class Copies:
             try:
                 yield connection
             except asyncio.CancelledError:
-                # A worker that leaves does not wait for a broker that may be silent.
+                # A worker that shuts down does not wait for a broker that may be silent.
                 if is_cancelled() and self._publisher.unsettled:
                     connection.wire.abort()
                 raise
 
 
 class CopyPublisher(Lane):
-    """The copies of one attempt's events, in order. What has no room is dropped and counted."""
+    """The copies of one attempt's events, in order; dropped while the window is full."""
 
     def __init__(
         self, publisher: EventPublisher, frames: EventFrames, buffer: ResendBuffer, queue: str
     ) -> None:
-        """Begin with nothing; `queue` gets the copies, see also `Lane`."""
+        """Begin with nothing; `queue` gets the copies, see also the base class."""
         super().__init__(publisher, frames, buffer)
         self._counts = publisher.counts
         self._publish_frame = frames.to_queue(queue)
@@ -125,7 +125,7 @@ class CopyPublisher(Lane):
         return self._publisher.full and self._patience_s > 0
 
     async def room(self) -> None:
-        """Wait for room, or for as long as the attempt waits for copies."""
+        """Wait until a copy may be published, or for as long as the attempt waits for copies."""
         await self._patiently(self._publisher.room())
 
     async def confirmed(self) -> None:

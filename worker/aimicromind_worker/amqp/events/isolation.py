@@ -1,4 +1,4 @@
-"""Messages of one address at a time, after the broker closed a connection because of one of them.
+"""Send one address at a time, after the broker closed a connection because of a message.
 
 A broker that closes a connection names no message. So what was in flight is sent again address
 by address, each once the one before is answered: whatever is alone in flight at the next close
@@ -11,7 +11,7 @@ from aimicromind_worker.amqp.events.resend_buffer import ResendBuffer, Sent
 
 
 class Isolation:
-    """Keeps the messages of all addresses but one. Belongs to the sink.
+    """Keeps the messages of all addresses but one. Belongs to the publisher.
 
     It goes on from the beginning, until all that was kept has been released.
 

@@ -1,9 +1,9 @@
-"""A time of refusals: how long what the broker refuses is sent again, and when that is over.
+"""Say how long nacked events are sent again, and when a period of nacks is over.
 
-A refusal names no queue, and comes although other queues took the event. So the time is one for
-all that could have met the same queue: it begins with a first refusal, and patience ends a
-bounded time later, for all of it. It is over when an event like the last refused one is taken
-and nothing was refused for a while.
+A nack names no queue, and comes although other queues took the event. Thus one period covers all
+that could have met the same queue. It begins with a first nack, and patience ends a bounded time
+later, for all of it. It is over when an event like the last nacked one is confirmed and nothing
+was nacked for a while.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,12 @@ from aimicromind_worker.telemetry.event_counts import EventCounts
 
 log = structlog.get_logger()
 
-# A queue that takes and refuses in turns costs the others no more than this part of their time.
+# A queue that takes and nacks in turns costs the others no more than this part of their time.
 _CALM_TIMES = 5
 
 
 class NackPeriod:
-    """Those of one exchange, or of one queue. Not for several threads.
+    """The nacks of one exchange, or of one queue. Not for several threads.
 
     Attributes:
         to: What the events are published to, for the log.
@@ -33,7 +33,7 @@ class NackPeriod:
 
         Args:
             to: See above.
-            resend_for: How long refused events are sent again, from the first of them.
+            resend_for: How long nacked events are sent again, from the first of them.
             counts: Of all events of the worker.
             clock: Gives seconds that never go back.
         """
@@ -48,18 +48,18 @@ class NackPeriod:
 
     @property
     def going_on(self) -> bool:
-        """Whether a queue refuses, as far as is known."""
+        """Whether a queue nacks, as far as is known."""
         return self._began is not None
 
     @property
     def patience_s(self) -> float:
-        """How long what is refused is still sent again, 0 if no more."""
+        """How long nacked events are still sent again, 0 if no more."""
         if self._began is None:
             return 0.0
         return max(0.0, self._began + self._resend_for_s - self._clock())
 
     def refused(self, name: str) -> None:
-        """Record that an event was refused."""
+        """Record that an event was nacked."""
         self._last, self._last_name = self._clock(), name
         if self._began is None:
             self._began = self._last
@@ -67,14 +67,14 @@ class NackPeriod:
             log.warning("events.nacked", to=self.to, event_name=name)
 
     def passed_over(self) -> None:
-        """Record that a refused event is not sent again."""
+        """Record that a nacked event is not sent again."""
         self._counts.passed_over += 1
         self._passed_over += 1
         if self._passed_over == 1:
             log.warning("events.skipped", to=self.to, after_s=self._resend_for_s)
 
     def taken(self, name: str) -> None:
-        """Record that all queues took an event."""
+        """Record that an event was confirmed."""
         if self._began is None or name != self._last_name:
             return
         now = self._clock()

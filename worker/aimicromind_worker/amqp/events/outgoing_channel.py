@@ -1,7 +1,7 @@
-"""Jobs, markers and requests → RabbitMQ, each confirmed, on the connection that events go out by.
+"""Publish jobs, markers and requests, each confirmed, on the connection of the events.
 
-A message for which the broker closes the channel or the connection is found and given up: what
-was in flight at a loss goes out again alone.
+A message for which the broker closes the channel or the connection is found, since what was in
+flight at a loss is sent again alone. After the second close it is not sent any more.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class OutgoingChannel:
         Raises:
             DeliveryError: No queue took it, or one of them refused it.
             CannotBePublished: The broker closes the channel or the connection because of it.
-            PublishingLost: The session is over, or a permission is missing.
+            PublisherLost: The session is over, or a permission is missing.
         """
         closed, in_doubt = 0, False
         try:

@@ -1,4 +1,4 @@
-"""The channels that a sink sends on, one after the other, and what goes out on each.
+"""Send the messages of a publisher on one channel after the other.
 
 A broker that closes a connection because of a message does not name it. `isolation` finds it:
 from then on one address after the other gets its messages, until all that was kept is sent.
@@ -25,7 +25,7 @@ class FramesTooLarge(ConnectionError):
 
 
 class Outlet:
-    """Sends the messages of a sink. Use it from the event loop only.
+    """Sends the messages of a publisher. Use it from the event loop only.
 
     Attributes:
         frame_max: Most bytes of one frame that the broker takes, 0 before the first channel.
@@ -35,7 +35,7 @@ class Outlet:
         """Prepare; what is to be sent before the first channel waits for it.
 
         Args:
-            drop: Takes what was kept and needs no more sending: its lane has a fault.
+            drop: Takes what was kept and needs no more sending: its attempt has a fault.
             clock: Gives seconds that never go back.
         """
         self.frame_max = 0

@@ -1,8 +1,8 @@
-"""Events → RabbitMQ, in order, each confirmed by the broker; a bounded window is on its way.
+"""Publish the events of all jobs to RabbitMQ: in order, confirmed, with a bounded window in flight.
 
-One queue that refuses holds up the others for a bounded time: `event_track` sends what it
-refused again, `nack_period` says for how long, then it is counted and passed over. What has the
-broker close the connection is found by `isolation`, and given up.
+A queue that nacks delays the others for a bounded time: `resend_buffer` sends the event again,
+`nack_period` says for how long. After that the event is counted and passed over. `isolation` finds
+the address for which the broker closes the connection; its messages are dropped.
 """
 
 import asyncio
@@ -134,7 +134,7 @@ class EventPublisher:
         return self._outlet.blocked
 
     def lane(self, address: Address) -> AttemptPublisher:
-        """Open a lane for the events of one attempt."""
+        """Return what publishes the events of one attempt."""
         frames = EventFrames(address, self.names.events, CHANNEL_NUMBER, self.frame_max)
         copies = None
         if address.reply_to is not None and self._copies is not None:
@@ -144,7 +144,7 @@ class EventPublisher:
         )
 
     def buffer(self, address: str, nack_period: NackPeriod) -> ResendBuffer:
-        """Return the way to an address: attempts of a chat share one, so that none overtakes."""
+        """Return the buffer of an address: attempts of a chat share one, so that none overtakes."""
         buffer = self._buffers.get(address)
         if buffer is None:
             buffer = self._buffers[address] = ResendBuffer(self, nack_period)
@@ -165,7 +165,7 @@ class EventPublisher:
         await self._room.wait()
 
     def send(self, sent: Sent) -> None:
-        """Take in one message. For the lanes."""
+        """Take in one message. For the attempt publishers."""
         self._unsettled += 1
         self._unsettled_bytes += len(sent.frames)
         name = sent.event.name
@@ -178,7 +178,7 @@ class EventPublisher:
         sent.buffer.send(sent)
 
     def write(self, sent: Sent) -> bool:
-        """Send a message, unless its lane has a gap already. For the tracks."""
+        """Send a message, unless its attempt has a gap already. For the resend buffers."""
         lane = sent.lane
         if lane.fault is None and len(sent.event.body) > self._most_bytes:
             log.error("event.too_large", event_name=sent.event.name, seq=sent.event.seq)
@@ -190,7 +190,7 @@ class EventPublisher:
         return True
 
     def write_again(self, sent: Sent) -> bool:
-        """Send a message once more. For the tracks."""
+        """Send a message once more. For the resend buffers."""
         self.counts.sent_again += 1
         return self.write(sent)
 
@@ -209,7 +209,7 @@ class EventPublisher:
         sent.lane.settled()
 
     def pass_over(self, sent: Sent) -> None:
-        """Skip a nacked message; send an `end` straight to its streams. For the buffers."""
+        """Skip a nacked message; send an `end` straight to its streams. For the resend buffers."""
         sent.buffer.nack_period.passed_over()
         if sent.is_end:
             self.straight(sent)
@@ -217,7 +217,7 @@ class EventPublisher:
             self.settle(sent)
 
     def hold(self, buffer: ResendBuffer) -> None:
-        """Look after a track that holds messages. For the tracks."""
+        """Look at a buffer that holds messages, until it holds none. For the resend buffers."""
         self._holding.add(buffer)
         self._look_soon()
 
@@ -242,7 +242,7 @@ class EventPublisher:
             self._ends[message_id].returned = True
 
     def refused(self, sent: Sent) -> None:
-        """Take a refusal. For the channel."""
+        """Take a nack. For the channel."""
         self.counts.refused += 1
         if sent.straight:
             self._try_straight_again(sent)
@@ -252,7 +252,7 @@ class EventPublisher:
             self._release()
 
     def straight(self, sent: Sent) -> None:
-        """Send an `end` to endings and journal alone. For the tracks."""
+        """Send an `end` to endings and journal alone. For the resend buffers."""
         self.counts.ends_straight += 1
         sent.straight = True
         self._unsettled_bytes -= len(sent.frames)

@@ -1,7 +1,7 @@
-"""The connection by which events and jobs go out: opened again when it is lost, under way.
+"""Keep the connection open on which events and jobs are published.
 
-What was not confirmed goes out again on the next one, so that consumers may see it twice and
-miss nothing. Jobs go on meanwhile, up to the window of the events.
+A lost one is opened again. What was not confirmed is sent again on it, so that consumers may see
+it twice and miss nothing. Jobs go on meanwhile, up to the window of the events.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ from aimicromind_worker.amqp.waiting import is_cancelled, within
 _PUBLISH_TIMEOUT = timedelta(minutes=5)
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _STEADY_S = 30.0
-# What goes out again on each connection is then at fault, and was not found. The session ends,
+# What is sent again on each connection is then at fault, and was not found. The session ends,
 # and the broker counts the deliveries of its jobs.
 _CLOSED_IN_A_ROW = 4
 _AT_ONCE_S = 5.0
@@ -90,7 +90,7 @@ class PublisherConnection:
         """Wait until there is no obstacle, and no event is suspected of closing connections.
 
         Raises:
-            PublishingLost: The session is over.
+            PublisherLost: The session is over.
         """
         await self._is_usable.wait()
         if self._is_over:
@@ -100,12 +100,12 @@ class PublisherConnection:
         """Publish a message to one queue at least, and have that confirmed.
 
         While there is no connection, and while the broker has an alarm, this waits. A message
-        that was on its way when the connection was lost may arrive twice.
+        that was in flight when the connection was lost may arrive twice.
 
         Raises:
             DeliveryError: No queue took it, or one of them refused it.
             CannotBePublished: The broker closes the channel or the connection because of it.
-            PublishingLost: There was no way for five minutes, alarms not counted; or a
+            PublisherLost: There was no way for five minutes, alarms not counted; or a
                 permission is missing.
         """
         try:
@@ -124,8 +124,8 @@ class PublisherConnection:
             BrokerUnreachable: There is none to begin with.
             BrokerRefused, PermissionMissing, TopologyDiffers, DeclarationRefused: To wait would
                 not help.
-            FramesTooLarge: The events on their way do not fit another broker.
-            PublishingLost: The broker closes one connection after the other on us.
+            FramesTooLarge: The events in flight do not fit another broker.
+            PublisherLost: The broker closes one connection after the other on us.
         """
         try:
             await self._keep_open()

@@ -1,4 +1,4 @@
-"""One connection on which a sink publishes: opened, watched, and found out why it was lost."""
+"""Open and watch one connection of a publisher, and find out why it was lost."""
 
 import asyncio
 import re
@@ -43,7 +43,7 @@ LOST = (
 
 
 class PublisherLost(ConnectionError):
-    """The connection by which events go out is lost."""
+    """The connection on which events are published is lost."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the publishing connection is lost: {reason}")
@@ -51,7 +51,7 @@ class PublisherLost(ConnectionError):
 
 
 class PublisherLink:
-    """Opens a connection for a sink again and again, one at a time.
+    """Opens a connection for a publisher again and again, one at a time.
 
     Attributes:
         connection: The one that is open, None while there is none.
@@ -71,7 +71,7 @@ class PublisherLink:
         """Prepare; nothing is opened yet.
 
         Args:
-            of: What goes out by it, for the log.
+            of: What is published on it, for the log.
             connect: Opens a connection for the body.
             interval: Of heartbeats.
             publisher: Publishes on it, over all of them.
@@ -94,7 +94,7 @@ class PublisherLink:
         prepare: Callable[[BrokerConnection], Awaitable[None]] | None = None,
         look: Callable[[], None] = lambda: None,
     ) -> Never:
-        """Open a connection, and have the sink publish on it until it is lost.
+        """Open a connection, and have the publisher send on it until it is lost.
 
         Args:
             prepare: What to do on it before anything is published.

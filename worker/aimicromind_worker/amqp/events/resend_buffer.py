@@ -1,8 +1,8 @@
-"""The events of one chat, or of one reply queue, in order, also while some of them are refused.
+"""Keep the events of one chat, or of one reply queue, in order, also while some are nacked.
 
-What follows a refused event is held, and the refused one sent again, until it is taken or the
-patience of `nack_period` is over; then all goes on from there, as it was. All that was held is sent
-once more then, so that each refused event is tried again at least once, however late it came.
+What follows a nacked event is held, and the nacked one is sent again, until it is confirmed or the
+patience of `nack_period` is over. Then all that was held is sent, in order. Thus each nacked event
+is sent again at least once, however late it came.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ _by_place = attrgetter("place")
 
 
 class SentFor(Protocol):
-    """The lane that an event was published on.
+    """The attempt, or its copies, for which an event was published.
 
     Attributes:
         fault: Why nothing more of it is sent: it would have a gap.
@@ -32,13 +32,13 @@ class SentFor(Protocol):
 
 
 class Sent:
-    """One message on its way. Belongs to the sink.
+    """One message, in flight or held. Belongs to the publisher.
 
     Attributes:
-        place: Where it is in the order of its track.
-        refused: What the broker last said of it, None if nothing yet.
+        place: Where it is in the order of its buffer.
+        refused: Whether the broker last nacked it, None if it has not answered yet.
         returned: Whether no queue took it.
-        straight: Whether it left its track, for endings and journal alone.
+        straight: Whether it left its buffer, for endings and journal alone.
     """
 
     __slots__ = (
@@ -74,7 +74,7 @@ class Sent:
 
 
 class Out(Protocol):
-    """What a track leads to."""
+    """Who sends the messages of a buffer: the publisher."""
 
     def write(self, sent: Sent) -> bool:
         """Send a message; False if it never can be."""
@@ -86,7 +86,7 @@ class Out(Protocol):
         """Record that a message needs no more sending."""
 
     def pass_over(self, sent: Sent) -> None:
-        """Send a message to its address no more, though it was refused."""
+        """Skip a nacked message: it is not sent to its address again."""
 
     def straight(self, sent: Sent) -> None:
         """Send an `end` to endings and journal alone."""
@@ -96,7 +96,7 @@ class Out(Protocol):
 
 
 class ResendBuffer:
-    """Messages to one address, by any number of lanes. Belongs to the sink.
+    """Messages to one address, of any number of attempts. Belongs to the publisher.
 
     Attributes:
         nack_period: The nacks of its messages, and of other buffers for the same queues.
@@ -112,7 +112,7 @@ class ResendBuffer:
         self._probe: Sent | None = None
 
     def send(self, sent: Sent) -> None:
-        """Send a message, or hold it behind one that is refused."""
+        """Send a message, or hold it behind one that was nacked."""
         self._places += 1
         sent.place = self._places
         if self._holding:
@@ -126,7 +126,7 @@ class ResendBuffer:
         self._write_again(sent)
 
     def taken(self, sent: Sent) -> None:
-        """Take the answer that all queues took a message."""
+        """Take the confirm of a message."""
         self._in_flight -= 1
         if self.nack_period.going_on:
             self.nack_period.taken(sent.event.name)
@@ -136,12 +136,12 @@ class ResendBuffer:
             self._out.settle(sent)
             self._go_on()
         else:
-            # It may have overtaken a refused one, which it then must follow once more.
+            # It may have overtaken a nacked one, which it then must follow once more.
             sent.refused = False
             self._held.append(sent)
 
     def refused(self, sent: Sent) -> None:
-        """Take the answer that a queue refused a message."""
+        """Take the nack of a message."""
         self._in_flight -= 1
         self.nack_period.refused(sent.event.name)
         if not self.nack_period.patience_s:
@@ -155,23 +155,23 @@ class ResendBuffer:
             self._out.hold(self)
 
     def returned(self, sent: Sent) -> None:
-        """Take the answer that there is no queue for a message."""
+        """Take the return of a message: there is no queue for it."""
         self._in_flight -= 1
         self._out.straight(sent)
 
     def dropped(self, sent: Sent) -> None:
-        """Take that a message was sent, or kept to be sent, and never will be again."""
+        """Record that a message, sent or kept, is not sent again."""
         self._in_flight -= 1
         self._out.settle(sent)
 
     def look(self) -> bool:
-        """Try whether the refused message is taken now; once patience is over, a last time.
+        """Send the nacked message again; once patience is over, for the last time.
 
         Returns:
             Whether to look again.
         """
         if self._holding and not self.nack_period.patience_s:
-            # What is refused once more is passed over, what is held goes on behind it.
+            # What is nacked once more is passed over, what is held is sent behind it.
             self._go_on()
         elif self._holding and not self._in_flight:
             self._try()
@@ -179,7 +179,7 @@ class ResendBuffer:
 
     def _try(self) -> None:
         held = deque(sorted(self._held, key=_by_place))
-        # They were answered late, and stand before the refused one.
+        # They were confirmed late, and stand before the nacked one.
         while held and held[0].refused is False:
             self._out.settle(held.popleft())
         self._probe = held.popleft() if held else None

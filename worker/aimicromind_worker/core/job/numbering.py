@@ -1,6 +1,6 @@
 """Number the events of one attempt, 0, 1, 2 … without gap, and write their message bodies.
 
-How a body travels is left to the event sink.
+How a body is published is left to `amqp/events`.
 """
 
 from datetime import UTC, datetime
