@@ -1,6 +1,6 @@
-"""RabbitMQ's queue of parked jobs → one after the other, taken out only when that is said.
+"""Read the queue of dead letters, one after the other, and take out only what is said.
 
-What is looked at stays unacknowledged until the end, and then goes back to where it was.
+What is looked at stays unacknowledged until the end. Then the broker puts it back in its place.
 """
 
 import asyncio
@@ -28,21 +28,21 @@ _DIRECT_REPLY = "amq.rabbitmq.reply-to"
 
 
 class NoDeadQueue(NotAchieved):
-    """There is no queue of parked jobs."""
+    """There is no queue of dead letters."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no queue {name} on the broker; has a worker run?")
 
 
 class NotReplayed(NotAchieved):
-    """The broker did not take a job once more; it is still parked."""
+    """The broker did not take a job once more; it is still a dead letter."""
 
     def __init__(self, job_id: str, reason: str) -> None:
         super().__init__(f"{job_id} stays parked, and so do those after it: {reason}")
 
 
 class Parked:
-    """One parked job while it is looked at, with all copies of it. Take it out once.
+    """One dead letter while it is looked at, with all copies of it. Take it out once.
 
     Attributes:
         body: As the producer wrote it.
@@ -119,9 +119,9 @@ class Parked:
 
 
 async def dead_letters(connection: BrokerConnection, names: Names) -> AsyncGenerator[Parked, None]:
-    """Yield the jobs that are parked now, the longest parked first, each once.
+    """Yield the dead letters of now, the oldest first, each once.
 
-    Meanwhile nobody else sees them. Those that were not taken out go back at the end.
+    Meanwhile nobody else sees them. Those that were not taken out are there again at the end.
 
     Raises:
         NoDeadQueue: There is no such queue.
@@ -133,7 +133,7 @@ async def dead_letters(connection: BrokerConnection, names: Names) -> AsyncGener
         except ChannelNotFoundEntity as error:
             raise NoDeadQueue(names.jobs_dead) from error
         found: dict[str, Parked] = {}
-        # What is parked from now on, perhaps a replayed job again, is for the next time.
+        # What is dead-lettered from now on, perhaps a replayed job, is for the next time.
         for _ in range(queue.declaration_result.message_count or 0):
             async with asyncio.timeout(_TIMEOUT_S):
                 message = await queue.get(fail=False)

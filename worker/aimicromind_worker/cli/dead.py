@@ -1,4 +1,4 @@
-"""The commands for parked jobs: those that failed for good."""
+"""The commands for dead letters: jobs that failed for good."""
 
 # ruff: noqa: PLC0415 - each command imports what it needs when it runs
 
@@ -62,9 +62,9 @@ def _choice(chosen: Mapping[str, Any]) -> "Choice":
 
 @click.group()
 def dead() -> None:
-    """Look at the jobs that failed for good, run them again, or throw them away.
+    """Look at dead letters, the jobs that failed for good; replay or delete them.
 
-    While one of these commands runs, the others see no parked jobs.
+    While one of these commands runs, the others see no dead letters.
     """
 
 
@@ -72,7 +72,7 @@ def dead() -> None:
 @_choosing
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
 def dead_list(as_json: bool, **chosen: object) -> None:  # noqa: FBT001 - click passes it by name
-    """Show parked jobs, the longest parked first.
+    """Show dead letters, the oldest first.
 
     \b
     Examples:
@@ -89,7 +89,7 @@ def dead_list(as_json: bool, **chosen: object) -> None:  # noqa: FBT001 - click 
 @click.argument("job")
 @click.option("--body", is_flag=True, help="Also what was asked, which may be secret.")
 def dead_show(job: str, body: bool) -> None:  # noqa: FBT001 - click passes it by name
-    """Show the parked JOB as JSON.
+    """Show the dead letter JOB as JSON: why it failed, and when.
 
     \b
     Example:
@@ -103,11 +103,11 @@ def dead_show(job: str, body: bool) -> None:  # noqa: FBT001 - click passes it b
 
 @dead.command("replay")
 @_choosing
-@click.option("--all", "every", is_flag=True, help="All that are parked.")
+@click.option("--all", "every", is_flag=True, help="All dead letters.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
 def dead_replay(every: bool, dry_run: bool, as_json: bool, **chosen: object) -> None:  # noqa: FBT001 - click passes them by name
-    """Put parked jobs on the queue once more, in the order in which they failed.
+    """Put dead letters on the queue again, in the order in which they failed.
 
     Each gets a new id, since its old one has ended, and stays in its chat. Done twice, it runs
     once.
@@ -126,12 +126,12 @@ def dead_replay(every: bool, dry_run: bool, as_json: bool, **chosen: object) -> 
 
 @dead.command("purge")
 @_choosing
-@click.option("--all", "every", is_flag=True, help="All that are parked.")
+@click.option("--all", "every", is_flag=True, help="All dead letters.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
 def dead_purge(every: bool, dry_run: bool, yes: bool, as_json: bool, **chosen: object) -> None:  # noqa: FBT001 - click passes them by name
-    """Throw parked jobs away for good.
+    """Delete dead letters for good.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""The `dead` commands: look at parked jobs, put them in once more, or throw them away."""
+"""Do what the `dead` commands ask: show dead letters, replay them, or delete them."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -20,14 +20,14 @@ _CONNECTION = "aimicromind-worker dead"
 
 
 class NoSuchJob(NotAchieved):
-    """No parked job has that id."""
+    """No dead letter has that id."""
 
     def __init__(self, job_id: str) -> None:
         super().__init__(f"no parked job has the id {job_id}")
 
 
 async def list_all(settings: BrokerSettings, choice: Choice, *, as_json: bool) -> None:
-    """Show the parked jobs that are meant, the longest parked first, and count them by kind."""
+    """Show the dead letters that are meant, the oldest first, and count them by kind."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     # What is asked for again is never cut or broken: the ids of chats and flows may be.
     for heading in ("failed at (UTC)", "job", "kind"):
@@ -49,7 +49,7 @@ async def list_all(settings: BrokerSettings, choice: Choice, *, as_json: bool) -
 
 
 async def show(settings: BrokerSettings, job_id: str, *, body: bool) -> None:
-    """Show one parked job as JSON, with its body only if asked: prompts may be secret.
+    """Show one dead letter as JSON, with its body only if asked: prompts may be secret.
 
     Raises:
         NoSuchJob: It is not there.
@@ -64,12 +64,12 @@ async def show(settings: BrokerSettings, job_id: str, *, body: bool) -> None:
 
 
 async def replay(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_json: bool) -> None:
-    """Put the jobs that are meant in once more, in the order in which they failed.
+    """Replay the dead letters that are meant, in the order in which they failed.
 
     One after the other, each confirmed before the next: a chat keeps its order.
 
     Raises:
-        NotReplayed: The broker did not take one; it and all that follow stay parked.
+        NotReplayed: The broker did not take one; it and all that follow stay dead letters.
     """
     done = left = 0
     async with _chosen(settings, choice) as jobs:
@@ -91,7 +91,7 @@ async def replay(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_
 
 
 async def purge(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_json: bool) -> None:
-    """Throw the jobs that are meant away."""
+    """Delete the dead letters that are meant."""
     done = 0
     async with _chosen(settings, choice) as jobs:
         async for parked in jobs:

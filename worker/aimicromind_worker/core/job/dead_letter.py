@@ -1,4 +1,4 @@
-"""A parked job: what is known of it, who is meant by a choice, and how it is put in once more."""
+"""Read what is known of a dead letter, choose among dead letters, and write one as a job again."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,14 +23,14 @@ _NAMESPACE = UUID("7f3f6a0e-0f0c-4b58-9a55-3c4c7c9a1d11")
 
 
 class NotReplayable(Exception):
-    """A parked message is no job, so that it cannot be run."""
+    """A dead letter is no valid job, so that it cannot be run."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"it is not a valid job ({reason})")
 
 
 class DeadLetter(msgspec.Struct, frozen=True, rename="camel"):
-    """What is known of a parked job.
+    """What is known of a dead letter.
 
     Attributes:
         job_id: Its name; empty where it had none.
@@ -55,7 +55,7 @@ class DeadLetter(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which parked jobs are meant: those for which all holds that is set.
+    """Which dead letters are meant: those for which all holds that is set.
 
     Attributes:
         job_id: Its name.
@@ -133,22 +133,23 @@ def read_dead_job(
 def identity(body: bytes, headers: Mapping[str, object], dead: DeadLetter) -> str:
     """Return what all copies of one dead letter share, and no other has.
 
-    A worker that is lost after it parked a job leaves the job on its queue, too: the next one
-    parks it again. Both copies have the job's id and body, and the time when it was submitted,
-    if that is known; not the time of the failure. Without an id, that time is all there is.
+    A worker that is lost after it dead-lettered a job leaves the job on its queue, too: the next
+    one dead-letters it again. Both copies have the job's id and body, and the time when it was
+    submitted, if that is known; not the time of the failure. Without an id, that time is all
+    there is.
     """
     submitted = headers.get(SUBMITTED_HEADER) if dead.job_id else dead.failed_at
     return f"{dead.job_id} {submitted or ''} {sha256(body).hexdigest()}"
 
 
 def replayed(body: bytes, dead: DeadLetter, same: str) -> tuple[str, bytes]:
-    """Write a parked job anew: its id has ended for good, so that it gets another one.
+    """Write a dead letter as a new job: its id has ended for good, so that it gets another one.
 
-    The same parked job always gets the same, so that a replay which is cut off and done again
+    The same dead letter always gets the same id, so that a replay which is cut off and done again
     runs it once. It stays in its chat.
 
     Args:
-        body: The parked message's.
+        body: Of the dead letter.
         dead: What is known of it.
         same: Its identity.
 
