@@ -74,7 +74,7 @@ class Names:
 
     @property
     def jobs_reaped(self) -> str:
-        """Exchange and queue of the jobs that the broker gave up."""
+        """Exchange and queue of the jobs that the broker dead-lettered."""
         return f"{self.prefix}.jobs.reaped"
 
     @property

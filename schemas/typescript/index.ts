@@ -336,7 +336,7 @@ export interface PredictionJob {
   answer?: "json" | null;
   /** Limit of one attempt. Can only lower the worker's own. */
   timeoutSeconds?: number | null;
-  /** When the whole job is given up. Can only lower the worker's own limit. */
+  /** When the whole job expires. Can only lower the worker's own limit. */
   expiresAt?: string | null;
   /** Calls to the endpoint that may be begun. Can only lower the worker's own limit. */
   maxCalls?: number | null;

@@ -142,7 +142,7 @@ def _operations() -> Shape:
             {"amqp": {"deliveryMode": 2, "timestamp": True, "bindingVersion": _BINDING}},
         ),
         "takeCancel": _operation("receive", "control", "Each worker hears a request.", None),
-        "parkJob": _operation("send", "deadJobs", "The worker parks a job.", persistent),
+        "parkJob": _operation("send", "deadJobs", "The worker dead-letters a job.", persistent),
     }
 
 

@@ -73,7 +73,7 @@ class JobTerms(Quiet, BaseModel):
     """Limit of one attempt. Can only lower the worker's own."""
 
     expires_at: UtcTime | None = None
-    """When the whole job is given up. Can only lower the worker's own limit."""
+    """When the whole job expires. Can only lower the worker's own limit."""
 
     max_calls: Annotated[_Calls, BeforeValidator(whole, json_schema_input_type=_Calls)] | None = (
         None

@@ -1,6 +1,6 @@
 """What the data of the endpoint's events holds, where it is more than a text.
 
-Fields not named here are kept, so that a newer endpoint loses nothing on its way.
+Fields not named here are kept, so that nothing of a newer endpoint is lost.
 """
 
 from typing import Any
