@@ -28,7 +28,7 @@ from tools.soak.report import report
 
 _CONSUMER_QUEUE = "consumer"
 _STALLED_AFTER_S = 150.0
-# Of jobs that are on their way, for each worker.
+# Of jobs that are submitted and have no end, for each worker.
 _AHEAD = 40
 # A stream that was declared just before RabbitMQ 3.10 is killed stays down after its return.
 _DECLARED_FOR_GOOD_AFTER_S = 5.0

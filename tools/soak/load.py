@@ -27,7 +27,7 @@ class Order:
     Attributes:
         queue: Where the jobs go.
         jobs: How many.
-        ahead: How many may be on their way at a time.
+        ahead: How many may be without an end at a time.
         seed: Decides what they are like.
     """
 

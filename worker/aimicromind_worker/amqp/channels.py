@@ -3,7 +3,7 @@
 from aimicromind_worker.amqp.connection import BrokerConnection
 
 _ASKED_AT_ONCE = 16
-# Jobs, dead-lettered jobs, control, the fence, one stream that is read, and the held leases.
+# Jobs, dead-lettered jobs, control, job ownership, one stream that is read, and held chat locks.
 _OTHERS = 6
 # Used where the broker sets no limit.
 _HIGHEST_NUMBER = 65_535
@@ -12,7 +12,7 @@ LEAST = _OTHERS + 1
 """On the connection that jobs come by."""
 
 LEAST_OF_EVENTS = 3
-"""On the one that events go out by."""
+"""On the one that events are published on."""
 
 NEEDED = (
     f"a worker needs two connections, {LEAST} channels on one and {LEAST_OF_EVENTS} on the "

@@ -1,4 +1,4 @@
-"""What adapters that publish now and then need of the connection that others keep open."""
+"""What those who publish now and then need of the connection that others keep open."""
 
 from typing import Protocol
 
@@ -6,7 +6,7 @@ from aio_pika import Message
 
 
 class Outgoing(Protocol):
-    """The way out."""
+    """Publishes messages one by one."""
 
     @property
     def frame_max(self) -> int:

@@ -1,4 +1,4 @@
-"""Says whether the jobs we hold are still ours: nothing is published once that is in doubt.
+"""Say whether the jobs we hold are still ours: nothing is published once that is in doubt.
 
 The broker gives the jobs of a silent connection to others 2 to 3 heartbeat intervals after it
 last heard from it. So we ask it something on the connection that the jobs come by, and each
@@ -63,7 +63,7 @@ class JobOwnership:
         raise JobsLost(await asyncio.shield(self._reason))
 
     async def watch(self, consuming: AbstractConnection) -> None:
-        """Ask the broker again and again, until the fence is shut: by us if no answer comes."""
+        """Ask the broker again and again until ownership is lost; shut it if no answer comes."""
         consuming.close_callbacks.add(lambda _, error: self.shut(_sentence(error)))
         try:
             async with asyncio.timeout(self._interval_s * _ANSWERED_WITHIN):

@@ -81,7 +81,7 @@ class RpcChannel:
         self._close(error)
 
     def take(self, frame: bytes) -> bool:
-        """Take a frame; what a queue delivers is of no interest. For the tap."""
+        """Take a frame; what a queue delivers is of no interest. For the demultiplexer."""
         if frame[0] != FRAME_METHOD:
             return True
         method = method_of(frame)

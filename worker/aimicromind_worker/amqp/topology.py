@@ -10,9 +10,9 @@ from aimicromind_worker.core.job.delays import RETRY_DELAYS
 
 Argument = str | int | bool
 ExchangeType = Literal["topic", "fanout", "direct"]
-# Each look at a parked job counts as a delivery; the broker knows no "unlimited" on 3.10.
+# Each look at a dead letter counts as a delivery; the broker knows no "unlimited" on 3.10.
 _LOOKS = 1_000_000
-# Deliveries of a job before the broker gives it up, the same on all versions.
+# Deliveries of a job before the broker dead-letters it, the same on all versions.
 _DELIVERIES = 20
 # Leaders of queues and streams spread over the nodes, whichever node declares them.
 _SPREAD: Mapping[str, Argument] = {"x-queue-leader-locator": "balanced"}
@@ -152,7 +152,7 @@ def _quorum(deliveries: int, dead_letters_to: str) -> Mapping[str, Argument]:
 
 
 def _rung(names: Names, delay: timedelta) -> Queue:
-    # Nothing is consumed from a rung, so that its delivery limit is never counted towards.
+    # Nothing is consumed from a delay queue, so that its delivery limit is never reached.
     arguments = _quorum(_DELIVERIES, names.jobs)
     ttl_ms = delay // timedelta(milliseconds=1)
     return Queue(names.jobs_delay(delay), {**arguments, "x-message-ttl": ttl_ms})

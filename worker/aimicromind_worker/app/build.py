@@ -1,4 +1,4 @@
-"""Settings → the plain values that adapters and the flow take."""
+"""Settings → the plain values that the other rooms take."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager

@@ -15,7 +15,7 @@ from aimicromind_worker.jobs.relay import Relay
 
 log = structlog.get_logger()
 
-# The end of the grace period in which what is not finished is handed back.
+# The end of the grace period, in which jobs that are not finished are published again.
 _HAND_BACK_PART = 0.2
 _HAND_BACK_AT_MOST_S = 5.0
 # The end of that in which the connections are closed.
@@ -27,7 +27,7 @@ class GraceOver(Exception):
 
 
 class Shutdown:
-    """What an operator asks of the worker: to leave, and then to hurry."""
+    """What an operator asks of the worker: to drain, and then to end at once."""
 
     def __init__(self) -> None:
         self._asked = asyncio.Event()
@@ -36,7 +36,7 @@ class Shutdown:
 
     @property
     def is_asked(self) -> bool:
-        """Whether it is to leave."""
+        """Whether a drain was asked for."""
         return self._asked.is_set()
 
     def ask(self) -> None:
@@ -48,16 +48,16 @@ class Shutdown:
         self._asked.set()
 
     def left_of(self, grace: timedelta) -> timedelta:
-        """Return what is left of a time that began when it was asked to leave."""
+        """Return what is left of a time that began when the drain was asked for."""
         passed = timedelta(seconds=monotonic() - self._since)
         return max(timedelta(), grace - passed) if self.is_asked else grace
 
     async def asked(self) -> None:
-        """Wait until it is to leave."""
+        """Wait until a drain is asked for."""
         await self._asked.wait()
 
     async def hurried(self) -> None:
-        """Wait until it is to leave at once."""
+        """Wait until the drain must end at once."""
         await self._hurried.wait()
 
 
@@ -67,7 +67,7 @@ class Source(Protocol):
     def __aiter__(self) -> AsyncIterator[Delivery]: ...
 
     async def stop(self) -> None:
-        """Take no more; those that came and were not given go back."""
+        """Take no more; requeue those that came and were not yielded."""
 
 
 class Way(Protocol):
@@ -102,15 +102,15 @@ class Service:
     async def run(
         self, leave: Shutdown, grace: timedelta, consuming: AbstractContextManager[None]
     ) -> None:
-        """Carry jobs until told to leave and all are done.
+        """Carry jobs until a drain is asked for and all are done.
 
         Args:
-            leave: When to stop.
+            leave: Asks for the drain.
             grace: Longest time from then to the end.
             consuming: Entered for as long as jobs are taken.
 
         Raises:
-            GraceOver: Jobs are left that could not be handed back.
+            GraceOver: Jobs are left that could not be requeued in time.
         """
         async with asyncio.TaskGroup() as service:
             leaving = service.create_task(self._leave(leave, grace))
@@ -136,7 +136,7 @@ class Service:
         hand_back_s = min(grace_s * _HAND_BACK_PART, _HAND_BACK_AT_MOST_S)
         log.info("worker.draining", grace_s=grace_s)
         async with asyncio.TaskGroup() as stopping:
-            # A broker that does not answer keeps nobody from handing back in time.
+            # A broker that does not answer must not delay the publishing of what is left.
             stops = stopping.create_task(self._take_no_more())
             with suppress(TimeoutError):
                 async with asyncio.timeout(grace_s - hand_back_s):

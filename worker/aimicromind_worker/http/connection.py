@@ -1,7 +1,7 @@
 """One connection to the endpoint: requests, one after the other, and the bytes that answer them.
 
 A body is pushed: what the socket gives goes on to whoever takes it, without waking a task for
-each piece. Which connection a request goes by is left to `http_transport`.
+each piece. Which connection a request goes by is left to `transport`.
 """
 
 import asyncio

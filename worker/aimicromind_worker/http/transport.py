@@ -1,4 +1,4 @@
-"""httpx → connections: one for each request on its way, and then kept for a moment for another.
+"""Give httpx a connection for each request; keep it for a moment for another request.
 
 httpx's own transport wakes a task for each piece of a body, which is most of what a token costs;
 here a body can be pumped. HTTP/1.1 over TCP or TLS, without proxies.

@@ -27,18 +27,18 @@ class Delivery(Protocol):
         """Acknowledge the delivery."""
 
     async def requeue(self, headers: State, delay: timedelta = timedelta()) -> None:
-        """Put the job on the queue again, with these headers, at once or on a rung."""
+        """Publish the job again with these headers, at once or behind a delay; acknowledge this."""
 
     async def dead_letter(
         self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None
     ) -> None:
-        """Put the job among the dead ones, under this id if it has none."""
+        """Publish the job as a dead letter, under this id if it has none; acknowledge this."""
 
     async def reject(self) -> None:
         """Reject the delivery: the broker dead-letters it."""
 
     async def requeue_unchanged(self) -> None:
-        """Put the job back where it was."""
+        """Requeue the job as it is."""
 
 
 class JobHistory(Protocol):
@@ -52,7 +52,7 @@ class JobHistory(Protocol):
 
 
 class HeldChat(Protocol):
-    """A lease while it is held."""
+    """A chat lock while it is held."""
 
     on_loss: Callable[[], None]
 
@@ -63,4 +63,4 @@ class Chats(Protocol):
     def hold(
         self, chat_id: str, patience: timedelta
     ) -> AbstractAsyncContextManager[HeldChat | None]:
-        """Hold a chat's lease for the body; None where another worker has it."""
+        """Hold a chat's lock for the body; None where another worker has it."""

@@ -1,4 +1,4 @@
-"""Jobs that came again after the loss of a worker: one of them may be what brought it down."""
+"""Keep suspect jobs apart: they came again after a worker was lost, and one may have ended it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ _SECOND_CRASH = 2
 
 
 class Quarantine:
-    """Keeps a suspect that was lost twice apart from all other suspects.
+    """Keeps a suspect job that was lost twice apart from all other suspect jobs.
 
     The broker counts a loss for every job that the worker had, also for one that only waited
-    there. Healthy jobs, and suspects of one loss, can bear that; a job of the last chance shares
-    its worker with no suspect. It waits outside first when it has just been lost: the others that
-    were lost with it come at the same time, and one of them may end this worker at once.
+    there. Jobs that were lost once at most may run together. A job that was lost twice shares its
+    worker with no suspect job. When it has just been lost, it waits on the broker first: the others
+    that were lost with it come at the same time, and one of them may end this worker at once.
     """
 
     def __init__(self) -> None:

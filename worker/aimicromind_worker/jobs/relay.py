@@ -32,10 +32,10 @@ log = structlog.get_logger()
 
 # Another worker may reach an endpoint that this one does not.
 _PATIENCE_FOR_THE_ENDPOINT = timedelta(minutes=1)
-# A lost worker's lease ends a little after its jobs have gone to others.
+# A lost worker's chat locks end a little after its jobs have gone to others.
 _PATIENCE_FOR_THE_DEAD = timedelta(seconds=1)
 _ENDS_REMEMBERED = 10_000
-# A job that has waited outside so often waits longer, lest a long line keeps the broker busy.
+# A job that has waited on the broker so often waits longer: a long backlog must not keep it busy.
 _OFTEN = 3
 
 
@@ -129,7 +129,7 @@ class Relay:
         ticket = job.ticket
         patience = _PATIENCE_FOR_THE_DEAD if ticket.came_before else timedelta()
         async with self._turns.turn(ticket.chat_id, job.called_off) as came:
-            # Before all that takes time: who has to wait is not here when a suspect ends us.
+            # Before all that takes time: a job that waits is not here when a suspect job ends us.
             with self._quarantine.admitted(ticket) as admitted:
                 if not came or not admitted:
                     await self._requeue_unrun(job, delivery)
@@ -221,11 +221,11 @@ class Relay:
 
 
 def _pause(ticket: Ticket) -> timedelta:
-    """Return how long a job waits outside before it asks again."""
+    """Return how long a job waits on the broker before it is delivered again."""
     waits = ticket.facts.carried_waits
-    # Suspects wait for each other, a few at most; a lost broker makes suspects of all jobs.
+    # Suspect jobs wait for each other, a few at most; a lost broker makes all jobs suspect.
     if ticket.crashes or waits < _OFTEN:
         return RETRY_DELAYS[0]
-    # The jobs of a line must not come all at once, and then none for long.
+    # The jobs of a backlog must not come all at once, and then none for long.
     comes_soon = (waits + crc32(ticket.job_id.encode())) % _OFTEN == 0
     return RETRY_DELAYS[0] if comes_soon else RETRY_DELAYS[1]

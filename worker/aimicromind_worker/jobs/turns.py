@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 _PATIENCE = timedelta(seconds=5)
-# A long line of one chat waits on the broker, but for this part of the slots, at least one.
+# A long backlog of one chat waits on the broker, but for this part of the slots, at least one.
 _WAITING_PART = 4
 _SLOTS = "slots"
 
@@ -26,10 +26,10 @@ class _Line:
 
 
 class _Lines:
-    """Lines of any number of keys; a key that nobody uses takes no room."""
+    """Who holds each key and who waits for it; a key that nobody uses takes no memory."""
 
     def __init__(self, holders: int, room: int) -> None:
-        """Keep lines.
+        """Begin with no keys.
 
         Args:
             holders: How many may hold a key at a time.

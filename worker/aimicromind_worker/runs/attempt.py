@@ -1,4 +1,4 @@
-"""One attempt of a job: what it publishes, numbered from 0, on a lane and a clock of its own."""
+"""One attempt of a job: what it publishes, numbered from 0, and its own time limit."""
 
 import asyncio
 import time

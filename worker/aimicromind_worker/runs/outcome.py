@@ -1,4 +1,4 @@
-"""What came of running a job. What that means for its chat and the queue is for `settling`."""
+"""What came of running a job; `jobs/settlement.py` says what follows for chat and queue."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,7 +27,7 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Delayed:
-    """The job waits on the broker, on that rung of the ladder, and holds no slot."""
+    """The job waits on the broker, in the delay queue of that delay, and holds no slot."""
 
     kind: FailureKind
     message: str

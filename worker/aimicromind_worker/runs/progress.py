@@ -71,8 +71,8 @@ class Progress:
     def counted_calls(self) -> int:
         """The calls held against the job.
 
-        Not those that a leaving worker broke off, those lost with a first worker, nor those after
-        which a job waits for its key.
+        Not those that a worker broke off as it drained, those lost with a first worker, nor those
+        after which a job waits for its key.
         """
         forgiven_before = self.ticket.forgiven_calls(self._limits.max_calls)
         given_up_now = self.given_up - self.ticket.given_up_before
@@ -85,7 +85,7 @@ class Progress:
 
     @property
     def hold_left(self) -> timedelta:
-        """Time until this worker must have let go of the job."""
+        """Time until this worker must have settled the job."""
         return self._limits.hold - self.duration
 
     def run(self) -> None:

@@ -1,6 +1,6 @@
-"""One job while a worker has it: calls, one after the other, up to an outcome.
+"""Run one job while a worker has it: calls, one after the other, up to an outcome.
 
-What the outcome means for the queue is decided in `settling`.
+What the outcome means for the queue is decided in `jobs/settlement.py`.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from aimicromind_worker.telemetry.tracing import Span
 
 log = structlog.get_logger()
 
-# A worker can be lost before it has told of a call; what is given back counts, too, up to 4.2.
+# A worker can be lost before it has told of a call. Up to RabbitMQ 4.2, a requeue counts, too.
 _MOST_CRASHES = 5
 
 

@@ -1,4 +1,4 @@
-"""What the flow tells of itself in numbers; who keeps them is left to `adapters/metrics`."""
+"""Numbers of jobs and calls, as `jobs/` and `runs/` give them; `metrics` keeps them."""
 
 from datetime import timedelta
 from typing import Protocol

@@ -1,7 +1,7 @@
 """What the worker does → numbers for Prometheus. No label has more values than the code has words.
 
-Numbers that the flow tells come by the methods of `Metrics`; those that others keep anyway are
-read when somebody asks.
+Numbers of jobs and calls come by the methods of `Metrics`; those that others keep anyway are read
+when somebody asks.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""What the flow tells of jobs → OpenTelemetry's spans, exported as its own variables say.
+"""Spans of jobs → OpenTelemetry's, exported as its own variables say.
 
 Nothing here is imported unless those ask for it. Attributes hold ids and facts, never content.
 """
@@ -153,7 +153,7 @@ class _Span:
     def failed(self, error: BaseException) -> None:
         """End this by what was raised in it."""
         if isinstance(error, asyncio.CancelledError):
-            # Cancelled, handed back, or lost with the broker: no fault of this work.
+            # Cancelled, drained, or lost with the broker: no fault of this work.
             self.note("broken_off")
             self.end()
         elif isinstance(error, CallFailed):

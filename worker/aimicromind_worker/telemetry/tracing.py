@@ -1,4 +1,4 @@
-"""What the flow tells of a job's way, as spans; who keeps them is left to `adapters/traces`."""
+"""What runs tell of a job as spans; `otel` exports them."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext

@@ -99,7 +99,7 @@ class CancelListener:
         """Wait until requests come no more.
 
         Raises:
-            ControlLost: They do not.
+            CancelListenerLost: They do not.
         """
         raise CancelListenerLost(await asyncio.shield(self._lost))
 

@@ -1,7 +1,7 @@
-"""The lease of a chat: an exclusive queue, which the broker grants to one connection at a time.
+"""Hold the lock of a chat: an exclusive queue, which the broker grants to one connection at a time.
 
-It ends with its connection, so that a lost worker keeps no chat. The same connection is granted
-it twice: within the process, turns are taken before (see `turns`).
+The broker deletes it with its connection, so that a lost worker keeps no chat. The same connection
+is granted it twice. Within the process, `jobs/turns.py` therefore gives turns before.
 """
 
 import asyncio
@@ -31,18 +31,18 @@ _ASK_EVERY_S = 0.05
 
 
 class ChatLocksLost(ConnectionError):
-    """The broker no longer answers for the leases; they end with the connection."""
+    """The broker no longer answers for the chat locks; they end with the connection."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the leases of chats are lost: {reason}")
 
 
 class ChatLock:
-    """A lease while it is held.
+    """A chat lock while it is held.
 
     Attributes:
         chat_id: The chat.
-        on_loss: Called if the lease is taken away while the connection lives.
+        on_loss: Called if the lock is taken away while the connection lives.
     """
 
     def __init__(self, chat_id: str) -> None:
@@ -51,7 +51,7 @@ class ChatLock:
 
 
 class ChatLocks:
-    """The leases of one connection. Open it in the event loop, and use it there."""
+    """The chat locks of one connection. Open it in the event loop, and use it there."""
 
     def __init__(self, names: Names, channels: Sequence[RpcChannel]) -> None:
         self._names = names
@@ -62,10 +62,10 @@ class ChatLocks:
 
     @classmethod
     async def open(cls, connection: BrokerConnection, names: Names) -> "ChatLocks":
-        """Prepare, once for a connection, to hold leases; they close with it.
+        """Prepare, once for a connection, to hold chat locks; they end with it.
 
         Raises:
-            LeasesLost: The broker grants no channel for it.
+            ChatLocksLost: The broker grants no channel for it.
         """
         inner, highest = connection.inner, highest_channel(connection)
         # aiormq numbers its channels from the lowest on. A channel is kept for each question that
@@ -84,14 +84,14 @@ class ChatLocks:
 
     @contextlib.asynccontextmanager
     async def hold(self, chat_id: str, patience: timedelta) -> AsyncIterator[ChatLock | None]:
-        """Hold the lease of a chat for the body; None where another worker has it.
+        """Hold the lock of a chat for the body; None where another worker has it.
 
         Args:
             chat_id: The chat; no other task of this process may be holding it.
             patience: How long to go on asking.
 
         Raises:
-            LeasesLost: The broker does not answer, or its channel closed.
+            ChatLocksLost: The broker does not answer, or its channel closed.
         """
         queue = self._names.chat_lease(chat_id)
         if not await self._granted(queue, patience):
@@ -106,7 +106,7 @@ class ChatLocks:
                 )
             yield chat_lock
         except (ConnectionError, asyncio.CancelledError):
-            # The connection ends, and the lease with it.
+            # The connection ends, and the lock with it.
             raise
         except BaseException:
             await self._release(queue)
@@ -174,7 +174,7 @@ async def _answered() -> AsyncIterator[None]:
     """Ask the broker in the body.
 
     Raises:
-        LeasesLost: It does not answer, or the connection has closed.
+        ChatLocksLost: It does not answer, or the connection has closed.
     """
     try:
         async with asyncio.timeout(_TIMEOUT_S):

@@ -128,13 +128,13 @@ class JobConsumer:
         try:
             yield
         finally:
-            # A job on its way to a consumer that is cancelled would count as given back. One
-            # that has its job gets no other.
+            # A job in flight to a consumer that is cancelled would count as requeued. One that
+            # has its job gets no other.
             if tag in self._consumers:
                 self._unwanted.add(tag)
 
     async def stop(self) -> None:
-        """Take no more jobs; those that came after the last one given go back."""
+        """Take no more jobs; requeue those that came and were not yielded."""
         if self._stopped:
             return
         self._stopped = True

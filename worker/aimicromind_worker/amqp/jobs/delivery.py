@@ -1,6 +1,6 @@
-"""What becomes of a job → RabbitMQ: acknowledged, parked among the dead, or put on the queue again.
+"""Acknowledge, requeue, delay, reject or dead-letter one job at the broker.
 
-When to do which is decided in `relay` and `settling`.
+Which of them is decided in `jobs/relay.py` and `jobs/settlement.py`.
 """
 
 import asyncio
@@ -74,7 +74,7 @@ class BrokerDelivery:
 
         Args:
             message: As aiormq gives it.
-            outgoing: The way that the job goes out by again.
+            outgoing: Publishes the job again.
             names: Where it may go.
             on_settled: Called once the broker has been told what becomes of the job.
         """
@@ -117,7 +117,7 @@ class BrokerDelivery:
         await self._tell(self._message.ack())
 
     async def requeue_unchanged(self) -> None:
-        """Put the job back where it was; the broker counts that as a delivery."""
+        """Requeue the job as it is; the broker counts that as a delivery."""
         # RabbitMQ 4.3 counts a reject and not a nack: with that, it could come back for ever.
         await self._tell(self._message.reject(requeue=True))
 
@@ -126,13 +126,13 @@ class BrokerDelivery:
 
         A job without a message_id gets one, and one without a timestamp that of its coming.
 
-        Where the queue is full, the job waits on the shortest rung until there is room; where
-        that is refused, too, it goes back as it is: better without what is known of it than
-        not at all.
+        Where the queue is full, the job waits in the delay queue of the shortest delay. Where that
+        nacks, too, the job is requeued as it is: better without what is known of it than not at
+        all.
 
         Args:
             headers: What the next worker must know; added to the job's own.
-            delay: How long it waits before it comes again: none, or a rung of the ladder.
+            delay: How long it waits before it comes again: none, or one of the retry delays.
         """
         rung = self._names.jobs_delay(delay or RETRY_DELAYS[0])
         for queue in (rung,) if delay else (self._names.jobs, rung):
@@ -147,12 +147,12 @@ class BrokerDelivery:
     async def dead_letter(
         self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None
     ) -> None:
-        """Publish the job to the dead jobs, then acknowledge it.
+        """Publish the job to the dead letters, then acknowledge it.
 
         A worker that is lost in between leaves two copies, which readers take for one.
 
-        Where they do not take it, or only its beginning came, it goes to the reaped jobs: without
-        the reason, but whole, and not run again.
+        Where they do not take it, or only its beginning came, it is rejected, so that the broker
+        dead-letters it: without the reason, but whole, and not run again.
 
         Args:
             kind: Why it failed.

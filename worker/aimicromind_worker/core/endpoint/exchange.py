@@ -1,4 +1,4 @@
-"""Values that pass between the flow and its adapters."""
+"""Values that pass between `runs/` and its adapters, `http/` and `amqp/`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

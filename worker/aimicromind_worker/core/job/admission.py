@@ -46,7 +46,7 @@ class Ticket:
         facts: What the message says.
         attempts_before: Highest attempt that may have published.
         calls_before: Calls that earlier workers began, as far as is known.
-        given_up_before: How many of them a leaving worker broke off.
+        given_up_before: How many of them a worker broke off as it drained.
         lost_before: How many of them were lost with their worker.
         side_effect_before: Whether a tool or action ran at one of them.
         sent_before: Whether the endpoint may have had a request for this job.
@@ -93,7 +93,7 @@ class Ticket:
     def forgiven_calls(self, limit: int) -> int:
         """Return how many of the calls before are not held against the job.
 
-        Those that a leaving worker broke off, and the one that was lost with the job's first lost
+        Those that a worker broke off as it drained, and the one that was lost with the first
         worker. A second loss leaves one call, to be made apart (see `quarantine`): the job may have
         been a neighbour of what brought both workers down. A third one was the job's own.
         """

@@ -1,4 +1,4 @@
-"""The rungs of the delay ladder: how long a job can wait on the broker, holding no slot."""
+"""The retry delays: how long a job can wait on the broker, holding no slot."""
 
 from datetime import timedelta
 from typing import Final

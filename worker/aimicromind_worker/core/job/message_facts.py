@@ -16,13 +16,13 @@ class MessageFacts:
         reply_to: AMQP property.
         redelivered: Whether the broker delivered this message before.
         deliveries_before: How often, as far as the broker counts.
-        failures_before: How many of these ended with the loss of the worker, or were given back.
+        failures_before: How many of these ended with the loss of the worker, or were requeued.
         submitted_at: When the producer sent it, by its own clock, which may be ahead of ours. By
             the header, else by the AMQP timestamp: then it is the beginning of a second.
         expires_at: End of the message's own expiration.
         carried_attempt: Highest attempt of workers that put the job on the queue again.
         carried_calls: Calls that those workers began.
-        carried_given_up: How many of them a leaving worker broke off.
+        carried_given_up: How many of them a worker broke off as it drained.
         carried_side_effect: Whether a tool or action ran at one of them.
         carried_sent: Whether one of them reached the endpoint.
         carried_open: The attempt whose call a worker left open, 0 if none.
@@ -30,8 +30,8 @@ class MessageFacts:
         carried_crashes: How many workers were lost that had the job.
         carried_waits: How often the job has waited on the broker for its chat.
         carried_deadline: The deadline that the first of them set.
-        trace: W3C trace context, see `core.trace_context`.
-        given_up_for: Why the broker gave the job up last, in its words.
+        trace: W3C trace context, see `trace_context`.
+        given_up_for: Why the broker last dead-lettered the job, in its words.
         problem: What of the message could not be read, and the remedy.
         whole_bytes: Size of the body, where only its beginning came; nothing of it, where there
             was no room.

@@ -1,4 +1,4 @@
-"""Decide what follows a failed call: another one, here or later elsewhere, or the end."""
+"""Decide what follows a failed call: another call, a retry delay, or the failure of the job."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -63,7 +63,7 @@ class NewAttempt:
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Let the job wait on that rung of the ladder; whoever gets it next makes a new attempt."""
+    """Let the job wait in a delay queue; whoever gets it next makes a new attempt."""
 
     after: timedelta
 
