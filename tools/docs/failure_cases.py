@@ -84,7 +84,7 @@ CALL_CASES: Final[Sequence[CallCase]] = (
     CallCase(
         errors.EndpointUnavailable(request_sent=False),
         "Start the server, or correct `AIMICROMIND_BASE_URL`; the jobs wait and continue.",
-        "The endpoint could not be reached: no request was sent.",
+        "The endpoint could not be reached. After two such calls in a row the next row applies.",
         early=True,
     ),
     CallCase(errors.EndpointDown(), _WAIT, early=True),

@@ -44,7 +44,7 @@ with the default settings.
 | new attempt | a `retry` event, then another call, which begins with `start` |
 | delay queue | a `retry` event; the job waits on the broker, then a new attempt |
 | saved answer | what the server saved is read and published: [endpoint.md](endpoint.md) |
-| fails | `error`, `end`, and a dead letter: `aimicromind-worker dead replay` |
+| fails | `error`, `end`, and a dead letter: [operations.md](operations.md#a-job-failed) |
 | — | cannot happen: the failure comes before the response |
 
 A wait with ≤ is random up to that; one over {_LONGEST_STAY} is spent in a delay queue. A wait that

@@ -50,7 +50,7 @@ class EndpointUnavailable(Passing):
 
 
 class EndpointDown(Passing):
-    """No call was made: those before it were not answered."""
+    """No call was made: the circuit breaker found the endpoint down for everybody."""
 
     kind = FailureKind.ENDPOINT_UNAVAILABLE
     request_sent = False
