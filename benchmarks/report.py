@@ -75,7 +75,7 @@ def _publishing(results: Results) -> list[str]:
         speeds = shown([it.per_s for it in results.publishing if it.way == way])
         rows.append(f"| {way} | {shown(results.published(way))} | {speeds} |")
     head = ("| | CPU µs/message | messages/s |", "|---|---:|---:|")
-    return ["**Publishing alone, 100 lanes**", "", *head, *rows]
+    return ["**Publishing alone, 100 attempts**", "", *head, *rows]
 
 
 def _costs(results: Results) -> list[str]:
