@@ -96,7 +96,7 @@ async def test_parked_job_is_shown_without_its_prompt(
 
     assert "Why?" not in without.out
     assert "Why?" in with_body.out
-    assert (unknown.exit_code, "no parked job" in unknown.err) == (1, True)
+    assert (unknown.exit_code, "no dead letter" in unknown.err) == (1, True)
 
 
 async def test_replayed_jobs_run_under_new_ids_in_their_chat_and_order(

@@ -38,10 +38,10 @@ class NotReplayed(NotAchieved):
     """The broker did not take a job once more; it is still a dead letter."""
 
     def __init__(self, job_id: str, reason: str) -> None:
-        super().__init__(f"{job_id} stays parked, and so do those after it: {reason}")
+        super().__init__(f"{job_id} stays a dead letter, and so do those after it: {reason}")
 
 
-class Parked:
+class QueuedDeadLetter:
     """One dead letter while it is looked at, with all copies of it. Take it out once.
 
     Attributes:
@@ -67,7 +67,7 @@ class Parked:
             self.body, message.headers, message.message_id, noted(message.headers).body_bytes
         )
         self.identity = identity(self.body, message.headers, self.dead)
-        self._copies: list[Parked] = []
+        self._copies: list[QueuedDeadLetter] = []
         self._is_out = False
 
     async def replay(self) -> str:
@@ -111,14 +111,16 @@ class Parked:
         for copy in self._copies:
             await copy.take_out()
 
-    async def join(self, copy: "Parked") -> None:
+    async def join(self, copy: "QueuedDeadLetter") -> None:
         """Join a copy: what is done to this one is done to the copy."""
         self._copies.append(copy)
         if self._is_out:
             await copy.take_out()
 
 
-async def dead_letters(connection: BrokerConnection, names: Names) -> AsyncGenerator[Parked, None]:
+async def dead_letters(
+    connection: BrokerConnection, names: Names
+) -> AsyncGenerator[QueuedDeadLetter, None]:
     """Yield the dead letters of now, the oldest first, each once.
 
     Meanwhile nobody else sees them. Those that were not taken out are there again at the end.
@@ -132,20 +134,20 @@ async def dead_letters(connection: BrokerConnection, names: Names) -> AsyncGener
                 queue = await channel.declare_queue(names.jobs_dead, passive=True)
         except ChannelNotFoundEntity as error:
             raise NoDeadQueue(names.jobs_dead) from error
-        found: dict[str, Parked] = {}
+        found: dict[str, QueuedDeadLetter] = {}
         # What is dead-lettered from now on, perhaps a replayed job, is for the next time.
         for _ in range(queue.declaration_result.message_count or 0):
             async with asyncio.timeout(_TIMEOUT_S):
                 message = await queue.get(fail=False)
             if message is None:
                 return
-            parked = Parked(message, channel, names, frame_max(connection.inner))
-            named = bool(parked.dead.job_id)
-            first = found.setdefault(parked.identity, parked) if named else parked
-            if first is parked:
-                yield parked
+            letter = QueuedDeadLetter(message, channel, names, frame_max(connection.inner))
+            named = bool(letter.dead.job_id)
+            first = found.setdefault(letter.identity, letter) if named else letter
+            if first is letter:
+                yield letter
             else:
-                await first.join(parked)
+                await first.join(letter)
 
 
 def _reason(error: Exception, queue: str) -> str:

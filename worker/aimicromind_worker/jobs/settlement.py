@@ -78,7 +78,7 @@ async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
             log.info("job.delayed", kind=kind, delay_s=delay.total_seconds())
             job.attempt.span.note("job.delayed", kind=kind, delay_s=delay.total_seconds())
         case Unfinished():
-            leaving = "the worker is leaving; another one goes on"
+            leaving = "the worker shuts down; another one goes on"
             await _pass_on(job, FailureKind.SHUTDOWN, leaving, timedelta(), delivery)
             log.info("job.requeued", calls=job.calls)
             job.attempt.span.note("job.requeued")

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aimicromind_schemas import Names
-from aimicromind_worker.amqp.dead_letters import Parked, dead_letters
+from aimicromind_worker.amqp.dead_letters import QueuedDeadLetter, dead_letters
 from aimicromind_worker.app.broker_settings import BrokerSettings
 from aimicromind_worker.app.build import broker_connection
 from aimicromind_worker.core.findings import NotAchieved
@@ -23,7 +23,7 @@ class NoSuchJob(NotAchieved):
     """No dead letter has that id."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"no parked job has the id {job_id}")
+        super().__init__(f"no dead letter has the id {job_id}")
 
 
 async def list_all(settings: BrokerSettings, choice: Choice, *, as_json: bool) -> None:
@@ -36,15 +36,15 @@ async def list_all(settings: BrokerSettings, choice: Choice, *, as_json: bool) -
         table.add_column(heading, overflow="fold")
     kinds: Counter[str] = Counter()
     async with _chosen(settings, choice) as jobs:
-        async for parked in jobs:
-            dead = parked.dead
+        async for letter in jobs:
+            dead = letter.dead
             kinds[dead.kind] += 1
             if as_json:
                 say_json(dead)
             else:
                 table.add_row(*(Text(safe_line(cell)) for cell in _row(dead)))
     if not as_json:
-        console().print(table if kinds else "no parked jobs")
+        console().print(table if kinds else "no dead letters")
         say(_counts(kinds), err=True)
 
 
@@ -55,10 +55,10 @@ async def show(settings: BrokerSettings, job_id: str, *, body: bool) -> None:
         NoSuchJob: It is not there.
     """
     async with _chosen(settings, Choice(job_id=job_id)) as jobs:
-        async for parked in jobs:
-            say_json(parked.dead)
+        async for letter in jobs:
+            say_json(letter.dead)
             if body:
-                say_body(parked.body)
+                say_body(letter.body)
             return
     raise NoSuchJob(job_id)
 
@@ -73,14 +73,14 @@ async def replay(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_
     """
     done = left = 0
     async with _chosen(settings, choice) as jobs:
-        async for parked in jobs:
-            said: dict[str, object] = {"jobId": parked.dead.job_id, "chatId": parked.dead.chat_id}
+        async for letter in jobs:
+            said: dict[str, object] = {"jobId": letter.dead.job_id, "chatId": letter.dead.chat_id}
             if dry_run:
                 said["wouldReplay"] = True
                 done += 1
             else:
                 try:
-                    said["replayedAs"] = await parked.replay()
+                    said["replayedAs"] = await letter.replay()
                     done += 1
                 except NotReplayable as error:
                     said["left"] = str(error)
@@ -94,24 +94,26 @@ async def purge(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_j
     """Delete the dead letters that are meant."""
     done = 0
     async with _chosen(settings, choice) as jobs:
-        async for parked in jobs:
+        async for letter in jobs:
             done += 1
             if not dry_run:
-                await parked.take_out()
-            said = {"jobId": parked.dead.job_id, "wouldPurge" if dry_run else "purged": True}
+                await letter.take_out()
+            said = {"jobId": letter.dead.job_id, "wouldPurge" if dry_run else "purged": True}
             _say(said, as_json=as_json)
     say(f"{done} {'would be thrown' if dry_run else 'thrown'} away", err=True, needed=False)
 
 
 @asynccontextmanager
-async def _chosen(settings: BrokerSettings, choice: Choice) -> AsyncIterator[AsyncIterator[Parked]]:
+async def _chosen(
+    settings: BrokerSettings, choice: Choice
+) -> AsyncIterator[AsyncIterator[QueuedDeadLetter]]:
     names = Names(settings.prefix)
     async with (
         broker_connection(settings, _CONNECTION) as connection,
         aclosing(dead_letters(connection, names)) as jobs,
     ):
         now = datetime.now(UTC)
-        yield (parked async for parked in jobs if choice.fits(parked.dead, now))
+        yield (letter async for letter in jobs if choice.fits(letter.dead, now))
 
 
 def _row(dead: DeadLetter) -> tuple[str, ...]:

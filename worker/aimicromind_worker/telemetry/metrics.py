@@ -110,7 +110,7 @@ class _EventCollector(Collector):
         plain: Mapping[str, tuple[str, int]] = {
             "events_refused": ("Refusals of the broker", events.refused),
             "events_sent_again": ("Sendings after the first", events.sent_again),
-            "events_passed_over": ("Events given up for a queue", events.passed_over),
+            "events_passed_over": ("Events skipped for a queue that nacks", events.passed_over),
             "ends_straight": ("Ends sent to endings and journal alone", events.ends_straight),
             "events_reconnected": ("New connections for events", events.reconnected),
         }
