@@ -82,7 +82,7 @@ test: check broker wheels test-contract test-chart test-broker ## Run everything
 
 .PHONY: test-broker
 test-broker: setup broker ## Run what needs a broker on the machine's RabbitMQ, or on PRIVATE_BROKER_SERVER
-	$(RUN) pytest -q -n 3 tests/integration tests/process
+	$(RUN) pytest -q -n 4 tests/integration tests/process
 
 .PHONY: test-chart
 test-chart: setup ## Render the chart with Helm 3 and Helm 4 and check it against Kubernetes and itself
