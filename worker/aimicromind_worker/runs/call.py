@@ -171,7 +171,7 @@ class Calls:
         run = self._conversation.take_own()
         if run is None:
             return False
-        found = await self._look([run.chat_id], timedelta())
+        found = await self._look([run.chat_id], timedelta(), run.answer)
         if found is None:
             return False
         progress.open_attempt = 0
