@@ -15,7 +15,7 @@ from aimicromind_worker.core.endpoint.exchange import FlowFacts
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.open_run import OpenRun, OpenRuns, RunsKnown
 from aimicromind_worker.runs.conversations import Conversations
-from aimicromind_worker.runs.outcome import Completed, Unfinished, Waits
+from aimicromind_worker.runs.outcome import Cancelled, Completed, Unfinished, Waits
 from aimicromind_worker.runs.recovery import Recovery
 from aimicromind_worker.runs.run import JobRun
 from aimicromind_worker.telemetry.tracing import PassedOn
@@ -136,3 +136,16 @@ async def test_call_that_ended_is_over_though_the_record_of_it_was_interrupted()
         await first.run()
 
     assert chat.journal.runs.last == {}
+
+
+async def test_cancelled_jobs_chat_is_free_only_after_the_endpoint_was_asked_to_stop() -> None:
+    chat = _Conversation([tokens("half"), HANG])
+    chat.predictions.aborts.clear()
+    job = chat.job("first")
+    running = asyncio.create_task(chat.break_off(job, job.cancel))
+    await asyncio.sleep(0.05)
+
+    assert chat.predictions.aborted == chat.predictions.calls
+    assert not running.done()
+    chat.predictions.aborts.set()
+    assert await running == Cancelled()

@@ -138,10 +138,14 @@ class Calls:
         progress.sent |= failure.request_sent and not failure.by_server
         self._means.flows.failed(progress.ticket.job.chatflow_id, failure)
 
-    def abort(self) -> None:
+    async def abort(self) -> None:
         """Ask the endpoint to stop what the last call began, if there was one."""
-        if self._last is not None:
-            self._means.predictions.abort(self._last)
+        if self._last is None:
+            return
+        aborting = self._means.predictions.abort(self._last)
+        if self._last.endpoint_chat_id == self._progress.ticket.chat_id:
+            # It names the conversation alone: later, it would stop the next call.
+            await asyncio.wait([aborting])
 
     async def recover_lost(self) -> bool:
         """Show the saved answer to a call that another worker left open, if there is one."""
