@@ -15,12 +15,12 @@ from aimicromind_worker.core.endpoint.exchange import FlowFacts
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.open_run import OpenRun, OpenRuns, RunsKnown
 from aimicromind_worker.runs.conversations import Conversations
-from aimicromind_worker.runs.outcome import Cancelled, Completed, Unfinished, Waits
+from aimicromind_worker.runs.outcome import Cancelled, Completed, Delayed, Unfinished, Waits
 from aimicromind_worker.runs.recovery import Recovery
 from aimicromind_worker.runs.run import JobRun
 from aimicromind_worker.telemetry.tracing import PassedOn
 from tests.support.builders import END, QUESTION, a_ticket, means, tokens
-from tests.support.fakes import HANG, WELL, RecordingSink, Script, ScriptedPredictions
+from tests.support.fakes import HANG, UNSENT, WELL, RecordingSink, Script, ScriptedPredictions
 
 _NEEDS_IT = FlowFacts(streams=True, own_documents=True)
 _ENDED = frame("metadata", {"chatId": "chat", "chatMessageId": "a1", "question": QUESTION}) + END
@@ -149,3 +149,13 @@ async def test_cancelled_jobs_chat_is_free_only_after_the_endpoint_was_asked_to_
     assert not running.done()
     chat.predictions.aborts.set()
     assert await running == Cancelled()
+
+
+async def test_flow_that_turns_out_to_need_the_chat_id_is_called_by_whoever_knows_it() -> None:
+    chat = _Conversation(UNSENT, WELL)
+    chat.predictions.kinds = [FlowFacts(None), _NEEDS_IT]
+
+    assert isinstance(await chat.job("first").run(), Delayed)
+    assert await chat.job("first").run() == Completed()
+
+    assert [call.endpoint_chat_id for call in chat.predictions.seen] == ["chat"]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from aimicromind_worker.core.endpoint.call_failed import CallFailed
-from aimicromind_worker.core.endpoint.errors import EndpointUnavailable
+from aimicromind_worker.core.endpoint.errors import EndpointDown, EndpointUnavailable
 from aimicromind_worker.core.endpoint.exchange import FlowFacts, PredictionCall
 from aimicromind_worker.core.endpoint.request import call_chat_id, prediction_body
 from aimicromind_worker.core.endpoint.saved_answer import continues
@@ -66,9 +66,9 @@ class Calls:
         """
         progress, attempt, call = self._progress, self._progress.attempt, None
         try:
+            # Outside the attempt's time: an attempt that begins no call would never count.
+            facts = await self._flow_facts()
             with self._means.breaker.asking() as asking:
-                # Outside the attempt's time: an attempt that begins no call would never count.
-                facts = await self._flow_facts()
                 if facts.own_documents:
                     await self._conversation.begin()
                 with attempt.span.call(progress.calls + 1) as span:
@@ -106,6 +106,9 @@ class Calls:
         if known is not None and (is_new or known.streams is not None):
             return known
         told = await self._means.predictions.facts(self._progress.ticket.job.chatflow_id)
+        if told.own_documents and not (known is not None and known.own_documents):
+            # Nobody knew when the run began, and has looked for what the chat must wait for.
+            raise EndpointDown
         self._facts = told if known is None else FlowFacts(told.streams, known.own_documents)
         return self._facts
 
