@@ -21,11 +21,11 @@ class _Stream:
 
     def __init__(self, *runs: OpenRun) -> None:
         self.bodies = [run.encode() for run in runs]
-        self.readings = 0
+        self.readings: list[datetime] = []
         self.shows = asyncio.Event()
 
     async def read(self, *arguments: Any) -> int:  # noqa: ANN401 - as the reader has them
-        self.readings += 1
+        self.readings.append(arguments[3])
         take = cast("Callable[[Any], None]", arguments[-1])
         await self.shows.wait()
         await asyncio.sleep(0.01)
@@ -58,4 +58,20 @@ async def test_call_that_may_run_on_is_known_although_somebody_reads_older_histo
     async with asyncio.timeout(5):
         assert (await asks).last == _RUN
         await older
-    assert stream.readings == 2
+    assert len(stream.readings) == 2
+
+
+async def test_history_of_a_job_goes_back_as_far_as_was_asked_though_its_calls_are_asked_for_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stream = _Stream(_RUN)
+    journal = _journal(monkeypatch, stream)
+    stream.shows.set()
+    long_ago = _NOW - timedelta(hours=1)
+
+    async with asyncio.timeout(5):
+        await asyncio.gather(
+            journal.look_up("job", long_ago), journal.open_runs("job", "chat", _NOW)
+        )
+
+    assert stream.readings[0] < long_ago

@@ -132,7 +132,8 @@ class Journal:
             HistoryUnknown: The broker does not show the journal now.
             StreamUnreadable: There is no journal, or the connection closed.
         """
-        return (await self._reading(job_id, since)).open_runs.of(job_id, chat_id)
+        # A name that no job has: the job's own question may go further back.
+        return (await self._reading(f"/{chat_id}", since)).open_runs.of(job_id, chat_id)
 
     async def note(self, run: OpenRun) -> None:
         """Add what is known of a run, for whoever asks from now on.
