@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from aimicromind_testing import frame
+from aimicromind_worker.core.endpoint.errors import EndpointUnavailable
 from aimicromind_worker.core.endpoint.exchange import FlowFacts
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.open_run import OpenRun, OpenRuns, RunsKnown
@@ -49,16 +50,23 @@ class _Journal:
 
 
 class _Messages:
-    """The messages of the conversation."""
+    """The messages of the conversation.
+
+    Attributes:
+        refuses: Whether it does not show them, look by look; then it does.
+    """
 
     def __init__(self) -> None:
         self.saved: list[dict[str, str]] = [{"id": "a0", "role": "apiMessage", "content": "Hello"}]
+        self.refuses: list[bool] = []
 
     def save(self, id_: str, answer: str) -> None:
         self.saved.append({"id": f"q{id_}", "role": "userMessage", "content": "?"})
         self.saved.append({"id": f"a{id_}", "role": "apiMessage", "content": answer})
 
     async def messages(self, chatflow_id: str, endpoint_chat_id: str) -> bytes | None:
+        if self.refuses and self.refuses.pop(0):
+            raise EndpointUnavailable(http_status=500)
         return json.dumps(self.saved).encode()
 
 
@@ -104,6 +112,20 @@ async def test_answer_of_a_lost_call_is_its_jobs_though_another_job_found_it_fir
 
     assert [call.endpoint_chat_id for call in chat.predictions.calls] == ["chat", "chat"]
     assert chat.publisher.data("token")[-1] == "half and half"
+
+
+async def test_answer_that_is_saved_is_not_asked_for_again_where_it_cannot_be_read_at_once() -> (
+    None
+):
+    chat = _Conversation([tokens("half"), HANG])
+    first = chat.job("first")
+    assert await chat.break_off(first, first.shut_down) == Unfinished()
+    chat.messages.save("1", "half and half")
+    chat.messages.refuses = [False, True]
+
+    assert await chat.job("first", _LOST).run() == Completed()
+
+    assert len(chat.predictions.calls) == 1
 
 
 @pytest.mark.parametrize("interrupted", [False, True])

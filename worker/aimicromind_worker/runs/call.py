@@ -178,7 +178,8 @@ class Calls:
         run = self._conversation.take_own()
         if run is None:
             return False
-        found = await self._look([run.chat_id], timedelta(), run.answer)
+        # It is saved: one look that fails must not have it asked for again.
+        found = await self._look([run.chat_id], progress.hold_left, run.answer)
         if found is None:
             return False
         progress.open_attempt = 0
