@@ -14,7 +14,7 @@ from aimicromind_worker.core.endpoint.frames import EndpointEvent
 from aimicromind_worker.core.job.admission import Ticket, admit
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.numbering import NumberedEvent, Numbering
-from aimicromind_worker.core.job.open_run import OpenRun
+from aimicromind_worker.core.job.open_run import OpenRun, RunsKnown
 from aimicromind_worker.core.job.retry import RetryPolicy
 from aimicromind_worker.jobs.intake import Intake
 from aimicromind_worker.jobs.ports import JobHistory
@@ -120,8 +120,8 @@ def an_intake(means: Means, journal: JobHistory, *, after_loss: bool = False) ->
 class Unwritten:
     """A journal in which no call is."""
 
-    async def open_run(self, job_id: str, chat_id: str, since: datetime) -> OpenRun | None:
-        return None
+    async def open_runs(self, job_id: str, chat_id: str, since: datetime) -> RunsKnown:
+        return RunsKnown()
 
     async def note(self, run: OpenRun) -> None:
         raise AssertionError(run)

@@ -73,6 +73,8 @@ class ScriptedPredictions:
         fault: Raised instead of saying so.
         fails_when_cut: Raised where a call is broken off.
         connects: Whether calls get a connection.
+        kinds: What it says of a flow, one after the other; the last one from then on.
+        aborts: Cleared, it does not answer whoever asks it to stop a call.
     """
 
     def __init__(self, *scripts: Script, streams: bool | None = True) -> None:
@@ -85,14 +87,16 @@ class ScriptedPredictions:
         self.fault: BaseException | None = None
         self.fails_when_cut: Exception | None = None
         self.connects = True
+        self.kinds = [FlowFacts(streams)]
+        self.aborts = asyncio.Event()
+        self.aborts.set()
         self._scripts = list(scripts)
-        self._streams = streams
 
     async def facts(self, chatflow_id: str) -> FlowFacts:
         await asyncio.sleep(self.thinks_for_s)
         if self.fault is not None:
             raise self.fault
-        return FlowFacts(self._streams)
+        return self.kinds.pop(0) if len(self.kinds) > 1 else self.kinds[0]
 
     @asynccontextmanager
     async def call(self, call: PredictionCall) -> AsyncIterator[Response]:
@@ -118,8 +122,9 @@ class ScriptedPredictions:
         finally:
             self.open_calls -= 1
 
-    def abort(self, call: PredictionCall) -> None:
+    def abort(self, call: PredictionCall) -> asyncio.Task[object]:
         self.aborted.append(call)
+        return asyncio.create_task(self.aborts.wait())
 
 
 class FakeBody:

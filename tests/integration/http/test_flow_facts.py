@@ -1,8 +1,9 @@
 import pytest
 
-from aimicromind_testing import ScriptedEndpoint, answer, whole_answer
-from aimicromind_worker.core.endpoint.errors import ChatflowNotFound
+from aimicromind_testing import Script, ScriptedEndpoint, answer, status_answer, whole_answer
+from aimicromind_worker.core.endpoint.errors import ChatflowNotFound, EndpointUnavailable
 from aimicromind_worker.core.endpoint.exchange import FlowFacts
+from aimicromind_worker.http import flow_facts
 from aimicromind_worker.http.client import EndpointClient
 from tests.integration.calls import an_endpoint
 from tests.support.http import raw_server
@@ -73,3 +74,31 @@ async def test_question_that_fails_is_gone_on_without(said: bytes) -> None:
 async def test_question_to_nobody_is_gone_on_without() -> None:
     async with EndpointClient.open(an_endpoint("http://127.0.0.1:1")) as predictions:
         assert await predictions.facts("flow") == FlowFacts(streams=None)
+
+
+@pytest.mark.parametrize("says", [status_answer(429), status_answer(500), status_answer(503)])
+async def test_flow_that_needs_the_chat_id_needs_it_until_the_endpoint_says_otherwise(
+    endpoint: ScriptedEndpoint, monkeypatch: pytest.MonkeyPatch, says: Script
+) -> None:
+    monkeypatch.setattr(flow_facts, "_FACTS_LAST_S", 0.0)
+    kinds = []
+
+    async with EndpointClient.open(an_endpoint(endpoint.url)) as predictions:
+        for documents in (True, says, False):
+            endpoint.flow("flow", own_documents=documents)
+            kinds.append((await predictions.facts("flow")).own_documents)
+
+    assert kinds == [True, True, False]
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_flow_is_of_no_kind_while_the_endpoint_is_too_busy_to_tell(
+    endpoint: ScriptedEndpoint, status: int
+) -> None:
+    async with EndpointClient.open(an_endpoint(endpoint.url)) as predictions:
+        endpoint.flow("flow", own_documents=status_answer(status))
+        with pytest.raises(EndpointUnavailable):
+            await predictions.facts("flow")
+
+        endpoint.flow("flow", own_documents=True)
+        assert (await predictions.facts("flow")).own_documents

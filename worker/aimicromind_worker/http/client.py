@@ -79,7 +79,7 @@ class EndpointClient:
         }
         self._extensions = {"timeout": client.timeout.as_dict()}
         self._flow_lookup = FlowLookup(client, endpoint.base_url)
-        self._aborting: set[asyncio.Task[None]] = set()
+        self._aborting: set[asyncio.Task[object]] = set()
 
     @classmethod
     @asynccontextmanager
@@ -142,14 +142,18 @@ class EndpointClient:
         finally:
             await close(response)
 
-    def abort(self, call: PredictionCall) -> None:
-        """Ask the endpoint to stop what a call began, and wait for nothing.
+    def abort(self, call: PredictionCall) -> asyncio.Task[object]:
+        """Ask the endpoint to stop what a call began.
 
         Some flows stop at that, others run on to their end (docs/endpoint.md).
+
+        Returns:
+            Done once the endpoint has answered, or did not in time.
         """
-        aborting = asyncio.create_task(self._abort(call))
+        aborting: asyncio.Task[object] = asyncio.create_task(self._abort(call))
         self._aborting.add(aborting)
         aborting.add_done_callback(self._aborting.discard)
+        return aborting
 
     async def _abort(self, call: PredictionCall) -> None:
         flow, chat_id = quote(call.chatflow_id, safe=""), quote(call.endpoint_chat_id, safe="")

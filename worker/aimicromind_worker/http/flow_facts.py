@@ -63,14 +63,15 @@ class FlowLookup:
         )
         if isinstance(streams, ChatflowNotFound):
             raise streams
+        own_documents = known is not None and known.facts.own_documents
+        if isinstance(documents, _Uploads):
+            own_documents = documents.isRAGFileUploadAllowed
         facts = FlowFacts(
             streams=streams.isStreaming if isinstance(streams, _Streaming) else None,
-            own_documents=isinstance(documents, _Uploads) and documents.isRAGFileUploadAllowed,
+            own_documents=own_documents,
         )
         if isinstance(documents, EndpointUnavailable):
-            if known is not None:
-                return FlowFacts(facts.streams, known.facts.own_documents)
-            if facts.streams is not None:
+            if known is None and facts.streams is not None:
                 # Called with another chatId, it might answer without the conversation's documents.
                 raise documents
         elif facts.streams is not None:
@@ -92,9 +93,10 @@ class FlowLookup:
                 body = await beginning(response)
         except (TimeoutError, CallFailed, httpx.HTTPError, *_ODD):
             return EndpointUnavailable(because=_SILENT, request_sent=False)
-        if is_from_gateway(response.status_code):
+        status = response.status_code
+        if is_from_gateway(status) or status == httpx.codes.TOO_MANY_REQUESTS:
             return EndpointUnavailable(because=_SILENT, request_sent=False)
-        if response.status_code != httpx.codes.OK:
+        if status != httpx.codes.OK:
             return unknown_flow(body.decode(errors="replace"))
         try:
             return msgspec.json.decode(body, type=kind)

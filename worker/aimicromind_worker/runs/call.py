@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from aimicromind_worker.core.endpoint.call_failed import CallFailed
-from aimicromind_worker.core.endpoint.errors import EndpointUnavailable
+from aimicromind_worker.core.endpoint.errors import EndpointDown, EndpointUnavailable
 from aimicromind_worker.core.endpoint.exchange import FlowFacts, PredictionCall
 from aimicromind_worker.core.endpoint.request import call_chat_id, prediction_body
 from aimicromind_worker.core.endpoint.saved_answer import continues
@@ -66,9 +66,9 @@ class Calls:
         """
         progress, attempt, call = self._progress, self._progress.attempt, None
         try:
+            # Outside the attempt's time: an attempt that begins no call would never count.
+            facts = await self._flow_facts()
             with self._means.breaker.asking() as asking:
-                # Outside the attempt's time: an attempt that begins no call would never count.
-                facts = await self._flow_facts()
                 if facts.own_documents:
                     await self._conversation.begin()
                 with attempt.span.call(progress.calls + 1) as span:
@@ -106,6 +106,9 @@ class Calls:
         if known is not None and (is_new or known.streams is not None):
             return known
         told = await self._means.predictions.facts(self._progress.ticket.job.chatflow_id)
+        if told.own_documents and not (known is not None and known.own_documents):
+            # Nobody knew when the run began, and has looked for what the chat must wait for.
+            raise EndpointDown
         self._facts = told if known is None else FlowFacts(told.streams, known.own_documents)
         return self._facts
 
@@ -138,10 +141,14 @@ class Calls:
         progress.sent |= failure.request_sent and not failure.by_server
         self._means.flows.failed(progress.ticket.job.chatflow_id, failure)
 
-    def abort(self) -> None:
+    async def abort(self) -> None:
         """Ask the endpoint to stop what the last call began, if there was one."""
-        if self._last is not None:
-            self._means.predictions.abort(self._last)
+        if self._last is None:
+            return
+        aborting = self._means.predictions.abort(self._last)
+        if self._last.endpoint_chat_id == self._progress.ticket.chat_id:
+            # It names the conversation alone: later, it would stop the next call.
+            await asyncio.wait([aborting])
 
     async def recover_lost(self) -> bool:
         """Show the saved answer to a call that another worker left open, if there is one."""
@@ -171,7 +178,8 @@ class Calls:
         run = self._conversation.take_own()
         if run is None:
             return False
-        found = await self._look([run.chat_id], timedelta())
+        # It is saved: one look that fails must not have it asked for again.
+        found = await self._look([run.chat_id], progress.hold_left, run.answer)
         if found is None:
             return False
         progress.open_attempt = 0

@@ -98,7 +98,11 @@ class ConversationCalls:
         Raises:
             ConnectionError: The journal does not take it.
         """
-        run, self._made, self._left = self._made or self._left, None, None
+        run = self._made or self._left
         if run is not None:
+            # A worker that gets the job again, before its end is written, reads the answer.
+            answer = self._progress.attempt.answer.message_id
+            await self._conversations.note(run.over(answer))
             self._progress.chat_pause = timedelta()
-            await self._conversations.note(run.over())
+            # Last: what interrupts the note has it made again.
+            self._made = self._left = None

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.delays import RETRY_DELAYS
-from aimicromind_worker.core.job.open_run import OpenRun
+from aimicromind_worker.core.job.open_run import OpenRun, RunsKnown
 from aimicromind_worker.runs.recovery import Recovery
 
 # Longer than a job keeps its slot.
@@ -20,11 +20,11 @@ _LOOK_AGAIN_AFTER = timedelta(seconds=10)
 _OFTEN = 3
 
 
-class OpenRuns(Protocol):
+class CallRecords(Protocol):
     """The pool's memory of such calls."""
 
-    async def open_run(self, job_id: str, chat_id: str, since: datetime) -> OpenRun | None:
-        """Return the last one of a conversation, if it may run on."""
+    async def open_runs(self, job_id: str, chat_id: str, since: datetime) -> RunsKnown:
+        """Return what is known of those of a conversation."""
 
     async def note(self, run: OpenRun) -> None:
         """Add what is known of one."""
@@ -40,7 +40,7 @@ class Conversations:
         longest: Longest time of an attempt.
     """
 
-    journal: OpenRuns
+    journal: CallRecords
     recovery: Recovery
     longest: timedelta
 
@@ -56,17 +56,21 @@ class Conversations:
             ConnectionError: It does not show it at all.
         """
         now = datetime.now(UTC)
-        run = await self.journal.open_run(ticket.job_id, ticket.chat_id, now - 2 * self.longest)
+        run, answered = await self.journal.open_runs(
+            ticket.job_id, ticket.chat_id, now - 2 * self.longest
+        )
         if run is None or run.until is None:
-            return None
+            return answered
         own, waits = run.job_id == ticket.job_id, run.until > now
-        if run.after is not None and (own or waits) and await self._is_saved(run, run.after):
-            if own:
+        if own or waits:
+            answer = await self._saved_answer(run)
+            if answer is not None and own:
                 return run
-            await self.note(run.over())
-            return None
+            if answer is not None:
+                await self.note(run.over(answer))
+                return answered
         if not waits:
-            return None
+            return answered
         # Who made the call holds the chat no more: no byte came after this moment.
         left = self.left(run, now)
         if left != run:
@@ -106,6 +110,10 @@ class Conversations:
         """
         await self.journal.note(run)
 
-    async def _is_saved(self, run: OpenRun, after: str) -> bool:
-        found = await self.recovery.look(run.chatflow_id, [run.chat_id], timedelta(), after=after)
-        return found is not None
+    async def _saved_answer(self, run: OpenRun) -> str | None:
+        """Return the endpoint's id of a run's answer, None as long as none is saved."""
+        if run.after is None:
+            return None
+        chat_ids = [run.chat_id]
+        found = await self.recovery.look(run.chatflow_id, chat_ids, timedelta(), after=run.after)
+        return None if found is None else found.answer.message_id

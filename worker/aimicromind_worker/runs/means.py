@@ -1,5 +1,6 @@
 """What every run of a worker shares."""
 
+import asyncio
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,8 +27,8 @@ class Predictions(Protocol):
     def call(self, call: PredictionCall) -> AbstractAsyncContextManager[Response]:
         """Make one call."""
 
-    def abort(self, call: PredictionCall) -> None:
-        """Ask the endpoint to stop what a call began, and wait for nothing."""
+    def abort(self, call: PredictionCall) -> asyncio.Task[object]:
+        """Ask the endpoint to stop what a call began; the task is done within seconds."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ class JobRun:
         await self._calls.note_broken_off()
         if isinstance(outcome, Completed) or not self._cancelled:
             return outcome
-        self._calls.abort()
+        await self._calls.abort()
         return Cancelled()
 
     async def _run(self) -> Outcome | Waits:

@@ -28,7 +28,7 @@ from aimicromind_worker.amqp.stream_reader import (
     time_of_first,
 )
 from aimicromind_worker.core.job.history import History, HistoryUnknown, read_milestone
-from aimicromind_worker.core.job.open_run import OpenRun, read_open_run
+from aimicromind_worker.core.job.open_run import OpenRun, OpenRuns, RunsKnown, read_open_run
 
 # Producers' and workers' clocks may differ by that much.
 _CLOCK_SLACK = timedelta(minutes=15)
@@ -58,7 +58,7 @@ class JournalMemory:
         lost_before: What was said before may have been removed before anybody read it; None where
             nothing was.
         next_offset: Where the next reading goes on.
-        open_runs: Calls under a conversation's own chatId that may not be over, by conversation.
+        open_runs: Calls under a conversation's own chatId that may not be over.
         turn: Held by whoever reads.
     """
 
@@ -66,14 +66,21 @@ class JournalMemory:
     read_from: datetime | None = None
     lost_before: datetime | None = None
     next_offset: int = 0
-    open_runs: dict[str, OpenRun] = field(default_factory=dict)
+    open_runs: OpenRuns = field(default_factory=OpenRuns)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def clear(self) -> None:
         """Begin anew."""
         self.read.clear()
-        self.open_runs.clear()
+        self.open_runs = OpenRuns()
         self.read_from = None
+
+
+class _Reading(NamedTuple):
+    """What one reading found, which the next one does not change."""
+
+    histories: dict[str, History]
+    open_runs: OpenRuns
 
 
 class Journal:
@@ -101,7 +108,7 @@ class Journal:
         self._stream = stream
         self._jobs_kept = jobs_kept
         self._asked: dict[str, datetime | None] = {}
-        self._answers: asyncio.Future[dict[str, History]] | None = None
+        self._answers: asyncio.Future[_Reading] | None = None
         self._memory = memory
         memory.next_offset = max(0, memory.next_offset - _READ_AGAIN)
 
@@ -116,28 +123,17 @@ class Journal:
             HistoryUnknown: The broker does not show the journal now.
             StreamUnreadable: There is no journal, or the connection closed.
         """
-        self._asked[job_id] = since
-        if self._answers is None:
-            self._answers = asyncio.ensure_future(self._read_for_all())
-            # Whoever asked may be gone when it fails.
-            self._answers.add_done_callback(lambda done: done.cancelled() or done.exception())
-        with _unknown():
-            return (await asyncio.shield(self._answers))[job_id]
+        return (await self._reading(job_id, since)).histories[job_id]
 
-    async def open_run(self, job_id: str, chat_id: str, since: datetime) -> OpenRun | None:
-        """Return the last call that was made under a conversation's own chatId, unless it is over.
-
-        Args:
-            job_id: Who asks.
-            chat_id: The conversation.
-            since: How far back to look.
+    async def open_runs(self, job_id: str, chat_id: str, since: datetime) -> RunsKnown:
+        """Return what is known to a job of the calls under its conversation's own chatId.
 
         Raises:
             HistoryUnknown: The broker does not show the journal now.
             StreamUnreadable: There is no journal, or the connection closed.
         """
-        await self.look_up(job_id, since)
-        return self._memory.open_runs.get(chat_id)
+        # A name that no job has: the job's own question may go further back.
+        return (await self._reading(f"/{chat_id}", since)).open_runs.of(job_id, chat_id)
 
     async def note(self, run: OpenRun) -> None:
         """Add what is known of a run, for whoever asks from now on.
@@ -168,14 +164,23 @@ class Journal:
             async with self._memory.turn:
                 return await read_one(self._connection, self._stream, known.end_offset)
 
-    async def _read_for_all(self) -> dict[str, History]:
+    async def _reading(self, job_id: str, since: datetime | None) -> _Reading:
+        self._asked[job_id] = since
+        if self._answers is None:
+            self._answers = asyncio.ensure_future(self._read_for_all())
+            # Whoever asked may be gone when it fails.
+            self._answers.add_done_callback(lambda done: done.cancelled() or done.exception())
+        with _unknown():
+            return await asyncio.shield(self._answers)
+
+    async def _read_for_all(self) -> _Reading:
         async with self._memory.turn:
             # Whoever asks from now on needs a reading that begins later.
             asked, self._asked, self._answers = self._asked, {}, None
             await self._read_on(_begin(asked))
             answers = {job_id: self._answer(job_id, since) for job_id, since in asked.items()}
             self._forget()
-            return answers
+            return _Reading(answers, self._memory.open_runs.copy())
 
     def _answer(self, job_id: str, since: datetime | None) -> History:
         lost_before = self._memory.lost_before
@@ -211,7 +216,7 @@ class Journal:
         if milestone is None:
             run = read_open_run(message.body)
             if run is not None:
-                self._memory.open_runs[run.chat_id] = run
+                self._memory.open_runs.take(run)
         else:
             known = self._memory.read.get(milestone.job_id, _Known())
             history, end_offset = known.history.after(milestone), known.end_offset
@@ -220,10 +225,8 @@ class Journal:
             self._memory.read[milestone.job_id] = _Known(history, milestone.time, end_offset)
 
     def _forget(self) -> None:
-        memory, long_over = self._memory, datetime.now(UTC) - _LONGEST_LIFETIME
-        for chat_id, run in list(memory.open_runs.items()):
-            if run.until is None or run.until <= long_over:
-                del memory.open_runs[chat_id]
+        self._memory.open_runs.forget(datetime.now(UTC) - _LONGEST_LIFETIME)
+        memory = self._memory
         while len(memory.read) > self._jobs_kept:
             _, known = memory.read.popitem(last=False)
             # Whoever asks for a job of that time needs another reading.

@@ -47,14 +47,17 @@ class NotMessages(ValueError):
     """What came is no list of messages."""
 
 
-def last_message_id(body: bytes) -> str:
+def last_message_id(body: bytes) -> str | None:
     """Return the id of the newest message of a chat, empty where there is none.
+
+    Returns:
+        None where that message has no id.
 
     Raises:
         NotMessages: The body is no list of messages.
     """
     messages = _messages(body)
-    return messages[-1].id if messages else ""
+    return (messages[-1].id or None) if messages else ""
 
 
 def read_saved_answer(
