@@ -26,11 +26,7 @@ async def _kill_who_calls(stage: Stage, killer: Job, **settings: object) -> None
             lambda: sum(call.flow == killer.flow for call in stage.endpoint.calls) > killed,  # noqa: B023 - awaited here
             timedelta(seconds=_WITHIN_S),
         )
-        (victim,) = (
-            worker
-            for worker in stage.workers.running
-            if worker.log("job.started", job_id=killer.job_id)
-        )
+        victim = await stage.workers.holder(killer.job_id)
         victim.signal(signal.SIGKILL)
         await victim.exits()
         await stage.workers.start(**settings)

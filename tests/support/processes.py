@@ -188,10 +188,10 @@ class Workers:
         return [worker for worker in self._started if worker.runs]
 
     async def holder(self, job_id: str, within_s: float = 15.0) -> WorkerProcess:
-        """Wait until a worker has begun with a job, and give that worker."""
+        """Wait until a running worker has begun with a job, and give that worker."""
         waiting = {
             asyncio.create_task(worker.logged("job.started", job_id=job_id)): worker
-            for worker in self._started
+            for worker in self.running
         }
         try:
             done, _ = await asyncio.wait(

@@ -1,7 +1,6 @@
 import asyncio
 import socket
 import time
-from itertools import pairwise
 
 import pytest
 
@@ -176,7 +175,6 @@ async def test_tokens_come_at_their_rate() -> None:
         writer.close()
 
     assert 19 / 50 * 0.9 < times[-1] - times[0] < 19 / 50 * 1.5
-    assert max(later - earlier for earlier, later in pairwise(times)) < 0.1
 
 
 async def test_steps_stand_before_and_after_the_tokens() -> None:
