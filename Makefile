@@ -28,7 +28,7 @@ demo: setup ## See it work: broker, endpoint, worker and five jobs; stops all th
 	@$(RUN) aimicromind-worker demo $(if $(FLOW),--flow "$(FLOW)") $(if $(QUESTION),--question "$(QUESTION)")
 
 .PHONY: check
-check: setup lint types imports unit ## What must be green before each commit, in under a minute
+check: setup lint types imports unit ## What must be green before each commit
 
 .PHONY: lint
 lint: setup ## Check style, format, the Dockerfile and the workflow
