@@ -25,6 +25,7 @@ from aimicromind_worker.core.job.history import History, HistoryUnknown
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.numbering import NumberedEvent
 from aimicromind_worker.core.job.retry import RetryPolicy
+from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.runs.outcome import Failed, Outcome, Waits
 from aimicromind_worker.runs.recovery import MessageStore, Recovery
 from aimicromind_worker.runs.run import JobRun
@@ -291,17 +292,15 @@ class FakeDelivery:
     facts: MessageFacts = field(default_factory=MessageFacts)
     history: list[str] = field(default_factory=list)
     parked: Parked | None = None
-    put_back: Mapping[str, str | int | bool] | None = None
+    put_back: JobState | None = None
     delay: timedelta | None = None
     park_fails_with: Exception | None = None
 
     async def ack(self) -> None:
         self.history.append("ack")
 
-    async def requeue(
-        self, headers: Mapping[str, str | int | bool], delay: timedelta = timedelta()
-    ) -> None:
-        self.put_back = headers
+    async def requeue(self, state: JobState, delay: timedelta = timedelta()) -> None:
+        self.put_back = state
         self.delay = delay
         self.history.append("put again")
 

@@ -10,6 +10,7 @@ from aiormq.exceptions import DeliveryError
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.core.job.delays import RETRY_DELAYS
+from aimicromind_worker.core.job.state import JobState
 from tests.integration.job_bodies import jobs_at
 from tests.support.amqp import (
     WITHIN_S,
@@ -44,16 +45,17 @@ async def test_job_put_again_keeps_its_properties_and_gains_headers(
         app_id="producer",
     )
 
+    state = JobState(attempt=2, sent=True)
+
     async with jobs_at(broker.url, declared) as jobs:
-        await (await jobs.next()).requeue({"x-aimicromind-attempt": 2, "x-added": True})
+        await (await jobs.next()).requeue(state)
 
     again = await first_in(connection, declared.jobs)
     assert again.body == BODY
     assert _own_headers(again) == {
         "traceparent": "t",
         "mine": [1, {"deep": "er"}],
-        "x-aimicromind-attempt": 2,
-        "x-added": True,
+        **state.to_headers(),
     }
     assert (again.content_type, again.content_encoding) == ("application/json", "identity")
     assert (again.correlation_id, again.reply_to, again.priority) == ("asked", "replies", 3)
@@ -69,7 +71,7 @@ async def test_job_put_again_counts_no_delivery_of_the_copy_before(
 
     async with jobs_at(broker.url, declared) as jobs:
         await (await jobs.next()).requeue_unchanged()
-        await (await jobs.next()).requeue({})
+        await (await jobs.next()).requeue(JobState())
         facts = (await jobs.next()).facts
 
     assert (facts.redelivered, facts.deliveries_before) == (False, 0)
@@ -94,11 +96,11 @@ async def test_what_the_broker_acts_on_is_not_carried_over(
 
         async with jobs_at(broker.url, declared) as jobs:
             await (await jobs.next()).requeue_unchanged()
-            await (await jobs.next()).requeue({})
+            await (await jobs.next()).requeue(JobState())
 
         again = await first_in(connection, declared.jobs)
         assert await in_queue(connection, copies.name) == 1
-    assert _own_headers(again) == {"kept": 1}
+    assert _own_headers(again) == {"kept": 1, **JobState().to_headers()}
     assert again.headers.get("x-acquired-count", 0) != 7
     assert again.user_id is None
     assert again.expiration is None
@@ -111,7 +113,7 @@ async def test_nameless_job_put_again_has_a_message_id(
 
     async with jobs_at(broker.url, declared) as jobs:
         unnamed = await jobs.next()
-        await unnamed.requeue({})
+        await unnamed.requeue(JobState())
         named = await jobs.next()
 
     assert unnamed.facts.message_id is None
@@ -180,7 +182,7 @@ async def test_full_queue_refuses_the_producer_and_loses_no_job_put_again(
         )
         accepted = await _fill(connection, declared)
 
-        await held.requeue({"x-aimicromind-attempt": 2})
+        await held.requeue(JobState(attempt=2))
         assert await in_queue(connection, declared.jobs_delay(RETRY_DELAYS[0])) == 1
         await broker.rabbitmqctl("clear_policy", declared.prefix)
         came = [await jobs.next()]
@@ -190,7 +192,7 @@ async def test_full_queue_refuses_the_producer_and_loses_no_job_put_again(
 
         facts = came[-1].facts
         assert len(came) == accepted + 1
-        assert (facts.carried_attempt, facts.deliveries_before) == (2, 0)
+        assert (facts.carried.attempt, facts.deliveries_before) == (2, 0)
 
 
 def _own_headers(message: AbstractIncomingMessage) -> dict[str, object]:
@@ -236,7 +238,7 @@ async def test_deliveries_settle_independently_of_their_order(
         taken = [await jobs.next() for _ in range(slots)]
         async with asyncio.TaskGroup() as group:
             for delivery in reversed(taken):
-                group.create_task(delivery.requeue({"round": 2}))
+                group.create_task(delivery.requeue(JobState(attempt=2)))
 
         await until_in_queue(connection, declared.jobs, 0)
         bodies = {(await jobs.next()).body for _ in range(slots)}

@@ -13,6 +13,7 @@ from aimicromind_schemas.routing import routing_key
 from aimicromind_worker.core.endpoint.request import call_chat_id
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
+from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.jobs.settlement import settle
 from tests.support.builders import ENDED_WELL, USED_TOOLS, tokens
 from tests.support.fakes import (
@@ -76,7 +77,7 @@ async def _worker_lost() -> Shown:
 
 async def _endpoint_down() -> Shown:
     before = await _told(Run(UNSENT, UNSENT, **_JOB))
-    return before + await _told(Run(_WELL, facts=MessageFacts(carried_attempt=1), **_JOB))
+    return before + await _told(Run(_WELL, facts=MessageFacts(carried=JobState(attempt=1)), **_JOB))
 
 
 async def _cancelled_while_it_runs() -> Shown:

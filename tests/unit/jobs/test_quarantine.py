@@ -4,12 +4,13 @@ import pytest
 
 from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.message_facts import MessageFacts
+from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.jobs.quarantine import Quarantine
 from tests.support.builders import a_ticket
 
 
 def suspect(crashes: int, calls: int = 0) -> Ticket:
-    return a_ticket(MessageFacts(carried_crashes=crashes, carried_calls=calls))
+    return a_ticket(MessageFacts(carried=JobState(crashes=crashes, calls=calls)))
 
 
 HEALTHY = suspect(0)

@@ -10,14 +10,9 @@ from aimicromind_schemas import EndStatus, FailureKind
 from aimicromind_testing import frame
 from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.endpoint.exchange import Address
-from aimicromind_worker.core.job.admission import (
-    ATTEMPT_HEADER,
-    LOST_HEADER,
-    OPEN_HEADER,
-    SENT_HEADER,
-)
 from aimicromind_worker.core.job.history import History
-from aimicromind_worker.core.job.message_facts import MessageFacts, moment
+from aimicromind_worker.core.job.message_facts import MessageFacts
+from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.jobs.dead_lettered import DeadLettered
 from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
@@ -96,17 +91,8 @@ class Stage:
 
 def facts_after(delivery: FakeDelivery) -> MessageFacts:
     """Read the headers of a job that was put on the queue again, as the next worker does."""
-    headers = delivery.put_back
-    assert headers is not None
-    return MessageFacts(
-        carried_attempt=int(headers["x-aimicromind-attempt"]),
-        carried_calls=int(headers["x-aimicromind-calls"]),
-        carried_side_effect=bool(headers["x-aimicromind-side-effect"]),
-        carried_sent=bool(headers["x-aimicromind-sent"]),
-        carried_crashes=int(headers["x-aimicromind-crashes"]),
-        carried_waits=int(headers["x-aimicromind-waits"]),
-        carried_deadline=moment(str(headers["x-aimicromind-deadline"])),
-    )
+    assert delivery.put_back is not None
+    return MessageFacts(carried=delivery.put_back)
 
 
 async def test_end_waits_for_the_confirms_before_it_and_the_acknowledgement_for_its_own() -> None:
@@ -136,7 +122,7 @@ async def test_events_of_every_attempt_are_confirmed_before_the_acknowledgement(
 async def test_job_that_must_wait_long_says_so_and_waits_on_the_ladder() -> None:
     stage = Stage(errors.RateLimited("later", retry_after=timedelta(seconds=60)), WELL)
 
-    delivery = await stage.carry(facts=MessageFacts(carried_crashes=1))
+    delivery = await stage.carry(facts=MessageFacts(carried=JobState(crashes=1)))
     again = facts_after(delivery)
     await stage.carry(facts=again)
 
@@ -150,8 +136,8 @@ async def test_job_that_must_wait_long_says_so_and_waits_on_the_ladder() -> None
         }
     ]
     assert delivery.delay == timedelta(seconds=60)
-    assert (again.carried_attempt, again.carried_calls, again.carried_crashes) == (1, 1, 1)
-    assert again.carried_sent
+    assert (again.carried.attempt, again.carried.calls, again.carried.crashes) == (1, 1, 1)
+    assert again.carried.sent
     assert stage.publisher.shown()[1:3] == [(2, 0, "start"), (2, 1, "token")]
     assert (stage.publisher.end().data.attempts, stage.publisher.end().data.calls) == (2, 2)
 
@@ -212,14 +198,14 @@ async def test_end_of_a_failed_job_has_the_text_that_was_shown() -> None:
     assert delivery.parked.kind == FailureKind.REPEAT_UNSAFE
 
 
-@pytest.mark.parametrize("facts", [MessageFacts(), MessageFacts(carried_attempt=2)])
+@pytest.mark.parametrize("facts", [MessageFacts(), MessageFacts(carried=JobState(attempt=2))])
 async def test_job_that_expired_in_the_queue_ends_without_a_call(facts: MessageFacts) -> None:
     stage = Stage()
     past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
 
     delivery = await stage.carry(facts=facts, expiresAt=past)
 
-    before = facts.carried_attempt
+    before = facts.carried.attempt
     attempt = before + 1 if before else 0
     assert stage.publisher.shown() == [(attempt, 0, "error"), (attempt, 1, "end")]
     end = stage.publisher.end()
@@ -244,7 +230,7 @@ async def test_job_without_a_name_is_put_again_to_get_one() -> None:
 
     delivery = await stage.carry(jobId=None, chatId=None)
 
-    assert delivery.put_back == {}
+    assert delivery.put_back == JobState()
     assert stage.publisher.history == ["put again"]
 
 
@@ -290,8 +276,8 @@ async def test_leaving_worker_tells_the_chat_and_puts_the_job_again() -> None:
     (retry,) = stage.publisher.data("retry")
     assert (retry["kind"], retry["nextAttempt"], retry["delaySeconds"]) == ("shutdown", 2, 0)
     facts = facts_after(delivery)
-    assert (facts.carried_attempt, facts.carried_calls) == (1, 1)
-    assert not facts.carried_side_effect
+    assert (facts.carried.attempt, facts.carried.calls) == (1, 1)
+    assert not facts.carried.side_effect
     assert stage.predictions.open_calls == 0
 
 
@@ -313,7 +299,7 @@ async def test_next_worker_keeps_the_first_ones_deadline() -> None:
 
     second = await stage.carry(facts=facts_after(first))
 
-    assert facts_after(second).carried_deadline == facts_after(first).carried_deadline
+    assert facts_after(second).carried.deadline == facts_after(first).carried.deadline
 
 
 async def test_next_worker_runs_no_tool_again() -> None:
@@ -332,7 +318,7 @@ async def test_next_worker_runs_no_tool_again() -> None:
 async def test_tool_of_an_earlier_attempt_is_carried_along() -> None:
     left = await Stage(CUT_AFTER_TOOL, [HANG]).interrupted(idempotent=True)
 
-    assert facts_after(left).carried_side_effect
+    assert facts_after(left).carried.side_effect
 
 
 async def test_job_that_comes_while_leaving_is_put_again_uncalled() -> None:
@@ -342,7 +328,7 @@ async def test_job_that_comes_while_leaving_is_put_again_uncalled() -> None:
     delivery = await stage.carry()
 
     assert stage.predictions.calls == []
-    assert facts_after(delivery).carried_calls == 0
+    assert facts_after(delivery).carried.calls == 0
     assert stage.publisher.history[-1] == "put again"
 
 
@@ -454,7 +440,7 @@ async def test_attempt_that_was_left_to_the_next_worker_is_used() -> None:
     stage = Stage(WELL)
     stage.journal.remembers = {"job": History(last_attempt=1, announced=2, calls=1)}
 
-    await stage.carry(facts=MessageFacts(carried_attempt=1, carried_calls=1))
+    await stage.carry(facts=MessageFacts(carried=JobState(attempt=1, calls=1)))
 
     assert {attempt for attempt, _, _ in stage.publisher.shown()} == {2}
 
@@ -484,14 +470,7 @@ async def test_job_of_which_nothing_can_be_known_now_waits_outside() -> None:
 async def test_job_that_waited_for_the_journal_is_looked_up_like_one_that_did_not() -> None:
     waiting, straight = Stage(WELL), Stage(WELL)
     waiting.journal.is_silent = True
-    put_back = (await waiting.carry(facts=AGAIN)).put_back
-    assert put_back is not None
-    waited = MessageFacts(
-        carried_attempt=int(put_back[ATTEMPT_HEADER]),
-        carried_open=int(put_back[OPEN_HEADER]),
-        carried_sent=bool(put_back[SENT_HEADER]),
-        carried_lost=bool(put_back[LOST_HEADER]),
-    )
+    waited = facts_after(await waiting.carry(facts=AGAIN))
     known = History(last_attempt=1, announced=2, calls=1)
 
     waiting.journal.is_silent = False

@@ -18,6 +18,7 @@ from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.retry import RetryPolicy
+from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.jobs.dead_lettered import DeadLettered
 from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
@@ -217,7 +218,7 @@ async def test_cancelled_job_that_was_delayed_ends_with_what_its_headers_tell() 
     stage = Stage(WELL)
     stage.held.cancel(CANCEL)
 
-    await stage.carry(MessageFacts(carried_attempt=1, carried_calls=2))
+    await stage.carry(MessageFacts(carried=JobState(attempt=1, calls=2)))
 
     assert stage.publisher.shown() == [(2, 0, "end")]
     assert (stage.publisher.end().data.attempts, stage.publisher.end().data.calls) == (1, 2)

@@ -12,6 +12,7 @@ from aimicromind_schemas import SIDE_EFFECT_EVENTS
 from aimicromind_testing import frame
 from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.job.message_facts import MessageFacts
+from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
@@ -58,9 +59,12 @@ jobs = st.fixed_dictionaries(
 )
 facts_before = st.builds(
     MessageFacts,
-    carried_attempt=st.integers(0, 3),
-    carried_calls=st.integers(0, 3),
-    carried_side_effect=st.booleans(),
+    carried=st.builds(
+        JobState,
+        attempt=st.integers(0, 3),
+        calls=st.integers(0, 3),
+        side_effect=st.booleans(),
+    ),
     redelivered=st.booleans(),
 )
 
@@ -157,7 +161,7 @@ def test_nothing_is_called_too_often_or_again_after_it_acted(
 
     calls = len(carried.predictions.seen)
     most = min(job.get("maxCalls", MOST_CALLS), MOST_CALLS)
-    assert calls <= max(most - facts.carried_calls, 1)
+    assert calls <= max(most - facts.carried.calls, 1)
     assert len({call.endpoint_chat_id for call in carried.predictions.seen}) == calls
     if job.get("idempotent"):
         return
@@ -166,5 +170,5 @@ def test_nothing_is_called_too_often_or_again_after_it_acted(
         for events in carried.attempts()
     ]
     assert not any(acted[:-1])
-    if facts.carried_side_effect:
+    if facts.carried.side_effect:
         assert calls == 0

@@ -7,6 +7,7 @@ from aimicromind_schemas import EndStatus
 from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
+from aimicromind_worker.core.job.state import JobState
 from tests.support.builders import SLOTS, tokens
 from tests.support.fakes import HANG, WELL, FakeDelivery
 from tests.unit.jobs.test_relay import Stage, facts_after
@@ -16,14 +17,14 @@ async def test_job_of_a_chat_that_another_worker_has_waits_outside_and_says_noth
     stage = Stage(WELL)
     stage.chat_locks.held_elsewhere.add("chat")
 
-    delivery = await stage.carry(facts=MessageFacts(carried_attempt=1, carried_calls=1))
+    delivery = await stage.carry(facts=MessageFacts(carried=JobState(attempt=1, calls=1)))
     stage.chat_locks.held_elsewhere.clear()
     again = facts_after(delivery)
     await stage.carry(facts=again)
 
     assert delivery.delay == RETRY_DELAYS[0]
     assert stage.publisher.history[0] == "put again"
-    assert (again.carried_attempt, again.carried_calls) == (1, 1)
+    assert (again.carried.attempt, again.carried.calls) == (1, 1)
     assert stage.publisher.end().data.attempts == 2
 
 
@@ -46,7 +47,7 @@ async def test_suspect_does_not_wait_longer_for_having_waited_often() -> None:
     stage = Stage()
     stage.chat_locks.held_elsewhere.add("chat")
 
-    delivery = await stage.carry(facts=MessageFacts(carried_crashes=1, carried_waits=9))
+    delivery = await stage.carry(facts=MessageFacts(carried=JobState(crashes=1, waits=9)))
 
     assert delivery.delay == RETRY_DELAYS[0]
 
@@ -120,7 +121,7 @@ async def test_copy_of_a_job_that_ended_elsewhere_meanwhile_is_acknowledged() ->
     stage = Stage()
     stage.journal.remembers = {"job": History(last_attempt=2, status=EndStatus.COMPLETED)}
 
-    await stage.carry(facts=MessageFacts(carried_attempt=1))
+    await stage.carry(facts=MessageFacts(carried=JobState(attempt=1)))
 
     assert stage.publisher.history == ["ack"]
 
@@ -141,7 +142,7 @@ async def test_suspect_of_two_losses_waits_until_other_suspects_have_left() -> N
     await stage.carry(facts=again)
 
     assert delivery.delay == RETRY_DELAYS[0]
-    assert (again.deliveries_before, again.carried_crashes) == (0, 2)
+    assert (again.deliveries_before, again.carried.crashes) == (0, 2)
     assert stage.publisher.end().attempt == 3
 
 
@@ -171,7 +172,7 @@ async def test_job_whose_lease_is_taken_away_goes_on_elsewhere() -> None:
     stage.chat_locks.held["chat"].on_loss()
     await carrying
 
-    assert facts_after(delivery).carried_attempt == 1
+    assert facts_after(delivery).carried.attempt == 1
     assert stage.publisher.history[-3:] == ["retry", "3 confirmed", "put again"]
 
 
@@ -186,5 +187,5 @@ async def test_jobs_that_wait_for_their_chat_leave_with_the_worker_and_say_nothi
     await carrying
 
     assert {delivery.delay for delivery in carried} == {timedelta()}
-    assert facts_after(carried[1]).carried_attempt == 0
+    assert facts_after(carried[1]).carried.attempt == 0
     assert {event.job_id for event in stage.publisher.events()} == {"first"}

@@ -15,6 +15,7 @@ from aimicromind_worker.core.endpoint.errors import EndpointUnavailable
 from aimicromind_worker.core.endpoint.exchange import FlowFacts
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.open_run import OpenRun, OpenRuns, RunsKnown
+from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.runs.conversations import Conversations
 from aimicromind_worker.runs.outcome import Cancelled, Completed, Delayed, Unfinished, Waits
 from aimicromind_worker.runs.recovery import Recovery
@@ -26,7 +27,7 @@ from tests.support.fakes import HANG, UNSENT, WELL, RecordingSink, Script, Scrip
 _NEEDS_IT = FlowFacts(streams=True, own_documents=True)
 _ENDED = frame("metadata", {"chatId": "chat", "chatMessageId": "a1", "question": QUESTION}) + END
 _LONGEST = timedelta(minutes=10)
-_LOST = MessageFacts(carried_attempt=1, carried_sent=True, carried_open=1, carried_calls=1)
+_LOST = MessageFacts(carried=JobState(attempt=1, sent=True, open_attempt=1, calls=1))
 
 
 class _Journal:

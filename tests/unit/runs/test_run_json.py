@@ -11,6 +11,7 @@ from aimicromind_worker.core.endpoint.exchange import WholeAnswer
 from aimicromind_worker.core.endpoint.failures import failure_of_status
 from aimicromind_worker.core.endpoint.request import call_chat_id
 from aimicromind_worker.core.job.message_facts import MessageFacts
+from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.runs.outcome import Completed
 from tests.support.fakes import Run
 from tests.unit.runs.test_run_recovery import FIRST_CALL, USED, Saved, message
@@ -92,7 +93,7 @@ async def test_call_that_was_refused_is_made_again(failure: CallFailed) -> None:
 
 
 async def test_job_that_waits_after_a_refusal_is_called_later() -> None:
-    later = MessageFacts(carried_attempt=1, carried_calls=1, carried_sent=True)
+    later = MessageFacts(carried=JobState(attempt=1, calls=1, sent=True))
 
     run = Run(WHOLE, facts=later, answer="json")
 
@@ -114,7 +115,7 @@ async def test_call_lost_with_its_worker_is_recovered_or_not_made_again() -> Non
 
 
 async def test_call_that_a_leaving_worker_broke_off_is_not_made_again() -> None:
-    handed = MessageFacts(carried_attempt=1, carried_calls=1, carried_sent=True, carried_open=1)
+    handed = MessageFacts(carried=JobState(attempt=1, calls=1, sent=True, open_attempt=1))
     run = Run(WHOLE, facts=handed, answer="json", memory=Saved({}), recovery_s=0.3)
 
     assert await run.failure() == FailureKind.REPEAT_UNSAFE

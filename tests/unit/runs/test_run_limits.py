@@ -9,6 +9,7 @@ from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.retry import RetryPolicy
+from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.runs.outcome import Completed, Delayed, Unfinished, Waits
 from tests.support.builders import tokens
 from tests.support.fakes import (
@@ -123,7 +124,7 @@ async def test_job_that_was_held_for_long_leaves_its_slot_between_attempts() -> 
     [
         (MessageFacts(deliveries_before=4, failures_before=4), True),
         (MessageFacts(deliveries_before=5, failures_before=5), False),
-        (MessageFacts(deliveries_before=2, failures_before=2, carried_crashes=3), False),
+        (MessageFacts(deliveries_before=2, failures_before=2, carried=JobState(crashes=3)), False),
         (MessageFacts(deliveries_before=9), True),
     ],
 )
@@ -160,7 +161,7 @@ async def test_outcome_that_is_known_is_not_handed_back() -> None:
 
 
 async def test_job_from_another_worker_goes_on_with_the_next_attempt() -> None:
-    run = Run(CUT_AFTER, WELL, facts=MessageFacts(carried_attempt=4, carried_calls=1))
+    run = Run(CUT_AFTER, WELL, facts=MessageFacts(carried=JobState(attempt=4, calls=1)))
 
     assert await run.outcome() == Completed()
 
@@ -170,7 +171,7 @@ async def test_job_from_another_worker_goes_on_with_the_next_attempt() -> None:
 
 
 async def test_calls_of_earlier_workers_count() -> None:
-    facts = MessageFacts(carried_attempt=1, carried_calls=2)
+    facts = MessageFacts(carried=JobState(attempt=1, calls=2))
     run = Run(CUT_BEFORE, WELL, facts=facts)
 
     assert await run.failure() == FailureKind.STREAM_CUT
@@ -210,7 +211,7 @@ async def test_call_lost_with_a_worker_is_not_held_against_the_job_too_early(
 
 
 async def test_call_that_a_leaving_worker_broke_off_is_forgiven_once() -> None:
-    facts = MessageFacts(redelivered=True, carried_calls=1, carried_given_up=1, failures_before=1)
+    facts = MessageFacts(redelivered=True, failures_before=1, carried=JobState(calls=1, given_up=1))
     history = History(1, calls=1, is_open=True)
     run = Run(*[CUT_BEFORE] * 3, facts=facts, history=history, limits={"max_calls": 1})
 
@@ -220,7 +221,7 @@ async def test_call_that_a_leaving_worker_broke_off_is_forgiven_once() -> None:
 
 
 async def test_job_whose_calls_were_all_begun_by_workers_that_died_is_not_called_again() -> None:
-    run = Run(WELL, facts=MessageFacts(redelivered=True, carried_attempt=3, carried_calls=3))
+    run = Run(WELL, facts=MessageFacts(redelivered=True, carried=JobState(attempt=3, calls=3)))
 
     assert await run.failure() == FailureKind.DELIVERY_LIMIT
 
@@ -228,7 +229,7 @@ async def test_job_whose_calls_were_all_begun_by_workers_that_died_is_not_called
 
 
 async def test_call_that_a_leaving_worker_broke_off_is_not_held_against_the_job() -> None:
-    facts = MessageFacts(carried_attempt=1, carried_calls=3, carried_given_up=1)
+    facts = MessageFacts(carried=JobState(attempt=1, calls=3, given_up=1))
     run = Run(CUT_BEFORE, WELL, facts=facts)
 
     assert await run.failure() == FailureKind.STREAM_CUT
@@ -237,8 +238,8 @@ async def test_call_that_a_leaving_worker_broke_off_is_not_held_against_the_job(
 
 
 CALLED = [
-    MessageFacts(carried_attempt=1, carried_calls=1, carried_side_effect=True),
-    MessageFacts(redelivered=True, carried_attempt=1, carried_calls=1, carried_side_effect=True),
+    MessageFacts(carried=JobState(attempt=1, calls=1, side_effect=True)),
+    MessageFacts(redelivered=True, carried=JobState(attempt=1, calls=1, side_effect=True)),
 ]
 
 
@@ -266,7 +267,7 @@ async def test_idempotent_job_goes_on_after_a_carried_side_effect() -> None:
 @pytest.mark.parametrize(
     "facts",
     [
-        MessageFacts(carried_attempt=1, carried_sent=True),
+        MessageFacts(carried=JobState(attempt=1, sent=True)),
         MessageFacts(redelivered=True, deliveries_before=1),
         MessageFacts(redelivered=True),
     ],

@@ -11,6 +11,7 @@ from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.endpoint.request import call_chat_id
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
+from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.runs.outcome import Completed, Failed
 from tests.support.builders import END, ENDED_WELL, USED_TOOLS, tokens
 from tests.support.fakes import CUT, CUT_AFTER, ERROR, HANG, WELL, Run, Script
@@ -156,8 +157,8 @@ async def test_answer_with_text_is_not_looked_up() -> None:
 
 
 DIED = MessageFacts(redelivered=True, deliveries_before=1, failures_before=1)
-LOST = MessageFacts(carried_attempt=1, carried_sent=True, carried_open=1, carried_lost=True)
-HANDED_ON = MessageFacts(carried_attempt=1, carried_calls=2, carried_sent=True, carried_open=1)
+LOST = MessageFacts(carried=JobState(attempt=1, sent=True, open_attempt=1, was_lost=True))
+HANDED_ON = MessageFacts(carried=JobState(attempt=1, calls=2, sent=True, open_attempt=1))
 
 
 @pytest.mark.parametrize("facts", [DIED, HANDED_ON])
@@ -182,7 +183,7 @@ async def test_answer_to_a_lost_call_is_shown_whole_in_a_new_attempt(
     ]
     tally = run.job.progress.tally()
     assert (run.calls, tally.recovered, tally.attempts) == (0, True, 2)
-    assert tally.calls == max(call, facts.carried_calls, 1)
+    assert tally.calls == max(call, facts.carried.calls, 1)
 
 
 async def test_lost_call_that_showed_something_is_waited_for() -> None:
@@ -244,7 +245,7 @@ async def test_job_of_which_the_journal_may_have_forgotten_a_tool_is_called_only
 
 
 async def test_job_that_left_no_call_open_is_not_looked_for() -> None:
-    facts = MessageFacts(carried_attempt=1, carried_calls=1, carried_sent=True)
+    facts = MessageFacts(carried=JobState(attempt=1, calls=1, sent=True))
     run = Run(WELL, facts=facts, memory=(saved := Saved({})))
 
     await run.outcome()

@@ -1,6 +1,6 @@
 """What jobs need of the broker: deliveries, the pool's memory of jobs, chat locks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -8,8 +8,7 @@ from typing import Protocol
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
-
-State = Mapping[str, str | int | bool]
+from aimicromind_worker.core.job.state import JobState
 
 
 class Delivery(Protocol):
@@ -26,8 +25,8 @@ class Delivery(Protocol):
     async def ack(self) -> None:
         """Acknowledge the delivery."""
 
-    async def requeue(self, headers: State, delay: timedelta = timedelta()) -> None:
-        """Publish the job again with these headers, at once or behind a delay; acknowledge this."""
+    async def requeue(self, state: JobState, delay: timedelta = timedelta()) -> None:
+        """Publish the job again with this state, at once or behind a delay; acknowledge this."""
 
     async def dead_letter(
         self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None

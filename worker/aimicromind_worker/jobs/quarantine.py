@@ -24,10 +24,10 @@ class Quarantine:
     @contextmanager
     def admitted(self, ticket: Ticket) -> Iterator[bool]:
         """Admit a job for the body, unless it has to wait until others have left."""
-        if not ticket.crashes:
+        if not ticket.before.crashes:
             yield True
             return
-        last_chance = ticket.crashes >= _SECOND_CRASH
+        last_chance = ticket.before.crashes >= _SECOND_CRASH
         just_lost = last_chance and ticket.facts.failures_before > 0
         if self._apart or just_lost or (last_chance and self._running):
             yield False

@@ -1,6 +1,7 @@
 """Bring one job from the queue to its chat: through its gates, run, settled."""
 
 from collections import OrderedDict
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zlib import crc32
 
@@ -14,15 +15,13 @@ from aimicromind_worker.core.job.admission import (
 )
 from aimicromind_worker.core.job.delays import RETRY_DELAYS, delay_within
 from aimicromind_worker.core.job.history import HistoryUnknown
+from aimicromind_worker.core.job.message_facts import MessageFacts
+from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.jobs.intake import Intake, note_fault
 from aimicromind_worker.jobs.ports import Chats, Delivery, HeldChat
 from aimicromind_worker.jobs.quarantine import Quarantine
 from aimicromind_worker.jobs.registry import HeldJob, JobRegistry
-from aimicromind_worker.jobs.settlement import (
-    settle,
-    state_unnamed,
-    state_unrun,
-)
+from aimicromind_worker.jobs.settlement import settle
 from aimicromind_worker.jobs.turns import Turns
 from aimicromind_worker.runs.means import Means
 from aimicromind_worker.runs.outcome import Cancelled, Failed, Outcome, Waits
@@ -92,7 +91,7 @@ class Relay:
         match await self._intake.admit(delivery):
             case Unnamed():
                 log.info("job.got_an_id")
-                await delivery.requeue(state_unnamed(delivery.facts))
+                await delivery.requeue(_state_unnamed(delivery.facts))
             case Rejected() as rejected:
                 with self._intake.told_of(rejected, delivery, self._names.jobs) as span:
                     await self._intake.reject(rejected, delivery, span)
@@ -105,7 +104,7 @@ class Relay:
                         await self._carry_if_possible(job, delivery)
                     except HistoryUnknown as error:
                         log.warning("job.history_unknown", reason=str(error))
-                        await delivery.requeue(state_unrun(job.ticket), _pause(job.ticket))
+                        await delivery.requeue(_state_unrun(job.ticket), _pause(job.ticket))
 
     async def _carry_if_possible(self, job: HeldJob, delivery: Delivery) -> None:
         """Run a job unless the endpoint is down; while it waits for that, no other is taken."""
@@ -176,7 +175,7 @@ class Relay:
         job.span.note("job.waits")
         pause = _pause(job.ticket) if pause is None else pause
         delay = timedelta() if self._shutting_down else pause
-        await delivery.requeue(state_unrun(job.ticket), delay)
+        await delivery.requeue(_state_unrun(job.ticket), delay)
 
     async def _call_off(self, job: HeldJob, delivery: Delivery) -> None:
         """End a cancelled job that waits: its chat may be another job's for long."""
@@ -220,11 +219,20 @@ class Relay:
             self._ended.popitem(last=False)
 
 
+def _state_unnamed(facts: MessageFacts) -> JobState:
+    """Return the state of a job that has no id yet: its message's expiration is kept."""
+    return replace(facts.carried, deadline=facts.expires_at or facts.carried.deadline)
+
+
+def _state_unrun(ticket: Ticket) -> JobState:
+    return replace(ticket.before, waits=ticket.before.waits + 1)
+
+
 def _pause(ticket: Ticket) -> timedelta:
     """Return how long a job waits on the broker before it is delivered again."""
-    waits = ticket.facts.carried_waits
+    waits = ticket.before.waits
     # Suspect jobs wait for each other, a few at most; a lost broker makes all jobs suspect.
-    if ticket.crashes or waits < _OFTEN:
+    if ticket.before.crashes or waits < _OFTEN:
         return RETRY_DELAYS[0]
     # The jobs of a backlog must not come all at once, and then none for long.
     comes_soon = (waits + crc32(ticket.job_id.encode())) % _OFTEN == 0

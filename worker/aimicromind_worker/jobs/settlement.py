@@ -14,22 +14,10 @@ import structlog
 from aimicromind_schemas import EndStatus, FailureKind
 from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.job.admission import (
-    ATTEMPT_HEADER,
-    CALLS_HEADER,
-    CRASHES_HEADER,
-    DEADLINE_HEADER,
-    GIVEN_UP_HEADER,
-    LOST_HEADER,
-    OPEN_HEADER,
-    SENT_HEADER,
-    SIDE_EFFECT_HEADER,
-    WAITS_HEADER,
     Rejected,
-    Ticket,
 )
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.known_end import read_end
-from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.numbering import Numbering
 from aimicromind_worker.core.job.worker_events import (
     Shown,
@@ -38,7 +26,7 @@ from aimicromind_worker.core.job.worker_events import (
     error_event,
     retry_event,
 )
-from aimicromind_worker.jobs.ports import Delivery, State
+from aimicromind_worker.jobs.ports import Delivery
 from aimicromind_worker.runs.outcome import (
     Cancelled,
     Completed,
@@ -142,47 +130,13 @@ async def reject(rejected: Rejected, delivery: Delivery, publisher: Publisher, s
     log.warning("job.rejected", kind=rejected.kind)
 
 
-def state_unnamed(facts: MessageFacts) -> State:
-    """Return when a job expires that goes back to the queue before it was admitted."""
-    return {DEADLINE_HEADER: facts.expires_at.isoformat()} if facts.expires_at else {}
-
-
-def state_unrun(ticket: Ticket) -> State:
-    """Return what the next worker must know of a job that this one has not run."""
-    return {
-        ATTEMPT_HEADER: ticket.attempts_before,
-        CALLS_HEADER: ticket.calls_before,
-        GIVEN_UP_HEADER: ticket.given_up_before,
-        SIDE_EFFECT_HEADER: ticket.side_effect_before,
-        SENT_HEADER: ticket.sent_before,
-        OPEN_HEADER: ticket.open_attempt,
-        LOST_HEADER: ticket.was_lost,
-        CRASHES_HEADER: ticket.crashes,
-        WAITS_HEADER: ticket.facts.carried_waits + 1,
-        DEADLINE_HEADER: ticket.deadline.isoformat(),
-    }
-
-
-def _state_of(job: Progress) -> State:
-    return {
-        **state_unrun(job.ticket),
-        WAITS_HEADER: 0,
-        ATTEMPT_HEADER: job.attempt.number,
-        CALLS_HEADER: job.calls,
-        GIVEN_UP_HEADER: job.given_up,
-        SIDE_EFFECT_HEADER: job.side_effect,
-        SENT_HEADER: job.sent,
-        OPEN_HEADER: job.open_attempt,
-    }
-
-
 async def _pass_on(
     job: Progress, kind: FailureKind, message: str, delay: timedelta, delivery: Delivery
 ) -> None:
     """Close the attempt, and let the job come again with all that is known of it."""
     job.attempt.publish(retry_event(kind, message, job.attempt.number + 1, delay))
     await job.confirmed()
-    await delivery.requeue(_state_of(job), delay)
+    await delivery.requeue(job.state(), delay)
 
 
 async def _end(job: Progress, status: EndStatus) -> None:

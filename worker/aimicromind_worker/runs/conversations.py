@@ -75,7 +75,7 @@ class Conversations:
         left = self.left(run, now)
         if left != run:
             await self.note(left)
-        soon = run.after is not None and ticket.facts.carried_waits < _OFTEN
+        soon = run.after is not None and ticket.before.waits < _OFTEN
         return RETRY_DELAYS[0] if soon else self.pause_after(left)
 
     async def begun(self, ticket: Ticket, call: int, attempt_time: timedelta) -> OpenRun:

@@ -1,12 +1,14 @@
 """How far a job has come: its attempts, and what was done for it, by earlier workers too."""
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 from structlog.contextvars import bind_contextvars
 
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.job.admission import Ticket
+from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.core.job.worker_events import Tally, retry_event
 from aimicromind_worker.runs.attempt import Attempt, Limits
 from aimicromind_worker.runs.ports import Publisher
@@ -33,11 +35,11 @@ class Progress:
     def __init__(self, ticket: Ticket, publisher: Publisher, limits: Limits, span: Span) -> None:
         self.ticket = ticket
         self.span = span
-        self.calls = ticket.calls_before
-        self.given_up = ticket.given_up_before
+        self.calls = ticket.before.calls
+        self.given_up = ticket.before.given_up
         self.unreached = 0
-        self.sent = ticket.sent_before
-        self.open_attempt = ticket.open_attempt
+        self.sent = ticket.before.sent
+        self.open_attempt = ticket.before.open_attempt
         self.chat_pause = timedelta()
         self.recovered = False
         self.ran = False
@@ -52,7 +54,7 @@ class Progress:
         """The attempt that is published now, begun if there is none; 0 if the job was never run."""
         if not self._attempts:
             # Whoever ends a job that was never run has attempt 0; a run has the next one.
-            before = self.ticket.attempts_before
+            before = self.ticket.before.attempt
             self._begin(before + 1 if before else 0)
         return self._attempts[-1]
 
@@ -60,7 +62,7 @@ class Progress:
     def side_effect(self) -> bool:
         """Whether a tool or action event was published in any attempt, as far as we know."""
         shown = (attempt.answer.side_effect for attempt in self._attempts)
-        return self.ticket.side_effect_before or any(shown)
+        return self.ticket.before.side_effect or any(shown)
 
     @property
     def max_calls(self) -> int:
@@ -75,7 +77,7 @@ class Progress:
         after which a job waits for its key.
         """
         forgiven_before = self.ticket.forgiven_calls(self._limits.max_calls)
-        given_up_now = self.given_up - self.ticket.given_up_before
+        given_up_now = self.given_up - self.ticket.before.given_up
         return self.calls - forgiven_before - given_up_now
 
     @property
@@ -92,7 +94,7 @@ class Progress:
         """Record that this worker runs the job, which so has an attempt."""
         self.ran = True
         if not self._attempts or self.attempt.number == 0:
-            self._begin(self.ticket.attempts_before + 1)
+            self._begin(self.ticket.before.attempt + 1)
 
     def follow_with(self, kind: FailureKind, message: str, wait: timedelta) -> None:
         """Close the attempt, and begin the next one."""
@@ -101,6 +103,19 @@ class Progress:
         self.attempt.span.note("retry", kind=kind, next_attempt=following)
         self.attempt.span.end(kind)
         self._begin(following)
+
+    def state(self) -> JobState:
+        """Return what the next worker must know of the job."""
+        return replace(
+            self.ticket.before,
+            attempt=self.attempt.number,
+            calls=self.calls,
+            given_up=self.given_up,
+            side_effect=self.side_effect,
+            sent=self.sent,
+            open_attempt=self.open_attempt,
+            waits=0,
+        )
 
     def tally(self) -> Tally:
         """Count what an `end` that is published next says."""

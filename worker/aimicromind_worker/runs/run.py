@@ -96,7 +96,7 @@ class JobRun:
                     if pause is not None:
                         return Waits(pause)
                     self._begun = True
-                    log.info("job.started", attempts_before=self._ticket.attempts_before)
+                    log.info("job.started", attempts_before=self._ticket.before.attempt)
                     lost_call = self.progress.open_attempt > 0
                     if await self._calls.recover_lost():
                         return Completed()
@@ -152,8 +152,8 @@ class JobRun:
         if progress.counted_calls >= progress.max_calls:
             message = f"{progress.calls} calls were begun, and no worker lived to finish one"
             return Failed(FailureKind.DELIVERY_LIMIT, message)
-        if self._ticket.crashes >= max(_MOST_CRASHES, progress.max_calls):
-            message = f"{self._ticket.crashes} workers were lost that had this job"
+        if self._ticket.before.crashes >= max(_MOST_CRASHES, progress.max_calls):
+            message = f"{self._ticket.before.crashes} workers were lost that had this job"
             return Failed(FailureKind.DELIVERY_LIMIT, message)
         return None
 

@@ -13,6 +13,7 @@ from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.events.outgoing_channel import CannotBePublished
 from aimicromind_worker.amqp.jobs.delivery import NotSettled
 from aimicromind_worker.core.job.delays import RETRY_DELAYS
+from aimicromind_worker.core.job.state import JobState
 from tests.integration.job_bodies import jobs_at
 from tests.support.amqp import (
     WITHIN_S,
@@ -153,7 +154,7 @@ async def test_job_put_on_a_rung_comes_again_when_its_time_is_over(
         first = await jobs.next()
         rung = RETRY_DELAYS[0]
         put = monotonic()
-        await first.requeue({"x-aimicromind-attempt": 2}, rung)
+        await first.requeue(JobState(attempt=2), rung)
         assert await in_queue(connection, declared.jobs_delay(rung)) == 1
         again = await jobs.next()
         waited_s = monotonic() - put
@@ -161,7 +162,7 @@ async def test_job_put_on_a_rung_comes_again_when_its_time_is_over(
 
     assert waited_s >= rung.total_seconds()
     assert (again.body, again.facts.message_id) == (b"job", "m")
-    assert again.facts.carried_attempt == 2
+    assert again.facts.carried.attempt == 2
     assert (again.facts.redelivered, again.facts.deliveries_before) == (False, 0)
     # Times of AMQP have whole seconds.
     assert again.facts.submitted_at is not None
@@ -176,7 +177,7 @@ async def test_job_can_climb_the_ladder_any_number_of_times(
 
     async with jobs_at(broker.url, declared) as jobs:
         for _ in range(3):
-            await (await jobs.next()).requeue({}, RETRY_DELAYS[0])
+            await (await jobs.next()).requeue(JobState(), RETRY_DELAYS[0])
         await (await jobs.next()).reject()
         await until_in_queue(connection, declared.jobs_reaped, 1)
 
@@ -234,8 +235,8 @@ async def test_facts_are_read_from_properties_and_headers(
 
     assert (facts.message_id, facts.correlation_id, facts.reply_to) == ("id", "asked", "mine")
     assert facts.trace == {"traceparent": TRACE, "tracestate": "vendor=1"}
-    assert (facts.carried_attempt, facts.carried_calls, facts.carried_side_effect) == (3, 5, True)
-    assert facts.carried_deadline == datetime(2030, 1, 1, tzinfo=UTC)
+    assert (facts.carried.attempt, facts.carried.calls, facts.carried.side_effect) == (3, 5, True)
+    assert facts.carried.deadline == datetime(2030, 1, 1, tzinfo=UTC)
     assert facts.expires_at is None
 
 
@@ -254,8 +255,8 @@ async def test_headers_of_other_types_are_taken_for_absent(
         facts = (await jobs.next()).facts
 
     assert facts.trace == {}
-    assert (facts.carried_attempt, facts.carried_calls) == (0, 0)
-    assert facts.carried_deadline is None
+    assert (facts.carried.attempt, facts.carried.calls) == (0, 0)
+    assert facts.carried.deadline is None
 
 
 @pytest.mark.parametrize(
@@ -323,7 +324,7 @@ async def test_time_of_submission_is_exact_where_a_header_tells_it(
 
     async with jobs_at(broker.url, declared) as jobs:
         first = await jobs.next()
-        await first.requeue({})
+        await first.requeue(JobState())
         second = await jobs.next()
 
     assert first.facts.submitted_at == second.facts.submitted_at == known
@@ -379,7 +380,7 @@ async def test_job_goes_out_again_on_the_next_publishing_connection(
         delivery = await jobs.next()
         await jobs.source.stop()
         settlings: dict[str, Callable[[], Awaitable[None]]] = {
-            "requeue": partial(delivery.requeue, {}),
+            "requeue": partial(delivery.requeue, JobState()),
             "dead_letter": partial(delivery.dead_letter, FailureKind.TIMEOUT, "late", 1),
         }
         proxy.to_port = 1

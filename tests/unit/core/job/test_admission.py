@@ -17,7 +17,8 @@ from aimicromind_worker.core.job.admission import (
     admit,
     faulty,
 )
-from aimicromind_worker.core.job.message_facts import MessageFacts, moment
+from aimicromind_worker.core.job.message_facts import MessageFacts
+from aimicromind_worker.core.job.state import JobState, moment
 from tests.support.builders import BRIEF, LIFETIME, MAX_JOB_BYTES, NAMES, SECRET, a_job, a_ticket
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -163,30 +164,30 @@ def test_whatever_is_not_unnamed_can_be_told_of(body: bytes, message_id: str | N
         ({}, 0),
         ({"redelivered": True}, 1),
         ({"redelivered": True, "deliveries_before": 3}, 3),
-        ({"carried_attempt": 2}, 2),
-        ({"carried_attempt": 2, "deliveries_before": 1}, 3),
-        ({"carried_attempt": 2, "redelivered": True}, 3),
+        ({"carried": JobState(attempt=2)}, 2),
+        ({"carried": JobState(attempt=2), "deliveries_before": 1}, 3),
+        ({"carried": JobState(attempt=2), "redelivered": True}, 3),
     ],
 )
 def test_attempts_before_are_those_carried_and_the_deliveries_since(
     facts: dict[str, int], before: int
 ) -> None:
-    assert ticket(a_job(), **facts).attempts_before == before
+    assert ticket(a_job(), **facts).before.attempt == before
 
 
 @pytest.mark.parametrize(
     ("facts", "called"),
     [
         ({}, False),
-        ({"carried_attempt": 1}, False),
-        ({"carried_calls": 1}, False),
-        ({"carried_sent": True}, True),
+        ({"carried": JobState(attempt=1)}, False),
+        ({"carried": JobState(calls=1)}, False),
+        ({"carried": JobState(sent=True)}, True),
         ({"deliveries_before": 1}, True),
         ({"redelivered": True}, True),
     ],
 )
 def test_job_that_a_worker_had_may_have_been_called(facts: dict[str, int], called: bool) -> None:  # noqa: FBT001 - given by pytest
-    assert ticket(a_job(), **facts).sent_before is called
+    assert ticket(a_job(), **facts).before.sent is called
 
 
 def test_job_lives_as_long_as_the_worker_allows() -> None:
@@ -198,8 +199,8 @@ def test_job_lives_as_long_as_the_worker_allows() -> None:
     [
         ({"expiresAt": SOON.isoformat()}, {"expires_at": LATER}),
         ({"expiresAt": LATER.isoformat()}, {"expires_at": SOON}),
-        ({"expiresAt": LATER.isoformat()}, {"carried_deadline": SOON}),
-        ({}, {"expires_at": LATER, "carried_deadline": SOON}),
+        ({"expiresAt": LATER.isoformat()}, {"carried": JobState(deadline=SOON)}),
+        ({}, {"expires_at": LATER, "carried": JobState(deadline=SOON)}),
         ({"expiresAt": SOON.astimezone(timezone(timedelta(hours=5))).isoformat()}, {}),
     ],
 )
@@ -210,7 +211,7 @@ def test_earliest_end_counts(fields: dict[str, str], facts: dict[str, datetime])
 def test_no_end_is_later_than_the_workers_own() -> None:
     late = NOW + 2 * LIFETIME
 
-    it = ticket(a_job(expiresAt=late.isoformat()), expires_at=late, carried_deadline=late)
+    it = ticket(a_job(expiresAt=late.isoformat()), expires_at=late, carried=JobState(deadline=late))
 
     assert it.deadline == NOW + LIFETIME
 

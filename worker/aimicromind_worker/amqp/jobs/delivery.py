@@ -23,6 +23,7 @@ from aimicromind_worker.amqp.jobs.headers import facts_of
 from aimicromind_worker.amqp.outgoing import Outgoing
 from aimicromind_worker.amqp.republishing import Header, republished
 from aimicromind_worker.core.job.delays import RETRY_DELAYS
+from aimicromind_worker.core.job.state import JobState
 
 log = structlog.get_logger()
 
@@ -121,7 +122,7 @@ class BrokerDelivery:
         # RabbitMQ 4.3 counts a reject and not a nack: with that, it could come back for ever.
         await self._tell(self._message.reject(requeue=True))
 
-    async def requeue(self, headers: Mapping[str, Header], delay: timedelta = timedelta()) -> None:
+    async def requeue(self, state: JobState, delay: timedelta = timedelta()) -> None:
         """Publish the job once more, at the end of the queue, then acknowledge this copy.
 
         A job without a message_id gets one, and one without a timestamp that of its coming.
@@ -131,13 +132,13 @@ class BrokerDelivery:
         all.
 
         Args:
-            headers: What the next worker must know; added to the job's own.
+            state: What the next worker must know; written over what the message carries.
             delay: How long it waits before it comes again: none, or one of the retry delays.
         """
         rung = self._names.jobs_delay(delay or RETRY_DELAYS[0])
         for queue in (rung,) if delay else (self._names.jobs, rung):
             try:
-                await self._publish("", queue, headers)
+                await self._publish("", queue, state.to_headers())
             except _Refused:
                 continue
             await self.ack()

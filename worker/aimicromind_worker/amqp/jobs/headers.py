@@ -6,19 +6,8 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from aimicromind_schemas import SUBMITTED_HEADER
 from aimicromind_schemas.client.transport.message_header import noted
-from aimicromind_worker.core.job.admission import (
-    ATTEMPT_HEADER,
-    CALLS_HEADER,
-    CRASHES_HEADER,
-    DEADLINE_HEADER,
-    GIVEN_UP_HEADER,
-    LOST_HEADER,
-    OPEN_HEADER,
-    SENT_HEADER,
-    SIDE_EFFECT_HEADER,
-    WAITS_HEADER,
-)
-from aimicromind_worker.core.job.message_facts import MessageFacts, moment
+from aimicromind_worker.core.job.message_facts import MessageFacts
+from aimicromind_worker.core.job.state import JobState, moment
 from aimicromind_worker.core.job.trace_context import trace_context
 
 # Beyond any count of ours; what a producer makes up must still fit where it is written again.
@@ -50,16 +39,7 @@ def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
         failures_before=number("x-delivery-count"),
         submitted_at=_exact_time(text(SUBMITTED_HEADER)) or _timestamp(message),
         expires_at=_expires_at(message),
-        carried_attempt=number(ATTEMPT_HEADER),
-        carried_calls=number(CALLS_HEADER),
-        carried_given_up=number(GIVEN_UP_HEADER),
-        carried_side_effect=bool(number(SIDE_EFFECT_HEADER)),
-        carried_sent=bool(number(SENT_HEADER)),
-        carried_open=number(OPEN_HEADER),
-        carried_lost=bool(number(LOST_HEADER)),
-        carried_crashes=number(CRASHES_HEADER),
-        carried_waits=number(WAITS_HEADER),
-        carried_deadline=moment(text(DEADLINE_HEADER)),
+        carried=JobState.from_headers(message.headers),
         trace=trace_context(text("traceparent"), text("tracestate")),
         given_up_for=_given_up_for(message),
         problem=note.problem,

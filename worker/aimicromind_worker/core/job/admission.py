@@ -18,20 +18,10 @@ from aimicromind_worker.core.endpoint.call_failed import quoted
 from aimicromind_worker.core.job.content_encoding import Unpacked, unknown_encoding, unpacked
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
+from aimicromind_worker.core.job.state import JobState
 
 _NAMELESS_JOBS = UUID("8d0b6d5c-2f0e-5c53-b1d4-6f2f5a4b7f10")
 _LONGEST_TEXT_BYTES = 16 * 1024 * 1024
-
-ATTEMPT_HEADER = "x-aimicromind-attempt"
-CALLS_HEADER = "x-aimicromind-calls"
-GIVEN_UP_HEADER = "x-aimicromind-given-up"
-SIDE_EFFECT_HEADER = "x-aimicromind-side-effect"
-SENT_HEADER = "x-aimicromind-sent"
-OPEN_HEADER = "x-aimicromind-open"
-LOST_HEADER = "x-aimicromind-lost"
-WAITS_HEADER = "x-aimicromind-waits"
-CRASHES_HEADER = "x-aimicromind-crashes"
-DEADLINE_HEADER = "x-aimicromind-deadline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,15 +34,9 @@ class Ticket:
         chat_id: Its own, else the job_id.
         deadline: When it expires.
         facts: What the message says.
-        attempts_before: Highest attempt that may have published.
-        calls_before: Calls that earlier workers began, as far as is known.
-        given_up_before: How many of them a worker broke off as it drained.
-        lost_before: How many of them were lost with their worker.
-        side_effect_before: Whether a tool or action ran at one of them.
-        sent_before: Whether the endpoint may have had a request for this job.
-        open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
-        open_shown: Whether anything was published of that attempt.
-        was_lost: Whether a worker was lost with the job, and the job was not looked up since.
+        before: What is known of what earlier workers did.
+        open_shown: Whether anything was published of the attempt whose call may still run.
+        calls_lost: How many of the calls before were lost with their worker.
     """
 
     job: RawJob
@@ -60,25 +44,14 @@ class Ticket:
     chat_id: str
     deadline: datetime
     facts: MessageFacts
-    attempts_before: int
-    calls_before: int
-    given_up_before: int
-    side_effect_before: bool
-    sent_before: bool
-    open_attempt: int
-    was_lost: bool
+    before: JobState
     open_shown: bool = False
-    lost_before: int = 0
+    calls_lost: int = 0
 
     @property
     def came_before(self) -> bool:
         """Whether a worker may have had this job before, so that it must be looked up."""
-        return self.attempts_before > 0 or self.facts.carried_deadline is not None
-
-    @property
-    def crashes(self) -> int:
-        """How often a worker was lost that had this job, whatever brought it down."""
-        return self.facts.carried_crashes + self.facts.failures_before
+        return self.before.attempt > 0 or self.facts.carried.deadline is not None
 
     @property
     def blind(self) -> bool:
@@ -97,15 +70,15 @@ class Ticket:
         worker. A second loss leaves one call, to be made apart (see `quarantine`): the job may have
         been a neighbour of what brought both workers down. A third one was the job's own.
         """
-        held = max(0, self.calls_before - self.given_up_before)
-        match min(self.lost_before, self.crashes):
+        held = max(0, self.before.calls - self.before.given_up)
+        match min(self.calls_lost, self.before.crashes):
             case 0 | 1:
                 too_many = held
             case 2:
                 too_many = max(0, held - self.max_calls(limit) + 1)
             case _:
                 too_many = 0
-        return self.given_up_before + min(self.lost_before, too_many)
+        return self.before.given_up + min(self.calls_lost, too_many)
 
     def knowing(self, history: History) -> "Ticket":
         """Add what the pool remembers of the job.
@@ -113,22 +86,27 @@ class Ticket:
         A worker that died had perhaps begun the attempt that its last `retry` announced; one
         that let go of the job left that attempt to the next worker.
         """
-        begun = history.announced if self.was_lost else 0
-        attempts = max(self.attempts_before, history.last_attempt, begun)
-        opened = attempts if self.was_lost else self.open_attempt
+        before = self.before
+        begun = history.announced if before.was_lost else 0
+        attempt = max(before.attempt, history.last_attempt, begun)
+        opened = attempt if before.was_lost else before.open_attempt
         # What it did is told by the journal alone.
-        may_have_acted = self.was_lost and not history.is_whole
+        may_have_acted = before.was_lost and not history.is_whole
+        known = replace(
+            before,
+            attempt=attempt,
+            calls=max(before.calls, history.calls),
+            side_effect=before.side_effect or history.side_effect or may_have_acted,
+            sent=before.sent or history.calls > 0,
+            open_attempt=opened,
+            was_lost=False,
+        )
         return replace(
             self,
-            attempts_before=attempts,
-            open_attempt=opened,
+            before=known,
             open_shown=0 < opened <= history.last_attempt,
-            calls_before=max(self.calls_before, history.calls),
             # Whoever knows the job holds its chat: no other worker goes on with what is open.
-            lost_before=history.calls_lost + history.is_open,
-            side_effect_before=self.side_effect_before or history.side_effect or may_have_acted,
-            sent_before=self.sent_before or history.calls > 0,
-            was_lost=False,
+            calls_lost=history.calls_lost + history.is_open,
         )
 
 
@@ -203,24 +181,25 @@ def admit(
     if replies_to_us:
         message = "reply_to names a queue of the worker itself: use a queue of your own"
         return _rejected(FailureKind.INVALID_JOB, message, body, facts)
+    deadline = _deadline(job, facts, now + lifetime)
+    return Ticket(job, job_id, chat_id, deadline, facts, _before(facts, deadline))
+
+
+def _before(facts: MessageFacts, deadline: datetime) -> JobState:
+    """Return the carried state, with what the broker's count of deliveries adds to it."""
+    carried = facts.carried
     # Each copy of the message is counted from its own beginning.
     deliveries = max(facts.deliveries_before, int(facts.redelivered))
-    attempts_before = facts.carried_attempt + deliveries
-    return Ticket(
-        job=job,
-        job_id=job_id,
-        chat_id=chat_id,
-        deadline=_deadline(job, facts, now + lifetime),
-        facts=facts,
-        # Each copy of the message is counted from its own beginning.
-        attempts_before=attempts_before,
-        calls_before=facts.carried_calls,
-        given_up_before=facts.carried_given_up,
-        side_effect_before=facts.carried_side_effect,
-        # A worker that handed the job on has told what it did; one that died has not.
-        sent_before=facts.carried_sent or deliveries > 0,
-        open_attempt=attempts_before if deliveries else facts.carried_open,
-        was_lost=deliveries > 0 or facts.carried_lost,
+    attempt = carried.attempt + deliveries
+    return replace(
+        carried,
+        attempt=attempt,
+        # A worker that requeued the job has told what it did; one that died has not.
+        sent=carried.sent or deliveries > 0,
+        open_attempt=attempt if deliveries else carried.open_attempt,
+        was_lost=deliveries > 0 or carried.was_lost,
+        crashes=carried.crashes + facts.failures_before,
+        deadline=deadline,
     )
 
 
@@ -252,8 +231,8 @@ def _deadline(job: RawJob, facts: MessageFacts, latest: datetime) -> datetime:
         ends.append(job.expires_at)
     if facts.expires_at is not None:
         ends.append(facts.expires_at)
-    if facts.carried_deadline is not None:
-        ends.append(facts.carried_deadline)
+    if facts.carried.deadline is not None:
+        ends.append(facts.carried.deadline)
     return min(ends)
 
 

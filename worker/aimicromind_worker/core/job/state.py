@@ -1,0 +1,89 @@
+"""What is known of a job across workers, as it travels in the headers of its message."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+Headers = Mapping[str, str | int | bool]
+
+# Beyond any count of ours; what a producer makes up must still fit where it is written again.
+_MOST = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class JobState:
+    """The state of a job between two workers.
+
+    A new fact that must travel with a job is a field here, and a line in each of the two methods.
+
+    Attributes:
+        attempt: Highest attempt that may have published.
+        calls: Calls begun, as far as is known.
+        given_up: How many of them a worker broke off as it drained.
+        side_effect: Whether a tool or action ran at one of them.
+        sent: Whether the endpoint may have had a request for the job.
+        open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
+        was_lost: Whether a worker was lost with the job, and the job was not looked up since.
+        crashes: How many workers were lost that had the job, whatever brought them down.
+        waits: How often in a row the job was requeued without being run.
+        deadline: When the job expires; None before a worker has admitted it.
+    """
+
+    attempt: int = 0
+    calls: int = 0
+    given_up: int = 0
+    side_effect: bool = False
+    sent: bool = False
+    open_attempt: int = 0
+    was_lost: bool = False
+    crashes: int = 0
+    waits: int = 0
+    deadline: datetime | None = None
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, object]) -> "JobState":
+        """Read the state; what is missing or ill-typed counts as nothing known."""
+
+        def number(name: str) -> int:
+            value = headers.get(name)
+            return min(max(value, 0), _MOST) if isinstance(value, int) else 0
+
+        deadline = headers.get("x-aimicromind-deadline")
+        return cls(
+            attempt=number("x-aimicromind-attempt"),
+            calls=number("x-aimicromind-calls"),
+            given_up=number("x-aimicromind-given-up"),
+            side_effect=bool(number("x-aimicromind-side-effect")),
+            sent=bool(number("x-aimicromind-sent")),
+            open_attempt=number("x-aimicromind-open"),
+            was_lost=bool(number("x-aimicromind-lost")),
+            crashes=number("x-aimicromind-crashes"),
+            waits=number("x-aimicromind-waits"),
+            deadline=moment(deadline) if isinstance(deadline, str) else None,
+        )
+
+    def to_headers(self) -> Headers:
+        """Write every fact, also zeros: they replace what the message carried before."""
+        headers: dict[str, str | int | bool] = {
+            "x-aimicromind-attempt": self.attempt,
+            "x-aimicromind-calls": self.calls,
+            "x-aimicromind-given-up": self.given_up,
+            "x-aimicromind-side-effect": self.side_effect,
+            "x-aimicromind-sent": self.sent,
+            "x-aimicromind-open": self.open_attempt,
+            "x-aimicromind-lost": self.was_lost,
+            "x-aimicromind-crashes": self.crashes,
+            "x-aimicromind-waits": self.waits,
+        }
+        if self.deadline is not None:
+            headers["x-aimicromind-deadline"] = self.deadline.isoformat()
+        return headers
+
+
+def moment(text: str | None) -> datetime | None:
+    """Read a time with its offset from a header; None for anything else."""
+    try:
+        read = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    return read if read.tzinfo is not None else None
