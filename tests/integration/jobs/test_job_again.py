@@ -9,7 +9,7 @@ from aiormq.exceptions import DeliveryError
 
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_testing import PrivateBroker
-from aimicromind_worker.core.job.delays import RETRY_DELAYS
+from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.core.job.state import JobState
 from tests.integration.job_bodies import jobs_at
 from tests.support.amqp import (

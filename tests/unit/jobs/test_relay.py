@@ -14,6 +14,7 @@ from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.jobs.dead_lettered import DeadLettered
+from aimicromind_worker.jobs.gates import Gates
 from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
@@ -57,7 +58,8 @@ class Stage:
         run_means = means(self.predictions, self.publisher)
         intake = an_intake(run_means, self.journal, after_loss=after_loss)
         self.dead_lettered = DeadLettered(intake, run_means, NAMES)
-        self.relay = Relay(run_means, intake, self.chat_locks, JobRegistry(), NAMES, Turns(SLOTS))
+        gates = Gates(run_means, intake, self.chat_locks, Turns(SLOTS))
+        self.relay = Relay(run_means, intake, gates, JobRegistry(), NAMES)
 
     def delivery(
         self,

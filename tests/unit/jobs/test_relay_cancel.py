@@ -20,6 +20,7 @@ from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.retry import RetryPolicy
 from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.jobs.dead_lettered import DeadLettered
+from aimicromind_worker.jobs.gates import Gates
 from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
@@ -66,7 +67,8 @@ class Stage:
         run_means = means(self.predictions, self.publisher, policy, **LONG)
         intake = an_intake(run_means, self.journal)
         self.dead_lettered = DeadLettered(intake, run_means, NAMES)
-        self.relay = Relay(run_means, intake, self.chat_locks, self.held, NAMES, Turns(SLOTS))
+        gates = Gates(run_means, intake, self.chat_locks, Turns(SLOTS))
+        self.relay = Relay(run_means, intake, gates, self.held, NAMES)
 
     def delivery(self, facts: MessageFacts | None = None, **fields: Any) -> FakeDelivery:  # noqa: ANN401 - see a_job
         return FakeDelivery(a_job(**fields), facts or MessageFacts(), self.publisher.history)

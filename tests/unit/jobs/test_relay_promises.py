@@ -13,6 +13,7 @@ from aimicromind_testing import frame
 from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.state import JobState
+from aimicromind_worker.jobs.gates import Gates
 from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
@@ -89,7 +90,8 @@ class Carried:
     def _relay(self) -> Relay:
         run_means = means(self.predictions, self.publisher, max_calls=MOST_CALLS)
         intake = an_intake(run_means, FakeJournal())
-        return Relay(run_means, intake, FakeLeases(), JobRegistry(), NAMES, Turns(SLOTS))
+        gates = Gates(run_means, intake, FakeLeases(), Turns(SLOTS))
+        return Relay(run_means, intake, gates, JobRegistry(), NAMES)
 
     def attempts(self) -> list[list[dict[str, Any]]]:
         return [list(events) for _, events in groupby(self.events, lambda it: it["attempt"])]

@@ -4,9 +4,9 @@ import asyncio
 from datetime import timedelta
 
 from aimicromind_schemas import EndStatus
-from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
+from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.core.job.state import JobState
 from tests.support.builders import SLOTS, tokens
 from tests.support.fakes import HANG, WELL, FakeDelivery

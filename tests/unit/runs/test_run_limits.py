@@ -5,10 +5,9 @@ import pytest
 
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.endpoint import errors
-from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
-from aimicromind_worker.core.job.retry import RetryPolicy
+from aimicromind_worker.core.job.retry import RETRY_DELAYS, RetryPolicy
 from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.runs.outcome import Completed, Delayed, Unfinished, Waits
 from tests.support.builders import tokens

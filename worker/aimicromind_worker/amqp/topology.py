@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Literal, NamedTuple
 
 from aimicromind_schemas import JOURNAL_BINDINGS, Names
-from aimicromind_worker.core.job.delays import RETRY_DELAYS
+from aimicromind_worker.core.job.retry import RETRY_DELAYS
 
 Argument = str | int | bool
 ExchangeType = Literal["topic", "fanout", "direct"]

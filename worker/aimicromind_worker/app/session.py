@@ -30,6 +30,7 @@ from aimicromind_worker.core.job.cancels import KEPT_FOR
 from aimicromind_worker.core.job.retry import RetryPolicy
 from aimicromind_worker.http.client import EndpointClient
 from aimicromind_worker.jobs.dead_lettered import DeadLettered
+from aimicromind_worker.jobs.gates import Gates
 from aimicromind_worker.jobs.intake import Intake
 from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
@@ -204,7 +205,8 @@ class Session:
             means, journal, names, lifetime, settings.max_job_bytes, after_loss=lasting.has_worked
         )
         turns = Turns(settings.concurrency, source.stand_in)
-        relay = Relay(means, intake, chat_locks, lasting.held, names, turns)
+        gates = Gates(means, intake, chat_locks, turns)
+        relay = Relay(means, intake, gates, lasting.held, names)
         lasting.has_worked = True
         log.info("worker.ready", concurrency=settings.concurrency)
         lasting.on_ready()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from aimicromind_schemas import CancelRequest
 from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.cancels import Cancels, covers
+from aimicromind_worker.jobs.ports import HeldChat
 from aimicromind_worker.runs.run import JobRun
 from aimicromind_worker.telemetry.tracing import Span
 
@@ -19,12 +20,14 @@ class HeldJob:
         ticket: The job, with what has become known of it.
         span: What is told of it.
         called_off: Done once the job is cancelled.
+        chat_lock: Its chat's, while it is held.
     """
 
     def __init__(self, ticket: Ticket, span: Span) -> None:
         self.ticket = ticket
         self.span = span
         self.called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.chat_lock: HeldChat | None = None
         self._run: JobRun | None = None
 
     @property

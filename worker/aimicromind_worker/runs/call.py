@@ -11,7 +11,7 @@ from aimicromind_worker.core.endpoint.errors import EndpointDown, EndpointUnavai
 from aimicromind_worker.core.endpoint.exchange import FlowFacts, PredictionCall
 from aimicromind_worker.core.endpoint.request import call_chat_id, prediction_body
 from aimicromind_worker.core.endpoint.saved_answer import continues
-from aimicromind_worker.core.job.delays import RETRY_DELAYS
+from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.runs.conversation_calls import ConversationCalls
 from aimicromind_worker.runs.means import Means
 from aimicromind_worker.runs.progress import Progress

@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from aimicromind_worker.core.job.admission import Ticket
-from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from aimicromind_worker.core.job.open_run import OpenRun, RunsKnown
+from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.runs.recovery import Recovery
 
 # Longer than a job keeps its slot.

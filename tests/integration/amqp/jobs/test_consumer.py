@@ -12,7 +12,7 @@ from aimicromind_schemas import FailureKind, Names
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.events.outgoing_channel import CannotBePublished
 from aimicromind_worker.amqp.jobs.delivery import NotSettled
-from aimicromind_worker.core.job.delays import RETRY_DELAYS
+from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.core.job.state import JobState
 from tests.integration.job_bodies import jobs_at
 from tests.support.amqp import (

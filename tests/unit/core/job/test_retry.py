@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.endpoint.call_failed import CallFailed
-from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from aimicromind_worker.core.job.retry import (
+    RETRY_DELAYS,
     CallAgain,
     Decision,
     GiveUp,

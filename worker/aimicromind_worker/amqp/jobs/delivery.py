@@ -22,7 +22,7 @@ from aimicromind_schemas.client.transport.message_header import GUARD_HEADER, no
 from aimicromind_worker.amqp.jobs.headers import facts_of
 from aimicromind_worker.amqp.outgoing import Outgoing
 from aimicromind_worker.amqp.republishing import Header, republished
-from aimicromind_worker.core.job.delays import RETRY_DELAYS
+from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.core.job.state import JobState
 
 log = structlog.get_logger()

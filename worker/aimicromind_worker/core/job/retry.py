@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Final
 
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.endpoint.call_failed import CallFailed, Doubtful, Lasting
 from aimicromind_worker.core.endpoint.errors import AttemptOverdue, EndpointDown
-from aimicromind_worker.core.job.delays import RETRY_DELAYS, delay_for
+
+RETRY_DELAYS: Final = tuple(timedelta(seconds=it) for it in (2, 10, 30, 60, 120, 300, 600))
+"""Each is a queue of its own; 3.10 takes the delay from the queue, in order, not the message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +154,13 @@ def _leave(failure: CallFailed, rung: timedelta, left: timedelta) -> Requeue | G
     """Wait for what may change without the job: to the end of its time, if need be."""
     fitting = [it for it in RETRY_DELAYS if it <= rung and it < left]
     return Requeue(fitting[-1]) if fitting else GiveUp(failure.kind, str(failure))
+
+
+def delay_for(wait: timedelta) -> timedelta:
+    """Return the shortest delay that is no shorter than the wait, else the longest there is."""
+    return next((each for each in RETRY_DELAYS if each >= wait), RETRY_DELAYS[-1])
+
+
+def delay_within(wait: timedelta) -> timedelta:
+    """Return the longest delay that is no longer than the wait, else the shortest there is."""
+    return max((each for each in RETRY_DELAYS if each <= wait), default=RETRY_DELAYS[0])
