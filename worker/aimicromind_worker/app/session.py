@@ -130,26 +130,11 @@ class Session:
             StoppedAtOnce: The worker was told to stop before it took jobs.
             GraceOver: Jobs are left that could not be requeued in time.
         """
-        beat = self._settings.heartbeat
         async with self._connect("aimicromind-worker jobs") as consuming:
             check_channels(consuming)
-            ownership = JobOwnership(beat)
+            ownership = JobOwnership(self._settings.heartbeat)
             ownership.when_shut(consuming.wire.abort)
-            connect_copies = partial(self._connect, "aimicromind-worker copies")
-            counts = self._lasting.event_counts
-            copies = Copies(connect_copies, beat, self._names, ownership, counts)
-            publisher = EventPublisher(
-                self._names, Window(), ownership.is_open, counts, copies.lane
-            )
-            self._lasting.publisher = publisher
-            publishing = PublisherConnection(
-                partial(self._connect, "aimicromind-worker events"),
-                beat,
-                needed_topology(self._settings),
-                publisher,
-                ownership,
-                self._renewed,
-            )
+            copies, publishing = self._publishing(ownership)
             async with asyncio.TaskGroup() as links:
                 kept = [
                     links.create_task(ownership.watch(consuming)),
@@ -168,6 +153,20 @@ class Session:
                     await self._work(opened, consuming, publishing, ownership, control.known_until)
                 for task in kept:
                     task.cancel()
+
+    def _publishing(self, ownership: JobOwnership) -> tuple[Copies, PublisherConnection]:
+        """Return what keeps the connections of copies and of events open."""
+        settings, names, counts = self._settings, self._names, self._lasting.event_counts
+        beat = settings.heartbeat
+        connect_copies = partial(self._connect, "aimicromind-worker copies")
+        copies = Copies(connect_copies, beat, names, ownership, counts)
+        publisher = EventPublisher(names, Window(), ownership.is_open, counts, copies.lane)
+        self._lasting.publisher = publisher
+        connect = partial(self._connect, "aimicromind-worker events")
+        needed = needed_topology(settings)
+        return copies, PublisherConnection(
+            connect, beat, needed, publisher, ownership, self._renewed
+        )
 
     async def _stop_at_once(self) -> Never:
         await self._lasting.shutdown.asked()

@@ -1,14 +1,14 @@
 """RabbitMQ → cancel requests: those that come, and those that came before there was a worker."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import uuid4
 
 import structlog
-from aio_pika.abc import AbstractConnection
+from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import CancelRequest, InvalidCancel, Names, decode_cancel
@@ -73,20 +73,8 @@ class CancelListener:
             channel.close_callbacks.add(control._closed)
             inner = await channel.get_underlay_channel()
             inner.on_consumer_cancel_callbacks.add(control._cancelled)
-            queue = await channel.declare_queue(
-                f"{names.control}.{uuid4()}",
-                exclusive=True,
-                arguments={"x-queue-type": "classic"},
-            )
-            await queue.bind(names.control, "")
-            await inner.basic_consume(queue.name, control._come, no_ack=True)
-            pool = await channel.declare_queue(
-                f"{names.pool}.{uuid4()}",
-                exclusive=True,
-                arguments={"x-queue-type": "classic"},
-            )
-            await pool.bind(names.pool, "")
-            await inner.basic_consume(pool.name, control._come_from_pool, no_ack=True)
+            await _consume_own_queue(channel, names.control, control._come)
+            await _consume_own_queue(channel, names.pool, control._come_from_pool)
         read = partial(read_up_to_now, connection, outgoing, names.control_log)
         try:
             await read(since - _CLOCK_SLACK, control._take)
@@ -128,3 +116,17 @@ class CancelListener:
     def _end(self, reason: str) -> None:
         if not self._lost.done():
             self._lost.set_result(reason)
+
+
+async def _consume_own_queue(
+    channel: AbstractChannel,
+    exchange: str,
+    take: Callable[[DeliveredMessage], Coroutine[None, None, None]],
+) -> None:
+    """Consume all messages of a fanout exchange by a queue that goes with the connection."""
+    queue = await channel.declare_queue(
+        f"{exchange}.{uuid4()}", exclusive=True, arguments={"x-queue-type": "classic"}
+    )
+    await queue.bind(exchange, "")
+    inner = await channel.get_underlay_channel()
+    await inner.basic_consume(queue.name, take, no_ack=True)

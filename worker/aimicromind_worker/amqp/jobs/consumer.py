@@ -1,17 +1,14 @@
 """RabbitMQ → jobs, as many as there are slots, and one more for each that waits for its chat.
 
-A worker holds no more bytes of jobs than its budget. Of a job for which there is no room only its
-size has come: it is set aside, and nothing more is consumed until it has been requeued. From then
-on jobs are taken one by one, each once there is room for the largest, by consumers with a prefetch
-of 1. One that brought a job no larger than its share goes on; one that brought a larger job is
-cancelled. So a job is requeued once for each time that its worker runs out of room.
+A worker holds no more bytes of jobs than its budget. Where there is no room, only a job's size
+comes: the job is set aside, and nothing is consumed until it has been requeued. From then on jobs
+are taken one by one, each once there is room for the largest, by consumers with a prefetch of 1. A
+consumer that brought a job larger than its share is cancelled; so each lack of room requeues once.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from hashlib import sha256
 from uuid import uuid4
 
 import structlog
@@ -20,14 +17,12 @@ from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import Names
 from aimicromind_worker.amqp.jobs.delivery import LOST, BrokerDelivery, NotSettled, told
-from aimicromind_worker.amqp.jobs.memory_budget import MemoryBudget
+from aimicromind_worker.amqp.jobs.memory_budget import MemoryBudget, RequeuedForRoom
 from aimicromind_worker.amqp.outgoing import Outgoing
 
 log = structlog.get_logger()
 
 _TIMEOUT_S = 30.0
-_RETURNS_REMEMBERED = 10_000
-_Copy = tuple[str | None, str]
 
 
 class ConsumerLost(ConnectionError):
@@ -69,7 +64,7 @@ class JobConsumer:
         # While it is careful: the size of the job that a consumer brought last.
         self._brought: dict[str, int] = {}
         self._changed = asyncio.Event()
-        self._returned: OrderedDict[_Copy, int] = OrderedDict()
+        self._requeued = RequeuedForRoom()
 
     @classmethod
     @asynccontextmanager
@@ -146,9 +141,9 @@ class JobConsumer:
                 await arrived.requeue_unchanged()
         self._arrived.put_nowait(None)
 
-    async def _consume(self, prefetch: int, tag: str | None = None) -> str:
+    async def _consume(self, prefetch: int) -> str:
         """Begin to take jobs; no consumer, "", once the source is stopped."""
-        tag = tag or str(uuid4())
+        tag = str(uuid4())
         try:
             async with self._consuming, asyncio.timeout(_TIMEOUT_S):
                 if self._stopped:
@@ -184,7 +179,9 @@ class JobConsumer:
             return
         self._unsettled[delivery] = tag
         if not was_stopped:
-            self._forget_returns(delivery)
+            if delivery.facts.redelivered:
+                # It was requeued only because there was no room here.
+                delivery.forget(self._requeued.times(delivery.facts.message_id, delivery.body))
             # Before anything is waited for: what comes after it must not overtake it.
             self._arrived.put_nowait(delivery)
         if tag in self._unwanted:
@@ -218,10 +215,7 @@ class JobConsumer:
         self._unwanted.clear()
         while self._set_aside:
             delivery = self._set_aside.pop()
-            copy = (delivery.facts.message_id, delivery.facts.digest)
-            self._returned[copy] = self._returned.pop(copy, 0) + 1
-            if len(self._returned) > _RETURNS_REMEMBERED:
-                self._returned.popitem(last=False)
+            self._requeued.note(delivery.facts.message_id, delivery.facts.digest)
             await delivery.requeue_unchanged()
             log.info("job.no_room", size_bytes=delivery.facts.whole_bytes)
 
@@ -248,12 +242,6 @@ class JobConsumer:
         return len(self._consumers) + sum(
             tag not in self._consumers for tag in self._unsettled.values()
         )
-
-    def _forget_returns(self, delivery: BrokerDelivery) -> None:
-        """Count no delivery that ended only because this worker had no room."""
-        if self._returned and delivery.facts.redelivered:
-            copy = (delivery.facts.message_id, sha256(delivery.body).hexdigest())
-            delivery.forget(self._returned.get(copy, 0))
 
     def _cancelled(self, _: object) -> None:
         self._on_lost(f"the broker cancelled the consumer of {self._queue}")

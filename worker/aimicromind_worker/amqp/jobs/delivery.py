@@ -105,6 +105,8 @@ class BrokerDelivery:
 
     def forget(self, deliveries: int) -> None:
         """Count so many of the earlier deliveries as if they had not been."""
+        if not deliveries:
+            return
         before = max(0, self.facts.deliveries_before - deliveries)
         self.facts = replace(
             self.facts,

@@ -1,6 +1,11 @@
-"""How many bytes of jobs a worker may hold, and how many it holds now."""
+"""How many bytes of jobs a worker may hold, and which jobs it requeued for want of room."""
+
+from collections import OrderedDict
+from hashlib import sha256
 
 from aimicromind_schemas.client.transport.message_guard import LONGEST_BODY_BYTES, MessageGuard
+
+_REMEMBERED = 10_000
 
 
 class MemoryBudget:
@@ -44,3 +49,26 @@ class MemoryBudget:
             return False
         self.held += size
         return True
+
+
+class RequeuedForRoom:
+    """The copies of jobs that this worker requeued only because it had no room.
+
+    The broker counts each as a delivery, which says nothing against the job.
+    """
+
+    def __init__(self) -> None:
+        self._times: OrderedDict[tuple[str | None, str], int] = OrderedDict()
+
+    def note(self, message_id: str | None, digest: str) -> None:
+        """Count one; the digest is the body's SHA-256 in hexadecimal."""
+        copy = (message_id, digest)
+        self._times[copy] = self._times.pop(copy, 0) + 1
+        if len(self._times) > _REMEMBERED:
+            self._times.popitem(last=False)
+
+    def times(self, message_id: str | None, body: bytes) -> int:
+        """Return how often a copy was requeued."""
+        if not self._times:
+            return 0
+        return self._times.get((message_id, sha256(body).hexdigest()), 0)

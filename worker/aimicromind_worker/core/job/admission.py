@@ -167,22 +167,25 @@ def admit(
     job = _read(content, facts, max_job_bytes, is_too_long=length > max_job_bytes)
     if isinstance(job, Rejected):
         return job
-    body = content.text
     job_id = job.job_id or facts.message_id
     if not job_id:
         return Unnamed()
-    if not is_job_id(job_id):
-        message = "message_id is no jobId: use letters, digits, '_', '.' and '-', at most 128"
-        return _rejected(FailureKind.INVALID_JOB, message, body, facts)
     chat_id = job.chat_id or job_id
-    if not chat_fits(chat_id):
-        message = "message_id stands in for chatId and is too long for routing keys: set chatId"
-        return _rejected(FailureKind.INVALID_JOB, message, body, facts)
-    if replies_to_us:
-        message = "reply_to names a queue of the worker itself: use a queue of your own"
-        return _rejected(FailureKind.INVALID_JOB, message, body, facts)
+    problem = _problem_of_names(job_id, chat_id, replies_to_us=replies_to_us)
+    if problem is not None:
+        return _rejected(FailureKind.INVALID_JOB, problem, content.text, facts)
     deadline = _deadline(job, facts, now + lifetime)
     return Ticket(job, job_id, chat_id, deadline, facts, _before(facts, deadline))
+
+
+def _problem_of_names(job_id: str, chat_id: str, *, replies_to_us: bool) -> str | None:
+    if not is_job_id(job_id):
+        return "message_id is no jobId: use letters, digits, '_', '.' and '-', at most 128"
+    if not chat_fits(chat_id):
+        return "message_id stands in for chatId and is too long for routing keys: set chatId"
+    if replies_to_us:
+        return "reply_to names a queue of the worker itself: use a queue of your own"
+    return None
 
 
 def _before(facts: MessageFacts, deadline: datetime) -> JobState:
