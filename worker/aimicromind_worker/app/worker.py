@@ -6,7 +6,6 @@ answers again. The connection that events go out by is opened again within the s
 """
 
 import asyncio
-import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
@@ -34,6 +33,7 @@ from aimicromind_worker.app.build import (
 from aimicromind_worker.app.service import GraceOver, Shutdown
 from aimicromind_worker.app.session import Lasting, Session, StoppedAtOnce
 from aimicromind_worker.app.settings import Settings
+from aimicromind_worker.backoff import Backoff
 from aimicromind_worker.http.client import EndpointClient
 from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
@@ -46,7 +46,7 @@ from aimicromind_worker.telemetry.tracing import Tracer, Untraced
 
 log = structlog.get_logger()
 
-_LONGEST_PAUSE_S = 5.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 _STEADY_SESSION_S = 30.0
 # How long an API key that was read is used, at most.
 _KEY_LASTS_S = 2.0
@@ -168,34 +168,43 @@ class Worker:
         log.info("worker.stopped")
 
     async def _sessions(self, predictions: EndpointClient, watch: IdleTimeout) -> None:
-        failures = 0
+        backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         while not self._lasting.shutdown.is_asked:
             began = monotonic()
-            final: BaseException | None = None
-            try:
-                await self._session(predictions, watch).run()
-            except* _FINAL as refused:
-                final = _leaf(refused)
-                if self._lasting.has_worked and isinstance(final, _RENEWED):
-                    self._note_loss(str(final))
-                    final = None
-            except* (ConnectionError, AMQPError, TimeoutError) as lost:
-                final = final or _refusal(_leaf(lost), over_a_limit=not self._lasting.has_worked)
-                if final is None:
-                    self._note_loss(str(_leaf(lost)))
-            except* StoppedAtOnce:
-                log.info("worker.stopped_at_once")
-            except* GraceOver:
-                log.warning("drain.overran", grace_s=self._settings.drain_seconds)
-            if final is not None:
-                raise final
-            if self._lasting.shutdown.is_asked:
-                return
-            failures = 0 if monotonic() - began > _STEADY_SESSION_S else failures + 1
-            pause = min(_LONGEST_PAUSE_S, 0.25 * 2 ** min(failures, 10)) * random.uniform(0.5, 1)  # noqa: S311 - spreads reconnects
+            refused = await self._one_session(predictions, watch)
+            if refused is not None:
+                raise refused
+            if monotonic() - began > _STEADY_SESSION_S:
+                backoff.reset()
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(backoff.pause()):
                     await self._lasting.shutdown.asked()
+
+    async def _one_session(
+        self, predictions: EndpointClient, watch: IdleTimeout
+    ) -> BaseException | None:
+        """Carry jobs over one connection.
+
+        Returns:
+            Why another session would fail, too; None if it would not.
+        """
+        final: BaseException | None = None
+        try:
+            await self._session(predictions, watch).run()
+        except* _FINAL as refused:
+            final = _leaf(refused)
+            if self._lasting.has_worked and isinstance(final, _RENEWED):
+                self._note_loss(str(final))
+                final = None
+        except* (ConnectionError, AMQPError, TimeoutError) as lost:
+            final = final or _refusal(_leaf(lost), over_a_limit=not self._lasting.has_worked)
+            if final is None:
+                self._note_loss(str(_leaf(lost)))
+        except* StoppedAtOnce:
+            log.info("worker.stopped_at_once")
+        except* GraceOver:
+            log.warning("drain.overran", grace_s=self._settings.drain_seconds)
+        return final
 
     def _note_loss(self, reason: str) -> None:
         self.condition.lost(reason)

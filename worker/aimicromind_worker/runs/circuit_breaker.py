@@ -8,7 +8,6 @@ gateway answered, or nobody, are a suspicion: one sick flow does that too, so th
 """
 
 import asyncio
-import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -18,6 +17,7 @@ from typing import Never
 
 import structlog
 
+from aimicromind_worker.backoff import Backoff
 from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.endpoint.errors import EndpointDown
 
@@ -190,12 +190,11 @@ class CircuitBreaker:
 
     async def _until_back(self, answers: Callable[[], Awaitable[bool]]) -> None:
         log.warning("endpoint.down", reason=self._reason)
-        began, pause_s = monotonic(), _FIRST_PAUSE_S
+        began, backoff = monotonic(), Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         while self._reason is not None:
             with suppress(TimeoutError):
-                async with asyncio.timeout(pause_s * random.uniform(0.5, 1)):  # noqa: S311 - spreads probes
+                async with asyncio.timeout(backoff.pause()):
                     await self._closed.wait()
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             # One more each time: a probe may be silent for long.
             if self._reason is not None and await answers() and self._reason is not None:
                 self._may_probe = not self._wake_a_probe()

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import structlog
 
+from aimicromind_worker.backoff import Backoff
 from aimicromind_worker.core.endpoint.errors import EndpointUnavailable
 from aimicromind_worker.core.endpoint.saved_answer import (
     NotMessages,
@@ -19,8 +20,7 @@ from aimicromind_worker.core.endpoint.saved_answer import (
 
 log = structlog.get_logger()
 
-_FIRST_PAUSE_S = 0.25
-_LONGEST_PAUSE_S = 3.0
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 3.0
 # An endpoint that is gone has taken the run with it; one refusal may be a passing one.
 _REFUSALS = 2
 
@@ -90,7 +90,7 @@ class Recovery:
             after: The last message of the chat before the call.
         """
         ends = monotonic() + min(patience, self.patience).total_seconds()
-        pause_s, nack_period = _FIRST_PAUSE_S, 0
+        backoff, refusals = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), 0
         while self.patience:
             try:
                 for place, chat_id in enumerate(endpoint_chat_ids):
@@ -100,13 +100,13 @@ class Recovery:
                     found = read_saved_answer(body, message_id, after)
                     if found is not None:
                         return Found(found, chat_id, place)
-                nack_period = 0
+                refusals = 0
             except EndpointUnavailable:
-                nack_period += 1
+                refusals += 1
             except NotMessages:
                 return None
-            if nack_period >= _REFUSALS or monotonic() + pause_s > ends:
+            pause_s = backoff.pause()
+            if refusals >= _REFUSALS or monotonic() + pause_s > ends:
                 return None
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
         return None
