@@ -21,9 +21,9 @@ from aimicromind_worker.jobs.ports import JobHistory
 from aimicromind_worker.runs.attempt import Limits
 from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
 from aimicromind_worker.runs.conversations import Conversations
+from aimicromind_worker.runs.dependencies import Dependencies, Predictions
 from aimicromind_worker.runs.flows import Flows
 from aimicromind_worker.runs.idle_timeout import IdleTimeout
-from aimicromind_worker.runs.means import Means, Predictions
 from aimicromind_worker.runs.ports import Publisher
 from aimicromind_worker.runs.recovery import Recovery
 from aimicromind_worker.telemetry.event_counts import EventCounts
@@ -87,18 +87,18 @@ def limits(**changed: Any) -> Limits:  # noqa: ANN401 - named in Limits
     return Limits(**(usual | changed))
 
 
-def means(
+def dependencies(
     predictions: Predictions,
     publisher: Publisher,
     policy: RetryPolicy = IMPATIENT,
     recovery: Recovery | None = None,
     **changed: Any,  # noqa: ANN401 - named in Limits
-) -> Means:
+) -> Dependencies:
     """Give a run what it needs; silence is never too long, and nothing is saved."""
     recovery = recovery or Recovery(Forgetful(), timedelta(seconds=5))
     watch = IdleTimeout(timedelta(hours=1))
     meter = Metrics(EventCounts())
-    return Means(
+    return Dependencies(
         predictions,
         publisher,
         watch,
@@ -113,8 +113,10 @@ def means(
     )
 
 
-def an_intake(means: Means, journal: JobHistory, *, after_loss: bool = False) -> Intake:
-    return Intake(means, journal, NAMES, LIFETIME, MAX_JOB_BYTES, after_loss=after_loss)
+def an_intake(
+    dependencies: Dependencies, journal: JobHistory, *, after_loss: bool = False
+) -> Intake:
+    return Intake(dependencies, journal, NAMES, LIFETIME, MAX_JOB_BYTES, after_loss=after_loss)
 
 
 class Unwritten:

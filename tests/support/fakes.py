@@ -37,7 +37,7 @@ from tests.support.builders import (
     USED_TOOLS,
     Forgetful,
     a_ticket,
-    means,
+    dependencies,
     tokens,
 )
 
@@ -350,7 +350,7 @@ class Run:
         ticket = a_ticket(facts, **fields).knowing(history or History())
         self.job = JobRun(
             ticket,
-            means(
+            dependencies(
                 self.predictions,
                 self.publisher,
                 policy,

@@ -16,7 +16,7 @@ from aimicromind_schemas.client.transport import opening, peer
 from aimicromind_testing import PrivateBroker, ScriptedEndpoint, answer
 from aimicromind_worker.amqp.channels import LEAST, TooFewChannels
 from aimicromind_worker.amqp.connection import connect
-from aimicromind_worker.amqp.declaring import NoRoomForQueues, declare
+from aimicromind_worker.amqp.declaring import QueueLimitReached, declare
 from aimicromind_worker.amqp.topology import Retention, topology
 from aimicromind_worker.app.settings import Settings
 from tests.integration.ops.test_cli import run
@@ -118,7 +118,7 @@ async def test_virtual_host_with_too_few_queues_is_said_with_what_is_needed(
     url = broker.url + vhost
     await limit(broker, vhost, "max-queues", most)
     settings = settings_at(url, endpoint, names)
-    refusal = NoRoomForQueues if most < DURABLE else BrokerRefused
+    refusal = QueueLimitReached if most < DURABLE else BrokerRefused
     said_before = await found(url, endpoint)
 
     with pytest.raises(refusal, match=rf"queue limit in vhost '{vhost}' \({most}\) is reached"):

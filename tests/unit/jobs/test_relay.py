@@ -27,7 +27,7 @@ from tests.support.builders import (
     USED_TOOLS,
     a_job,
     an_intake,
-    means,
+    dependencies,
     tokens,
 )
 from tests.support.fakes import (
@@ -55,11 +55,11 @@ class Stage:
         self.publisher = RecordingSink()
         self.journal = FakeJournal()
         self.chat_locks = FakeLeases()
-        run_means = means(self.predictions, self.publisher)
-        intake = an_intake(run_means, self.journal, after_loss=after_loss)
-        self.dead_lettered = DeadLettered(intake, run_means, NAMES)
-        gates = Gates(run_means, intake, self.chat_locks, Turns(SLOTS))
-        self.relay = Relay(run_means, intake, gates, JobRegistry(), NAMES)
+        shared = dependencies(self.predictions, self.publisher)
+        intake = an_intake(shared, self.journal, after_loss=after_loss)
+        self.dead_lettered = DeadLettered(intake, shared, NAMES)
+        gates = Gates(shared, intake, self.chat_locks, Turns(SLOTS))
+        self.relay = Relay(shared, intake, gates, JobRegistry(), NAMES)
 
     def delivery(
         self,
@@ -515,7 +515,7 @@ async def test_job_whose_burial_fails_for_a_fault_of_our_own_still_gets_its_end(
         raise ValueError(SECRET)
 
     monkeypatch.setattr(stage.journal, "look_up", look_up)
-    delivery = stage.delivery(facts=MessageFacts(given_up_for="delivery_limit"))
+    delivery = stage.delivery(facts=MessageFacts(dead_letter_reason="delivery_limit"))
 
     with capture_logs() as logs:
         await stage.dead_lettered.end(delivery)

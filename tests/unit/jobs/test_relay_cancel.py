@@ -30,7 +30,7 @@ from tests.support.builders import (
     SLOTS,
     a_job,
     an_intake,
-    means,
+    dependencies,
     tokens,
 )
 from tests.support.fakes import (
@@ -64,11 +64,11 @@ class Stage:
         self.journal = FakeJournal()
         self.chat_locks = FakeLeases()
         self.held = JobRegistry()
-        run_means = means(self.predictions, self.publisher, policy, **LONG)
-        intake = an_intake(run_means, self.journal)
-        self.dead_lettered = DeadLettered(intake, run_means, NAMES)
-        gates = Gates(run_means, intake, self.chat_locks, Turns(SLOTS))
-        self.relay = Relay(run_means, intake, gates, self.held, NAMES)
+        shared = dependencies(self.predictions, self.publisher, policy, **LONG)
+        intake = an_intake(shared, self.journal)
+        self.dead_lettered = DeadLettered(intake, shared, NAMES)
+        gates = Gates(shared, intake, self.chat_locks, Turns(SLOTS))
+        self.relay = Relay(shared, intake, gates, self.held, NAMES)
 
     def delivery(self, facts: MessageFacts | None = None, **fields: Any) -> FakeDelivery:  # noqa: ANN401 - see a_job
         return FakeDelivery(a_job(**fields), facts or MessageFacts(), self.publisher.history)
@@ -363,7 +363,7 @@ async def test_next_job_of_the_chat_is_not_cancelled() -> None:
 async def test_job_that_the_broker_gave_up_keeps_that_ending() -> None:
     stage = Stage()
     stage.held.cancel(CANCEL)
-    delivery = stage.delivery(MessageFacts(given_up_for="expired"))
+    delivery = stage.delivery(MessageFacts(dead_letter_reason="expired"))
 
     await stage.dead_lettered.end(delivery)
 

@@ -27,7 +27,7 @@ from tests.support.builders import (
     USED_TOOLS,
     a_job,
     an_intake,
-    means,
+    dependencies,
     tokens,
 )
 from tests.support.fakes import (
@@ -88,10 +88,10 @@ class Carried:
         self.events = [json.loads(event.body) for event in self.publisher.published]
 
     def _relay(self) -> Relay:
-        run_means = means(self.predictions, self.publisher, max_calls=MOST_CALLS)
-        intake = an_intake(run_means, FakeJournal())
-        gates = Gates(run_means, intake, FakeLeases(), Turns(SLOTS))
-        return Relay(run_means, intake, gates, JobRegistry(), NAMES)
+        shared = dependencies(self.predictions, self.publisher, max_calls=MOST_CALLS)
+        intake = an_intake(shared, FakeJournal())
+        gates = Gates(shared, intake, FakeLeases(), Turns(SLOTS))
+        return Relay(shared, intake, gates, JobRegistry(), NAMES)
 
     def attempts(self) -> list[list[dict[str, Any]]]:
         return [list(events) for _, events in groupby(self.events, lambda it: it["attempt"])]

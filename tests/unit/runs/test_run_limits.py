@@ -210,7 +210,9 @@ async def test_call_lost_with_a_worker_is_not_held_against_the_job_too_early(
 
 
 async def test_call_that_a_leaving_worker_broke_off_is_forgiven_once() -> None:
-    facts = MessageFacts(redelivered=True, failures_before=1, carried=JobState(calls=1, given_up=1))
+    facts = MessageFacts(
+        redelivered=True, failures_before=1, carried=JobState(calls=1, uncounted=1)
+    )
     history = History(1, calls=1, is_open=True)
     run = Run(*[CUT_BEFORE] * 3, facts=facts, history=history, limits={"max_calls": 1})
 
@@ -228,7 +230,7 @@ async def test_job_whose_calls_were_all_begun_by_workers_that_died_is_not_called
 
 
 async def test_call_that_a_leaving_worker_broke_off_is_not_held_against_the_job() -> None:
-    facts = MessageFacts(carried=JobState(attempt=1, calls=3, given_up=1))
+    facts = MessageFacts(carried=JobState(attempt=1, calls=3, uncounted=1))
     run = Run(CUT_BEFORE, WELL, facts=facts)
 
     assert await run.failure() == FailureKind.STREAM_CUT

@@ -76,7 +76,7 @@ class DeclarationRefused(Exception):
         )
 
 
-class NoRoomForQueues(DeclarationRefused):
+class QueueLimitReached(DeclarationRefused):
     """The virtual host may have no more queues."""
 
     def __init__(self, needed: int, reason: str) -> None:
@@ -108,7 +108,7 @@ async def declare(connection: AbstractConnection, wanted: Topology) -> None:
             found = await compare(connection, wanted)
             in_the_way = [it for it in found if it.is_in_the_way]
             if not in_the_way:
-                raise NoRoomForQueues(len(wanted.queues), _reason(error)) from error
+                raise QueueLimitReached(len(wanted.queues), _reason(error)) from error
             raise TopologyDiffers(in_the_way) from error
         except _MayNotDeclare:
             if not await _is_there(connection, wanted):

@@ -109,7 +109,7 @@ def topology(
             (Binding(names.jobs_reaped, "#"),),
         ),
         Queue(names.jobs, jobs, (Binding(names.jobs, "#"),)),
-        *(_rung(names, delay) for delay in RETRY_DELAYS),
+        *(_delay_queue(names, delay) for delay in RETRY_DELAYS),
         Queue(
             names.journal,
             _stream(journal),
@@ -151,7 +151,7 @@ def _quorum(deliveries: int, dead_letters_to: str) -> Mapping[str, Argument]:
     }
 
 
-def _rung(names: Names, delay: timedelta) -> Queue:
+def _delay_queue(names: Names, delay: timedelta) -> Queue:
     # Nothing is consumed from a delay queue, so that its delivery limit is never reached.
     arguments = _quorum(_DELIVERIES, names.jobs)
     ttl_ms = delay // timedelta(milliseconds=1)

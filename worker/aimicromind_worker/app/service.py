@@ -16,8 +16,8 @@ from aimicromind_worker.jobs.relay import Relay
 log = structlog.get_logger()
 
 # The end of the grace period, in which jobs that are not finished are published again.
-_HAND_BACK_PART = 0.2
-_HAND_BACK_AT_MOST_S = 5.0
+_REQUEUE_PART = 0.2
+_REQUEUE_AT_MOST_S = 5.0
 # The end of that in which the connections are closed.
 _CLOSING_PART = 0.06
 
@@ -70,7 +70,7 @@ class Source(Protocol):
         """Take no more; requeue those that came and were not yielded."""
 
 
-class Way(Protocol):
+class Publishing(Protocol):
     """The way of events."""
 
     async def usable(self) -> None:
@@ -81,31 +81,36 @@ class Service:
     """Carries what two sources give. One for a session; `run` once."""
 
     def __init__(
-        self, jobs: Source, reaped: Source, relay: Relay, dead_lettered: DeadLettered, way: Way
+        self,
+        jobs: Source,
+        dead_lettered_jobs: Source,
+        relay: Relay,
+        dead_lettered: DeadLettered,
+        publishing: Publishing,
     ) -> None:
         """Prepare.
 
         Args:
             jobs: Jobs to run.
-            reaped: Jobs that the broker dead-lettered.
+            dead_lettered_jobs: Jobs that the broker dead-lettered.
             relay: Runs the former.
             dead_lettered: Ends the latter.
-            way: Must be usable before either: a call whose answer cannot be published would cost
-                its price for nothing.
+            publishing: Awaited before each job. A call whose answer cannot be published would be
+                billed for nothing.
         """
         self._jobs = jobs
-        self._reaped = reaped
+        self._dead_lettered_jobs = dead_lettered_jobs
         self._relay = relay
         self._dead_lettered = dead_lettered
-        self._way = way
+        self._publishing = publishing
 
     async def run(
-        self, leave: Shutdown, grace: timedelta, consuming: AbstractContextManager[None]
+        self, shutdown: Shutdown, grace: timedelta, consuming: AbstractContextManager[None]
     ) -> None:
         """Carry jobs until a drain is asked for and all are done.
 
         Args:
-            leave: Asks for the drain.
+            shutdown: Asks for the drain.
             grace: Longest time from then to the end.
             consuming: Entered for as long as jobs are taken.
 
@@ -113,39 +118,39 @@ class Service:
             GraceOver: Jobs are left that could not be requeued in time.
         """
         async with asyncio.TaskGroup() as service:
-            leaving = service.create_task(self._leave(leave, grace))
+            draining = service.create_task(self._drain(shutdown, grace))
             async with asyncio.TaskGroup() as carried:
                 carried.create_task(self._end_all())
                 with consuming:
                     async for delivery in self._jobs:
                         carried.create_task(self._carry(delivery))
-            leaving.cancel()
+            draining.cancel()
 
     async def _carry(self, delivery: Delivery) -> None:
-        await self._way.usable()
+        await self._publishing.usable()
         await self._relay.carry(delivery)
 
     async def _end_all(self) -> None:
-        async for delivery in self._reaped:
-            await self._way.usable()
+        async for delivery in self._dead_lettered_jobs:
+            await self._publishing.usable()
             await self._dead_lettered.end(delivery)
 
-    async def _leave(self, leave: Shutdown, grace: timedelta) -> None:
-        await leave.asked()
-        grace_s = leave.left_of(grace).total_seconds()
-        hand_back_s = min(grace_s * _HAND_BACK_PART, _HAND_BACK_AT_MOST_S)
+    async def _drain(self, shutdown: Shutdown, grace: timedelta) -> None:
+        await shutdown.asked()
+        grace_s = shutdown.left_of(grace).total_seconds()
+        requeue_s = min(grace_s * _REQUEUE_PART, _REQUEUE_AT_MOST_S)
         log.info("worker.draining", grace_s=grace_s)
         async with asyncio.TaskGroup() as stopping:
             # A broker that does not answer must not delay the publishing of what is left.
             stops = stopping.create_task(self._take_no_more())
             with suppress(TimeoutError):
-                async with asyncio.timeout(grace_s - hand_back_s):
-                    await leave.hurried()
+                async with asyncio.timeout(grace_s - requeue_s):
+                    await shutdown.hurried()
             self._relay.shut_down_runs()
-            await asyncio.sleep(hand_back_s - grace_s * _CLOSING_PART)
+            await asyncio.sleep(requeue_s - grace_s * _CLOSING_PART)
             stops.cancel()
         raise GraceOver
 
     async def _take_no_more(self) -> None:
         await self._jobs.stop()
-        await self._reaped.stop()
+        await self._dead_lettered_jobs.stop()

@@ -37,9 +37,9 @@ from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
 from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
 from aimicromind_worker.runs.conversations import Conversations
+from aimicromind_worker.runs.dependencies import Dependencies
 from aimicromind_worker.runs.flows import Flows
 from aimicromind_worker.runs.idle_timeout import IdleTimeout
-from aimicromind_worker.runs.means import Means
 from aimicromind_worker.telemetry.event_counts import EventCounts
 from aimicromind_worker.telemetry.metrics import Metrics
 from aimicromind_worker.telemetry.status import WorkerStatus
@@ -56,7 +56,7 @@ class StoppedAtOnce(Exception):
 
 
 @dataclass(slots=True)
-class Lasting:
+class ProcessState:
     """What outlives a session.
 
     Attributes:
@@ -97,7 +97,7 @@ class Session:
 
     def __init__(
         self,
-        lasting: Lasting,
+        process: ProcessState,
         settings: Settings,
         connect: Callable[[str], AbstractAsyncContextManager[BrokerConnection]],
         predictions: EndpointClient,
@@ -107,14 +107,14 @@ class Session:
         """Prepare; nothing is opened yet.
 
         Args:
-            lasting: What outlives it.
+            process: What outlives it.
             settings: What the operator set.
             connect: Opens a connection of this name.
             predictions: The endpoint.
             idle_timeout: Breaks off silent streams.
             renewed: Refusals of the broker that are waited out.
         """
-        self._lasting = lasting
+        self._process = process
         self._settings = settings
         self._connect = connect
         self._predictions = predictions
@@ -141,7 +141,7 @@ class Session:
                     links.create_task(ownership.until_shut()),
                     links.create_task(publishing.run()),
                     links.create_task(copies.run()),
-                    links.create_task(self._lasting.breaker.watch(self._predictions.answers)),
+                    links.create_task(self._process.breaker.watch(self._predictions.answers)),
                 ]
                 stopping = links.create_task(self._stop_at_once())
                 await publishing.usable()
@@ -156,12 +156,12 @@ class Session:
 
     def _publishing(self, ownership: JobOwnership) -> tuple[Copies, PublisherConnection]:
         """Return what keeps the connections of copies and of events open."""
-        settings, names, counts = self._settings, self._names, self._lasting.event_counts
+        settings, names, counts = self._settings, self._names, self._process.event_counts
         beat = settings.heartbeat
         connect_copies = partial(self._connect, "aimicromind-worker copies")
         copies = Copies(connect_copies, beat, names, ownership, counts)
         publisher = EventPublisher(names, Window(), ownership.is_open, counts, copies.lane)
-        self._lasting.publisher = publisher
+        self._process.publisher = publisher
         connect = partial(self._connect, "aimicromind-worker events")
         needed = needed_topology(settings)
         return copies, PublisherConnection(
@@ -169,13 +169,13 @@ class Session:
         )
 
     async def _stop_at_once(self) -> Never:
-        await self._lasting.shutdown.asked()
+        await self._process.shutdown.asked()
         raise StoppedAtOnce
 
     def _cancels(
         self, consuming: BrokerConnection, publishing: PublisherConnection
     ) -> AbstractAsyncContextManager[CancelListener]:
-        cancel, since = self._lasting.held.cancel, self._lasting.cancels_known_until
+        cancel, since = self._process.held.cancel, self._process.cancels_known_until
         return CancelListener.open(consuming, publishing, self._names, cancel, since)
 
     async def _work(
@@ -187,52 +187,57 @@ class Session:
         cancels_known_until: datetime,
     ) -> None:
         """Take jobs until told to stop."""
-        lasting, settings, names = self._lasting, self._settings, self._names
+        process, settings, names = self._process, self._settings, self._names
         take = partial(JobConsumer.open, consuming, publishing, names, ownership.shut)
         guard = consuming.wire.demultiplexer.guard
-        lasting.budget = MemoryBudget(settings.max_held_bytes, guard)
-        source = await opened.enter_async_context(take(settings.concurrency, budget=lasting.budget))
+        process.budget = MemoryBudget(settings.max_held_bytes, guard)
+        source = await opened.enter_async_context(take(settings.concurrency, budget=process.budget))
         dead_lettered = await opened.enter_async_context(
             take(_DEAD_LETTERS_AT_ONCE, names.jobs_reaped)
         )
-        lasting.cancels_known_until = cancels_known_until
-        journal = Journal(consuming, publishing, names.journal, lasting.journal)
+        process.cancels_known_until = cancels_known_until
+        journal = Journal(consuming, publishing, names.journal, process.journal)
         chat_locks = await ChatLocks.open(consuming, names)
-        means = self._means(journal)
+        dependencies = self._dependencies(journal)
         lifetime = timedelta(seconds=settings.job_lifetime_seconds)
         intake = Intake(
-            means, journal, names, lifetime, settings.max_job_bytes, after_loss=lasting.has_worked
+            dependencies,
+            journal,
+            names,
+            lifetime,
+            settings.max_job_bytes,
+            after_loss=process.has_worked,
         )
-        turns = Turns(settings.concurrency, source.stand_in)
-        gates = Gates(means, intake, chat_locks, turns)
-        relay = Relay(means, intake, gates, lasting.held, names)
-        lasting.has_worked = True
+        turns = Turns(settings.concurrency, source.take_one_more)
+        gates = Gates(dependencies, intake, chat_locks, turns)
+        relay = Relay(dependencies, intake, gates, process.held, names)
+        process.has_worked = True
         log.info("worker.ready", concurrency=settings.concurrency)
-        lasting.on_ready()
+        process.on_ready()
 
         def obstacle() -> str | None:
-            return publishing.obstacle() or lasting.breaker.obstacle() or lasting.flows.obstacle()
+            return publishing.obstacle() or process.breaker.obstacle() or process.flows.obstacle()
 
         service = Service(
-            source, dead_lettered, relay, DeadLettered(intake, means, names), publishing
+            source, dead_lettered, relay, DeadLettered(intake, dependencies, names), publishing
         )
         grace = timedelta(seconds=settings.drain_seconds)
-        await service.run(lasting.shutdown, grace, lasting.status.consuming(obstacle))
+        await service.run(process.shutdown, grace, process.status.consuming(obstacle))
 
-    def _means(self, journal: Journal) -> Means:
-        lasting, settings = self._lasting, self._settings
-        assert lasting.publisher is not None  # noqa: S101 - `run` has made it
+    def _dependencies(self, journal: Journal) -> Dependencies:
+        process, settings = self._process, self._settings
+        assert process.publisher is not None  # noqa: S101 - `run` has made it
         found = recovery(settings, self._predictions.client)
-        return Means(
+        return Dependencies(
             self._predictions,
-            lasting.publisher,
+            process.publisher,
             self._idle_timeout,
             limits(settings),
             RetryPolicy(),
             found,
             Conversations(journal, found, limits(settings).attempt_timeout),
-            lasting.breaker,
-            lasting.flows,
-            lasting.metrics,
-            lasting.tracer,
+            process.breaker,
+            process.flows,
+            process.metrics,
+            process.tracer,
         )

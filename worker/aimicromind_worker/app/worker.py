@@ -31,7 +31,7 @@ from aimicromind_worker.app.build import (
     endpoint,
 )
 from aimicromind_worker.app.service import GraceOver, Shutdown
-from aimicromind_worker.app.session import Lasting, Session, StoppedAtOnce
+from aimicromind_worker.app.session import ProcessState, Session, StoppedAtOnce
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.backoff import Backoff
 from aimicromind_worker.http.client import EndpointClient
@@ -91,7 +91,7 @@ class Worker:
         self.metrics = Metrics(self.event_counts)
         self.condition = WorkerStatus()
         self._settings = settings
-        self._lasting = Lasting(
+        self._process = ProcessState(
             self.condition,
             self.event_counts,
             self.metrics,
@@ -107,30 +107,30 @@ class Worker:
         self._watch_condition()
 
     def _watch_condition(self) -> None:
-        watch, lasting = self.metrics.watch, self._lasting
-        held = lasting.held
+        watch, process = self.metrics.watch, self._process
+        held = process.held
         watch("running_jobs", "Jobs that are run now", lambda: held.running)
         watch("waiting_jobs", "Jobs that wait in the worker", lambda: held.waiting)
         watch("ready", "Whether jobs are taken", lambda: not self.condition.why_not_ready())
         watch(
             "held_bytes",
             "Bytes of the jobs that are held",
-            lambda: lasting.budget.held if lasting.budget else 0,
+            lambda: process.budget.held if process.budget else 0,
         )
         watch(
             "endpoint_down",
             "Whether no calls are made since the endpoint does not answer",
-            lambda: lasting.breaker.obstacle() is not None,
+            lambda: process.breaker.obstacle() is not None,
         )
         watch(
             "unconfirmed_events",
             "Events that the broker has not answered for",
-            lambda: lasting.publisher.unsettled if lasting.publisher else 0,
+            lambda: process.publisher.unsettled if process.publisher else 0,
         )
         watch(
             "broker_blocked",
             "Whether the broker takes no events",
-            lambda: lasting.publisher is not None and lasting.publisher.blocked,
+            lambda: process.publisher is not None and process.publisher.blocked,
         )
 
     def stop(self) -> None:
@@ -139,7 +139,7 @@ class Worker:
         Asked a second time, hand the running jobs back at once.
         """
         self.condition.drain()
-        self._lasting.shutdown.ask()
+        self._process.shutdown.ask()
 
     async def run(self) -> None:
         """Carry jobs until stopped; reconnect for as long as that takes.
@@ -169,7 +169,7 @@ class Worker:
 
     async def _sessions(self, predictions: EndpointClient, watch: IdleTimeout) -> None:
         backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
-        while not self._lasting.shutdown.is_asked:
+        while not self._process.shutdown.is_asked:
             began = monotonic()
             refused = await self._one_session(predictions, watch)
             if refused is not None:
@@ -178,7 +178,7 @@ class Worker:
                 backoff.reset()
             with suppress(TimeoutError):
                 async with asyncio.timeout(backoff.pause()):
-                    await self._lasting.shutdown.asked()
+                    await self._process.shutdown.asked()
 
     async def _one_session(
         self, predictions: EndpointClient, watch: IdleTimeout
@@ -193,11 +193,11 @@ class Worker:
             await self._session(predictions, watch).run()
         except* _FINAL as refused:
             final = _leaf(refused)
-            if self._lasting.has_worked and isinstance(final, _RENEWED):
+            if self._process.has_worked and isinstance(final, _RENEWED):
                 self._note_loss(str(final))
                 final = None
         except* (ConnectionError, AMQPError, TimeoutError) as lost:
-            final = final or _refusal(_leaf(lost), over_a_limit=not self._lasting.has_worked)
+            final = final or _refusal(_leaf(lost), over_a_limit=not self._process.has_worked)
             if final is None:
                 self._note_loss(str(_leaf(lost)))
         except* StoppedAtOnce:
@@ -213,7 +213,7 @@ class Worker:
 
     def _session(self, predictions: EndpointClient, watch: IdleTimeout) -> Session:
         return Session(
-            self._lasting, self._settings, self._connection, predictions, watch, _RENEWED
+            self._process, self._settings, self._connection, predictions, watch, _RENEWED
         )
 
     def _connection(self, name: str) -> AbstractAsyncContextManager[BrokerConnection]:

@@ -42,7 +42,7 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     from aimicromind_worker.core.findings import NotAchieved
     from aimicromind_worker.ops.terminal import OutputClosed
 
-    nack_period = (PermissionMissing, TooFewChannels, DeclarationRefused, TopologyDiffers)
+    refused = (PermissionMissing, TooFewChannels, DeclarationRefused, TopologyDiffers)
     try:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             return runner.run(work)
@@ -52,7 +52,7 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
         fail(str(error), WRONG_USE)
     except ConnectionError as error:
         fail(str(error), NO_BROKER)
-    except (*nack_period, client.BrokerRefused) as error:
+    except (*refused, client.BrokerRefused) as error:
         fail(str(error), REFUSED)
     except (NotAchieved, client.ClientError) as error:
         fail(str(error), FAILED)

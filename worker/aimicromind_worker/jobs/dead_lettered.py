@@ -8,7 +8,7 @@ from aimicromind_worker.core.job.history import HistoryUnknown
 from aimicromind_worker.jobs.intake import Intake, note_fault
 from aimicromind_worker.jobs.ports import Delivery
 from aimicromind_worker.jobs.settlement import settle
-from aimicromind_worker.runs.means import Means
+from aimicromind_worker.runs.dependencies import Dependencies
 from aimicromind_worker.runs.outcome import Failed
 from aimicromind_worker.runs.run import JobRun
 
@@ -24,9 +24,9 @@ _REASONS = {"expired": (FailureKind.EXPIRED, "the job's time ran out in the queu
 class DeadLettered:
     """Ends such jobs, any number at a time."""
 
-    def __init__(self, intake: Intake, means: Means, names: Names) -> None:
+    def __init__(self, intake: Intake, dependencies: Dependencies, names: Names) -> None:
         self._intake = intake
-        self._means = means
+        self._dependencies = dependencies
         self._names = names
 
     async def end(self, delivery: Delivery) -> None:
@@ -45,7 +45,7 @@ class DeadLettered:
 
     async def _end_faulty(self, delivery: Delivery) -> None:
         rejected = faulty(delivery.body, delivery.facts)
-        with self._intake.told_of(rejected, delivery, self._names.jobs_reaped) as span:
+        with self._intake.span_of(rejected, delivery, self._names.jobs_reaped) as span:
             await self._intake.reject(rejected, delivery, span)
 
     async def _end_if_known(self, delivery: Delivery) -> None:
@@ -56,12 +56,12 @@ class DeadLettered:
             await delivery.requeue_unchanged()
 
     async def _end(self, delivery: Delivery) -> None:
-        kind, message = _REASONS.get(delivery.facts.given_up_for or "", _DELIVERY_LIMIT)
+        kind, message = _REASONS.get(delivery.facts.dead_letter_reason or "", _DELIVERY_LIMIT)
         match await self._intake.admit(delivery):
             case Unnamed():
                 await delivery.dead_letter(kind, message, attempts=0)
             case Rejected() as rejected:
-                with self._intake.told_of(rejected, delivery, self._names.jobs_reaped) as span:
+                with self._intake.span_of(rejected, delivery, self._names.jobs_reaped) as span:
                     # Where only its beginning came, it was told of before it came here.
                     known = await self._intake.known(rejected.job_id, delivery.facts)
                     if known.status is None:
@@ -69,10 +69,10 @@ class DeadLettered:
                     else:
                         await self._intake.repeat_end(rejected.job_id, known, delivery, span)
             case Ticket() as ticket:
-                with self._intake.told_of(ticket, delivery, self._names.jobs_reaped) as span:
+                with self._intake.span_of(ticket, delivery, self._names.jobs_reaped) as span:
                     known = await self._intake.known(ticket.job_id, ticket.facts)
                     if known.status is None:
-                        run = JobRun(ticket.knowing(known), self._means, span)
+                        run = JobRun(ticket.knowing(known), self._dependencies, span)
                         failed = Failed(kind, message)
                         await settle(run.progress, failed, delivery)
                         self._intake.measure(failed, run.progress)

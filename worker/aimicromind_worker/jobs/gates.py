@@ -13,12 +13,12 @@ from aimicromind_worker.jobs.ports import Chats
 from aimicromind_worker.jobs.quarantine import Quarantine
 from aimicromind_worker.jobs.registry import HeldJob
 from aimicromind_worker.jobs.turns import Turns
-from aimicromind_worker.runs.means import Means
+from aimicromind_worker.runs.dependencies import Dependencies
 
 # Another worker may reach an endpoint that this one does not.
-_PATIENCE_FOR_THE_ENDPOINT = timedelta(minutes=1)
+_PATIENCE_FOR_ENDPOINT = timedelta(minutes=1)
 # A lost worker's chat locks end a little after its jobs have gone to others.
-_PATIENCE_FOR_THE_DEAD = timedelta(seconds=1)
+_PATIENCE_FOR_LOST_WORKER = timedelta(seconds=1)
 _ENDS_REMEMBERED = 10_000
 
 
@@ -28,7 +28,7 @@ class GoOn:
 
 
 @dataclass(frozen=True, slots=True)
-class Wait:
+class MustWait:
     """The job must wait on the broker.
 
     Attributes:
@@ -49,7 +49,7 @@ class Ended:
     known: History | None
 
 
-Answer = GoOn | Wait | Ended
+Answer = GoOn | MustWait | Ended
 
 
 class Gates:
@@ -58,17 +58,19 @@ class Gates:
     An expired job waits for nothing but its chat: its end is one of the chat's events.
     """
 
-    def __init__(self, means: Means, intake: Intake, chat_locks: Chats, turns: Turns) -> None:
+    def __init__(
+        self, dependencies: Dependencies, intake: Intake, chat_locks: Chats, turns: Turns
+    ) -> None:
         """Open the gates.
 
         Args:
-            means: The circuit breaker and the flows, which every run needs, too.
+            dependencies: The circuit breaker and the flows, which every run needs, too.
             intake: Looks jobs up.
             chat_locks: Keeps other workers from a job of the same chat.
             turns: Order the jobs within this worker.
         """
-        self._breaker = means.breaker
-        self._flows = means.flows
+        self._breaker = dependencies.breaker
+        self._flows = dependencies.flows
         self._intake = intake
         self._chat_locks = chat_locks
         self._turns = turns
@@ -136,38 +138,38 @@ class Gates:
     async def _endpoint(self, job: HeldJob) -> AsyncIterator[Answer]:
         """Ask the circuit breaker; while a job waits for it, no other is taken."""
         flow = job.ticket.job.chatflow_id
-        async with self._breaker.gate(flow, job.called_off, _patience(job)) as passes:
+        async with self._breaker.gate(flow, job.cancelled, _patience(job)) as passes:
             # Where it comes back to, it is woken once calls are made again.
-            yield GoOn() if passes or _is_expired(job) else Wait(RETRY_DELAYS[0])
+            yield GoOn() if passes or _is_expired(job) else MustWait(RETRY_DELAYS[0])
 
     @asynccontextmanager
     async def _key_of_flow(self, job: HeldJob) -> AsyncIterator[Answer]:
         """Let a job wait whose flow the server refuses the API key."""
         flow = job.ticket.job.chatflow_id
-        if _is_expired(job) or await self._flows.passes(flow, job.called_off, _patience(job)):
+        if _is_expired(job) or await self._flows.passes(flow, job.cancelled, _patience(job)):
             yield GoOn()
         else:
-            yield Wait(RETRY_DELAYS[1] if self._flows.is_locked(flow) else None)
+            yield MustWait(RETRY_DELAYS[1] if self._flows.is_locked(flow) else None)
 
     @asynccontextmanager
     async def _turn(self, job: HeldJob) -> AsyncIterator[Answer]:
-        """Wait for the chat's earlier jobs in this worker, and for a slot."""
-        async with self._turns.turn(job.ticket.chat_id, job.called_off) as came:
-            yield GoOn() if came else Wait()
+        """MustWait for the chat's earlier jobs in this worker, and for a slot."""
+        async with self._turns.turn(job.ticket.chat_id, job.cancelled) as granted:
+            yield GoOn() if granted else MustWait()
 
     @asynccontextmanager
     async def _quarantined(self, job: HeldJob) -> AsyncIterator[Answer]:
         """Keep a job that may have ended two workers apart from other suspect jobs."""
         with self._quarantine.admitted(job.ticket) as admitted:
-            yield GoOn() if admitted else Wait()
+            yield GoOn() if admitted else MustWait()
 
     @asynccontextmanager
     async def _chat_lock(self, job: HeldJob) -> AsyncIterator[Answer]:
         """Lock the chat, so that no other worker runs a job of it."""
-        patience = _PATIENCE_FOR_THE_DEAD if job.ticket.came_before else timedelta()
+        patience = _PATIENCE_FOR_LOST_WORKER if job.ticket.came_before else timedelta()
         async with self._chat_locks.hold(job.ticket.chat_id, patience) as chat_lock:
             job.chat_lock = chat_lock
-            yield Wait() if chat_lock is None else GoOn()
+            yield MustWait() if chat_lock is None else GoOn()
 
     @asynccontextmanager
     async def _history(self, job: HeldJob) -> AsyncIterator[Answer]:
@@ -179,7 +181,7 @@ class Gates:
         """Keep most slots from a flow whose calls fail."""
         with self._flows.running(job.ticket.job.chatflow_id) as may_run:
             passes = (may_run or _is_expired(job)) and not self.are_shut
-            yield GoOn() if passes else Wait()
+            yield GoOn() if passes else MustWait()
 
 
 def _is_expired(job: HeldJob) -> bool:
@@ -187,4 +189,4 @@ def _is_expired(job: HeldJob) -> bool:
 
 
 def _patience(job: HeldJob) -> timedelta:
-    return min(_PATIENCE_FOR_THE_ENDPOINT, job.ticket.deadline - datetime.now(UTC))
+    return min(_PATIENCE_FOR_ENDPOINT, job.ticket.deadline - datetime.now(UTC))

@@ -19,7 +19,7 @@ from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.jobs.ports import Delivery, JobHistory
 from aimicromind_worker.jobs.settlement import reject, repeat_end
-from aimicromind_worker.runs.means import Means
+from aimicromind_worker.runs.dependencies import Dependencies
 from aimicromind_worker.runs.outcome import Outcome, in_words
 from aimicromind_worker.runs.progress import Progress
 from aimicromind_worker.telemetry.tracing import Span, trace_id
@@ -37,7 +37,7 @@ class Intake:
 
     def __init__(
         self,
-        means: Means,
+        dependencies: Dependencies,
         journal: JobHistory,
         names: Names,
         lifetime: timedelta,
@@ -48,7 +48,7 @@ class Intake:
         """Prepare.
 
         Args:
-            means: What every run needs.
+            dependencies: What every run needs.
             journal: The pool's memory.
             names: The topology's names.
             lifetime: Longest life of a job, from when a worker first has it.
@@ -56,7 +56,7 @@ class Intake:
             after_loss: Whether this worker lost the broker just before: after a broker restart,
                 delivery counts are ignored for 60 s, since the restart raised them.
         """
-        self._means = means
+        self._dependencies = dependencies
         self._journal = journal
         self._names = names
         self._lifetime = lifetime
@@ -78,12 +78,12 @@ class Intake:
             return await asyncio.to_thread(read)
 
     @contextmanager
-    def told_of(self, job: Ticket | Rejected, delivery: Delivery, queue: str) -> Iterator[Span]:
+    def span_of(self, job: Ticket | Rejected, delivery: Delivery, queue: str) -> Iterator[Span]:
         """Open a span for the body, and bind the job's ids to its log lines."""
         chat_id = job.chat_id
         flow = job.job.chatflow_id if isinstance(job, Ticket) else ""
         trace = delivery.facts.trace
-        with self._means.tracer.job(queue, job.job_id, chat_id or "", flow, trace) as span:
+        with self._dependencies.tracer.job(queue, job.job_id, chat_id or "", flow, trace) as span:
             traced = {"trace_id": it} if (it := trace_id(span.context)) else {}
             with bound_contextvars(job_id=job.job_id, chat_id=chat_id, **traced):
                 try:
@@ -93,8 +93,8 @@ class Intake:
 
     async def reject(self, rejected: Rejected, delivery: Delivery, span: Span) -> None:
         """Publish that a job is rejected, and dead-letter it."""
-        await reject(rejected, delivery, self._means.publisher, span)
-        self._means.meter.job_left("rejected", rejected.kind, timedelta())
+        await reject(rejected, delivery, self._dependencies.publisher, span)
+        self._dependencies.meter.job_left("rejected", rejected.kind, timedelta())
         span.end(rejected.kind)
 
     async def known(self, job_id: str, facts: MessageFacts) -> History:
@@ -108,11 +108,11 @@ class Intake:
     async def repeat_end(self, job_id: str, known: History, delivery: Delivery, span: Span) -> None:
         """Publish the end of a job that has ended once more, and settle the delivery."""
         end = await self._journal.end_of(job_id)
-        await repeat_end(known, end, delivery, self._means.publisher, span)
+        await repeat_end(known, end, delivery, self._dependencies.publisher, span)
 
     def measure(self, outcome: Outcome, progress: Progress) -> None:
         """Count a job that has ended or was requeued."""
-        meter, first = self._means.meter, progress.attempt.first_output_after
+        meter, first = self._dependencies.meter, progress.attempt.first_output_after
         word, kind = in_words(outcome)
         progress.span.end(kind)
         meter.job_left(word, kind, progress.duration)

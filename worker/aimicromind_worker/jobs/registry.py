@@ -19,14 +19,14 @@ class HeldJob:
     Attributes:
         ticket: The job, with what has become known of it.
         span: What is told of it.
-        called_off: Done once the job is cancelled.
+        cancelled: Done once the job is cancelled.
         chat_lock: Its chat's, while it is held.
     """
 
     def __init__(self, ticket: Ticket, span: Span) -> None:
         self.ticket = ticket
         self.span = span
-        self.called_off: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.chat_lock: HeldChat | None = None
         self._run: JobRun | None = None
 
@@ -35,16 +35,16 @@ class HeldJob:
         """Whether it has been begun."""
         return self._run is not None
 
-    def runs(self, run: JobRun) -> None:
+    def attach(self, run: JobRun) -> None:
         """Record the job's run, which a cancel interrupts, also one that has come already."""
         self._run = run
-        if self.called_off.done():
+        if self.cancelled.done():
             run.cancel()
 
     def cancel(self) -> None:
         """Stop the job, unless its outcome is known."""
-        if not self.called_off.done():
-            self.called_off.set_result(None)
+        if not self.cancelled.done():
+            self.cancelled.set_result(None)
             self.span.note("job.cancelled")
         if self._run is not None:
             self._run.cancel()

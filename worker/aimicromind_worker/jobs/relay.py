@@ -16,12 +16,12 @@ from aimicromind_worker.core.job.history import History, HistoryUnknown
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.retry import RETRY_DELAYS, delay_within
 from aimicromind_worker.core.job.state import JobState
-from aimicromind_worker.jobs.gates import Ended, Gates, GoOn, Wait
+from aimicromind_worker.jobs.gates import Ended, Gates, GoOn, MustWait
 from aimicromind_worker.jobs.intake import Intake, note_fault
 from aimicromind_worker.jobs.ports import Delivery
 from aimicromind_worker.jobs.registry import HeldJob, JobRegistry
 from aimicromind_worker.jobs.settlement import settle
-from aimicromind_worker.runs.means import Means
+from aimicromind_worker.runs.dependencies import Dependencies
 from aimicromind_worker.runs.outcome import Cancelled, Failed, Outcome, Waits
 from aimicromind_worker.runs.run import JobRun
 
@@ -35,18 +35,23 @@ class Relay:
     """Carries jobs, any number at a time."""
 
     def __init__(
-        self, means: Means, intake: Intake, gates: Gates, held: JobRegistry, names: Names
+        self,
+        dependencies: Dependencies,
+        intake: Intake,
+        gates: Gates,
+        held: JobRegistry,
+        names: Names,
     ) -> None:
         """Prepare to carry jobs.
 
         Args:
-            means: What every run needs.
+            dependencies: What every run needs.
             intake: Admits deliveries.
             gates: What a job passes before it is run.
             held: Where cancel requests find the jobs that are carried.
             names: The topology's names.
         """
-        self._means = means
+        self._dependencies = dependencies
         self._intake = intake
         self._gates = gates
         self._held = held
@@ -73,11 +78,11 @@ class Relay:
                 log.info("job.got_an_id")
                 await delivery.requeue(_state_unnamed(delivery.facts))
             case Rejected() as rejected:
-                with self._intake.told_of(rejected, delivery, self._names.jobs) as span:
+                with self._intake.span_of(rejected, delivery, self._names.jobs) as span:
                     await self._intake.reject(rejected, delivery, span)
             case Ticket() as ticket:
                 with (
-                    self._intake.told_of(ticket, delivery, self._names.jobs) as span,
+                    self._intake.span_of(ticket, delivery, self._names.jobs) as span,
                     self._held.holding(ticket, span) as job,
                 ):
                     try:
@@ -91,7 +96,7 @@ class Relay:
             match answer:
                 case GoOn():
                     await self._run(job, delivery)
-                case Wait(pause):
+                case MustWait(pause):
                     await self._requeue_unrun(job, delivery, pause)
                 case Ended(known):
                     await self._settle_again(job, known, delivery)
@@ -108,8 +113,8 @@ class Relay:
         self, job: HeldJob, delivery: Delivery, pause: timedelta | None = None
     ) -> None:
         """Requeue a job that was not run, behind a delay: it holds no slot and costs no attempt."""
-        if job.called_off.done():
-            await self._call_off(job, delivery)
+        if job.cancelled.done():
+            await self._end_cancelled(job, delivery)
             return
         log.debug("job.waits")
         job.span.note("job.waits")
@@ -117,21 +122,21 @@ class Relay:
         delay = timedelta() if self._gates.are_shut else pause
         await delivery.requeue(_state_unrun(job.ticket), delay)
 
-    async def _call_off(self, job: HeldJob, delivery: Delivery) -> None:
+    async def _end_cancelled(self, job: HeldJob, delivery: Delivery) -> None:
         """End a cancelled job that waits: its chat may be another job's for long."""
         answer = await self._gates.look_up(job)
         if isinstance(answer, Ended):
             await self._settle_again(job, answer.known, delivery)
             return
-        run = JobRun(job.ticket, self._means, job.span)
+        run = JobRun(job.ticket, self._dependencies, job.span)
         await settle(run.progress, Cancelled(), delivery)
         self._gates.note_end(job)
         self._intake.measure(Cancelled(), run.progress)
 
     async def _run(self, job: HeldJob, delivery: Delivery) -> None:
         ticket = job.ticket
-        run = JobRun(ticket, self._means, job.span)
-        job.runs(run)
+        run = JobRun(ticket, self._dependencies, job.span)
+        job.attach(run)
         self._runs.add(run)
         if job.chat_lock is not None:
             job.chat_lock.on_loss = run.shut_down

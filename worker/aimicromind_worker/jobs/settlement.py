@@ -62,12 +62,14 @@ async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
             await delivery.dead_letter(kind, message, job.attempt.number)
             log.warning("job.dead_lettered", kind=kind)
         case Delayed(kind, message, delay):
-            await _pass_on(job, kind, message, delay, delivery)
+            await _publish_retry_and_requeue(job, kind, message, delay, delivery)
             log.info("job.delayed", kind=kind, delay_s=delay.total_seconds())
             job.attempt.span.note("job.delayed", kind=kind, delay_s=delay.total_seconds())
         case Unfinished():
-            leaving = "the worker shuts down; another one goes on"
-            await _pass_on(job, FailureKind.SHUTDOWN, leaving, timedelta(), delivery)
+            message = "the worker shuts down; another one goes on"
+            await _publish_retry_and_requeue(
+                job, FailureKind.SHUTDOWN, message, timedelta(), delivery
+            )
             log.info("job.requeued", calls=job.calls)
             job.attempt.span.note("job.requeued")
     return isinstance(outcome, Completed | Failed | Cancelled)
@@ -83,21 +85,21 @@ async def repeat_end(
     repeat by its `message_id`.
     """
     log.info("job.ended_before", status=known.status)
-    told = None if end is None else read_end(end)
-    if end is not None and told is not None:
+    found = None if end is None else read_end(end)
+    if end is not None and found is not None:
         facts = delivery.facts
-        lane = publisher.lane(
+        attempt_publisher = publisher.lane(
             Address(
-                chat_id=told.chat_id,
-                chatflow_id=told.chatflow_id,
-                attempt=told.attempt,
-                correlation_id=facts.correlation_id or told.job_id,
+                chat_id=found.chat_id,
+                chatflow_id=found.chatflow_id,
+                attempt=found.attempt,
+                correlation_id=facts.correlation_id or found.job_id,
                 reply_to=facts.reply_to,
                 traceparent=span.context.get("traceparent"),
             )
         )
-        lane.publish(told.event(end))
-        await lane.confirmed()
+        attempt_publisher.publish(found.event(end))
+        await attempt_publisher.confirmed()
     # The error of a worker that died before the end was not the last word.
     if known.kind is None or known.status in {EndStatus.COMPLETED, EndStatus.CANCELLED}:
         await delivery.ack()
@@ -109,7 +111,7 @@ async def reject(rejected: Rejected, delivery: Delivery, publisher: Publisher, s
     """Publish a rejected job's `error` and `end`, if it names a chat; then dead-letter it."""
     if rejected.chat_id is not None:
         facts = delivery.facts
-        lane = publisher.lane(
+        attempt_publisher = publisher.lane(
             Address(
                 chat_id=rejected.chat_id,
                 chatflow_id="",
@@ -122,15 +124,19 @@ async def reject(rejected: Rejected, delivery: Delivery, publisher: Publisher, s
         numbering = Numbering(rejected.job_id, rejected.chat_id, "", attempt=0)
         tally = Tally(attempts=0, calls=0, events=2, duration=timedelta())
         now = datetime.now(UTC).timestamp()
-        lane.publish(numbering.stamp(error_event(rejected.kind, rejected.message), now))
-        await _before_an_end(lane.confirmed())
-        lane.publish(numbering.stamp(end_event(EndStatus.REJECTED, tally, Shown(), {}), now))
-        await lane.confirmed()
+        attempt_publisher.publish(
+            numbering.stamp(error_event(rejected.kind, rejected.message), now)
+        )
+        await _confirmed_before_end(attempt_publisher.confirmed())
+        attempt_publisher.publish(
+            numbering.stamp(end_event(EndStatus.REJECTED, tally, Shown(), {}), now)
+        )
+        await attempt_publisher.confirmed()
     await delivery.dead_letter(rejected.kind, rejected.message, 0, rejected.job_id)
     log.warning("job.rejected", kind=rejected.kind)
 
 
-async def _pass_on(
+async def _publish_retry_and_requeue(
     job: Progress, kind: FailureKind, message: str, delay: timedelta, delivery: Delivery
 ) -> None:
     """Close the attempt, and let the job come again with all that is known of it."""
@@ -140,7 +146,7 @@ async def _pass_on(
 
 
 async def _end(job: Progress, status: EndStatus) -> None:
-    await _before_an_end(job.confirmed())
+    await _confirmed_before_end(job.confirmed())
     tally, answer = job.tally(), job.attempt.answer
     waits_for_human = answer.waits_for_human and status is EndStatus.COMPLETED
     shown = Shown(answer.text, answer.usage, waits_for_human, answer.whole)
@@ -155,7 +161,7 @@ async def _end(job: Progress, status: EndStatus) -> None:
     )
 
 
-async def _before_an_end(confirmed: Coroutine[Any, Any, None]) -> None:
+async def _confirmed_before_end(confirmed: Coroutine[Any, Any, None]) -> None:
     """Wait until the broker has confirmed what was published, or a few seconds.
 
     A broker that is killed may lose what it did not confirm: once there is an end, nobody

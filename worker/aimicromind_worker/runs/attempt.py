@@ -90,7 +90,7 @@ class Attempt:
         self._asks_for_json = ticket.blind
         self._max_frame_bytes = limits.max_frame_bytes
         self._numbering = Numbering(ticket.job_id, ticket.chat_id, job.chatflow_id, number)
-        self._lane = publisher.lane(
+        self._attempt_publisher = publisher.lane(
             Address(
                 chat_id=ticket.chat_id,
                 chatflow_id=job.chatflow_id,
@@ -108,11 +108,11 @@ class Attempt:
 
     def publish(self, event: EndpointEvent) -> None:
         """Stamp an event with its number and publish it."""
-        self._lane.publish(self._numbering.stamp(event, time.time()))
+        self._attempt_publisher.publish(self._numbering.stamp(event, time.time()))
 
     async def confirmed(self) -> None:
         """Wait until the broker has answered for every event of the attempt."""
-        await self._lane.confirmed()
+        await self._attempt_publisher.confirmed()
 
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[None]:
@@ -170,7 +170,7 @@ class Attempt:
         left: Iterator[Frame | LargeFrame] = iter(())
 
         def show_left() -> bool:
-            while not (self.answer.complete or self._lane.full):
+            while not (self.answer.complete or self._attempt_publisher.full):
                 frame = next(left, None)
                 if frame is None:
                     return True
@@ -191,7 +191,7 @@ class Attempt:
                     return
                 watched.paused()
                 with self._not_counting():
-                    await self._lane.room()
+                    await self._attempt_publisher.room()
                 watched.progressed()
         raise StreamCut("it ended before the endpoint ended it")
 

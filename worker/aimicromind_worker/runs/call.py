@@ -13,7 +13,7 @@ from aimicromind_worker.core.endpoint.request import call_chat_id, prediction_bo
 from aimicromind_worker.core.endpoint.saved_answer import continues
 from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.runs.conversation_calls import ConversationCalls
-from aimicromind_worker.runs.means import Means
+from aimicromind_worker.runs.dependencies import Dependencies
 from aimicromind_worker.runs.progress import Progress
 from aimicromind_worker.runs.recovery import Found
 from aimicromind_worker.telemetry.tracing import Span
@@ -27,13 +27,13 @@ _PATIENCE_AFTER_END = timedelta(seconds=2)
 class Calls:
     """Makes the calls of one job and publishes their answers. Use it from the job's task."""
 
-    def __init__(self, progress: Progress, means: Means) -> None:
+    def __init__(self, progress: Progress, dependencies: Dependencies) -> None:
         self._progress = progress
-        self._means = means
+        self._dependencies = dependencies
         self._facts: FlowFacts | None = None
         self._asked_just_now = False
         self._last: PredictionCall | None = None
-        self._conversation = ConversationCalls(progress, means.conversations)
+        self._conversation = ConversationCalls(progress, dependencies.conversations)
 
     async def pause_of_chat(self) -> timedelta | None:
         """Return how long the job must wait for what an earlier call of its chat may still say.
@@ -47,7 +47,7 @@ class Calls:
         """
         ticket = self._progress.ticket
         try:
-            facts = await self._means.predictions.facts(ticket.job.chatflow_id)
+            facts = await self._dependencies.predictions.facts(ticket.job.chatflow_id)
         except EndpointUnavailable:
             return RETRY_DELAYS[0]
         except CallFailed:
@@ -68,20 +68,20 @@ class Calls:
         try:
             # Outside the attempt's time: an attempt that begins no call would never count.
             facts = await self._flow_facts()
-            with self._means.breaker.asking() as asking:
+            with self._dependencies.breaker.asking() as asking:
                 if facts.own_documents:
                     await self._conversation.begin()
                 with attempt.span.call(progress.calls + 1) as span:
                     async with attempt.deadline():
                         progress.calls += 1
-                        self._means.meter.call_begun()
+                        self._dependencies.meter.call_begun()
                         attempt.calls += 1
                         call = self._last = self._next(span, facts)
                         attempt.answer.begin_call(call.endpoint_chat_id)
-                        async with self._means.predictions.call(call) as response:
+                        async with self._dependencies.predictions.call(call) as response:
                             asking.answered()
                             span.answered()
-                            await attempt.show(response, self._means.idle_watch)
+                            await attempt.show(response, self._dependencies.idle_watch)
         except asyncio.CancelledError:
             if call is not None:
                 self._count_broken_off(call)
@@ -95,7 +95,7 @@ class Calls:
             if call is None or not may_be_saved or not await self._recover(call, failure):
                 raise
         else:
-            self._means.flows.succeeded(progress.ticket.job.chatflow_id)
+            self._dependencies.flows.succeeded(progress.ticket.job.chatflow_id)
             await self._complete_if_empty(call)
         await self._conversation.over()
 
@@ -105,11 +105,11 @@ class Calls:
         self._asked_just_now = False
         if known is not None and (is_new or known.streams is not None):
             return known
-        told = await self._means.predictions.facts(self._progress.ticket.job.chatflow_id)
-        if told.own_documents and not (known is not None and known.own_documents):
+        facts = await self._dependencies.predictions.facts(self._progress.ticket.job.chatflow_id)
+        if facts.own_documents and not (known is not None and known.own_documents):
             # Nobody knew when the run began, and has looked for what the chat must wait for.
             raise EndpointDown
-        self._facts = told if known is None else FlowFacts(told.streams, known.own_documents)
+        self._facts = facts if known is None else FlowFacts(facts.streams, known.own_documents)
         return self._facts
 
     async def note_broken_off(self) -> None:
@@ -121,7 +121,7 @@ class Calls:
         progress = self._progress
         if call.sending.begun:
             self._conversation.broken_off_at = datetime.now(UTC)
-            progress.given_up += 1
+            progress.uncounted += 1
             progress.sent = True
             progress.open_attempt = progress.attempt.number
         else:
@@ -132,20 +132,20 @@ class Calls:
         """Count a call that failed; one that the endpoint never saw was none."""
         progress = self._progress
         if failure.request_sent:
-            self._means.meter.call_failed(failure.kind)
+            self._dependencies.meter.call_failed(failure.kind)
         else:
             progress.calls -= 1
             progress.attempt.calls -= 1
             progress.unreached += 1
         # Where the server refused the key, nothing was run.
         progress.sent |= failure.request_sent and not failure.by_server
-        self._means.flows.failed(progress.ticket.job.chatflow_id, failure)
+        self._dependencies.flows.failed(progress.ticket.job.chatflow_id, failure)
 
     async def abort(self) -> None:
         """Ask the endpoint to stop what the last call began, if there was one."""
         if self._last is None:
             return
-        aborting = self._means.predictions.abort(self._last)
+        aborting = self._dependencies.predictions.abort(self._last)
         if self._last.endpoint_chat_id == self._progress.ticket.chat_id:
             # It names the conversation alone: later, it would stop the next call.
             await asyncio.wait([aborting])
@@ -218,11 +218,11 @@ class Calls:
         after = "" if message_id else self._conversation.after
         if after is None:
             return None
-        return await self._means.recovery.look(flow, chat_ids, patience, message_id, after)
+        return await self._dependencies.recovery.look(flow, chat_ids, patience, message_id, after)
 
     def _show(self, found: Found) -> None:
         self._progress.recovered = True
-        self._means.meter.recovered()
+        self._dependencies.meter.recovered()
         attempt = self._progress.attempt
         attempt.show_saved(found.answer, found.endpoint_chat_id)
         log.info("answer.recovered", calls=self._progress.calls)

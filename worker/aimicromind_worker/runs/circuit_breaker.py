@@ -30,24 +30,24 @@ _SILENT = "the endpoint does not answer"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 5.0
 
 
-class Asking:
+class ObservedCall:
     """One call, from before it is made."""
 
     def __init__(self, breaker: "CircuitBreaker") -> None:
         self._breaker = breaker
-        self._told = False
+        self._reported = False
 
     def answered(self) -> None:
         """Record that the endpoint answers, whatever follows."""
-        if not self._told:
-            self._told = True
+        if not self._reported:
+            self._reported = True
             self._breaker.answered()
 
     def failed(self, failure: CallFailed) -> None:
         """Record a failure; once there was an answer, it says nothing of the server."""
         if not failure.request_sent or failure.speaks_for_server:
-            if not self._told:
-                self._told = True
+            if not self._reported:
+                self._reported = True
                 self._breaker.not_answered(failure)
         elif failure.http_status is not None:
             self.answered()
@@ -72,17 +72,17 @@ class CircuitBreaker:
 
     @asynccontextmanager
     async def gate(
-        self, flow: str, called_off: asyncio.Future[None], patience: timedelta
+        self, flow: str, cancelled: asyncio.Future[None], patience: timedelta
     ) -> AsyncIterator[bool]:
         """Run a job in the body, from the task that enters it; False if it must not be.
 
         Args:
             flow: The job's.
-            called_off: Done once there is nothing to wait for any more.
+            cancelled: Done once there is nothing to wait for any more.
             patience: How long to wait until calls are made again.
         """
         is_open = self._reason is not None
-        if is_open and not self._may_probe and not await self._passes(flow, called_off, patience):
+        if is_open and not self._may_probe and not await self._passes(flow, cancelled, patience):
             yield False
             return
         if self._reason is None:
@@ -97,13 +97,13 @@ class CircuitBreaker:
             self._probing.discard(prober)
 
     async def _passes(
-        self, flow: str, called_off: asyncio.Future[None], patience: timedelta
+        self, flow: str, cancelled: asyncio.Future[None], patience: timedelta
     ) -> bool:
         mine: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting.append((flow, mine))
         try:
             await asyncio.wait(
-                (mine, called_off),
+                (mine, cancelled),
                 timeout=max(0.0, patience.total_seconds()),
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -132,7 +132,7 @@ class CircuitBreaker:
         return True
 
     @contextmanager
-    def asking(self) -> Iterator[Asking]:
+    def asking(self) -> Iterator[ObservedCall]:
         """Make a call in the body.
 
         Raises:
@@ -140,15 +140,15 @@ class CircuitBreaker:
         """
         if self._reason is not None and asyncio.current_task() not in self._probing:
             raise EndpointDown
-        asking = Asking(self)
+        call = ObservedCall(self)
         try:
-            yield asking
+            yield call
         except CallFailed as failure:
-            asking.failed(failure)
+            call.failed(failure)
             raise
 
     def answered(self) -> None:
-        """Close: the endpoint answers. For `Asking`."""
+        """Close: the endpoint answers. For `ObservedCall`."""
         self._unreached = self._unanswered = 0
         if self._reason is not None:
             self._reason, self._may_probe = None, False
@@ -156,7 +156,7 @@ class CircuitBreaker:
             self._wake_all(passes=True)
 
     def not_answered(self, failure: CallFailed) -> None:
-        """Count a call without an answer; too many open, or raise a suspicion. For `Asking`."""
+        """Count a call without an answer; too many open. For `ObservedCall`."""
         self._probing.discard(asyncio.current_task())
         if failure.request_sent:
             self._unanswered += 1

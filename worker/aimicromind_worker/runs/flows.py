@@ -85,21 +85,19 @@ class Flows:
             return False
         return known.running > self._most_of_a_sick_one
 
-    async def passes(
-        self, flow: str, called_off: asyncio.Future[None], patience: timedelta
-    ) -> bool:
+    async def passes(self, flow: str, cancelled: asyncio.Future[None], patience: timedelta) -> bool:
         """Wait while the worker is locked out; then tell whether a job of a flow may run now.
 
         Args:
             flow: The job's.
-            called_off: Done once there is nothing to wait for any more.
+            cancelled: Done once there is nothing to wait for any more.
             patience: How long to wait.
         """
         ends = self._now() + patience.total_seconds()
         while self._all_locked() and not self._may_run(flow):
-            if called_off.done() or self._now() >= ends:
+            if cancelled.done() or self._now() >= ends:
                 return False
-            await asyncio.wait((called_off,), timeout=_LOOK_EVERY_S)
+            await asyncio.wait((cancelled,), timeout=_LOOK_EVERY_S)
         return self._may_run(flow)
 
     def _may_run(self, flow: str) -> bool:

@@ -22,7 +22,7 @@ class Progress:
         ticket: The job.
         span: What is told of it.
         calls: Calls begun, those of earlier workers as far as is known.
-        given_up: How many of them were broken off while they ran.
+        uncounted: How many of them were broken off while they ran.
         unreached: How often the endpoint could not be reached, by this worker.
         sent: Whether the endpoint may have had a request.
         open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
@@ -36,7 +36,7 @@ class Progress:
         self.ticket = ticket
         self.span = span
         self.calls = ticket.before.calls
-        self.given_up = ticket.before.given_up
+        self.uncounted = ticket.before.uncounted
         self.unreached = 0
         self.sent = ticket.before.sent
         self.open_attempt = ticket.before.open_attempt
@@ -77,8 +77,8 @@ class Progress:
         after which a job waits for its key.
         """
         forgiven_before = self.ticket.forgiven_calls(self._limits.max_calls)
-        given_up_now = self.given_up - self.ticket.before.given_up
-        return self.calls - forgiven_before - given_up_now
+        uncounted_now = self.uncounted - self.ticket.before.uncounted
+        return self.calls - forgiven_before - uncounted_now
 
     @property
     def duration(self) -> timedelta:
@@ -110,7 +110,7 @@ class Progress:
             self.ticket.before,
             attempt=self.attempt.number,
             calls=self.calls,
-            given_up=self.given_up,
+            uncounted=self.uncounted,
             side_effect=self.side_effect,
             sent=self.sent,
             open_attempt=self.open_attempt,

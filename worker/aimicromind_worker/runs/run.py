@@ -22,7 +22,7 @@ from aimicromind_worker.core.job.retry import (
     Situation,
 )
 from aimicromind_worker.runs.call import Calls
-from aimicromind_worker.runs.means import Means
+from aimicromind_worker.runs.dependencies import Dependencies
 from aimicromind_worker.runs.outcome import (
     Cancelled,
     Completed,
@@ -48,12 +48,12 @@ class JobRun:
         progress: How far the job has come.
     """
 
-    def __init__(self, ticket: Ticket, means: Means, span: Span) -> None:
-        self.progress = Progress(ticket, means.publisher, means.limits, span)
+    def __init__(self, ticket: Ticket, dependencies: Dependencies, span: Span) -> None:
+        self.progress = Progress(ticket, dependencies.publisher, dependencies.limits, span)
         self._ticket = ticket
-        self._policy = means.policy
-        self._flows = means.flows
-        self._calls = Calls(self.progress, means)
+        self._policy = dependencies.policy
+        self._flows = dependencies.flows
+        self._calls = Calls(self.progress, dependencies)
         self._begun = False
         self._doubtful = 0
         self._decision: Decision = CallAgain(timedelta())
@@ -103,7 +103,7 @@ class JobRun:
                     refusal = self._refusal(lost_call=lost_call)
                     return refusal or await self._call_until_answered()
         except CallFailed as failure:
-            return self._given_up(failure)
+            return self._outcome_of(failure)
         except TimeoutError:
             if self._scope is None or not self._scope.expired():
                 raise
@@ -181,7 +181,7 @@ class JobRun:
         )
         jitter = random.random()  # noqa: S311 - spreads retries, hides nothing
         self._decision = self._policy.decide(failure, situation, jitter)
-        progress.given_up += situation.key_refused and isinstance(self._decision, Requeue)
+        progress.uncounted += situation.key_refused and isinstance(self._decision, Requeue)
         return isinstance(self._decision, CallAgain | NewAttempt)
 
     def _announce(self, state: RetryCallState) -> None:
@@ -203,7 +203,7 @@ class JobRun:
         if new_attempt:
             self.progress.follow_with(failure.kind, str(failure), wait)
 
-    def _given_up(self, failure: CallFailed) -> Failed | Delayed:
+    def _outcome_of(self, failure: CallFailed) -> Failed | Delayed:
         match self._decision:
             case GiveUp(kind, message):
                 return Failed(kind, message, failure.http_status)

@@ -53,7 +53,7 @@ async def test_one_job_more_is_taken_while_one_waits_and_a_last_one_after_it(
 
     async with jobs_at(broker.url, declared, slots=1) as jobs:
         first = await jobs.next()
-        async with jobs.source.stand_in():
+        async with jobs.source.take_one_more():
             instead = await jobs.next()
             await until_in_queue(connection, declared.jobs, 3)
         await instead.ack()
@@ -73,7 +73,7 @@ async def test_jobs_come_in_order_also_where_a_consumer_is_no_longer_wanted(
 ) -> None:
     async with jobs_at(broker.url, declared, slots=1) as jobs:
         for number in range(0, 10, 2):
-            async with jobs.source.stand_in():
+            async with jobs.source.take_one_more():
                 pass
             await put_job(connection, declared, b"%d" % number)
             await put_job(connection, declared, b"%d" % (number + 1))
@@ -87,9 +87,9 @@ async def test_jobs_come_in_order_also_where_a_consumer_is_no_longer_wanted(
 async def test_stopped_source_takes_no_job_in_place_of_one_that_waits(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection
 ) -> None:
-    async with jobs_at(broker.url, declared, slots=1) as jobs, jobs.source.stand_in():
+    async with jobs_at(broker.url, declared, slots=1) as jobs, jobs.source.take_one_more():
         await jobs.source.stop()
-        async with jobs.source.stand_in():
+        async with jobs.source.take_one_more():
             await put_job(connection, declared, b"job")
 
             await until_in_queue(connection, declared.jobs, 1)

@@ -13,7 +13,7 @@ states = st.builds(
     JobState,
     attempt=counts,
     calls=counts,
-    given_up=counts,
+    uncounted=counts,
     side_effect=st.booleans(),
     sent=st.booleans(),
     open_attempt=counts,

@@ -73,8 +73,8 @@ class CancelListener:
             channel.close_callbacks.add(control._closed)
             inner = await channel.get_underlay_channel()
             inner.on_consumer_cancel_callbacks.add(control._cancelled)
-            await _consume_own_queue(channel, names.control, control._come)
-            await _consume_own_queue(channel, names.pool, control._come_from_pool)
+            await _consume_own_queue(channel, names.control, control._receive_request)
+            await _consume_own_queue(channel, names.pool, control._receive_unknown)
         read = partial(read_up_to_now, connection, outgoing, names.control_log)
         try:
             await read(since - _CLOCK_SLACK, control._take)
@@ -91,10 +91,10 @@ class CancelListener:
         """
         raise CancelListenerLost(await asyncio.shield(self._lost))
 
-    async def _come(self, message: DeliveredMessage) -> None:
+    async def _receive_request(self, message: DeliveredMessage) -> None:
         self._take(message)
 
-    async def _come_from_pool(self, message: DeliveredMessage) -> None:
+    async def _receive_unknown(self, message: DeliveredMessage) -> None:
         # Nothing that workers of this version tell each other; a newer one may.
         log.debug("pool.unknown", size_bytes=len(message.body))
 

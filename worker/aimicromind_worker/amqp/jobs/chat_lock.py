@@ -34,7 +34,7 @@ class ChatLocksLost(ConnectionError):
     """The broker no longer answers for the chat locks; they end with the connection."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the leases of chats are lost: {reason}")
+        super().__init__(f"the chat locks are lost: {reason}")
 
 
 class ChatLock:

@@ -16,8 +16,8 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import Names
-from aimicromind_worker.amqp.jobs.delivery import LOST, BrokerDelivery, NotSettled, told
-from aimicromind_worker.amqp.jobs.memory_budget import MemoryBudget, RequeuedForRoom
+from aimicromind_worker.amqp.jobs.delivery import LOST, BrokerDelivery, NotSettled, send_command
+from aimicromind_worker.amqp.jobs.memory_budget import BudgetRequeues, MemoryBudget
 from aimicromind_worker.amqp.outgoing import Outgoing
 
 log = structlog.get_logger()
@@ -60,11 +60,11 @@ class JobConsumer:
         # By the consumer that brought it.
         self._unsettled: dict[BrokerDelivery, str] = {}
         self._set_aside: list[BrokerDelivery] = []
-        self._is_careful = False
-        # While it is careful: the size of the job that a consumer brought last.
+        self._one_by_one = False
+        # While jobs are taken one by one: the size of the job that a consumer brought last.
         self._brought: dict[str, int] = {}
         self._changed = asyncio.Event()
-        self._requeued = RequeuedForRoom()
+        self._requeued = BudgetRequeues()
 
     @classmethod
     @asynccontextmanager
@@ -100,13 +100,13 @@ class JobConsumer:
             if budget is not None:
                 budget.watch(inner.number)
             await source._consume(slots)
-        careful = asyncio.create_task(source._take_carefully())
+        watching = asyncio.create_task(source._watch_budget())
         try:
             yield source
         finally:
-            careful.cancel()
+            watching.cancel()
             with suppress(asyncio.CancelledError):
-                await careful
+                await watching
 
     async def __aiter__(self) -> AsyncIterator[BrokerDelivery]:
         """Yield the jobs in the order in which they come, until `stop`."""
@@ -114,9 +114,9 @@ class JobConsumer:
             yield arrived
 
     @asynccontextmanager
-    async def stand_in(self) -> AsyncIterator[None]:
+    async def take_one_more(self) -> AsyncIterator[None]:
         """Take one job more at a time for as long as the body lasts, and then a last one."""
-        if self._is_careful:
+        if self._one_by_one:
             yield
             return
         tag = self._unwanted.pop() if self._unwanted else await self._consume(1)
@@ -161,7 +161,7 @@ class JobConsumer:
         if tag in self._consumers:
             self._consumers.discard(tag)
             inner = await self._channel.get_underlay_channel()
-            await told(inner.basic_cancel(tag))
+            await send_command(inner.basic_cancel(tag))
 
     async def _cancel_all(self) -> None:
         async with self._consuming:
@@ -171,10 +171,10 @@ class JobConsumer:
     async def _take(self, message: DeliveredMessage) -> None:
         delivery = BrokerDelivery.of(message, self._outgoing, self._names, self._settled)
         was_stopped, tag = self._stopped, message.consumer_tag or ""
-        if self._is_careful:
+        if self._one_by_one:
             self._brought[tag] = len(message.body)
         self._changed.set()
-        if delivery.found_no_room and not was_stopped:
+        if delivery.over_budget and not was_stopped:
             self._set_aside.append(delivery)
             return
         self._unsettled[delivery] = tag
@@ -195,17 +195,17 @@ class JobConsumer:
             self._budget.release(delivery.held_bytes)
         self._changed.set()
 
-    async def _take_carefully(self) -> None:
+    async def _watch_budget(self) -> None:
         """Take jobs one by one from when one found no room, as often as that happens."""
         if self._budget is None:
             return
         try:
             while not self._stopped:
                 await self._until(lambda: bool(self._set_aside))
-                self._is_careful = True
+                self._one_by_one = True
                 await self._requeue_set_aside()
                 await self._take_one_by_one(self._budget)
-                self._is_careful = bool(self._set_aside)
+                self._one_by_one = bool(self._set_aside)
         except (ConsumerLost, NotSettled) as error:
             self._on_lost(str(error))
 
@@ -222,7 +222,7 @@ class JobConsumer:
     async def _take_one_by_one(self, budget: MemoryBudget) -> None:
         """Add consumers with one job each, until there are as many as slots."""
         while not self._stopped and not self._set_aside and len(self._consumers) < self._slots:
-            await self._until(lambda: budget.has_room() and self._busy() < self._slots)
+            await self._until(lambda: budget.fits_any_body() and self._busy() < self._slots)
             if self._set_aside:
                 return
             self._brought.clear()

@@ -94,7 +94,7 @@ class BrokerDelivery:
         return self.facts.whole_bytes is None
 
     @property
-    def found_no_room(self) -> bool:
+    def over_budget(self) -> bool:
         """Whether nothing of the body was kept, since that was not the time for it."""
         return not self.is_whole and not self.body
 
@@ -117,12 +117,12 @@ class BrokerDelivery:
 
     async def ack(self) -> None:
         """Acknowledge the delivery."""
-        await self._tell(self._message.ack())
+        await self._settle(self._message.ack())
 
     async def requeue_unchanged(self) -> None:
         """Requeue the job as it is; the broker counts that as a delivery."""
         # RabbitMQ 4.3 counts a reject and not a nack: with that, it could come back for ever.
-        await self._tell(self._message.reject(requeue=True))
+        await self._settle(self._message.reject(requeue=True))
 
     async def requeue(self, state: JobState, delay: timedelta = timedelta()) -> None:
         """Publish the job once more, at the end of the queue, then acknowledge this copy.
@@ -137,8 +137,8 @@ class BrokerDelivery:
             state: What the next worker must know; written over what the message carries.
             delay: How long it waits before it comes again: none, or one of the retry delays.
         """
-        rung = self._names.jobs_delay(delay or RETRY_DELAYS[0])
-        for queue in (rung,) if delay else (self._names.jobs, rung):
+        delay_queue = self._names.jobs_delay(delay or RETRY_DELAYS[0])
+        for queue in (delay_queue,) if delay else (self._names.jobs, delay_queue):
             try:
                 await self._publish("", queue, state.to_headers())
             except _Refused:
@@ -182,10 +182,10 @@ class BrokerDelivery:
 
     async def reject(self) -> None:
         """Reject the delivery: the broker dead-letters it to `jobs.reaped`."""
-        await self._tell(self._message.reject(requeue=False))
+        await self._settle(self._message.reject(requeue=False))
 
-    async def _tell(self, telling: Awaitable[object]) -> None:
-        await told(telling)
+    async def _settle(self, sending: Awaitable[object]) -> None:
+        await send_command(sending)
         self._on_settled(self)
 
     async def _publish(
@@ -211,7 +211,7 @@ def _cut(text: str, frame_max: int) -> str:
     return data[: frame_max // 4].decode(errors="ignore")
 
 
-async def told(telling: Awaitable[object]) -> None:
+async def send_command(sending: Awaitable[object]) -> None:
     """Send the broker one command about a job, under a deadline.
 
     Raises:
@@ -219,6 +219,6 @@ async def told(telling: Awaitable[object]) -> None:
     """
     try:
         async with asyncio.timeout(_TIMEOUT_S):
-            await telling
+            await sending
     except LOST as error:
         raise NotSettled(type(error).__name__) from error

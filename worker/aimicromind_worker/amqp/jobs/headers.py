@@ -41,14 +41,14 @@ def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
         expires_at=_expires_at(message),
         carried=JobState.from_headers(message.headers),
         trace=trace_context(text("traceparent"), text("tracestate")),
-        given_up_for=_given_up_for(message),
+        dead_letter_reason=_dead_letter_reason(message),
         problem=note.problem,
         whole_bytes=note.body_bytes,
         digest=note.digest,
     )
 
 
-def _given_up_for(message: AbstractIncomingMessage) -> str | None:
+def _dead_letter_reason(message: AbstractIncomingMessage) -> str | None:
     """Read why the message was dead-lettered; the broker writes the latest reason first."""
     match message.headers.get("x-death"):
         case [{"reason": str() as reason}, *_]:
@@ -71,8 +71,8 @@ def _expires_at(message: AbstractIncomingMessage) -> datetime | None:
 
 def _exact_time(text: str | None) -> datetime | None:
     """Read when the job was submitted; nobody did so before AMQP's first second."""
-    told = moment(text)
-    return told if told is not None and told.year >= _FIRST_YEAR else None
+    read = moment(text)
+    return read if read is not None and read.year >= _FIRST_YEAR else None
 
 
 def _timestamp(message: AbstractIncomingMessage) -> datetime | None:

@@ -59,7 +59,7 @@ class JournalMemory:
             nothing was.
         next_offset: Where the next reading goes on.
         open_runs: Calls under a conversation's own chatId that may not be over.
-        turn: Held by whoever reads.
+        lock: Held by whoever reads.
     """
 
     read: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
@@ -67,7 +67,7 @@ class JournalMemory:
     lost_before: datetime | None = None
     next_offset: int = 0
     open_runs: OpenRuns = field(default_factory=OpenRuns)
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def clear(self) -> None:
         """Begin anew."""
@@ -161,7 +161,7 @@ class Journal:
             return None
         with _unknown():
             # One reading at a time: each takes a channel, and some brokers give few.
-            async with self._memory.turn:
+            async with self._memory.lock:
                 return await read_one(self._connection, self._stream, known.end_offset)
 
     async def _reading(self, job_id: str, since: datetime | None) -> _Reading:
@@ -174,7 +174,7 @@ class Journal:
             return await asyncio.shield(self._answers)
 
     async def _read_for_all(self) -> _Reading:
-        async with self._memory.turn:
+        async with self._memory.lock:
             # Whoever asks from now on needs a reading that begins later.
             asked, self._asked, self._answers = self._asked, {}, None
             await self._read_on(_begin(asked))

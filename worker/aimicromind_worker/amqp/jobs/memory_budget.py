@@ -36,7 +36,7 @@ class MemoryBudget:
         """Return the bytes for each of so many that hold bodies."""
         return self._limit // holders
 
-    def has_room(self) -> bool:
+    def fits_any_body(self) -> bool:
         """Return whether there is room for any body."""
         return not self.held or self._limit - self.held >= LONGEST_BODY_BYTES
 
@@ -51,7 +51,7 @@ class MemoryBudget:
         return True
 
 
-class RequeuedForRoom:
+class BudgetRequeues:
     """The copies of jobs that this worker requeued only because it had no room.
 
     The broker counts each as a delivery, which says nothing against the job.

@@ -70,7 +70,7 @@ class Ticket:
         worker. A second loss leaves one call, to be made apart (see `quarantine`): the job may have
         been a neighbour of what brought both workers down. A third one was the job's own.
         """
-        held = max(0, self.before.calls - self.before.given_up)
+        held = max(0, self.before.calls - self.before.uncounted)
         match min(self.calls_lost, self.before.crashes):
             case 0 | 1:
                 too_many = held
@@ -78,7 +78,7 @@ class Ticket:
                 too_many = max(0, held - self.max_calls(limit) + 1)
             case _:
                 too_many = 0
-        return self.before.given_up + min(self.calls_lost, too_many)
+        return self.before.uncounted + min(self.calls_lost, too_many)
 
     def knowing(self, history: History) -> "Ticket":
         """Add what the pool remembers of the job.

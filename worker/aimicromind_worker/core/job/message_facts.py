@@ -24,7 +24,7 @@ class MessageFacts:
         expires_at: End of the message's own expiration.
         carried: What earlier workers put into its headers.
         trace: W3C trace context, see `trace_context`.
-        given_up_for: Why the broker last dead-lettered the job, in its words.
+        dead_letter_reason: Why the broker last dead-lettered the job, in its words.
         problem: What of the message could not be read, and the remedy.
         whole_bytes: Size of the body, where only its beginning came; nothing of it, where there
             was no room.
@@ -42,7 +42,7 @@ class MessageFacts:
     expires_at: datetime | None = None
     carried: JobState = field(default_factory=JobState)
     trace: Mapping[str, str] = field(default_factory=dict)
-    given_up_for: str | None = None
+    dead_letter_reason: str | None = None
     problem: str | None = None
     whole_bytes: int | None = None
     digest: str = ""

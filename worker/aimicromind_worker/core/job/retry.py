@@ -108,7 +108,7 @@ class RetryPolicy:
             jitter: A random number from 0 to 1, for the whole width of the wait.
         """
         if now.key_refused:
-            return _leave(failure, RETRY_DELAYS[1], now.left)
+            return _requeue_within(failure, RETRY_DELAYS[1], now.left)
         if isinstance(failure, Lasting) or not self._worth_it(failure, now):
             return GiveUp(failure.kind, str(failure))
         if self._may_repeat_something(failure, now):
@@ -116,18 +116,18 @@ class RetryPolicy:
             return GiveUp(FailureKind.REPEAT_UNSAFE, message)
         if isinstance(failure, EndpointDown):
             # Where it comes back to, it waits until calls are made again.
-            return _leave(failure, RETRY_DELAYS[0], now.left)
+            return _requeue_within(failure, RETRY_DELAYS[0], now.left)
         wait = max(now.chat_pause, self._wait(failure, now.calls + now.unreached, jitter))
         over = now.output or isinstance(failure, AttemptOverdue)
         too_long = wait > self.longest_stay or (over and wait + now.attempt_time > now.hold_left)
-        leaves = too_long or now.crowded
-        if leaves and not failure.request_sent:
-            return _leave(failure, delay_for(wait), now.left)
-        if leaves:
+        requeues = too_long or now.crowded
+        if requeues and not failure.request_sent:
+            return _requeue_within(failure, delay_for(wait), now.left)
+        if requeues:
             wait = delay_for(wait)
         if wait >= now.left:
             return GiveUp(failure.kind, str(failure))
-        if leaves:
+        if requeues:
             return Requeue(wait)
         return NewAttempt(wait) if over else CallAgain(wait)
 
@@ -150,9 +150,9 @@ class RetryPolicy:
         return asked + widest * jitter
 
 
-def _leave(failure: CallFailed, rung: timedelta, left: timedelta) -> Requeue | GiveUp:
+def _requeue_within(failure: CallFailed, longest: timedelta, left: timedelta) -> Requeue | GiveUp:
     """Wait for what may change without the job: to the end of its time, if need be."""
-    fitting = [it for it in RETRY_DELAYS if it <= rung and it < left]
+    fitting = [it for it in RETRY_DELAYS if it <= longest and it < left]
     return Requeue(fitting[-1]) if fitting else GiveUp(failure.kind, str(failure))
 
 

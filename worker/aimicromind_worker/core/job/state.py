@@ -19,7 +19,7 @@ class JobState:
     Attributes:
         attempt: Highest attempt that may have published.
         calls: Calls begun, as far as is known.
-        given_up: How many of them a worker broke off as it drained.
+        uncounted: How many of them a worker broke off as it drained.
         side_effect: Whether a tool or action ran at one of them.
         sent: Whether the endpoint may have had a request for the job.
         open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
@@ -31,7 +31,7 @@ class JobState:
 
     attempt: int = 0
     calls: int = 0
-    given_up: int = 0
+    uncounted: int = 0
     side_effect: bool = False
     sent: bool = False
     open_attempt: int = 0
@@ -52,7 +52,7 @@ class JobState:
         return cls(
             attempt=number("x-aimicromind-attempt"),
             calls=number("x-aimicromind-calls"),
-            given_up=number("x-aimicromind-given-up"),
+            uncounted=number("x-aimicromind-given-up"),
             side_effect=bool(number("x-aimicromind-side-effect")),
             sent=bool(number("x-aimicromind-sent")),
             open_attempt=number("x-aimicromind-open"),
@@ -67,7 +67,7 @@ class JobState:
         headers: dict[str, str | int | bool] = {
             "x-aimicromind-attempt": self.attempt,
             "x-aimicromind-calls": self.calls,
-            "x-aimicromind-given-up": self.given_up,
+            "x-aimicromind-given-up": self.uncounted,
             "x-aimicromind-side-effect": self.side_effect,
             "x-aimicromind-sent": self.sent,
             "x-aimicromind-open": self.open_attempt,

@@ -49,14 +49,14 @@ class Shown:
 
     def members(self) -> dict[str, object]:
         """Return the members that are absent where there is nothing to say."""
-        said: dict[str, object] = {}
+        members: dict[str, object] = {}
         if self.whole:
-            said["answer"] = msgspec.Raw(self.whole)
+            members["answer"] = msgspec.Raw(self.whole)
         if self.usage != UsageCount():
-            said["usage"] = self.usage
+            members["usage"] = self.usage
         if self.waits_for_human:
-            said["waitsFor"] = "human"
-        return said
+            members["waitsFor"] = "human"
+        return members
 
 
 def retry_event(

@@ -32,7 +32,7 @@ class Predictions(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Means:
+class Dependencies:
     """What every run of this worker shares.
 
     Attributes:
