@@ -1,4 +1,4 @@
-"""Growing pauses between tries that may go on for ever: reconnects and probes."""
+"""Compute growing pauses between tries without a limit on their number: reconnects and probes."""
 
 from random import uniform
 
@@ -6,13 +6,18 @@ from tenacity import AsyncRetrying, RetryCallState, wait_exponential
 
 
 class Backoff:
-    """Pauses that double up to a limit, each cut at random by up to a half.
+    """Pauses that double up to a limit, each shortened at random by up to a half.
 
-    The random part keeps the workers of a pool from coming back at the same moment.
+    The random part spreads the workers of a pool, which would otherwise return at the same moment.
     """
 
     def __init__(self, first_s: float, longest_s: float) -> None:
-        """Begin with the first pause; both are in seconds."""
+        """Begin with the first pause.
+
+        Args:
+            first_s: The first pause before it is shortened, in seconds.
+            longest_s: The limit of a pause, in seconds.
+        """
         self._wait = wait_exponential(first_s, longest_s)
         self.reset()
 

@@ -1,1 +1,1 @@
-"""A job from its delivery to its acknowledgement."""
+"""Take a job from its delivery to its acknowledgement."""

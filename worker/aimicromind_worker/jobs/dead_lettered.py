@@ -1,4 +1,7 @@
-"""Jobs that the broker dead-lettered: end each, unless it has ended, and dead-letter it."""
+"""Publish the missing `end` of jobs that the broker dead-lettered, and keep each as a dead letter.
+
+The broker dead-letters a job at its delivery limit or its TTL, or after a worker's `basic.reject`.
+"""
 
 import structlog
 
@@ -22,7 +25,7 @@ _REASONS = {"expired": (FailureKind.EXPIRED, "the job's time ran out in the queu
 
 
 class DeadLettered:
-    """Ends such jobs, any number at a time."""
+    """Ends the jobs of the queue `jobs.reaped`; any number of tasks may call it."""
 
     def __init__(self, intake: Intake, dependencies: Dependencies, names: Names) -> None:
         self._intake = intake
@@ -30,10 +33,10 @@ class DeadLettered:
         self._names = names
 
     async def end(self, delivery: Delivery) -> None:
-        """End a job that the broker dead-lettered, if nobody has, and dead-letter it.
+        """Publish a job's `error` and `end`, unless it has ended, and dead-letter it.
 
         Raises:
-            ConnectionError: The broker is gone; the delivery is not settled.
+            ConnectionError: The connection to the broker is lost; the delivery is not settled.
         """
         try:
             await self._end_if_known(delivery)
@@ -62,7 +65,8 @@ class DeadLettered:
                 await delivery.dead_letter(kind, message, attempts=0)
             case Rejected() as rejected:
                 with self._intake.span_of(rejected, delivery, self._names.jobs_reaped) as span:
-                    # Where only its beginning came, it was told of before it came here.
+                    # A worker that received only the beginning of a body published the `end`,
+                    # then rejected the delivery.
                     known = await self._intake.known(rejected.job_id, delivery.facts)
                     if known.status is None:
                         await self._intake.reject(rejected, delivery, span)

@@ -1,4 +1,11 @@
-"""The gates between a delivery and its run, in the order in which a job passes them."""
+"""Decide whether a job may run now, by a list of checks called gates.
+
+Invariants:
+
+- A job passes the gates in one fixed order. The first gate that stops it decides what follows.
+- A gate is held, as a context manager, until the job is settled.
+- An expired job waits only for its chat, because its `end` is one of the chat's events.
+"""
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -15,9 +22,9 @@ from aimicromind_worker.jobs.registry import HeldJob
 from aimicromind_worker.jobs.turns import Turns
 from aimicromind_worker.runs.dependencies import Dependencies
 
-# Another worker may reach an endpoint that this one does not.
+# After this time the job is requeued: another worker may reach the endpoint.
 _PATIENCE_FOR_ENDPOINT = timedelta(minutes=1)
-# A lost worker's chat locks end a little after its jobs have gone to others.
+# The broker redelivers the jobs of a lost worker a little before it drops the worker's chat locks.
 _PATIENCE_FOR_LOST_WORKER = timedelta(seconds=1)
 _ENDS_REMEMBERED = 10_000
 
@@ -32,7 +39,7 @@ class MustWait:
     """The job must wait on the broker.
 
     Attributes:
-        pause: How long; None: by how often it has waited.
+        pause: The retry delay; None: `jobs/relay.py` chooses it by the job's earlier waits.
     """
 
     pause: timedelta | None = None
@@ -43,7 +50,7 @@ class Ended:
     """The job has ended before.
 
     Attributes:
-        known: What the journal says; None where this worker has ended it itself.
+        known: The job's history in the journal; None if this worker ended the job.
     """
 
     known: History | None
@@ -53,9 +60,10 @@ Answer = GoOn | MustWait | Ended
 
 
 class Gates:
-    """All gates of a worker. A gate holds what it let a job have until the job leaves.
+    """All gates of a session.
 
-    An expired job waits for nothing but its chat: its end is one of the chat's events.
+    Attributes:
+        are_shut: Whether the worker drains, after which no job passes.
     """
 
     def __init__(
@@ -64,10 +72,10 @@ class Gates:
         """Open the gates.
 
         Args:
-            dependencies: The circuit breaker and the flows, which every run needs, too.
-            intake: Looks jobs up.
-            chat_locks: Keeps other workers from a job of the same chat.
-            turns: Order the jobs within this worker.
+            dependencies: What all runs share; the circuit breaker and the flows are used here.
+            intake: The look-up of jobs in the journal.
+            chat_locks: The chat locks, which exclude other workers.
+            turns: The order of a chat's jobs within this worker.
         """
         self._breaker = dependencies.breaker
         self._flows = dependencies.flows
@@ -79,20 +87,21 @@ class Gates:
         self.are_shut = False
 
     def shut(self) -> None:
-        """End all waits, and let no more jobs pass."""
+        """End all waits; no job passes any more."""
         self.are_shut = True
         self._turns.end_waits()
         self._breaker.end_waits()
 
     @asynccontextmanager
     async def passing(self, job: HeldJob) -> AsyncIterator[Answer]:
-        """Lead a job through the gates, and hold them for the body.
+        """Take a job through the gates, and hold them while the body runs.
 
         Yields:
-            `GoOn`, or the answer of the first gate that does not let the job pass.
+            `GoOn`, or the answer of the first gate that stops the job.
 
         Raises:
-            HistoryUnknown: The broker does not show the journal now.
+            HistoryUnknown: The journal cannot be read now.
+            ConnectionError: The connection to the broker is lost.
         """
         async with AsyncExitStack() as held:
             answer: Answer = GoOn()
@@ -100,8 +109,8 @@ class Gates:
                 self._endpoint,
                 self._key_of_flow,
                 self._turn,
-                # Before all that takes time: a job that waits must not be here when a suspect job
-                # ends the worker.
+                # Before the gates that take time: a suspect job must not wait in a worker that
+                # another suspect job may end.
                 self._quarantined,
                 self._chat_lock,
                 self._history,
@@ -113,10 +122,11 @@ class Gates:
             yield answer
 
     async def look_up(self, job: HeldJob) -> GoOn | Ended:
-        """Find out whether a job has ended; else add to it what the pool knows of it.
+        """Return whether a job has ended; if not, add its history to its ticket.
 
         Raises:
-            HistoryUnknown: The broker does not show the journal now.
+            HistoryUnknown: The journal cannot be read now.
+            ConnectionError: The connection to the broker is lost.
         """
         ticket = job.ticket
         if ticket.job_id in self._ended:
@@ -129,22 +139,22 @@ class Gates:
         return GoOn()
 
     def note_end(self, job: HeldJob) -> None:
-        """Remember that a job has ended: a copy of it may be here already."""
+        """Remember that a job has ended: a second copy of it may already wait in this worker."""
         self._ended[job.ticket.job_id] = None
         if len(self._ended) > _ENDS_REMEMBERED:
             self._ended.popitem(last=False)
 
     @asynccontextmanager
     async def _endpoint(self, job: HeldJob) -> AsyncIterator[Answer]:
-        """Ask the circuit breaker; while a job waits for it, no other is taken."""
+        """Wait for the circuit breaker; a waiting job keeps its place in the prefetch."""
         flow = job.ticket.job.chatflow_id
         async with self._breaker.gate(flow, job.cancelled, _patience(job)) as passes:
-            # Where it comes back to, it is woken once calls are made again.
+            # Whichever worker gets it next lets it wait until calls are made again.
             yield GoOn() if passes or _is_expired(job) else MustWait(RETRY_DELAYS[0])
 
     @asynccontextmanager
     async def _key_of_flow(self, job: HeldJob) -> AsyncIterator[Answer]:
-        """Let a job wait whose flow the server refuses the API key."""
+        """Make a job wait while the server refuses the API key for its flow."""
         flow = job.ticket.job.chatflow_id
         if _is_expired(job) or await self._flows.passes(flow, job.cancelled, _patience(job)):
             yield GoOn()
@@ -159,13 +169,13 @@ class Gates:
 
     @asynccontextmanager
     async def _quarantined(self, job: HeldJob) -> AsyncIterator[Answer]:
-        """Keep a job that may have ended two workers apart from other suspect jobs."""
+        """Run a job that was lost with two workers apart from all other suspect jobs."""
         with self._quarantine.admitted(job.ticket) as admitted:
             yield GoOn() if admitted else MustWait()
 
     @asynccontextmanager
     async def _chat_lock(self, job: HeldJob) -> AsyncIterator[Answer]:
-        """Lock the chat, so that no other worker runs a job of it."""
+        """Take the chat lock, which excludes the chat's jobs in other workers."""
         patience = _PATIENCE_FOR_LOST_WORKER if job.ticket.came_before else timedelta()
         async with self._chat_locks.hold(job.ticket.chat_id, patience) as chat_lock:
             job.chat_lock = chat_lock
@@ -173,12 +183,12 @@ class Gates:
 
     @asynccontextmanager
     async def _history(self, job: HeldJob) -> AsyncIterator[Answer]:
-        """Look the job up; what is found stays true only while the chat is locked."""
+        """Look the job up; the result holds only while the chat lock is held."""
         yield await self.look_up(job)
 
     @asynccontextmanager
     async def _share_of_flow(self, job: HeldJob) -> AsyncIterator[Answer]:
-        """Keep most slots from a flow whose calls fail."""
+        """Limit a flow whose calls fail to a part of the slots."""
         with self._flows.running(job.ticket.job.chatflow_id) as may_run:
             passes = (may_run or _is_expired(job)) and not self.are_shut
             yield GoOn() if passes else MustWait()

@@ -1,4 +1,4 @@
-"""A delivery → a job: admitted, looked up, and named in traces and logs."""
+"""Turn a delivery into an admitted job, look it up, and name it in traces, logs and metrics."""
 
 import asyncio
 from collections.abc import Coroutine, Iterator
@@ -26,14 +26,14 @@ from aimicromind_worker.telemetry.tracing import Span, trace_id
 
 log = structlog.get_logger()
 
-# A broker that restarts raises the delivery count of each job by up to 3.
+# A broker restart raises the delivery count of each job by up to 3.
 _IGNORES_COUNTS_S = 60.0
-# What is longer can hold the event loop for more than some milliseconds.
+# Reading a longer body can block the event loop for more than some milliseconds.
 _READ_AT_ONCE_BYTES = 64 * 1024
 
 
 class Intake:
-    """What every delivery goes through, whether it is run or was dead-lettered by the broker."""
+    """The steps that all deliveries share: those to run and those that the broker dead-lettered."""
 
     def __init__(
         self,
@@ -48,13 +48,13 @@ class Intake:
         """Prepare.
 
         Args:
-            dependencies: What every run needs.
-            journal: The pool's memory.
-            names: The topology's names.
-            lifetime: Longest life of a job, from when a worker first has it.
-            max_job_bytes: Largest job.
-            after_loss: Whether this worker lost the broker just before: after a broker restart,
-                delivery counts are ignored for 60 s, since the restart raised them.
+            dependencies: What all runs share.
+            journal: The pool's memory of jobs.
+            names: The names of exchanges and queues.
+            lifetime: The longest life of a job, from its first delivery to a worker.
+            max_job_bytes: The largest body of a job, decompressed.
+            after_loss: Whether this worker has just reconnected. Then delivery counts are ignored
+                for 60 s: a broker restart raised them.
         """
         self._dependencies = dependencies
         self._journal = journal
@@ -65,7 +65,7 @@ class Intake:
         self._reading = asyncio.Lock()
 
     async def admit(self, delivery: Delivery) -> Admission:
-        """Read a delivery; a long one in a thread."""
+        """Read a delivery; use a thread where the body is compressed or above 64 KiB."""
         facts, body = delivery.facts, delivery.body
         if monotonic() < self._ignores_counts_until:
             facts = replace(facts, failures_before=0)
@@ -73,7 +73,7 @@ class Intake:
         read = partial(admit, body, facts, self._names, now, self._lifetime, self._max_job_bytes)
         if len(body) <= _READ_AT_ONCE_BYTES and not is_packed(body, encoding):
             return read()
-        # One at a time: with more of them the event loop waits long for its turn.
+        # One thread at a time: with more, the event loop waits too long for the GIL.
         async with self._reading:
             return await asyncio.to_thread(read)
 
@@ -92,7 +92,7 @@ class Intake:
                     unbind_contextvars("attempt")
 
     async def reject(self, rejected: Rejected, delivery: Delivery, span: Span) -> None:
-        """Publish that a job is rejected, and dead-letter it."""
+        """Publish the `error` and `end` of a rejected job, dead-letter it and count it."""
         await reject(rejected, delivery, self._dependencies.publisher, span)
         self._dependencies.meter.job_left("rejected", rejected.kind, timedelta())
         span.end(rejected.kind)
@@ -101,12 +101,13 @@ class Intake:
         """Return what the pool knows of a job.
 
         Raises:
-            HistoryUnknown: The broker does not show the journal now.
+            HistoryUnknown: The journal cannot be read now.
+            ConnectionError: The connection to the broker is lost.
         """
         return await self._journal.look_up(job_id, facts.submitted_at)
 
     async def repeat_end(self, job_id: str, known: History, delivery: Delivery, span: Span) -> None:
-        """Publish the end of a job that has ended once more, and settle the delivery."""
+        """Publish again the `end` of a job that has ended, and settle the delivery."""
         end = await self._journal.end_of(job_id)
         await repeat_end(known, end, delivery, self._dependencies.publisher, span)
 
@@ -122,7 +123,11 @@ class Intake:
             meter.confirmed(progress.confirm_took)
 
     async def guarded(self, work: Coroutine[None, None, None], delivery: Delivery) -> None:
-        """Reject a message whose handling fails, so that the session goes on."""
+        """Run the handling of one message; reject the message if the handling has a fault.
+
+        Raises:
+            ConnectionError: The connection to the broker is lost; the delivery is not settled.
+        """
         try:
             await work
         except ConnectionError:
@@ -133,7 +138,7 @@ class Intake:
 
 
 def note_fault(error: Exception) -> None:
-    """Log a fault of our own without its text, which might hold what a job or an answer says."""
+    """Log a fault of the worker without its text, which might quote a job or an answer."""
     frames = extract_tb(error.__traceback__)[-5:]
     where = [f"{frame.filename}:{frame.lineno}" for frame in frames]
     log.error("job.fault", error=type(error).__name__, where=where)

@@ -1,4 +1,4 @@
-"""What jobs need of the broker: deliveries, the pool's memory of jobs, chat locks."""
+"""Protocols for what `jobs/` needs of the broker: deliveries, the journal and chat locks."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -12,7 +12,10 @@ from aimicromind_worker.core.job.state import JobState
 
 
 class Delivery(Protocol):
-    """One message of the jobs queue. It is settled once, by one of the coroutines."""
+    """One delivery of a job. Exactly one of its coroutines settles it, once.
+
+    Each coroutine raises `ConnectionError` if the connection to the broker is lost.
+    """
 
     @property
     def body(self) -> bytes:
@@ -20,46 +23,70 @@ class Delivery(Protocol):
 
     @property
     def facts(self) -> MessageFacts:
-        """What the message says beside its body."""
+        """The message's properties, headers and delivery count."""
 
     async def ack(self) -> None:
         """Acknowledge the delivery."""
 
     async def requeue(self, state: JobState, delay: timedelta = timedelta()) -> None:
-        """Publish the job again with this state, at once or behind a delay; acknowledge this."""
+        """Publish the job again with this state, at once or delayed; acknowledge the delivery."""
 
     async def dead_letter(
         self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None
     ) -> None:
-        """Publish the job as a dead letter, under this id if it has none; acknowledge this."""
+        """Publish the job as a dead letter and acknowledge the delivery.
+
+        Args:
+            kind: Why the job failed.
+            message: The same as a sentence.
+            attempts: How many attempts were begun.
+            job_id: The dead letter's `message_id` if the job has none.
+        """
 
     async def reject(self) -> None:
         """Reject the delivery: the broker dead-letters it."""
 
     async def requeue_unchanged(self) -> None:
-        """Requeue the job as it is."""
+        """Have the broker requeue the message as it is."""
 
 
 class JobHistory(Protocol):
     """The pool's memory of jobs."""
 
     async def look_up(self, job_id: str, since: datetime | None) -> History:
-        """Return what is known of a job that was put on the queue at that time."""
+        """Return what is known of a job.
+
+        Args:
+            job_id: The job.
+            since: The time of its submission, aware; None if unknown.
+        """
 
     async def end_of(self, job_id: str) -> bytes | None:
-        """Return the end that a look-up has found, None if it is there no more."""
+        """Return the body of the `end` that a look-up found; None if it is no longer stored."""
 
 
 class HeldChat(Protocol):
-    """A chat lock while it is held."""
+    """A chat lock while it is held.
+
+    Attributes:
+        on_loss: The callback for a lock that the broker takes away.
+    """
 
     on_loss: Callable[[], None]
 
 
 class Chats(Protocol):
-    """The pool's rule of one job per chat at a time."""
+    """The chat locks: one job of a chat at a time, over all workers."""
 
     def hold(
         self, chat_id: str, patience: timedelta
     ) -> AbstractAsyncContextManager[HeldChat | None]:
-        """Hold a chat's lock for the body; None where another worker has it."""
+        """Hold a chat's lock while the body runs.
+
+        Args:
+            chat_id: The chat.
+            patience: How long to try again while another worker holds the lock.
+
+        Yields:
+            The lock; None if another worker holds it.
+        """

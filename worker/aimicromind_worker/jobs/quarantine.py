@@ -1,4 +1,13 @@
-"""Keep suspect jobs apart: they came again after a worker was lost, and one may have ended it."""
+"""Keep apart the jobs that may have ended the worker they were lost with.
+
+A job is *suspect* once a worker was lost that had it. The broker counts a loss for every job of the
+lost worker, also for jobs that only waited there. Invariants:
+
+- Suspect jobs that were lost once may run together.
+- A job that was lost at least twice shares its worker with no other suspect job.
+- After such a loss the job first waits on the broker. The jobs that were lost with it come back at
+  the same time, and one of them may end this worker at once.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +18,7 @@ _SECOND_CRASH = 2
 
 
 class Quarantine:
-    """Keeps a suspect job that was lost twice apart from all other suspect jobs.
-
-    The broker counts a loss for every job that the worker had, also for one that only waited
-    there. Jobs that were lost once at most may run together. A job that was lost twice shares its
-    worker with no suspect job. When it has just been lost, it waits on the broker first: the others
-    that were lost with it come at the same time, and one of them may end this worker at once.
-    """
+    """The suspect jobs that run in this worker."""
 
     def __init__(self) -> None:
         self._running = 0
@@ -23,7 +26,11 @@ class Quarantine:
 
     @contextmanager
     def admitted(self, ticket: Ticket) -> Iterator[bool]:
-        """Admit a job for the body, unless it has to wait until others have left."""
+        """Admit a job while the body runs.
+
+        Yields:
+            Whether the job may run now; if not, it must wait on the broker.
+        """
         if not ticket.before.crashes:
             yield True
             return

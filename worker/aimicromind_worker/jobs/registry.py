@@ -1,4 +1,4 @@
-"""The jobs that this worker has, and the cancel requests that reach them or those still to come."""
+"""Match cancel requests with jobs: those that this worker has, and those that come later."""
 
 import asyncio
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ from aimicromind_worker.telemetry.tracing import Span
 
 
 class HeldJob:
-    """A job from when it comes until it is settled. Make it in the event loop.
+    """A job from its admission until it is settled. Make it in the event loop.
 
     Attributes:
-        ticket: The job, with what has become known of it.
-        span: What is told of it.
-        cancelled: Done once the job is cancelled.
-        chat_lock: Its chat's, while it is held.
+        ticket: The job, with all that is known of it by now.
+        span: The job's trace span.
+        cancelled: A future that is done once the job is cancelled.
+        chat_lock: The lock of the job's chat, None until it is held.
     """
 
     def __init__(self, ticket: Ticket, span: Span) -> None:
@@ -32,11 +32,11 @@ class HeldJob:
 
     @property
     def is_run(self) -> bool:
-        """Whether it has been begun."""
+        """Whether the job has been begun."""
         return self._run is not None
 
     def attach(self, run: JobRun) -> None:
-        """Record the job's run, which a cancel interrupts, also one that has come already."""
+        """Record the job's run, which a cancel interrupts; interrupt it if one came before."""
         self._run = run
         if self.cancelled.done():
             run.cancel()
@@ -51,7 +51,10 @@ class HeldJob:
 
 
 class JobRegistry:
-    """One for the process: what was cancelled stays known when the broker was lost."""
+    """The jobs that this worker has, and the cancel requests of the last 7 days.
+
+    One for the process: cancel requests stay known after a lost connection.
+    """
 
     def __init__(self) -> None:
         self._cancels = Cancels()
@@ -59,16 +62,16 @@ class JobRegistry:
 
     @property
     def running(self) -> int:
-        """How many jobs are run now."""
+        """The number of jobs that run now."""
         return sum(job.is_run for job in self._held)
 
     @property
     def waiting(self) -> int:
-        """How many jobs wait here: for their chat, a slot, or the endpoint."""
+        """The number of jobs that wait in this worker: for their chat, a slot or the endpoint."""
         return len(self._held) - self.running
 
     def cancel(self, request: CancelRequest) -> None:
-        """Stop the jobs that a request covers, now or when they come."""
+        """Cancel the jobs that a request covers, and remember it for jobs that come later."""
         self._cancels.keep(request, datetime.now(UTC))
         for job in self._held:
             if covers(request, job.ticket, taken_before=True):
@@ -76,7 +79,7 @@ class JobRegistry:
 
     @contextmanager
     def holding(self, ticket: Ticket, span: Span) -> Iterator[HeldJob]:
-        """Register a job for cancel requests during the body."""
+        """Register a job for cancel requests while the body runs."""
         job = HeldJob(ticket, span)
         if self._cancels.cover(ticket):
             job.cancel()

@@ -1,4 +1,4 @@
-"""Bring one job from the queue to its chat: through its gates, run, settled."""
+"""Take each job from delivery to settlement: admit it, pass the gates, run it, settle it."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -27,12 +27,12 @@ from aimicromind_worker.runs.run import JobRun
 
 log = structlog.get_logger()
 
-# A job that has waited on the broker so often waits longer: a long backlog must not keep it busy.
+# A job that has waited so often waits longer: a long backlog must not keep the broker busy.
 _OFTEN = 3
 
 
 class Relay:
-    """Carries jobs, any number at a time."""
+    """Takes jobs from delivery to settlement; any number of tasks may call it."""
 
     def __init__(
         self,
@@ -45,11 +45,11 @@ class Relay:
         """Prepare to carry jobs.
 
         Args:
-            dependencies: What every run needs.
-            intake: Admits deliveries.
-            gates: What a job passes before it is run.
-            held: Where cancel requests find the jobs that are carried.
-            names: The topology's names.
+            dependencies: What all runs share.
+            intake: The admission and look-up of jobs.
+            gates: The checks that a job passes before it is run.
+            held: The registry in which cancel requests find jobs.
+            names: The names of exchanges and queues.
         """
         self._dependencies = dependencies
         self._intake = intake
@@ -59,16 +59,16 @@ class Relay:
         self._runs: set[JobRun] = set()
 
     def shut_down_runs(self) -> None:
-        """Interrupt the running jobs, so that other workers go on with them."""
+        """Interrupt all running jobs; other workers go on with them."""
         self._gates.shut()
         for run in self._runs:
             run.shut_down()
 
     async def carry(self, delivery: Delivery) -> None:
-        """Run the job of one delivery to its end and settle the delivery.
+        """Run the job of one delivery to its outcome, and settle the delivery.
 
         Raises:
-            ConnectionError: The broker is gone; the delivery is not settled.
+            ConnectionError: The connection to the broker is lost; the delivery is not settled.
         """
         await self._intake.guarded(self._carry(delivery), delivery)
 
@@ -102,7 +102,7 @@ class Relay:
                     await self._settle_again(job, known, delivery)
 
     async def _settle_again(self, job: HeldJob, known: History | None, delivery: Delivery) -> None:
-        """Settle a copy of a job that has ended."""
+        """Settle a second delivery of a job that has ended."""
         if known is None:
             log.info("job.ended_before")
             await delivery.ack()
@@ -112,7 +112,7 @@ class Relay:
     async def _requeue_unrun(
         self, job: HeldJob, delivery: Delivery, pause: timedelta | None = None
     ) -> None:
-        """Requeue a job that was not run, behind a delay: it holds no slot and costs no attempt."""
+        """Requeue a job that was not run, with a delay; this uses up no attempt."""
         if job.cancelled.done():
             await self._end_cancelled(job, delivery)
             return
@@ -123,7 +123,7 @@ class Relay:
         await delivery.requeue(_state_unrun(job.ticket), delay)
 
     async def _end_cancelled(self, job: HeldJob, delivery: Delivery) -> None:
-        """End a cancelled job that waits: its chat may be another job's for long."""
+        """End a cancelled job without waiting for its chat, which may be busy for long."""
         answer = await self._gates.look_up(job)
         if isinstance(answer, Ended):
             await self._settle_again(job, answer.known, delivery)
@@ -153,7 +153,7 @@ class Relay:
             self._runs.discard(run)
 
     async def _outcome(self, run: JobRun) -> Outcome | Waits:
-        """Run the job; a fault of our own fails it alone."""
+        """Run the job; a fault of the worker fails this job alone."""
         try:
             return await run.run()
         except ConnectionError:
@@ -164,7 +164,7 @@ class Relay:
 
 
 def _state_unnamed(facts: MessageFacts) -> JobState:
-    """Return the state of a job that has no id yet: its message's expiration is kept."""
+    """Return the state of a job without an id, with the message's expiration as its deadline."""
     return replace(facts.carried, deadline=facts.expires_at or facts.carried.deadline)
 
 
@@ -175,9 +175,9 @@ def _state_unrun(ticket: Ticket) -> JobState:
 def _pause(ticket: Ticket) -> timedelta:
     """Return how long a job waits on the broker before it is delivered again."""
     waits = ticket.before.waits
-    # Suspect jobs wait for each other, a few at most; a lost broker makes all jobs suspect.
+    # A suspect job waits for few others. A lost connection makes all jobs suspect.
     if ticket.before.crashes or waits < _OFTEN:
         return RETRY_DELAYS[0]
-    # The jobs of a backlog must not come all at once, and then none for long.
+    # Every third wait is short; which one depends on the id. This spreads the jobs of a backlog.
     comes_soon = (waits + crc32(ticket.job_id.encode())) % _OFTEN == 0
     return RETRY_DELAYS[0] if comes_soon else RETRY_DELAYS[1]

@@ -1,6 +1,7 @@
-"""Settle a job once its outcome is known: publish what its chat must know, then tell the queue.
+"""Settle a job once its outcome is known: publish its last events, then settle its delivery.
 
-A job is acknowledged only after its `end` is confirmed by the broker.
+Invariant: a delivery is settled only after the broker has answered for every event published for
+its job, the `end` or `retry` included.
 """
 
 import asyncio
@@ -13,9 +14,7 @@ import structlog
 
 from aimicromind_schemas import EndStatus, FailureKind
 from aimicromind_worker.core.endpoint.exchange import Address
-from aimicromind_worker.core.job.admission import (
-    Rejected,
-)
+from aimicromind_worker.core.job.admission import Rejected
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.known_end import read_end
 from aimicromind_worker.core.job.numbering import Numbering
@@ -45,10 +44,13 @@ _END_WAITS_S = 5.0
 
 
 async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
-    """Settle a delivery by what came of running its job.
+    """Settle a delivery according to the outcome of its job.
 
     Returns:
-        Whether the job has ended; else it comes again.
+        Whether the job has ended; if not, it is delivered again.
+
+    Raises:
+        ConnectionError: The connection to the broker is lost; the delivery is not settled.
     """
     match outcome:
         case Completed() | Cancelled():
@@ -78,11 +80,17 @@ async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
 async def repeat_end(
     known: History, end: bytes | None, delivery: Delivery, publisher: Publisher, span: Span
 ) -> None:
-    """Settle a delivery whose job has ended already, with its end published once more.
+    """Settle a delivery whose job has ended already, after its `end` is published again.
 
-    That the journal has the end does not say that others have it: a broker that is killed before
-    it confirms may have kept it for the one and lost it for the other. Whoever has it knows the
-    repeat by its `message_id`.
+    A broker that is killed may keep an unconfirmed `end` in the journal and lose it in other
+    queues. Consumers that have it recognise the repeat by its `message_id`.
+
+    Args:
+        known: The job's history, which has a status.
+        end: The body of the `end`; None if it is no longer stored.
+        delivery: The delivery to settle.
+        publisher: The publisher of events.
+        span: The job's trace span.
     """
     log.info("job.ended_before", status=known.status)
     found = None if end is None else read_end(end)
@@ -100,7 +108,7 @@ async def repeat_end(
         )
         attempt_publisher.publish(found.event(end))
         await attempt_publisher.confirmed()
-    # The error of a worker that died before the end was not the last word.
+    # An `error` without its `end` does not count: the job may have completed after it.
     if known.kind is None or known.status in {EndStatus.COMPLETED, EndStatus.CANCELLED}:
         await delivery.ack()
     else:
@@ -108,7 +116,7 @@ async def repeat_end(
 
 
 async def reject(rejected: Rejected, delivery: Delivery, publisher: Publisher, span: Span) -> None:
-    """Publish a rejected job's `error` and `end`, if it names a chat; then dead-letter it."""
+    """Publish a rejected job's `error` and `end`, if a chat is known; then dead-letter it."""
     if rejected.chat_id is not None:
         facts = delivery.facts
         attempt_publisher = publisher.lane(
@@ -139,7 +147,7 @@ async def reject(rejected: Rejected, delivery: Delivery, publisher: Publisher, s
 async def _publish_retry_and_requeue(
     job: Progress, kind: FailureKind, message: str, delay: timedelta, delivery: Delivery
 ) -> None:
-    """Close the attempt, and let the job come again with all that is known of it."""
+    """Publish a `retry` as the attempt's last event, then requeue the job with its state."""
     job.attempt.publish(retry_event(kind, message, job.attempt.number + 1, delay))
     await job.confirmed()
     await delivery.requeue(job.state(), delay)
@@ -162,11 +170,10 @@ async def _end(job: Progress, status: EndStatus) -> None:
 
 
 async def _confirmed_before_end(confirmed: Coroutine[Any, Any, None]) -> None:
-    """Wait until the broker has confirmed what was published, or a few seconds.
+    """Wait for the confirms of all earlier events, 5 s at most, before an `end` is published.
 
-    A broker that is killed may lose what it did not confirm: once there is an end, nobody
-    publishes again what came before it. Some never confirm (RabbitMQ 3.10 when a stream's leader
-    dies); consumers are not kept waiting for that.
+    A broker that is killed may lose unconfirmed events, and nobody publishes events again after an
+    `end`. The wait is bounded: RabbitMQ 3.10 never confirms where a stream's leader node dies.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(_END_WAITS_S):

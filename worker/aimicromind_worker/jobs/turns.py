@@ -1,7 +1,13 @@
-"""Turns within the process: one job of a chat at a time, and in all as many as there are slots.
+"""Order the jobs of each chat within one worker, and bound how many jobs run at a time.
 
-Those of a chat come in the order in which the broker gave them. A job that waits for its chat
-holds no slot: another one is taken in its place.
+Invariants:
+
+- At most one job of a chat has its turn, and at most `slots` jobs in all.
+- The jobs of a chat get their turns in the order of their deliveries.
+- A job that waits for its chat holds no slot. If one is free, the worker takes one more job.
+- The number of jobs that wait for chats is at most a quarter of the slots, but at least one is
+  allowed. Others wait on the broker.
+- A turn that is granted is either held or passed to the next job, also if the waiter is cancelled.
 """
 
 import asyncio
@@ -12,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 _PATIENCE = timedelta(seconds=5)
-# A long backlog of one chat waits on the broker, but for this part of the slots, at least one.
+# Divides the slots to give the most jobs that wait for chats.
 _WAITING_PART = 4
 _SLOTS = "slots"
 
@@ -26,18 +32,18 @@ class _Semaphore:
 
 
 class _Semaphores:
-    """Who holds each key and who waits for it; a key that nobody uses takes no memory."""
+    """A fair semaphore for each key; an unused key takes no memory."""
 
     def __init__(self, holders: int, max_waiters: int) -> None:
         """Begin with no keys.
 
         Args:
-            holders: How many may hold a key at a time.
-            max_waiters: How many may wait, over all keys.
+            holders: The most holders of one key at a time.
+            max_waiters: The most waiters, over all keys.
         """
         self._holders = holders
         self._max_waiters = max_waiters
-        self._of_keys: dict[str, _Semaphore] = {}
+        self._by_key: dict[str, _Semaphore] = {}
         self.waiters = 0
 
     @asynccontextmanager
@@ -48,13 +54,16 @@ class _Semaphores:
         cancelled: asyncio.Future[None],
         while_waiting: WhileWaiting,
     ) -> AsyncIterator[bool]:
-        """Hold the key for the body; False where the turn did not come.
+        """Hold a key while the body runs.
 
         Args:
-            key: Whose turn.
-            patience: How long to wait for it.
-            cancelled: Done once there is nothing to wait for any more.
-            while_waiting: What is entered as long as it is waited for.
+            key: The key to hold.
+            patience: The longest wait.
+            cancelled: A future that ends the wait once it is done.
+            while_waiting: A context that is entered during the wait.
+
+        Yields:
+            Whether the key is held.
         """
         if not await self._acquire(key, patience, cancelled, while_waiting):
             yield False
@@ -71,7 +80,7 @@ class _Semaphores:
         cancelled: asyncio.Future[None],
         while_waiting: WhileWaiting,
     ) -> bool:
-        semaphore = self._of_keys.setdefault(key, _Semaphore())
+        semaphore = self._by_key.setdefault(key, _Semaphore())
         if semaphore.held < self._holders:
             semaphore.held += 1
             return True
@@ -96,13 +105,13 @@ class _Semaphores:
         return _granted(mine)
 
     def end_waits(self) -> None:
-        """End all waits: no more turns are given."""
-        for semaphore in self._of_keys.values():
+        """End all waits; the waiters do not get their turn."""
+        for semaphore in self._by_key.values():
             for each in semaphore.waiting:
                 each.cancel()
 
     def _release(self, key: str) -> None:
-        semaphore = self._of_keys[key]
+        semaphore = self._by_key[key]
         while semaphore.waiting:
             following = semaphore.waiting.popleft()
             if not following.done():
@@ -110,21 +119,21 @@ class _Semaphores:
                 return
         semaphore.held -= 1
         if not semaphore.held:
-            del self._of_keys[key]
+            del self._by_key[key]
 
 
 class Turns:
-    """Gives turns to the jobs that this worker has."""
+    """Turns for the jobs that this worker has: first the chat's, then a slot."""
 
     def __init__(
         self, slots: int, take_one_more: WhileWaiting = nullcontext, patience: timedelta = _PATIENCE
     ) -> None:
-        """Prepare.
+        """Begin with no jobs.
 
         Args:
-            slots: How many jobs may have their turn at a time.
-            take_one_more: Takes one job more for as long as it is entered.
-            patience: How long a job waits for its chat, and then for a slot.
+            slots: The most jobs that have their turn at a time.
+            take_one_more: A context during which the worker takes one more job.
+            patience: The longest wait for the chat, and again for a slot.
         """
         self._slots = slots
         self._take_one_more = take_one_more
@@ -135,11 +144,14 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, chat_id: str, cancelled: asyncio.Future[None]) -> AsyncIterator[bool]:
-        """Hold a chat and a slot for the body; False where they did not come.
+        """Hold a chat and a slot while the body runs.
 
         Args:
-            chat_id: Of the job.
-            cancelled: Done once there is nothing to wait for any more.
+            chat_id: The job's chat.
+            cancelled: A future that ends the wait once it is done.
+
+        Yields:
+            Whether both are held.
         """
         self._present += 1
         patience = self._patience
@@ -155,7 +167,7 @@ class Turns:
 
     @asynccontextmanager
     async def _waiting(self) -> AsyncIterator[None]:
-        # Whoever stands in needs a slot: there is none if others that stood in have them all.
+        # One more job is of use only while a slot is free for it.
         if self._present - self._of_chats.waiters < self._slots:
             async with self._take_one_more():
                 yield
@@ -163,11 +175,11 @@ class Turns:
             yield
 
     def end_waits(self) -> None:
-        """End all waits: no more turns are given."""
+        """End all waits; the waiting jobs do not get their turn."""
         self._of_chats.end_waits()
         self._of_slots.end_waits()
 
 
 def _granted(turn: asyncio.Future[None]) -> bool:
-    """Return whether a turn came, and let it come no more."""
+    """Return whether a turn was granted; if not, withdraw the request for it."""
     return not turn.cancel() and not turn.cancelled()
