@@ -1,1 +1,1 @@
-"""One job's attempts and calls, up to an outcome."""
+"""Make one job's attempts and calls, up to an outcome."""

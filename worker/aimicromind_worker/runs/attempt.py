@@ -1,4 +1,4 @@
-"""One attempt of a job: what it publishes, numbered from 0, and its own time limit."""
+"""Publish the events of one attempt of a job, numbered from 0, within the attempt's time limit."""
 
 import asyncio
 import time
@@ -33,20 +33,20 @@ from aimicromind_worker.runs.idle_timeout import IdleTimeout, Watched
 from aimicromind_worker.runs.ports import Publisher
 from aimicromind_worker.telemetry.tracing import Span
 
-# Mending makes data longer; with the rest of its message it stays below the broker's 16 MiB.
+# Repairing invalid JSON makes data longer. The whole message must stay below the broker's 16 MiB.
 _MOST_DATA_BYTES = 12 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a job may take; a job can only lower what it names itself.
+    """The limits of one job. A job can lower the first two, and never raise them.
 
     Attributes:
-        max_calls: Calls begun.
-        attempt_timeout: One attempt, its silent calls included.
-        hold: How long a worker keeps a job before it lets others go on with it.
-        max_frame_bytes: One frame of the endpoint.
-        max_answer_bytes: The text of one answer.
+        max_calls: The most calls that are begun for it.
+        attempt_timeout: The longest time of one attempt, its silent calls included.
+        hold: The longest time that a worker keeps the job; then it requeues it.
+        max_frame_bytes: The largest frame of the endpoint.
+        max_answer_bytes: The largest text of one answer.
     """
 
     max_calls: int
@@ -57,15 +57,15 @@ class Limits:
 
 
 class Attempt:
-    """One attempt. Use it from the job's task only.
+    """One attempt of a job. Use it from the job's task only.
 
     Attributes:
-        number: Counting from 1; 0 for the ending of a job that was never run.
-        calls: Calls begun within it.
-        timeout: Its longest time, its silent calls included.
-        answer: What it has shown.
-        first_output_after: From its first call to its first output; None without both.
-        span: What is told of it; its events carry the context.
+        number: The attempt's number, from 1; 0 for the `end` of a job that was never run.
+        calls: The number of calls begun within it.
+        timeout: The longest time of the attempt, its silent calls included.
+        answer: The answer as far as it was published.
+        first_output_after: The time from the first call to the first output; None before both.
+        span: The attempt's trace span, whose context its events carry.
     """
 
     def __init__(
@@ -103,23 +103,27 @@ class Attempt:
 
     @property
     def next_seq(self) -> int:
-        """The number that the next event gets, which is how many there were."""
+        """The number of the next event, which equals the number of events so far."""
         return self._numbering.next_seq
 
     def publish(self, event: EndpointEvent) -> None:
-        """Stamp an event with its number and publish it."""
+        """Publish an event under the next number."""
         self._attempt_publisher.publish(self._numbering.stamp(event, time.time()))
 
     async def confirmed(self) -> None:
-        """Wait until the broker has answered for every event of the attempt."""
+        """Wait until the broker has answered for every event of the attempt.
+
+        Raises:
+            ConnectionError: The broker did not answer in time.
+        """
         await self._attempt_publisher.confirmed()
 
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[None]:
-        """Hold the body to what is left of the attempt's time, which begins with its first call.
+        """Limit the body to the rest of the attempt's time, which begins with its first call.
 
         Raises:
-            AttemptOverdue: Nothing is left.
+            AttemptOverdue: The attempt's time is over.
         """
         if self._began_at is None:
             self._began_at = time.monotonic()
@@ -135,7 +139,7 @@ class Attempt:
 
     @contextmanager
     def _not_counting(self) -> Iterator[None]:
-        """Take no time from the attempt: the body waits for the broker, not for the endpoint."""
+        """Stop the attempt's clock while the body runs: it waits for the broker."""
         scope, waits_since = self._scope, time.monotonic()
         ends = scope.when() if scope is not None else None
         if scope is None or self._began_at is None or ends is None or scope.expired():
@@ -150,10 +154,14 @@ class Attempt:
             scope.reschedule(ends + waited_s)
 
     async def show(self, response: Response, idle_watch: IdleTimeout) -> None:
-        """Publish what a response brings, as it comes, up to the endpoint's own ending.
+        """Publish the events of a response as they come, until the endpoint ends the answer.
+
+        Args:
+            response: The response of one call.
+            idle_watch: The idle timeout for a stream.
 
         Raises:
-            CallFailed: The endpoint did not end it after a success.
+            CallFailed: The answer is an error, or it broke off before its end.
         """
         match response:
             case EventStream(body):
@@ -196,7 +204,11 @@ class Attempt:
         raise StreamCut("it ended before the endpoint ended it")
 
     def show_saved(self, saved: SavedAnswer, endpoint_chat_id: str) -> None:
-        """Publish what the attempt has not shown of a saved answer that continues it.
+        """Publish the part of a saved answer that the attempt has not published yet.
+
+        Args:
+            saved: An answer that begins with the text published so far.
+            endpoint_chat_id: The chatId of the call that it answers.
 
         Raises:
             CallFailed: The answer is longer than the limit.
@@ -208,7 +220,7 @@ class Attempt:
             self.answer.keep_whole(whole(saved, endpoint_chat_id))
 
     def _show(self, event: EndpointEvent, most_bytes: int = _MOST_DATA_BYTES) -> None:
-        """Publish what the endpoint's next event comes to, without data that is larger."""
+        """Publish the endpoint's next event, without its data if that is above the limit."""
         for published in self.answer.follow(event):
             if len(published.data) > most_bytes:
                 self.publish(_fitting(published))
@@ -220,10 +232,10 @@ class Attempt:
 
 
 def _fitting(event: EndpointEvent) -> EndpointEvent:
-    """Leave out an event's data, or keep what an answer cannot do without.
+    """Return an event without its data, or unchanged if an answer needs that data.
 
     Raises:
-        FrameTooLarge: That does not fit into a message.
+        FrameTooLarge: The needed data does not fit into a message.
     """
     if event.name not in NEVER_LEFT_OUT and event.name != "start":
         return left_out(event, len(event.data))

@@ -1,4 +1,11 @@
-"""The calls of a job, one at a time: made, or not made since the endpoint has saved the answer."""
+"""Make the calls of a job, one at a time, or read the answer that the endpoint saved instead.
+
+Invariants:
+
+- A call counts from before its request is sent. It is discounted if the endpoint never saw it.
+- `open_attempt` is set while the endpoint may still finish a call that this worker does not read.
+- A failed call is recovered only if it may have acted: it showed output, or was asked for JSON.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,12 +27,12 @@ from aimicromind_worker.telemetry.tracing import Span
 
 log = structlog.get_logger()
 
-# The answer is saved before the stream ends, so that one that is not there yet will not come.
+# The endpoint saves an answer before it ends the stream: a later look would not find more.
 _PATIENCE_AFTER_END = timedelta(seconds=2)
 
 
 class Calls:
-    """Makes the calls of one job and publishes their answers. Use it from the job's task."""
+    """The calls of one job, whose answers are published. Use it from the job's task."""
 
     def __init__(self, progress: Progress, dependencies: Dependencies) -> None:
         self._progress = progress
@@ -36,14 +43,11 @@ class Calls:
         self._conversation = ConversationCalls(progress, dependencies.conversations)
 
     async def pause_of_chat(self) -> timedelta | None:
-        """Return how long the job must wait for what an earlier call of its chat may still say.
-
-        Returns:
-            None where there is nothing to wait for.
+        """Return how long to wait for an earlier call of the chat; None if not at all.
 
         Raises:
-            HistoryUnknown: The broker does not show the journal now.
-            ConnectionError: It does not show it at all.
+            HistoryUnknown: The journal cannot be read now.
+            ConnectionError: The journal does not exist, or the connection is lost.
         """
         ticket = self._progress.ticket
         try:
@@ -51,7 +55,7 @@ class Calls:
         except EndpointUnavailable:
             return RETRY_DELAYS[0]
         except CallFailed:
-            # The call finds that again, and says so.
+            # The call fails in the same way and reports it.
             return None
         self._facts, self._asked_just_now = facts, True
         if not facts.own_documents:
@@ -59,14 +63,14 @@ class Calls:
         return await self._conversation.pause()
 
     async def call(self) -> None:
-        """Make one call and publish what it answers, or what the endpoint saved of it.
+        """Make one call and publish its answer, or the answer that the endpoint saved.
 
         Raises:
-            CallFailed: It did not answer.
+            CallFailed: The call has no complete answer.
         """
         progress, attempt, call = self._progress, self._progress.attempt, None
         try:
-            # Outside the attempt's time: an attempt that begins no call would never count.
+            # Outside the attempt's deadline: an attempt without a call would use up no call.
             facts = await self._flow_facts()
             with self._dependencies.breaker.asking() as asking:
                 if facts.own_documents:
@@ -100,24 +104,24 @@ class Calls:
         await self._conversation.over()
 
     async def _flow_facts(self) -> FlowFacts:
-        """Return what kind of flow it is: whose documents it uses does not change within a run."""
+        """Return the facts of the flow; `own_documents` stays the same within a run."""
         known, is_new = self._facts, self._asked_just_now
         self._asked_just_now = False
         if known is not None and (is_new or known.streams is not None):
             return known
         facts = await self._dependencies.predictions.facts(self._progress.ticket.job.chatflow_id)
         if facts.own_documents and not (known is not None and known.own_documents):
-            # Nobody knew when the run began, and has looked for what the chat must wait for.
+            # This was unknown when the run began: nobody looked for earlier calls of the chat.
             raise EndpointDown
         self._facts = facts if known is None else FlowFacts(facts.streams, known.own_documents)
         return self._facts
 
     async def note_broken_off(self) -> None:
-        """Record in the journal what became of a call that was broken off, if one was."""
+        """Record in the journal what became of a call that was broken off, if any."""
         await self._conversation.settle()
 
     def _count_broken_off(self, call: PredictionCall) -> None:
-        """Count a call that was broken off; one that the endpoint never saw was none."""
+        """Count a call that was broken off, unless the endpoint never saw its request."""
         progress = self._progress
         if call.sending.begun:
             self._conversation.broken_off_at = datetime.now(UTC)
@@ -129,7 +133,7 @@ class Calls:
             progress.attempt.calls -= 1
 
     def _count_failed(self, failure: CallFailed) -> None:
-        """Count a call that failed; one that the endpoint never saw was none."""
+        """Count a call that failed, unless the endpoint never saw its request."""
         progress = self._progress
         if failure.request_sent:
             self._dependencies.meter.call_failed(failure.kind)
@@ -137,21 +141,21 @@ class Calls:
             progress.calls -= 1
             progress.attempt.calls -= 1
             progress.unreached += 1
-        # Where the server refused the key, nothing was run.
+        # A server that refuses the key runs nothing.
         progress.sent |= failure.request_sent and not failure.by_server
         self._dependencies.flows.failed(progress.ticket.job.chatflow_id, failure)
 
     async def abort(self) -> None:
-        """Ask the endpoint to stop what the last call began, if there was one."""
+        """Ask the endpoint to abort the last call, if any."""
         if self._last is None:
             return
         aborting = self._dependencies.predictions.abort(self._last)
         if self._last.endpoint_chat_id == self._progress.ticket.chat_id:
-            # It names the conversation alone: later, it would stop the next call.
+            # The request names only the conversation. A late one would abort its next call.
             await asyncio.wait([aborting])
 
     async def recover_lost(self) -> bool:
-        """Show the saved answer to a call that another worker left open, if there is one."""
+        """Publish the saved answer of a call that another worker left open; return whether any."""
         progress, attempt = self._progress, self._progress.open_attempt
         if self._facts is not None and self._facts.own_documents:
             return await self._recover_run()
@@ -159,8 +163,8 @@ class Calls:
             return False
         job_id = progress.ticket.job_id
         chat_ids = [call_chat_id(job_id, attempt, call + 1) for call in range(progress.max_calls)]
-        # A call that showed nothing may never have been made: one look has to do, unless it
-        # would have shown nothing in any case.
+        # A call that showed nothing may never have been made, and gets one look. A call for JSON
+        # never shows anything before it is over.
         waits = progress.ticket.open_shown or progress.ticket.blind
         patience = progress.hold_left if waits else timedelta()
         found = await self._look(chat_ids, patience)
@@ -173,12 +177,12 @@ class Calls:
         return True
 
     async def _recover_run(self) -> bool:
-        """Show the saved answer to a call under the conversation's own chatId."""
+        """Publish the saved answer of the job's call under the conversation's own chatId."""
         progress = self._progress
         run = self._conversation.take_own()
         if run is None:
             return False
-        # It is saved: one look that fails must not have it asked for again.
+        # The answer is known to be saved: after one failed look, look again rather than call.
         found = await self._look([run.chat_id], progress.hold_left, run.answer)
         if found is None:
             return False
@@ -190,7 +194,7 @@ class Calls:
         return True
 
     async def _recover(self, call: PredictionCall, failure: CallFailed) -> bool:
-        """Publish what the endpoint saved of a call whose stream failed; say whether it did."""
+        """Publish the saved answer of a call whose stream failed; return whether there is one."""
         progress = self._progress
         progress.open_attempt = progress.attempt.number
         found = await self._look([call.endpoint_chat_id], progress.hold_left)
@@ -203,7 +207,7 @@ class Calls:
         return True
 
     async def _complete_if_empty(self, call: PredictionCall) -> None:
-        """Show what was saved where the stream ended well and held no text."""
+        """Publish the saved text if the stream ended after a success and held no text."""
         answer = self._progress.attempt.answer
         if answer.has_text or not (message_id := answer.message_id):
             return

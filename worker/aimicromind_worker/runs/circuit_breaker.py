@@ -1,10 +1,13 @@
-"""Stop calling an endpoint that is down for everybody, and find out when it is back.
+"""Stop calling an endpoint that is down for all flows, and find out when it is back.
 
-Closed: calls are made. Open: none is begun, and jobs wait where they are, so that no more are
-taken. Once the endpoint answers anything at all, one of them may call; an answer closes.
+- *Closed*: calls are made.
+- *Open*: no call is begun. Jobs wait in the worker, which thus takes no more. The endpoint is
+  pinged. Each ping that is answered lets one waiting job call, as a *probe*.
+- A call that is answered closes the breaker.
 
-Only what speaks for the server opens it. Calls that never reached it do so at once. Calls that a
-gateway answered, or nobody, are a suspicion: one sick flow does that too, so the server is asked.
+Two calls in a row that never reached the endpoint open the breaker at once. Five in a row that a
+gateway answered, or nobody, only raise a *suspicion*: one sick flow causes them, too. Then a ping
+decides.
 """
 
 import asyncio
@@ -23,7 +26,7 @@ from aimicromind_worker.core.endpoint.errors import EndpointDown
 
 log = structlog.get_logger()
 
-# In a row, over all jobs: calls that never reached the endpoint, and calls without an answer.
+# Counted in a row over all jobs.
 _UNREACHED_IN_A_ROW = 2
 _UNANSWERED_IN_A_ROW = 5
 _SILENT = "the endpoint does not answer"
@@ -31,20 +34,20 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 5.0
 
 
 class ObservedCall:
-    """One call, from before it is made."""
+    """One call, whose first sign of the endpoint is reported to the circuit breaker."""
 
     def __init__(self, breaker: "CircuitBreaker") -> None:
         self._breaker = breaker
         self._reported = False
 
     def answered(self) -> None:
-        """Record that the endpoint answers, whatever follows."""
+        """Report that the endpoint answered; what follows in this call does not count."""
         if not self._reported:
             self._reported = True
             self._breaker.answered()
 
     def failed(self, failure: CallFailed) -> None:
-        """Record a failure; once there was an answer, it says nothing of the server."""
+        """Report a failure of the call, unless the endpoint answered it before."""
         if not failure.request_sent or failure.speaks_for_server:
             if not self._reported:
                 self._reported = True
@@ -54,12 +57,12 @@ class ObservedCall:
 
 
 class CircuitBreaker:
-    """One for the process; use it from the event loop."""
+    """The circuit breaker of a process. Use it from the event loop."""
 
     def __init__(self) -> None:
         self._unreached = self._unanswered = 0
         self._reason: str | None = None
-        # While open: whether the next job may call, those that may, and those that wait.
+        # While open: whether the next job may probe, the tasks that probe, and the jobs that wait.
         self._may_probe = False
         self._probing: set[asyncio.Task[object] | None] = set()
         self._waiting: deque[tuple[str, asyncio.Future[bool]]] = deque()
@@ -67,19 +70,22 @@ class CircuitBreaker:
         self._doubtful, self._closed = asyncio.Event(), asyncio.Event()
 
     def obstacle(self) -> str | None:
-        """Return why no jobs are run; None if they are, or the next one would be."""
+        """Return why no jobs are run; None if they are, or if the next job would be a probe."""
         return None if self._may_probe else self._reason
 
     @asynccontextmanager
     async def gate(
         self, flow: str, cancelled: asyncio.Future[None], patience: timedelta
     ) -> AsyncIterator[bool]:
-        """Run a job in the body, from the task that enters it; False if it must not be.
+        """Wait until a job may run, then run it in the body, in the task that entered.
 
         Args:
-            flow: The job's.
-            cancelled: Done once there is nothing to wait for any more.
-            patience: How long to wait until calls are made again.
+            flow: The job's flow.
+            cancelled: A future that ends the wait once it is done.
+            patience: The longest wait until calls are made again.
+
+        Yields:
+            Whether the job may run.
         """
         is_open = self._reason is not None
         if is_open and not self._may_probe and not await self._passes(flow, cancelled, patience):
@@ -113,7 +119,7 @@ class CircuitBreaker:
                 self._waiting.remove((flow, mine))
 
     def end_waits(self) -> None:
-        """End all waits: nobody passes."""
+        """End all waits; the waiting jobs may not run."""
         self._wake_all(passes=False)
 
     def _wake_all(self, *, passes: bool) -> None:
@@ -121,7 +127,11 @@ class CircuitBreaker:
             self._waiting.popleft()[1].set_result(passes)
 
     def _wake_a_probe(self) -> bool:
-        """Wake the first that waits and is not of the flow that was probed last, if it can be."""
+        """Wake one waiting job, if possible of another flow than the last probe's.
+
+        Returns:
+            Whether a job was woken.
+        """
         others = (it for it in self._waiting if it[0] != self._probed)
         chosen = next(others, self._waiting[0] if self._waiting else None)
         if chosen is None:
@@ -136,7 +146,7 @@ class CircuitBreaker:
         """Make a call in the body.
 
         Raises:
-            EndpointDown: It must not be made.
+            EndpointDown: The breaker is open, and this task does not probe.
         """
         if self._reason is not None and asyncio.current_task() not in self._probing:
             raise EndpointDown
@@ -148,7 +158,7 @@ class CircuitBreaker:
             raise
 
     def answered(self) -> None:
-        """Close: the endpoint answers. For `ObservedCall`."""
+        """Close the breaker, because the endpoint answered. For `ObservedCall`."""
         self._unreached = self._unanswered = 0
         if self._reason is not None:
             self._reason, self._may_probe = None, False
@@ -156,7 +166,7 @@ class CircuitBreaker:
             self._wake_all(passes=True)
 
     def not_answered(self, failure: CallFailed) -> None:
-        """Count a call without an answer; too many open. For `ObservedCall`."""
+        """Count a call without an answer; open, or ask for a ping. For `ObservedCall`."""
         self._probing.discard(asyncio.current_task())
         if failure.request_sent:
             self._unanswered += 1
@@ -174,10 +184,10 @@ class CircuitBreaker:
             self._doubtful.set()
 
     async def watch(self, answers: Callable[[], Awaitable[bool]]) -> Never:
-        """Find out whether an endpoint is down, and when it is back, for ever.
+        """Find out whether an endpoint is down, and when it is back, until cancelled.
 
         Args:
-            answers: Asks the server for anything, whether it answers at all.
+            answers: A ping that returns whether the server answers at all.
         """
         while True:
             await self._doubtful.wait()
@@ -195,7 +205,7 @@ class CircuitBreaker:
             with suppress(TimeoutError):
                 async with asyncio.timeout(backoff.pause()):
                     await self._closed.wait()
-            # One more each time: a probe may be silent for long.
+            # Each answered ping adds one probe, because a probe may be silent for long.
             if self._reason is not None and await answers() and self._reason is not None:
                 self._may_probe = not self._wake_a_probe()
         log.info("endpoint.back", after_s=round(monotonic() - began, 3))

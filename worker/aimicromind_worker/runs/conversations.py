@@ -1,8 +1,9 @@
-"""Flows that use a conversation's own chatId: one call at a time, also where nobody saw its end.
+"""Make calls under a conversation's own chatId one at a time, also after a call was broken off.
 
-Such a flow finds what was uploaded to the conversation by the chatId of the call. The endpoint
-mixes up calls of equal chatId, and one that was cut goes on writing to its own: the next one waits
-until that run's answer is saved, or for an attempt's longest time after its last byte.
+Flows with uploaded documents need this: they find the documents by the chatId of the call. The
+endpoint mixes up calls of equal chatId, and a broken-off call keeps writing to its own. The next
+call therefore waits until the answer of that run is saved, or for the longest time of an attempt
+after its last byte.
 """
 
 from dataclasses import dataclass
@@ -14,30 +15,30 @@ from aimicromind_worker.core.job.open_run import OpenRun, RunsKnown
 from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.runs.recovery import Recovery
 
-# Longer than a job keeps its slot.
+# Longer than the wait for which a job keeps its slot (`RetryPolicy.longest_stay`).
 _LOOK_AGAIN_AFTER = timedelta(seconds=10)
-# A job that has waited so often looks again less often.
+# A job that has waited so often waits longer before its next look.
 _OFTEN = 3
 
 
 class CallRecords(Protocol):
-    """The pool's memory of such calls."""
+    """The pool's memory of calls under a conversation's own chatId."""
 
     async def open_runs(self, job_id: str, chat_id: str, since: datetime) -> RunsKnown:
-        """Return what is known of those of a conversation."""
+        """Return what is known of a conversation's calls since a time, aware."""
 
     async def note(self, run: OpenRun) -> None:
-        """Add what is known of one."""
+        """Add a record of one call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversations:
-    """Whoever uses it for a conversation holds its chat.
+    """The calls of conversations. Hold the chat's lock while you use it for a conversation.
 
     Attributes:
-        journal: What other workers know, too.
-        recovery: Where the endpoint's answers are.
-        longest: Longest time of an attempt.
+        journal: The pool's memory of such calls.
+        recovery: The look-up of answers that the endpoint saved.
+        longest: The longest time of an attempt.
     """
 
     journal: CallRecords
@@ -45,15 +46,15 @@ class Conversations:
     longest: timedelta
 
     async def own_or_wait(self, ticket: Ticket) -> OpenRun | timedelta | None:
-        """Find out whether a job can be called for.
+        """Find out whether a call can be made for a job.
 
         Returns:
-            The job's own run, whose answer is saved; how long to wait for another one; None where
-            there is nothing to wait for.
+            The job's own earlier run, if its answer is saved; the time to wait, if another run may
+            still write; None if a call can be made.
 
         Raises:
-            HistoryUnknown: The broker does not show the journal now.
-            ConnectionError: It does not show it at all.
+            HistoryUnknown: The journal cannot be read now.
+            ConnectionError: The journal does not exist, or the connection is lost.
         """
         now = datetime.now(UTC)
         run, answered = await self.journal.open_runs(
@@ -71,7 +72,7 @@ class Conversations:
                 return answered
         if not waits:
             return answered
-        # Who made the call holds the chat no more: no byte came after this moment.
+        # The worker that made the call no longer holds the chat lock: it reads no byte from now on.
         left = self.left(run, now)
         if left != run:
             await self.note(left)
@@ -79,12 +80,12 @@ class Conversations:
         return RETRY_DELAYS[0] if soon else self.pause_after(left)
 
     async def begun(self, ticket: Ticket, call: int, attempt_time: timedelta) -> OpenRun:
-        """Return what the journal must know of a call before it is made.
+        """Return the record of a call that is about to be made.
 
         Args:
             ticket: The job.
-            call: The call's place among those of the job, from 1.
-            attempt_time: Longest time of the attempt.
+            call: The number of the call among those of the job, from 1.
+            attempt_time: The longest time of the attempt.
         """
         flow = ticket.job.chatflow_id
         after = await self.recovery.last_message_id(flow, ticket.chat_id)
@@ -92,26 +93,31 @@ class Conversations:
         return OpenRun(ticket.job_id, ticket.chat_id, flow, call, after, until)
 
     def left(self, run: OpenRun, last_byte: datetime) -> OpenRun:
-        """Return what is known of a run once nobody reads its call."""
+        """Return the record of a run whose call nobody reads any more.
+
+        Args:
+            run: The record so far.
+            last_byte: The latest time at which a byte of the call may have come, aware.
+        """
         return run.until_at_most(last_byte + self.longest)
 
     def pause_after(self, run: OpenRun) -> timedelta:
-        """Return how long to wait until the conversation's next call, or until another look."""
+        """Return how long to wait until the next call of the conversation, or the next look."""
         if run.until is None:
             return timedelta()
         left = max(timedelta(), run.until - datetime.now(UTC))
         return left if run.after is None else min(left, _LOOK_AGAIN_AFTER)
 
     async def note(self, run: OpenRun) -> None:
-        """Write a run to the journal.
+        """Write the record of a run to the journal.
 
         Raises:
-            ConnectionError: It does not take it.
+            ConnectionError: The broker did not confirm the record.
         """
         await self.journal.note(run)
 
     async def _saved_answer(self, run: OpenRun) -> str | None:
-        """Return the endpoint's id of a run's answer, None as long as none is saved."""
+        """Return the endpoint's id of a run's saved answer; None while none is saved."""
         if run.after is None:
             return None
         chat_ids = [run.chat_id]

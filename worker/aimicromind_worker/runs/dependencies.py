@@ -1,4 +1,4 @@
-"""What every run of a worker shares."""
+"""The adapters, limits and counters that all runs of a worker share."""
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
@@ -19,34 +19,43 @@ from aimicromind_worker.telemetry.tracing import Tracer
 
 
 class Predictions(Protocol):
-    """The endpoint, as a job needs it."""
+    """The prediction endpoint."""
 
     async def facts(self, chatflow_id: str) -> FlowFacts:
-        """Ask what kind of flow it is."""
+        """Return what the endpoint says of a flow.
+
+        Raises:
+            ChatflowNotFound: There is no such flow.
+            EndpointUnavailable: The endpoint does not say now which documents the flow uses.
+        """
 
     def call(self, call: PredictionCall) -> AbstractAsyncContextManager[Response]:
-        """Make one call."""
+        """Make one call, whose response is read in the body.
+
+        Raises:
+            CallFailed: The endpoint did not answer, or answered with an error.
+        """
 
     def abort(self, call: PredictionCall) -> asyncio.Task[object]:
-        """Ask the endpoint to stop what a call began; the task is done within seconds."""
+        """Ask the endpoint to abort a call; the returned task ends within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dependencies:
-    """What every run of this worker shares.
+    """What all runs of this worker share.
 
     Attributes:
         predictions: The endpoint.
-        publisher: Where events go.
-        idle_watch: Breaks off silent streams.
-        limits: What one job may take.
-        policy: What follows a failed call.
-        recovery: Where answers are that nobody read.
-        conversations: Which calls under a conversation's own chatId may run on.
-        breaker: Says whether to call at all.
-        flows: Says how many jobs of a flow may run.
-        meter: Gets numbers.
-        tracer: Gets spans.
+        publisher: The publisher of events.
+        idle_watch: The idle timeout of all streams.
+        limits: The limits of one job.
+        policy: The rules for what follows a failed call.
+        recovery: The look-up of answers that the endpoint saved.
+        conversations: The calls under a conversation's own chatId that may still run.
+        breaker: The circuit breaker, which decides whether to call at all.
+        flows: The health of each flow, which bounds its running jobs.
+        meter: The counters of metrics.
+        tracer: The source of trace spans.
     """
 
     predictions: Predictions

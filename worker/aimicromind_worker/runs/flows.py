@@ -1,8 +1,10 @@
-"""Keep one flow's trouble with that flow: a sick one holds few slots, one without a key waits.
+"""Keep the failures of one flow from taking the slots of the others.
 
-A flow is sick once its last five calls failed. A flow is locked out once the server itself
-refused the key five times in a row: its jobs wait, and one at a time finds out whether that has
-changed. Where every flow is locked out, so is the worker, which then takes no more jobs.
+- A flow is *sick* once its last five calls failed. It may hold a quarter of the slots, or one.
+- A flow is *locked out* once the server refused the key for it five times in a row. Its jobs wait,
+  and one job at a time is the *probe*: it calls to find out whether the key is accepted again.
+- The worker is locked out if no call succeeded for 300 s, at least three flows are locked out, and
+  no other flow fails. It then takes no more jobs.
 """
 
 import asyncio
@@ -20,7 +22,7 @@ log = structlog.get_logger()
 
 _IN_A_ROW = 5
 _SICK_PART = 4
-# A probe's refusal puts the next one off, up to the second number.
+# The pause before the next probe; each refused probe doubles it.
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 60.0
 _LOCKED_FLOWS = 3
 _NO_SUCCESS_FOR_S = 300.0
@@ -31,15 +33,15 @@ _LOCKED_OUT = "the server refuses the key for every flow: check AIMICROMIND_API_
 
 @dataclass(slots=True)
 class _FlowHealth:
-    """What is known of one flow.
+    """The health of one flow.
 
     Attributes:
-        running: Jobs of it that hold a slot.
-        failed: Its calls in a row that failed.
-        refused: Its calls in a row for which the server refused the key.
-        probing: Whether a job of it finds out whether the key is accepted again.
-        pause_s: How long after a probe that was refused the next one may follow.
-        next_probe_at: When the next one may.
+        running: The number of its jobs that hold a slot.
+        failed: The number of its last calls that failed in a row.
+        refused: The number of its last calls for which the server refused the key in a row.
+        probing: Whether a probe runs.
+        pause_s: The pause after a refused probe, in seconds.
+        next_probe_at: The earliest time of the next probe, by the clock of `Flows`.
     """
 
     running: int = 0
@@ -55,14 +57,14 @@ class _FlowHealth:
 
 
 class Flows:
-    """One for the process; use it from the event loop."""
+    """The health of all flows. One for the process; use it from the event loop."""
 
     def __init__(self, slots: int, now: Callable[[], float] = monotonic) -> None:
-        """Know nothing of any flow.
+        """Begin with no flows.
 
         Args:
-            slots: Jobs that this worker runs at a time.
-            now: Gives seconds that never go back.
+            slots: The number of jobs that this worker runs at a time.
+            now: A monotonic clock in seconds.
         """
         self._most_of_a_sick_one = max(1, slots // _SICK_PART)
         self._now = now
@@ -70,7 +72,7 @@ class Flows:
         self._success_at = float("-inf")
 
     def obstacle(self) -> str | None:
-        """Return why no jobs are run; None if they are."""
+        """Return why the worker runs no jobs; None if it does."""
         return _LOCKED_OUT if self._all_locked() else None
 
     def is_locked(self, flow: str) -> bool:
@@ -86,12 +88,12 @@ class Flows:
         return known.running > self._most_of_a_sick_one
 
     async def passes(self, flow: str, cancelled: asyncio.Future[None], patience: timedelta) -> bool:
-        """Wait while the worker is locked out; then tell whether a job of a flow may run now.
+        """Wait while the worker is locked out; return whether a job of a flow may run now.
 
         Args:
-            flow: The job's.
-            cancelled: Done once there is nothing to wait for any more.
-            patience: How long to wait.
+            flow: The job's flow.
+            cancelled: A future that ends the wait once it is done.
+            patience: The longest wait.
         """
         ends = self._now() + patience.total_seconds()
         while self._all_locked() and not self._may_run(flow):
@@ -110,7 +112,11 @@ class Flows:
 
     @contextmanager
     def running(self, flow: str) -> Iterator[bool]:
-        """Run a job of a flow in the body; False if it must wait."""
+        """Count a job of a flow as running while the body runs.
+
+        Yields:
+            Whether the job may run; if not, it is not counted and must wait.
+        """
         if not self._may_run(flow):
             yield False
             return
@@ -127,7 +133,7 @@ class Flows:
             self._forget(flow, known)
 
     def succeeded(self, flow: str) -> None:
-        """Record that a call of a flow gave an answer."""
+        """Record that a call of a flow was answered."""
         self._success_at = self._now()
         known = self._flows.get(flow)
         if known is None:
@@ -137,7 +143,7 @@ class Flows:
         known.failed = known.refused = 0
 
     def failed(self, flow: str, failure: CallFailed) -> None:
-        """Record a failed call of a flow; one that never reached the server does not count."""
+        """Record a failed call of a flow; a call that never reached the server does not count."""
         if not failure.request_sent:
             return
         known = self._flows.setdefault(flow, _FlowHealth())
@@ -160,7 +166,7 @@ class Flows:
         return locked >= _LOCKED_FLOWS and all(it.is_locked or not it.failed for it in known)
 
     def _forget(self, flow: str, known: _FlowHealth) -> None:
-        """Keep only what says something, and of that what is new."""
+        """Drop a flow without running jobs and failures, and the oldest flows above 10,000."""
         if not known.running and not known.failed:
             self._flows.pop(flow, None)
         while len(self._flows) > _FLOWS_REMEMBERED:

@@ -1,4 +1,4 @@
-"""Break off streams on which nothing has come for too long, with one timer for all of them."""
+"""Break off streams that were silent for too long, with one timer for all of them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,10 +10,11 @@ from aimicromind_worker.core.endpoint.errors import StreamStalled
 
 
 class Watched:
-    """One stream under watch.
+    """One stream that is watched.
 
     Attributes:
-        last: When something came, by the monotonic clock; infinite while nobody reads.
+        last: The time of the last frame in seconds, by the monotonic clock; infinite while paused.
+        scope: The timeout that breaks the stream off.
     """
 
     __slots__ = ("last", "scope")
@@ -23,23 +24,28 @@ class Watched:
         self.scope = scope
 
     def progressed(self) -> None:
-        """Record that something came."""
+        """Record that a frame came."""
         self.last = monotonic()
 
     def paused(self) -> None:
-        """Record that we do not read, so that nothing can come, until `progressed`."""
+        """Record that the worker does not read until `progressed`: silence does not count."""
         self.last = float("inf")
 
 
 class IdleTimeout:
-    """Watches any number of streams. One for the process."""
+    """The idle timeout of any number of streams. One for the process."""
 
     def __init__(self, limit: timedelta) -> None:
+        """Begin with no streams.
+
+        Args:
+            limit: The longest silence, above zero.
+        """
         self._limit = limit
         self._streams: set[Watched] = set()
 
     async def run(self) -> None:
-        """Look at all streams from time to time, for ever."""
+        """Check all streams at least once a second, until the task is cancelled."""
         limit_s = self._limit.total_seconds()
         while True:
             await asyncio.sleep(min(1.0, limit_s / 10))
@@ -50,10 +56,10 @@ class IdleTimeout:
 
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[Watched]:
-        """Watch what the body reads.
+        """Watch the stream that the body reads.
 
         Raises:
-            StreamStalled: Nothing came for the limit's time.
+            StreamStalled: The stream was silent for longer than the limit.
         """
         scope = asyncio.timeout(None)
         try:

@@ -1,4 +1,4 @@
-"""What came of running a job; `jobs/settlement.py` says what follows for chat and queue."""
+"""The outcomes of running a job, from which `jobs/settlement.py` settles its delivery."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,7 +13,13 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The job will not be run again."""
+    """The job has failed for good.
+
+    Attributes:
+        kind: The public kind of the failure.
+        message: The same as a sentence.
+        http_status: The HTTP status that the endpoint failed with, None if it sent none.
+    """
 
     kind: FailureKind
     message: str
@@ -22,12 +28,18 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """The job was interrupted; another worker goes on with it."""
+    """The job was interrupted by a drain; another worker goes on with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delayed:
-    """The job waits on the broker, in the delay queue of that delay, and holds no slot."""
+    """The job waits in a delay queue on the broker and holds no slot.
+
+    Attributes:
+        kind: The public kind of the failure before the delay.
+        message: The same as a sentence.
+        delay: One of the retry delays.
+    """
 
     kind: FailureKind
     message: str
@@ -36,12 +48,16 @@ class Delayed:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Somebody asked for the job to be stopped."""
+    """A cancel request stopped the job."""
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """The job was not run: an earlier call of its chat may still say something."""
+    """The job was not run, because an earlier call of its chat may still run at the endpoint.
+
+    Attributes:
+        pause: How long to wait before the next look.
+    """
 
     pause: timedelta
 
@@ -50,7 +66,7 @@ Outcome = Completed | Failed | Unfinished | Delayed | Cancelled
 
 
 def in_words(outcome: Outcome) -> tuple[str, str]:
-    """Return an outcome as numbers are kept of it: its name, and why if it is no success."""
+    """Return the labels of an outcome in metrics: its name, and the kind of its failure or ""."""
     match outcome:
         case Completed():
             return "completed", ""

@@ -1,32 +1,34 @@
-"""What runs need of whoever publishes their events."""
+"""Protocols for what `runs/` needs to publish the events of an attempt."""
 
 from typing import Protocol
 
-from aimicromind_worker.core.endpoint.exchange import (
-    Address,
-)
+from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.job.numbering import NumberedEvent
 
 
 class AttemptEvents(Protocol):
-    """Publishes one attempt's events, in order."""
+    """The publisher of one attempt's events, in order."""
 
     @property
     def full(self) -> bool:
-        """Whether to wait for `room` before the next event."""
+        """Whether the window is full, in which case `room` must be awaited before `publish`."""
 
     async def room(self) -> None:
-        """Wait until another event may be published."""
+        """Wait until the window takes another event."""
 
     def publish(self, event: NumberedEvent) -> None:
-        """Publish one event."""
+        """Publish one event without waiting for its confirm."""
 
     async def confirmed(self) -> None:
-        """Wait until the broker has answered for all of them."""
+        """Wait until the broker has answered for every event that was published.
+
+        Raises:
+            ConnectionError: It did not answer in time.
+        """
 
 
 class Publisher(Protocol):
-    """The broker, as events need it."""
+    """The publisher of a worker's events."""
 
     def lane(self, address: Address) -> AttemptEvents:
-        """Return what publishes the events of one attempt."""
+        """Return the publisher of one attempt's events."""

@@ -1,4 +1,4 @@
-"""How far a job has come: its attempts, and what was done for it, by earlier workers too."""
+"""Record how far a job has come: its attempts, and its calls by this and earlier workers."""
 
 import time
 from dataclasses import replace
@@ -16,20 +16,20 @@ from aimicromind_worker.telemetry.tracing import Span
 
 
 class Progress:
-    """One for each time that a worker has the job. Use it from the job's task.
+    """The progress of a job in this worker, from one delivery on. Use it from the job's task.
 
     Attributes:
         ticket: The job.
-        span: What is told of it.
-        calls: Calls begun, those of earlier workers as far as is known.
-        uncounted: How many of them were broken off while they ran.
-        unreached: How often the endpoint could not be reached, by this worker.
-        sent: Whether the endpoint may have had a request.
+        span: The job's trace span.
+        calls: The number of calls begun, including the known ones of earlier workers.
+        uncounted: The number of those that were broken off, or left the job waiting for its key.
+        unreached: How often this worker could not reach the endpoint.
+        sent: Whether the endpoint may have received a request for the job.
         open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
-        chat_pause: How long its chat must not be called for, after a call that may run on.
-        recovered: Whether the answer was read from the endpoint's memory.
+        chat_pause: The time to wait before the chat's next call, after one that may still run.
+        recovered: Whether the answer was read from the endpoint's saved messages.
         ran: Whether this worker has run the job.
-        confirm_took: How long the broker took to answer for the last events, None if never asked.
+        confirm_took: The time of the last wait for confirms, None before the first.
     """
 
     def __init__(self, ticket: Ticket, publisher: Publisher, limits: Limits, span: Span) -> None:
@@ -51,30 +51,33 @@ class Progress:
 
     @property
     def attempt(self) -> Attempt:
-        """The attempt that is published now, begun if there is none; 0 if the job was never run."""
+        """The attempt that is published now; it is begun if there is none.
+
+        It is attempt 0 if the job was never run.
+        """
         if not self._attempts:
-            # Whoever ends a job that was never run has attempt 0; a run has the next one.
+            # A job that ends without a run has attempt 0; a run has the next number.
             before = self.ticket.before.attempt
             self._begin(before + 1 if before else 0)
         return self._attempts[-1]
 
     @property
     def side_effect(self) -> bool:
-        """Whether a tool or action event was published in any attempt, as far as we know."""
+        """Whether a tool or action event is known to be published in any attempt."""
         shown = (attempt.answer.side_effect for attempt in self._attempts)
         return self.ticket.before.side_effect or any(shown)
 
     @property
     def max_calls(self) -> int:
-        """How many calls may be begun."""
+        """The most calls that may be begun for the job."""
         return self.ticket.max_calls(self._limits.max_calls)
 
     @property
     def counted_calls(self) -> int:
-        """The calls held against the job.
+        """The number of calls that count against `max_calls`.
 
-        Not those that a worker broke off as it drained, those lost with a first worker, nor those
-        after which a job waits for its key.
+        Three kinds do not count: calls that were broken off, calls that were lost with a first
+        worker, and calls after which the job waits for its key.
         """
         forgiven_before = self.ticket.forgiven_calls(self._limits.max_calls)
         uncounted_now = self.uncounted - self.ticket.before.uncounted
@@ -82,22 +85,28 @@ class Progress:
 
     @property
     def duration(self) -> timedelta:
-        """Time since this worker has the job."""
+        """The time since this worker received the job."""
         return timedelta(seconds=time.monotonic() - self._began)
 
     @property
     def hold_left(self) -> timedelta:
-        """Time until this worker must have settled the job."""
+        """The time until this worker must have settled the job."""
         return self._limits.hold - self.duration
 
     def run(self) -> None:
-        """Record that this worker runs the job, which so has an attempt."""
+        """Record that this worker runs the job, and begin an attempt if there is none."""
         self.ran = True
         if not self._attempts or self.attempt.number == 0:
             self._begin(self.ticket.before.attempt + 1)
 
     def follow_with(self, kind: FailureKind, message: str, wait: timedelta) -> None:
-        """Close the attempt, and begin the next one."""
+        """Publish a `retry`, which ends the attempt, and begin the next attempt.
+
+        Args:
+            kind: Why the attempt ended.
+            message: The same as a sentence.
+            wait: How long it takes until the next attempt makes its call.
+        """
         following = self.attempt.number + 1
         self.attempt.publish(retry_event(kind, message, following, wait))
         self.attempt.span.note("retry", kind=kind, next_attempt=following)
@@ -105,7 +114,7 @@ class Progress:
         self._begin(following)
 
     def state(self) -> JobState:
-        """Return what the next worker must know of the job."""
+        """Return the state that travels with the job to the next worker."""
         return replace(
             self.ticket.before,
             attempt=self.attempt.number,
@@ -118,7 +127,7 @@ class Progress:
         )
 
     def tally(self) -> Tally:
-        """Count what an `end` that is published next says."""
+        """Return the counts for an `end` that is published next."""
         return Tally(
             attempts=self.attempt.number if self.ran else max(0, self.attempt.number - 1),
             calls=self.calls,

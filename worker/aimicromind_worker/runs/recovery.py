@@ -1,4 +1,13 @@
-"""Wait for the answer that the endpoint finishes and saves although nobody reads its stream."""
+"""Read the answer of a broken-off call from the messages that the endpoint saves.
+
+The endpoint finishes a run and saves its answer, also if nobody reads the stream. Invariants:
+
+- A look-up only reads: it never makes a prediction call.
+- An answer is taken only if it belongs to the call: the chat holds that call alone, or the message
+  id is known, or the answer follows the last message before the call.
+- No wait is longer than `Recovery.patience`. Zero switches the recovery off.
+- None means that no answer was found, not that the call left nothing behind.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -21,24 +30,30 @@ from aimicromind_worker.core.endpoint.saved_answer import (
 log = structlog.get_logger()
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 3.0
-# An endpoint that is gone has taken the run with it; one refusal may be a passing one.
+# One request may fail by chance. After two in a row the endpoint counts as gone, with its run.
 _REFUSALS = 2
 
 
 class MessageStore(Protocol):
-    """The endpoint's memory of what it was asked and answered."""
+    """The messages that the endpoint saved."""
 
     async def messages(self, chatflow_id: str, endpoint_chat_id: str) -> bytes | None:
-        """Return the messages of a chat, oldest first; None where they may not be read.
+        """Return the messages of a chat as JSON, oldest first; None if they may not be read.
 
         Raises:
-            EndpointUnavailable: It does not answer.
+            EndpointUnavailable: The endpoint does not answer.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A saved answer, and the call that it answers: its endpoint chatId and its place."""
+    """A saved answer and its call.
+
+    Attributes:
+        answer: The saved answer.
+        endpoint_chat_id: The chatId of the call.
+        place: The index of the call among those that were looked up, from 0.
+    """
 
     answer: SavedAnswer
     endpoint_chat_id: str
@@ -47,21 +62,21 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Looks for saved answers.
+    """The look-up of saved answers.
 
     Attributes:
-        memory: Where they are.
-        patience: Longest wait for one that is not there yet.
+        memory: The endpoint's saved messages.
+        patience: The longest wait for an answer that is not saved yet; zero: no look-up at all.
     """
 
     memory: MessageStore
     patience: timedelta
 
     async def last_message_id(self, chatflow_id: str, endpoint_chat_id: str) -> str | None:
-        """Return the id of a chat's newest message, empty where there is none.
+        """Return the id of a chat's newest message.
 
         Returns:
-            None where nobody can tell, now or at all.
+            The id; empty if the chat has no message; None if the messages cannot be read.
         """
         if not self.patience:
             return None
@@ -79,15 +94,18 @@ class Recovery:
         message_id: str | None = None,
         after: str = "",
     ) -> Found | None:
-        """Look until one of the calls has an answer, or none can come, or patience ends.
+        """Look until one of the calls has an answer, none can come, or the time is over.
 
         Args:
             chatflow_id: The flow.
-            endpoint_chat_ids: The chatIds of the calls, each of one call alone unless
-                `message_id` or `after` is given.
-            patience: How long to go on; never longer than the own patience.
-            message_id: The endpoint's id of the answer, where the stream has named it.
-            after: The last message of the chat before the call.
+            endpoint_chat_ids: The chatIds of the calls. Each belongs to one call alone, unless
+                `message_id` or `after` is set.
+            patience: The longest wait; `Recovery.patience` bounds it.
+            message_id: The endpoint's id of the answer, if the stream has named it.
+            after: The id of the chat's last message before the call.
+
+        Returns:
+            The first answer found; None if there is none, or if the messages cannot be read.
         """
         ends = monotonic() + min(patience, self.patience).total_seconds()
         backoff, refusals = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), 0

@@ -1,6 +1,12 @@
-"""Run one job while a worker has it: calls, one after the other, up to an outcome.
+"""Run one job in this worker: make calls, one after the other, until there is an outcome.
 
-What the outcome means for the queue is decided in `jobs/settlement.py`.
+Invariants:
+
+- A run has exactly one outcome, and settles nothing: `jobs/settlement.py` acts on the outcome.
+- The saved answer of a lost call is looked for before another call is made.
+- A call that may repeat an action is not made, unless the job says that it is idempotent.
+- `core/job/retry.py` alone decides what follows a failed call.
+- An interrupt never replaces an answer: a complete run stays `Completed`.
 """
 
 import asyncio
@@ -37,15 +43,15 @@ from aimicromind_worker.telemetry.tracing import Span
 
 log = structlog.get_logger()
 
-# A worker can be lost before it has told of a call. Up to RabbitMQ 4.2, a requeue counts, too.
+# A worker can be lost before it records a call. Up to RabbitMQ 4.2, a requeue counts as a loss.
 _MOST_CRASHES = 5
 
 
 class JobRun:
-    """Runs one job, once. Only `shut_down` and `cancel` may come from another task.
+    """The run of one job. Only `shut_down` and `cancel` may be called from another task.
 
     Attributes:
-        progress: How far the job has come.
+        progress: The job's attempts and calls so far.
     """
 
     def __init__(self, ticket: Ticket, dependencies: Dependencies, span: Span) -> None:
@@ -62,12 +68,12 @@ class JobRun:
         self._cancelled = False
 
     def shut_down(self) -> None:
-        """Interrupt the run; its outcome is `Unfinished`, unless it is already known."""
+        """Interrupt the run: its outcome is `Unfinished`, or `Waits` before it has begun."""
         self._shuts_down = True
         self._interrupt()
 
     def cancel(self) -> None:
-        """Interrupt the run; its outcome is `Cancelled`, unless it is already known."""
+        """Interrupt the run: its outcome is `Cancelled`, unless the job is complete."""
         self._cancelled = True
         self._interrupt()
 
@@ -76,7 +82,15 @@ class JobRun:
             self._scope.reschedule(0)
 
     async def run(self) -> Outcome | Waits:
-        """Run attempts until one answers, or none may follow."""
+        """Make calls until one is answered or none may follow; call this once.
+
+        Returns:
+            The outcome; `Waits` if nothing was run.
+
+        Raises:
+            HistoryUnknown: The journal cannot be read now.
+            ConnectionError: The connection to the broker is lost.
+        """
         if self._cancelled:
             return Cancelled()
         if self._left() <= timedelta():
@@ -114,10 +128,10 @@ class JobRun:
         return Failed(FailureKind.EXPIRED, "the job's time ran out")
 
     async def _call_until_answered(self) -> Completed:
-        """Make calls until one answers.
+        """Make calls until one is answered.
 
         Raises:
-            CallFailed: The last one failed; `_decision` says what follows.
+            CallFailed: The last call failed; `_decision` is what follows.
         """
         self.progress.run()
         calls = AsyncRetrying(
@@ -128,7 +142,7 @@ class JobRun:
         try:
             await calls(self._calls.call)
         except (CallFailed, asyncio.CancelledError) as failure:
-            # Tenacity keeps the failure, whose traceback would keep what was called, and the job.
+            # Tenacity keeps the failure, whose traceback would keep the job and its request.
             raise failure.with_traceback(None) from failure.__cause__
         finally:
             calls.iter_state.reset()
@@ -138,10 +152,10 @@ class JobRun:
         return self._ticket.deadline - datetime.now(UTC)
 
     def _refusal(self, *, lost_call: bool) -> Failed | None:
-        """Return why the job must not be called for, if so.
+        """Return why no call may be made for the job; None if one may.
 
         Args:
-            lost_call: Whether an earlier worker left a call open, which has no saved answer.
+            lost_call: Whether an earlier worker left a call open that has no saved answer.
         """
         progress, idempotent = self.progress, self._ticket.job.idempotent
         unseen = self._ticket.blind and lost_call
