@@ -1,1 +1,1 @@
-"""A job's rules: admission, history, retries, cancels, the numbering of its events."""
+"""The rules of a job, without I/O: admission, history, retries, cancels, numbering of events."""

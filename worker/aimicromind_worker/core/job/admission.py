@@ -1,4 +1,11 @@
-"""Message → an admitted job: who it is, where its events go, what is left of its time."""
+"""Admit a message as a job: read its ids, its deadline and what earlier workers did for it.
+
+Invariants:
+
+- A second copy of a message gets the same job id, also if the job is rejected.
+- A delivery whose worker was lost counts as an attempt that may have sent a call.
+- Error sentences contain no value of the job.
+"""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -29,14 +36,14 @@ class Ticket:
     """An admitted job.
 
     Attributes:
-        job: Its terms are read, the rest is as the producer wrote it.
-        job_id: Its own, else the message_id.
-        chat_id: Its own, else the job_id.
-        deadline: When it expires.
-        facts: What the message says.
-        before: What is known of what earlier workers did.
-        open_shown: Whether anything was published of the attempt whose call may still run.
-        calls_lost: How many of the calls before were lost with their worker.
+        job: The job's fields; those that the worker does not need are left undecoded.
+        job_id: The job's own id, else the `message_id`.
+        chat_id: The job's own chat, else the `job_id`.
+        deadline: The time at which the job expires, aware.
+        facts: The message's properties, headers and delivery count.
+        before: The known state that earlier workers left.
+        open_shown: Whether the attempt whose call may still run has published anything.
+        calls_lost: The number of earlier calls that were lost with their worker.
     """
 
     job: RawJob
@@ -50,25 +57,24 @@ class Ticket:
 
     @property
     def came_before(self) -> bool:
-        """Whether a worker may have had this job before, so that it must be looked up."""
+        """Whether a worker may have had the job before, in which case it must be looked up."""
         return self.before.attempt > 0 or self.facts.carried.deadline is not None
 
     @property
     def blind(self) -> bool:
-        """Whether a call shows nothing until it is over, not even that a tool ran."""
+        """Whether a call shows nothing before it is over, not even that a tool ran."""
         return self.job.answer == "json"
 
     def max_calls(self, limit: int) -> int:
-        """Return how many calls may be begun; a job can only lower the worker's own limit."""
+        """Return the most calls of the job; a job can only lower the worker's limit."""
         own = self.job.max_calls
         return limit if own is None else min(own, limit)
 
     def forgiven_calls(self, limit: int) -> int:
-        """Return how many of the calls before are not held against the job.
+        """Return how many of the earlier calls do not count against the job.
 
-        Those that a worker broke off as it drained, and the one that was lost with the first
-        worker. A second loss leaves one call, to be made apart (see `quarantine`): the job may have
-        been a neighbour of what brought both workers down. A third one was the job's own.
+        The uncounted ones and one that was lost with a first worker. A second loss leaves one call,
+        made in quarantine: another job may have ended both workers. From a third on, all count.
         """
         held = max(0, self.before.calls - self.before.uncounted)
         match min(self.calls_lost, self.before.crashes):
@@ -81,16 +87,16 @@ class Ticket:
         return self.before.uncounted + min(self.calls_lost, too_many)
 
     def knowing(self, history: History) -> "Ticket":
-        """Add what the pool remembers of the job.
+        """Return the ticket with the job's history taken in.
 
-        A worker that died had perhaps begun the attempt that its last `retry` announced; one
-        that let go of the job left that attempt to the next worker.
+        A lost worker may have begun the attempt that its last `retry` announced. A worker that
+        requeued the job left that attempt to the next one.
         """
         before = self.before
         begun = history.announced if before.was_lost else 0
         attempt = max(before.attempt, history.last_attempt, begun)
         opened = attempt if before.was_lost else before.open_attempt
-        # What it did is told by the journal alone.
+        # Only the journal knows what a lost worker did.
         may_have_acted = before.was_lost and not history.is_whole
         known = replace(
             before,
@@ -105,26 +111,26 @@ class Ticket:
             self,
             before=known,
             open_shown=0 < opened <= history.last_attempt,
-            # Whoever knows the job holds its chat: no other worker goes on with what is open.
+            # This worker holds the chat lock: the worker of an open call is lost.
             calls_lost=history.calls_lost + history.is_open,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Unnamed:
-    """A job with neither jobId nor message_id; it needs one to be told from its copies."""
+    """A job with neither `jobId` nor `message_id`, of which copies could not be recognised."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A job that cannot be run, whoever tries.
+    """A job that no worker can run.
 
     Attributes:
-        kind: Why, in public words.
-        message: What is wrong and what to do, without any value of the job.
-        chat_id: Whom to tell: as read, else the job_id; None where no routing key can hold it.
-        job_id: As read, else made of the body, so that a copy has the same.
-        reply_to: Queue that gets copies of the ending, unless that is what is wrong.
+        kind: The public kind of the failure.
+        message: The fault and its remedy, without any value of the job.
+        chat_id: The chat of its `error` and `end`: as read, else the job id; None if too long.
+        job_id: The id as read, else one made from the body.
+        reply_to: The queue for copies of its events, unless that is the fault.
     """
 
     kind: FailureKind
@@ -145,22 +151,22 @@ def admit(
     lifetime: timedelta,
     max_job_bytes: int,
 ) -> Admission:
-    """Return what a message is.
+    """Return what a message is: an admitted job, a rejected one, or one without an id.
 
     Args:
-        body: The message body.
-        facts: What else the message says.
-        names: Our own queues, which must not get copies of events.
-        now: Aware.
-        lifetime: Longest life of a job, from the moment a worker first has it.
-        max_job_bytes: Largest body.
+        body: The message body, perhaps compressed.
+        facts: The message's properties, headers and delivery count.
+        names: The worker's own queues, which `reply_to` must not name.
+        now: The time now, aware.
+        lifetime: The longest life of a job, from its first delivery to a worker.
+        max_job_bytes: The largest body, compressed or not.
     """
     replies_to_us = (facts.reply_to or "").startswith(f"{names.prefix}.")
     if replies_to_us:
         facts = replace(facts, reply_to=None)
     if facts.whole_bytes is None and facts.problem is not None:
         return _rejected(FailureKind.INVALID_JOB, facts.problem, body, facts)
-    # What is too long is still looked through for the chat that must be told.
+    # A body that is too long is still searched for its chat, which gets the `error` and `end`.
     most_bytes = max(max_job_bytes, _LONGEST_TEXT_BYTES)
     content = unpacked(body, facts.content_encoding, most_bytes)
     length = max(facts.whole_bytes or 0, len(body), len(content.text))
@@ -189,15 +195,15 @@ def _problem_of_names(job_id: str, chat_id: str, *, replies_to_us: bool) -> str 
 
 
 def _before(facts: MessageFacts, deadline: datetime) -> JobState:
-    """Return the carried state, with what the broker's count of deliveries adds to it."""
+    """Return the carried state, with the losses that the broker's delivery count shows."""
     carried = facts.carried
-    # Each copy of the message is counted from its own beginning.
+    # The count starts anew with each copy that is published.
     deliveries = max(facts.deliveries_before, int(facts.redelivered))
     attempt = carried.attempt + deliveries
     return replace(
         carried,
         attempt=attempt,
-        # A worker that requeued the job has told what it did; one that died has not.
+        # A worker that requeued the job wrote down what it did; a lost one did not.
         sent=carried.sent or deliveries > 0,
         open_attempt=attempt if deliveries else carried.open_attempt,
         was_lost=deliveries > 0 or carried.was_lost,
@@ -207,7 +213,7 @@ def _before(facts: MessageFacts, deadline: datetime) -> JobState:
 
 
 def faulty(body: bytes, facts: MessageFacts) -> Rejected:
-    """Return whom to tell of a job that a fault of our own ends, before it could be admitted."""
+    """Return the rejection of a job that a fault of the worker kept from being admitted."""
     message = "a fault in the worker; its log says where"
     body = unpacked(body, facts.content_encoding, _LONGEST_TEXT_BYTES).text
     return _rejected(FailureKind.INTERNAL, message, body, replace(facts, reply_to=None))
@@ -229,14 +235,8 @@ def _read(
 
 
 def _deadline(job: RawJob, facts: MessageFacts, latest: datetime) -> datetime:
-    ends = [latest]
-    if job.expires_at is not None:
-        ends.append(job.expires_at)
-    if facts.expires_at is not None:
-        ends.append(facts.expires_at)
-    if facts.carried.deadline is not None:
-        ends.append(facts.carried.deadline)
-    return min(ends)
+    ends = (latest, job.expires_at, facts.expires_at, facts.carried.deadline)
+    return min(end for end in ends if end is not None)
 
 
 def _rejected(kind: FailureKind, message: str, body: bytes, facts: MessageFacts) -> Rejected:

@@ -1,4 +1,4 @@
-"""Which jobs a cancel request covers, and the requests that are kept for jobs still to come."""
+"""Decide which jobs a cancel request covers, and keep requests for jobs that come later."""
 
 from collections import OrderedDict
 from datetime import datetime, timedelta
@@ -8,25 +8,26 @@ from aimicromind_schemas import CancelRequest, ChatCancel, JobCancel
 from aimicromind_worker.core.job.admission import Ticket
 
 MOST_KEPT: Final = 50_000
-"""Requests in memory; the oldest go first. They take 25 MB with ids of 36 characters."""
+"""The most requests in memory; the oldest are dropped. With ids of 36 characters: 25 MB."""
 
 KEPT_FOR: Final = timedelta(days=7)
-"""As long as the broker's log keeps them."""
+"""The age at which requests are dropped, the same as in the stream `control.log`."""
 
 
 def covers(request: CancelRequest, ticket: Ticket, *, taken_before: bool) -> bool:
-    """Return whether a request stops a job.
+    """Return whether a request cancels a job.
 
-    By job it stops that job, whenever it came. By chat it stops what was submitted at the
-    request's time or before; both times are those of the clocks of who submits and cancels.
-    An AMQP timestamp is the beginning of a second: a job of the request's own second counts as
-    submitted before it. Where nobody knows when a job was submitted, it is stopped if it was
-    taken from the queue before the request came, and not if it was taken later.
+    - By `jobId` it cancels that job, whenever it was submitted.
+    - By `chatId` it cancels the chat's jobs that were submitted at `submittedAt` or before. The
+      two times come from the clocks of the client that submits and the one that cancels.
+    - An AMQP timestamp is the beginning of a second. A job of the same second thus counts as
+      submitted before the request.
+    - A job without a known time is cancelled only if it was delivered before the request came.
 
     Args:
-        request: What somebody wants stopped.
+        request: The cancel request.
         ticket: The job.
-        taken_before: Whether the job was taken from the queue before the request came.
+        taken_before: Whether the job was delivered before the request came.
     """
     match request:
         case JobCancel(job_id):
@@ -39,7 +40,7 @@ def covers(request: CancelRequest, ticket: Ticket, *, taken_before: bool) -> boo
 
 
 class Cancels:
-    """The requests of late, in the order in which they came; bounded in number and age."""
+    """The latest requests in the order in which they came, bounded in number and age."""
 
     def __init__(self, most: int = MOST_KEPT, kept_for: timedelta = KEPT_FOR) -> None:
         self._most = most
@@ -50,11 +51,11 @@ class Cancels:
         return len(self._requests)
 
     def keep(self, request: CancelRequest, now: datetime) -> None:
-        """Keep a request, of each chat the one that reaches furthest.
+        """Keep a request; of several for one chat, keep the latest `submittedAt`.
 
         Args:
-            request: It may have come before.
-            now: Aware.
+            request: The request, which may be a repeat.
+            now: The time now, aware.
         """
         key = _key_of(request)
         known, _ = self._requests.get(key, (request, now))
@@ -63,7 +64,7 @@ class Cancels:
         self._forget(now)
 
     def cover(self, ticket: Ticket) -> bool:
-        """Return whether a job that is taken now was cancelled before."""
+        """Return whether a kept request cancels a job that is delivered now."""
         keys = ((JobCancel, ticket.job_id), (ChatCancel, ticket.chat_id))
         kept = (self._requests[key] for key in keys if key in self._requests)
         return any(covers(request, ticket, taken_before=False) for request, _ in kept)

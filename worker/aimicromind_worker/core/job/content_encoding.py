@@ -1,4 +1,4 @@
-"""Body of a message → the text in it: producers compress long jobs."""
+"""Decompress the body of a message, since producers compress long jobs."""
 
 import re
 import zlib
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 _GZIP = b"\x1f\x8b"
 _GZIP_BITS, _ZLIB_BITS, _RAW_BITS = 31, 15, -15
 _PIECE_BYTES = 16 * 1024
-# A member for each line of a log is many; 20 bytes each would be hundreds of thousands.
+# A gzip member has 20 bytes at least: a body could hold hundreds of thousands.
 _MOST_MEMBERS = 10_000
 _JSON = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\n\r]*[{\[]")
-# Celery, kombu and others tell the character set here.
+# Celery, kombu and others put the character set here.
 _NO_ENCODINGS = frozenset({"", "identity", "utf-8", "utf8", "us-ascii", "ascii", "binary"})
 _READ = frozenset({"gzip", "x-gzip", "deflate"})
 _TOKEN = re.compile(r"[a-z0-9._+-]{1,20}")
@@ -21,8 +21,8 @@ class Unpacked:
     """The text of a body.
 
     Attributes:
-        text: As far as it could be read, and no more than one byte longer than allowed.
-        fault: Why that is not all; None where it is.
+        text: The text as far as it could be read, at most one byte longer than the limit.
+        fault: Why the text is incomplete; None if it is complete.
     """
 
     text: bytes = field(repr=False)
@@ -30,12 +30,12 @@ class Unpacked:
 
 
 def unpacked(body: bytes, encoding: str | None, most_bytes: int) -> Unpacked:
-    """Decompress a body where it is compressed: gzip, or deflate if the message says so.
+    """Decompress a body if it is compressed: gzip, or deflate if the message says so.
 
     Args:
-        body: As it came.
+        body: The body of the message.
         encoding: The AMQP property `content_encoding`.
-        most_bytes: Limit of the text of a compressed body.
+        most_bytes: The limit of a compressed body's text, in bytes.
     """
     bits = _bits(body, encoding)
     if bits is None:
@@ -44,12 +44,12 @@ def unpacked(body: bytes, encoding: str | None, most_bytes: int) -> Unpacked:
 
 
 def is_packed(body: bytes, encoding: str | None) -> bool:
-    """Return whether a body is compressed: its length is then not that of its text."""
+    """Return whether a body is compressed, in which case its text has another length."""
     return _bits(body, encoding) is not None
 
 
 def unknown_encoding(encoding: str | None) -> str | None:
-    """Return what to do about an encoding that is not read here; None where there is none."""
+    """Return a remedy for an encoding that cannot be read; None if the message names none."""
     named = _name(encoding)
     if named in _NO_ENCODINGS:
         return None
@@ -64,8 +64,8 @@ def _name(encoding: str | None) -> str:
 
 
 def _bits(body: bytes, encoding: str | None) -> int | None:
-    """Choose zlib's way of reading a body; None where it is not compressed."""
-    # What JSON never begins with tells gzip for certain, also where the property lacks or lies.
+    """Return zlib's `wbits` for a body; None if it is not compressed."""
+    # No JSON begins with these bytes: it is gzip, whatever the property says.
     if body.startswith(_GZIP):
         return _GZIP_BITS
     if _name(encoding) == "deflate" and not _JSON.match(body):
@@ -74,7 +74,7 @@ def _bits(body: bytes, encoding: str | None) -> int | None:
 
 
 def _is_zlib(body: bytes) -> bool:
-    """RFC 1950, 2.2; HTTP and its followers call both zlib and bare deflate `deflate`."""
+    # HTTP and its followers call both zlib and bare deflate `deflate`. Header: RFC 1950, 2.2.
     return len(body) > 1 and body[0] & 0xF == zlib.DEFLATED and int.from_bytes(body[:2]) % 31 == 0
 
 

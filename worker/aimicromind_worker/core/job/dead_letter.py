@@ -1,4 +1,4 @@
-"""Read what is known of a dead letter, choose among dead letters, and write one as a job again."""
+"""Read a dead letter's facts, choose among dead letters, and rewrite one as a new job."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,24 +23,24 @@ _NAMESPACE = UUID("7f3f6a0e-0f0c-4b58-9a55-3c4c7c9a1d11")
 
 
 class NotReplayable(Exception):
-    """A dead letter is no valid job, so that it cannot be run."""
+    """A dead letter is no valid job and cannot be run."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"it is not a valid job ({reason})")
 
 
 class DeadLetter(msgspec.Struct, frozen=True, rename="camel"):
-    """What is known of a dead letter.
+    """The facts of a dead letter.
 
     Attributes:
-        job_id: Its name; empty where it had none.
-        chat_id: Its conversation; its job id where it named none.
-        chatflow_id: Its flow; empty where it named none.
-        kind: Why it failed, one of `FailureKind`; `unknown` where nobody wrote it down.
+        job_id: The job's id; empty if it had none.
+        chat_id: The job's chat; the job id if it had none.
+        chatflow_id: The job's flow; empty if it had none.
+        kind: The kind of the failure, one of `FailureKind`; `unknown` if no header has it.
         message: The same as a sentence.
-        attempts: How many were begun.
-        failed_at: When; None where nobody wrote it down.
-        size_bytes: Of its body.
+        attempts: The number of attempts that were begun.
+        failed_at: The time of the failure, aware; None if no header has it.
+        size_bytes: The size of the body in bytes.
     """
 
     job_id: str
@@ -55,14 +55,14 @@ class DeadLetter(msgspec.Struct, frozen=True, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Which dead letters are meant: those for which all holds that is set.
+    """A choice of dead letters: those that match every attribute that is set.
 
     Attributes:
-        job_id: Its name.
-        kind: Why it failed.
-        flow: Its flow.
-        older_than: It failed at least so long ago.
-        newer_than: It failed at most so long ago.
+        job_id: The job's id.
+        kind: The kind of the failure.
+        flow: The job's flow.
+        older_than: The least time since the failure.
+        newer_than: The most time since the failure.
     """
 
     job_id: str | None = None
@@ -77,7 +77,12 @@ class Choice:
         return self == Choice()
 
     def fits(self, job: DeadLetter, now: datetime) -> bool:
-        """Return whether a job is meant; one of unknown age is neither old nor new."""
+        """Return whether a dead letter matches; one of unknown age has no match by age.
+
+        Args:
+            job: The dead letter.
+            now: The time now, aware.
+        """
         named = (
             self.job_id in {None, job.job_id}
             and self.kind in {None, job.kind}
@@ -99,13 +104,13 @@ def read_dead_job(
     message_id: str | None,
     whole_bytes: int | None = None,
 ) -> DeadLetter:
-    """Read what is known, whatever the message is.
+    """Read the facts of a dead letter, also if its body is no valid job.
 
     Args:
-        body: Of the message, or its beginning.
-        headers: Of the message.
-        message_id: Of the message.
-        whole_bytes: Size of the body, where only its beginning is there.
+        body: The body of the message, or its beginning.
+        headers: The headers of the message.
+        message_id: The AMQP property of the message.
+        whole_bytes: The size of the whole body if `body` is only its beginning.
     """
     values = values_in(body, _READ)
 
@@ -131,33 +136,32 @@ def read_dead_job(
 
 
 def identity(body: bytes, headers: Mapping[str, object], dead: DeadLetter) -> str:
-    """Return what all copies of one dead letter share, and no other has.
+    """Return a text that all copies of one dead letter share, and no other dead letter has.
 
-    A worker that is lost after it dead-lettered a job leaves the job on its queue, too: the next
-    one dead-letters it again. Both copies have the job's id and body, and the time when it was
-    submitted, if that is known; not the time of the failure. Without an id, that time is all
-    there is.
+    Copies arise if a worker is lost after it dead-lettered a job and before it acknowledged it: the
+    next worker dead-letters the job again. Both have the same id, body and time of submission, and
+    different times of failure. Without an id, the time of the failure identifies the dead letter.
     """
     submitted = headers.get(SUBMITTED_HEADER) if dead.job_id else dead.failed_at
     return f"{dead.job_id} {submitted or ''} {sha256(body).hexdigest()}"
 
 
 def replayed(body: bytes, dead: DeadLetter, same: str) -> tuple[str, bytes]:
-    """Write a dead letter as a new job: its id has ended for good, so that it gets another one.
+    """Rewrite a dead letter as a new job of the same chat, under a new id.
 
-    The same dead letter always gets the same id, so that a replay which is cut off and done again
-    runs it once. It stays in its chat.
+    The old id has ended for good. The new id is made from the identity: a replay that is broken off
+    and repeated runs the job once.
 
     Args:
-        body: Of the dead letter.
-        dead: What is known of it.
-        same: Its identity.
+        body: The body of the dead letter.
+        dead: The facts of the dead letter.
+        same: The identity of the dead letter, see `identity`.
 
     Returns:
-        The new id, and the body.
+        The new id and the new body.
 
     Raises:
-        NotReplayable: It is no valid job, or too large to be one.
+        NotReplayable: The dead letter is no valid job, or only the beginning of its body is there.
     """
     if len(body) < dead.size_bytes:
         raise NotReplayable(f"it has {dead.size_bytes} bytes")
@@ -173,7 +177,7 @@ def replayed(body: bytes, dead: DeadLetter, same: str) -> tuple[str, bytes]:
 
 
 def _was_rejected(headers: Mapping[str, object]) -> bool:
-    """Return whether a worker had the broker dead-letter the job; the latest reason comes first."""
+    """Return whether the latest reason in `x-death`, which comes first, is a reject."""
     match headers.get("x-death"):
         case [{"reason": "rejected"}, *_]:
             return True

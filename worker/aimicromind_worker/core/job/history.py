@@ -1,6 +1,13 @@
-"""What the pool remembers of a job: folded from its milestones in the journal, in their order.
+"""Build the history of a job from its messages in the journal, called milestones.
 
-There can be a hundred thousand of them: they are read no further than the fold needs.
+Invariants:
+
+- Milestones are taken in the order of the stream. A repeated `start` is not counted twice.
+- The first `end` of a job is final: nothing after it changes the history.
+- A call is known once it has shown something. A call that failed silently leaves no milestone.
+- A milestone of another version counts as an event of its attempt, and for nothing else.
+
+A journal can hold a hundred thousand milestones, so only the members that are needed are decoded.
 """
 
 from datetime import datetime
@@ -11,18 +18,18 @@ from aimicromind_schemas import SIDE_EFFECT_EVENTS, EndStatus, FailureKind
 
 
 class HistoryUnknown(Exception):
-    """The journal cannot be read now; nothing may be concluded of a job."""
+    """The journal cannot be read now, thus nothing is known of a job."""
 
 
 class Milestone(msgspec.Struct, frozen=True, rename="camel"):
-    """An event of the journal.
+    """An event as the journal holds it.
 
     Attributes:
-        job_id: Whose.
-        attempt: Of the job.
-        time: By the clock of its worker.
-        event: Its name.
-        data: As JSON.
+        job_id: The job.
+        attempt: The number of the attempt.
+        time: The time of the event, by the clock of the worker that published it.
+        event: The name of the event.
+        data: The event's data, undecoded JSON.
     """
 
     job_id: str
@@ -52,7 +59,7 @@ _ends = msgspec.json.Decoder(_End)
 
 
 def read_milestone(body: bytes) -> Milestone | None:
-    """Read a message of the journal; None for what is no event."""
+    """Parse a message of the journal; return None if it is no event."""
     try:
         return _milestones.decode(body)
     except (msgspec.DecodeError, RecursionError):
@@ -60,19 +67,19 @@ def read_milestone(body: bytes) -> Milestone | None:
 
 
 class History(msgspec.Struct, frozen=True):
-    """What is known of one job.
+    """What the journal says of one job.
 
     Attributes:
-        last_attempt: Highest attempt that published anything, 0 if none.
-        announced: Highest attempt that a `retry` said would follow, 0 if none did.
-        calls: Calls that showed something; those that failed silently leave no trace.
-        calls_lost: How many of them were lost with their worker, the last one not counted.
-        is_open: Whether the last attempt that showed something has neither failed nor ended.
+        last_attempt: The highest attempt that published an event, 0 if none.
+        announced: The highest attempt that a `retry` announced, 0 if none.
+        calls: The number of calls that showed something.
+        calls_lost: The number of those that were lost with their worker, without the last one.
+        is_open: Whether the last attempt showed something, and no `retry` or `error` followed.
         side_effect: Whether a tool or action event was published.
-        status: How the job ended, None if it has not.
-        kind: Why it failed, if it did.
-        message: The same for people.
-        is_whole: Whether the journal reaches back to when the job was submitted.
+        status: The status of the `end`, None before it.
+        kind: The kind of the last `error`, None if there was none.
+        message: The message of the last `error`, for people.
+        is_whole: Whether the journal reaches back to the submission of the job.
     """
 
     last_attempt: int = 0
@@ -87,21 +94,21 @@ class History(msgspec.Struct, frozen=True):
     is_whole: bool = True
 
     def after(self, milestone: Milestone) -> "History":
-        """Take in the job's next milestone; nothing follows the first end."""
+        """Return the history with the job's next milestone taken in."""
         if self.status is not None:
             return self
         attempt = max(self.last_attempt, milestone.attempt)
         try:
             return msgspec.structs.replace(self, last_attempt=attempt, **self._change(milestone))
         except (msgspec.DecodeError, RecursionError):
-            # Of another version: that there was an event is known all the same.
+            # The milestone of another version: the event counts, its data does not.
             return msgspec.structs.replace(self, last_attempt=attempt)
 
     def _change(self, milestone: Milestone) -> dict[str, object]:
         data = milestone.data
         match milestone.event:
             case "start":
-                # A milestone comes again where the confirm of the first one was lost.
+                # A milestone comes twice if the confirm of the first one was lost.
                 is_new = milestone.attempt > self.last_attempt
                 return {
                     "calls": self.calls + is_new,

@@ -1,4 +1,4 @@
-"""An `end` as the journal has it → the same event once more, byte for byte."""
+"""Read a stored `end`, in order to publish the same event again, byte for byte."""
 
 from datetime import datetime
 
@@ -8,15 +8,15 @@ from aimicromind_worker.core.job.numbering import NumberedEvent
 
 
 class KnownEnd(msgspec.Struct, frozen=True, rename="camel"):
-    """What an `end` says of itself.
+    """The members of an `end` that routing and properties need.
 
     Attributes:
-        job_id: Whose it is.
-        chat_id: Where it goes.
-        chatflow_id: The flow, empty where it was not known.
-        attempt: That it ends.
-        seq: Its place in it.
-        time: When it was stamped.
+        job_id: The job.
+        chat_id: The chat that receives the event.
+        chatflow_id: The flow; empty if it is unknown.
+        attempt: The attempt that the `end` belongs to.
+        seq: The sequence number within the attempt.
+        time: The time of the event.
     """
 
     job_id: str
@@ -27,7 +27,11 @@ class KnownEnd(msgspec.Struct, frozen=True, rename="camel"):
     time: datetime
 
     def event(self, body: bytes) -> NumberedEvent:
-        """Return the event again."""
+        """Return the event to publish.
+
+        Args:
+            body: The body that this `end` was read from.
+        """
         identity = self.job_id.encode() + b":end"
         return NumberedEvent("end", self.seq, identity, int(self.time.timestamp()), body)
 
@@ -36,7 +40,7 @@ _decode = msgspec.json.Decoder(KnownEnd).decode
 
 
 def read_end(body: bytes) -> KnownEnd | None:
-    """Read the body of an `end`; None if it is none that could be published again."""
+    """Parse the body of an `end`; return None if it cannot be published again."""
     try:
         return _decode(body)
     except (msgspec.DecodeError, RecursionError):

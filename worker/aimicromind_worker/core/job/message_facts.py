@@ -1,4 +1,4 @@
-"""What a message of the jobs queue says beside its body: properties, headers, delivery count."""
+"""The facts of a job's message besides its body: properties, headers and delivery count."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,26 +9,25 @@ from aimicromind_worker.core.job.state import JobState
 
 @dataclass(frozen=True, slots=True)
 class MessageFacts:
-    """What the message says beside its body.
+    """The facts of a message besides its body.
 
     Attributes:
-        message_id: AMQP property.
-        correlation_id: AMQP property.
-        content_encoding: AMQP property.
-        reply_to: AMQP property.
+        message_id: The AMQP property.
+        correlation_id: The AMQP property.
+        content_encoding: The AMQP property.
+        reply_to: The AMQP property.
         redelivered: Whether the broker delivered this message before.
-        deliveries_before: How often, as far as the broker counts.
-        failures_before: How many of these ended with the loss of the worker, or were requeued.
-        submitted_at: When the producer sent it, by its own clock, which may be ahead of ours. By
-            the header, else by the AMQP timestamp: then it is the beginning of a second.
-        expires_at: End of the message's own expiration.
-        carried: What earlier workers put into its headers.
-        trace: W3C trace context, see `trace_context`.
-        dead_letter_reason: Why the broker last dead-lettered the job, in its words.
-        problem: What of the message could not be read, and the remedy.
-        whole_bytes: Size of the body, where only its beginning came; nothing of it, where there
-            was no room.
-        digest: SHA-256 of that whole body, in hexadecimal.
+        deliveries_before: The number of earlier deliveries, as far as the broker counts them.
+        failures_before: The number of those that were requeued or ended with a lost worker.
+        submitted_at: The time of submission by the producer's clock, aware; from our header, else
+            from the AMQP timestamp, which is the beginning of a second.
+        expires_at: The end of the message's own expiration, aware.
+        carried: The state that earlier workers wrote into the headers.
+        trace: The valid headers of the W3C trace context.
+        dead_letter_reason: The latest `reason` of the header `x-death`.
+        problem: The part of the message that could not be read, and the remedy.
+        whole_bytes: The size of the whole body if only its beginning was kept, or nothing of it.
+        digest: The SHA-256 of the whole body in hexadecimal, if `whole_bytes` is set.
     """
 
     message_id: str | None = None

@@ -1,7 +1,4 @@
-"""Number the events of one attempt, 0, 1, 2 … without gap, and write their message bodies.
-
-How a body is published is left to `amqp/events`.
-"""
+"""Number the events of one attempt 0, 1, 2 … without a gap, and write their message bodies."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +6,7 @@ import msgspec
 
 from aimicromind_worker.core.endpoint.frames import EndpointEvent
 
-# Names are the endpoint's to choose; a flow that never repeats one must not fill memory.
+# The endpoint chooses the names of events. A flow that never repeats one must not fill memory.
 _REMEMBERED_NAMES = 256
 
 
@@ -17,10 +14,10 @@ class NumberedEvent(msgspec.Struct, frozen=True, gc=False):
     """One event, ready to be published.
 
     Attributes:
-        name: The event's name, which ends its routing key.
-        seq: Position within the attempt, from 0.
-        message_id: `<jobId>:<attempt>:<seq>`, or `<jobId>:end`.
-        second: When it was stamped, in whole seconds since 1970.
+        name: The event's name, the last word of its routing key.
+        seq: The event's position within the attempt, from 0.
+        message_id: The AMQP property: `<jobId>:<attempt>:<seq>`, or `<jobId>:end`.
+        second: The time of numbering, in whole seconds since 1970.
         body: The message body, JSON.
     """
 
@@ -32,7 +29,11 @@ class NumberedEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class Numbering:
-    """Stamps the events of one attempt. Call it from one task, in publishing order."""
+    """The sequence numbers of one attempt. Call it from one task, in publishing order.
+
+    Attributes:
+        next_seq: The number of the next event.
+    """
 
     def __init__(self, job_id: str, chat_id: str, chatflow_id: str, attempt: int) -> None:
         self.next_seq = 0
@@ -50,11 +51,11 @@ class Numbering:
         self._names: dict[str, bytes] = {}
 
     def stamp(self, event: EndpointEvent, at: float) -> NumberedEvent:
-        """Return the event the next number.
+        """Return an event under the next number, with its body.
 
         Args:
-            event: Any event of the attempt, the worker's own included.
-            at: Now, in seconds since 1970.
+            event: The next event of the attempt, the worker's own included.
+            at: The time now, in seconds since 1970.
         """
         seq = self.next_seq
         self.next_seq = seq + 1

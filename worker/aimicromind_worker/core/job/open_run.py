@@ -1,8 +1,12 @@
-"""The record of a call that was made under a conversation's own chatId.
+"""Record the calls that are made under a conversation's own chatId, to make them one at a time.
 
-The endpoint mixes up calls of equal chatId, and a call that was cut goes on writing to its own. So
-the journal says of each such call that it begins, and what became of it: the conversation's next
-call must wait for the run behind it.
+The endpoint mixes up calls of equal chatId, and a broken-off call keeps writing to its own. The
+conversation's next call must therefore wait for the run of the last one. Invariants:
+
+- A record is in the journal before its call is made, and another one after the call is over.
+- A run with `until` may still write until that time. A run without `until` is over.
+- A call begins only after the one before is over, or after its `until`. A record with an earlier
+  `until` than the last one is thus late, and does not replace it.
 """
 
 from dataclasses import dataclass, field
@@ -11,22 +15,22 @@ from typing import NamedTuple
 
 import msgspec
 
-# About 3 MB.
+# 10,000 records take about 3 MB.
 _ANSWERS_KEPT = 10_000
 
 
 class OpenRun(msgspec.Struct, frozen=True, rename="camel"):
-    """A run that the endpoint may not have finished.
+    """The run of a call, which the endpoint may not have finished.
 
     Attributes:
-        job_id: The job whose call it is.
+        job_id: The job of the call.
         chat_id: The conversation.
         chatflow_id: The flow.
-        call: The call's place among those of the job, from 1.
-        after: The conversation's last message before it; empty: there was none. None: nobody
-            knows, so that the answer cannot be told from others.
-        until: When it is over in any case; None: it is over.
-        answer: The endpoint's id of its saved answer, where it is over and somebody has seen it.
+        call: The number of the call among those of the job, from 1.
+        after: The id of the conversation's last message before the call; empty: there was none.
+            None: it is unknown, thus the saved answer cannot be identified.
+        until: The time at which the run is over in any case, aware; None: it is over.
+        answer: The endpoint's id of the saved answer, once the run is over and the id is known.
     """
 
     job_id: str
@@ -38,25 +42,25 @@ class OpenRun(msgspec.Struct, frozen=True, rename="camel"):
     answer: str | None = None
 
     def over(self, answer: str | None = None) -> "OpenRun":
-        """Return that the run is over.
+        """Return the record of the run as over.
 
         Args:
-            answer: The id of its saved answer, which its job may still have to read.
+            answer: The id of the saved answer, which the run's job may still have to read.
         """
         return msgspec.structs.replace(self, until=None, answer=answer)
 
     def until_at_most(self, moment: datetime) -> "OpenRun":
-        """Return when it is over in any case."""
+        """Return the record with `until` at a moment, or earlier as before."""
         until = moment if self.until is None else min(self.until, moment)
         return msgspec.structs.replace(self, until=until)
 
     def encode(self) -> bytes:
-        """Write it as a message of the journal."""
+        """Return the record as the body of a message of the journal."""
         return msgspec.json.encode(_Record(self))
 
 
 class RunsKnown(NamedTuple):
-    """What is known to a job that is to be called for under its conversation's chatId.
+    """The records that a job needs before a call under its conversation's own chatId.
 
     Attributes:
         last: The conversation's last call, unless it is over.
@@ -69,18 +73,18 @@ class RunsKnown(NamedTuple):
 
 @dataclass(slots=True)
 class OpenRuns:
-    """The records of all conversations, taken in their order.
+    """The records of all conversations.
 
     Attributes:
-        last: The last call of each conversation, unless it is known to be over.
-        answered: Calls whose saved answer has a known id, by job; the oldest first.
+        last: The last call of each conversation by chatId, unless it is known to be over.
+        answered: The calls whose saved answer has a known id by jobId, the oldest first.
     """
 
     last: dict[str, OpenRun] = field(default_factory=dict)
     answered: dict[str, OpenRun] = field(default_factory=dict)
 
     def take(self, run: OpenRun) -> None:
-        """Take in the next record."""
+        """Take in the next record, in the order of the journal."""
         if run.answer is not None:
             self.answered[run.job_id] = run
             if len(self.answered) > _ANSWERS_KEPT:
@@ -94,28 +98,27 @@ class OpenRuns:
             self.last[run.chat_id] = run
 
     def of(self, job_id: str, chat_id: str) -> RunsKnown:
-        """Return what is known to a job."""
+        """Return the records that concern a job."""
         return RunsKnown(self.last.get(chat_id), self.answered.get(job_id))
 
     def copy(self) -> "OpenRuns":
-        """Return what is known now."""
+        """Return a copy that later records do not change."""
         return OpenRuns(self.last.copy(), self.answered.copy())
 
     def forget(self, before: datetime) -> None:
-        """Forget what was over before that moment in any case."""
+        """Drop the calls that were over before a moment in any case."""
         for chat_id, run in list(self.last.items()):
             if run.until is not None and run.until <= before:
                 del self.last[chat_id]
 
 
 def _is_late(run: OpenRun, known: OpenRun) -> bool:
-    """Return whether a record speaks of a call before the last one.
+    """Return whether a record is of a call before the last one.
 
-    A worker that has lost its chat may write what became of its call after the next one began.
+    A worker that lost its chat lock may write such a record after the next call began.
     """
     if (run.job_id, run.call) == (known.job_id, known.call) or known.until is None:
         return False
-    # A call begins after the one before it is over in any case, or known to be over.
     return run.until is None or run.until < known.until
 
 
@@ -127,7 +130,7 @@ _records = msgspec.json.Decoder(_Record)
 
 
 def read_open_run(body: bytes) -> OpenRun | None:
-    """Read a message of the journal; None for what is no such record."""
+    """Parse a message of the journal; return None if it is no such record."""
     try:
         return _records.decode(body).open_run
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -1,4 +1,16 @@
-"""Decide what follows a failed call: another call, a retry delay, or the failure of the job."""
+"""Decide what follows a failed call: another call, a retry delay, or the failure of the job.
+
+The order of the rules, of which the first that fits decides:
+
+1. The server refuses the key for the flow: requeue the job until it is accepted again.
+2. The failure is lasting, or doubtful after output or twice, or the calls are used up: fail.
+3. Another call may repeat an action: fail with `repeat_unsafe`.
+4. The circuit breaker is open: requeue the job with the shortest delay.
+5. The wait is too long to keep the slot, or the flow holds too many slots: requeue the job.
+6. Otherwise call again: as a new attempt after output or a timeout, else within the attempt.
+
+A wait that would reach the job's deadline fails the job instead.
+"""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,29 +21,28 @@ from aimicromind_worker.core.endpoint.call_failed import CallFailed, Doubtful, L
 from aimicromind_worker.core.endpoint.errors import AttemptOverdue, EndpointDown
 
 RETRY_DELAYS: Final = tuple(timedelta(seconds=it) for it in (2, 10, 30, 60, 120, 300, 600))
-"""Each is a queue of its own; 3.10 takes the delay from the queue, in order, not the message."""
+"""The retry delays. Each has a queue with that TTL: a queue expires messages only at its head."""
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What is known of a job when a call of it has failed.
+    """The facts about a job after one of its calls failed.
 
     Attributes:
-        calls: Calls begun so far, the failed one included.
-        max_calls: Calls that may be begun; a job can only lower the worker's own limit.
-        unreached: How often the endpoint could not be reached.
-        doubtful: How many of them failed with an error that no rule knows.
+        calls: The number of calls that count against the job, the failed one included.
+        max_calls: The most calls of the job.
+        unreached: How often this worker could not reach the endpoint.
+        doubtful: The number of calls that failed with an error that no rule knows.
         output: Whether this attempt showed output.
-        side_effect: Whether a tool or action event was published, in any attempt.
-        blind: Whether a call shows nothing until it is over, not even that a tool ran.
-        idempotent: What the job says about being called twice, None if nothing.
-        left: Time until the job's deadline.
-        attempt_time: Longest time of another attempt.
-        hold_left: Time until this worker must have let go of the job.
-        key_refused: Whether the server refuses the key to all jobs of the flow, perhaps not for
-            long.
-        crowded: Whether jobs of the flow, whose calls fail, hold too many slots.
-        chat_pause: How long the chat must not be called for.
+        side_effect: Whether a tool or action event was published in any attempt.
+        blind: Whether a call shows nothing before it is over, not even that a tool ran.
+        idempotent: The job's own `idempotent`; None if it is absent.
+        left: The time until the job's deadline.
+        attempt_time: The longest time of another attempt.
+        hold_left: The time until this worker must have settled the job.
+        key_refused: Whether the server refuses the key for all jobs of the flow.
+        crowded: Whether the flow's calls fail and its jobs hold too many slots.
+        chat_pause: The time until the chat may be called for again.
     """
 
     calls: int
@@ -52,28 +63,45 @@ class Situation:
 
 @dataclass(frozen=True, slots=True)
 class CallAgain:
-    """Call again after this wait, within the same attempt."""
+    """Call again within the same attempt.
+
+    Attributes:
+        after: The wait before the call.
+    """
 
     after: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class NewAttempt:
-    """Tell consumers to drop what was shown, then call again after this wait."""
+    """Publish a `retry`, after which consumers drop what was shown, then call again.
+
+    Attributes:
+        after: The wait before the call.
+    """
 
     after: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class Requeue:
-    """Let the job wait in a delay queue; whoever gets it next makes a new attempt."""
+    """Requeue the job; the worker that receives it next begins a new attempt.
+
+    Attributes:
+        after: The retry delay.
+    """
 
     after: timedelta
 
 
 @dataclass(frozen=True, slots=True)
 class GiveUp:
-    """Fail the job."""
+    """Fail the job.
+
+    Attributes:
+        kind: The public kind of the failure.
+        message: The same as a sentence.
+    """
 
     kind: FailureKind
     message: str
@@ -84,14 +112,14 @@ Decision = CallAgain | NewAttempt | Requeue | GiveUp
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How long to wait between calls.
+    """The waits between calls.
 
     Attributes:
-        first_wait: Upper end of the wait after the first failure; each further one has four times
-            as much.
-        longest_wait: Upper end of any wait that we choose.
-        longest_retry_after: Upper end of a wait that the endpoint asks for.
-        longest_stay: Longest wait for which the job keeps its slot.
+        first_wait: The most that is waited after the first failure, four times as much after each
+            further one.
+        longest_wait: The most of any wait that the worker chooses.
+        longest_retry_after: The most of a wait that the endpoint asks for.
+        longest_stay: The longest wait for which the job keeps its slot.
     """
 
     first_wait: timedelta = timedelta(seconds=1)
@@ -103,9 +131,9 @@ class RetryPolicy:
         """Return what follows a failed call.
 
         Args:
-            failure: What went wrong.
-            now: What is known of the job.
-            jitter: A random number from 0 to 1, for the whole width of the wait.
+            failure: The error of the call.
+            now: The facts about the job.
+            jitter: A random number from 0 to 1, by which the worker's own wait is multiplied.
         """
         if now.key_refused:
             return _requeue_within(failure, RETRY_DELAYS[1], now.left)
@@ -115,7 +143,7 @@ class RetryPolicy:
             message = f"not called again, it could repeat an action: {failure}"
             return GiveUp(FailureKind.REPEAT_UNSAFE, message)
         if isinstance(failure, EndpointDown):
-            # Where it comes back to, it waits until calls are made again.
+            # The worker that receives it lets it wait until calls are made again.
             return _requeue_within(failure, RETRY_DELAYS[0], now.left)
         wait = max(now.chat_pause, self._wait(failure, now.calls + now.unreached, jitter))
         over = now.output or isinstance(failure, AttemptOverdue)
@@ -143,7 +171,7 @@ class RetryPolicy:
         return now.side_effect or unseen or (now.idempotent is False and failure.request_sent)
 
     def _wait(self, failure: CallFailed, tries: int, jitter: float) -> timedelta:
-        """Back off exponentially with full jitter; what the endpoint asks for is the least."""
+        """Return an exponential wait with full jitter, added to what the endpoint asks for."""
         times: int = 4 ** max(0, min(tries, 8) - 1)
         widest = min(self.first_wait * times, self.longest_wait)
         asked = min(failure.retry_after or timedelta(), self.longest_retry_after)
@@ -151,16 +179,16 @@ class RetryPolicy:
 
 
 def _requeue_within(failure: CallFailed, longest: timedelta, left: timedelta) -> Requeue | GiveUp:
-    """Wait for what may change without the job: to the end of its time, if need be."""
+    """Requeue with the longest delay that fits; fail the job if its time is too short for any."""
     fitting = [it for it in RETRY_DELAYS if it <= longest and it < left]
     return Requeue(fitting[-1]) if fitting else GiveUp(failure.kind, str(failure))
 
 
 def delay_for(wait: timedelta) -> timedelta:
-    """Return the shortest delay that is no shorter than the wait, else the longest there is."""
+    """Return the shortest retry delay that is at least the wait, else the longest one."""
     return next((each for each in RETRY_DELAYS if each >= wait), RETRY_DELAYS[-1])
 
 
 def delay_within(wait: timedelta) -> timedelta:
-    """Return the longest delay that is no longer than the wait, else the shortest there is."""
+    """Return the longest retry delay that is at most the wait, else the shortest one."""
     return max((each for each in RETRY_DELAYS if each <= wait), default=RETRY_DELAYS[0])

@@ -1,4 +1,4 @@
-"""What is known of a job across workers, as it travels in the headers of its message."""
+"""Read and write the state of a job that travels between workers in its message's headers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from datetime import datetime
 
 Headers = Mapping[str, str | int | bool]
 
-# Beyond any count of ours; what a producer makes up must still fit where it is written again.
+# Higher than any count of a worker. A producer's number must still fit where it is written again.
 _MOST = 1_000_000
 
 
@@ -17,16 +17,17 @@ class JobState:
     A new fact that must travel with a job is a field here, and a line in each of the two methods.
 
     Attributes:
-        attempt: Highest attempt that may have published.
-        calls: Calls begun, as far as is known.
-        uncounted: How many of them a worker broke off as it drained.
-        side_effect: Whether a tool or action ran at one of them.
-        sent: Whether the endpoint may have had a request for the job.
+        attempt: The highest attempt that may have published.
+        calls: The number of calls begun, as far as is known.
+        uncounted: The number of those that do not count against the job, such as calls that a
+            drain broke off.
+        side_effect: Whether a tool or action ran in one of them.
+        sent: Whether the endpoint may have received a request for the job.
         open_attempt: The attempt whose call the endpoint may still finish, 0 if none.
-        was_lost: Whether a worker was lost with the job, and the job was not looked up since.
-        crashes: How many workers were lost that had the job, whatever brought them down.
+        was_lost: Whether a worker was lost with the job since the job was last looked up.
+        crashes: The number of workers that were lost while they had the job, whatever the cause.
         waits: How often in a row the job was requeued without being run.
-        deadline: When the job expires; None before a worker has admitted it.
+        deadline: The time at which the job expires, aware; None before its admission.
     """
 
     attempt: int = 0
@@ -42,7 +43,7 @@ class JobState:
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, object]) -> "JobState":
-        """Read the state; what is missing or ill-typed counts as nothing known."""
+        """Read the state; a missing or ill-typed header counts as its default."""
 
         def number(name: str) -> int:
             value = headers.get(name)
@@ -63,7 +64,7 @@ class JobState:
         )
 
     def to_headers(self) -> Headers:
-        """Write every fact, also zeros: they replace what the message carried before."""
+        """Return all facts as headers, also zeros: they replace those of the message before."""
         headers: dict[str, str | int | bool] = {
             "x-aimicromind-attempt": self.attempt,
             "x-aimicromind-calls": self.calls,
@@ -81,7 +82,7 @@ class JobState:
 
 
 def moment(text: str | None) -> datetime | None:
-    """Read a time with its offset from a header; None for anything else."""
+    """Parse an ISO 8601 time with an offset; return None for anything else."""
     try:
         read = datetime.fromisoformat(text or "")
     except ValueError:

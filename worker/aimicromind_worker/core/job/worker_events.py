@@ -1,4 +1,4 @@
-"""The events that speak for the worker itself: retry, error, end."""
+"""Write the worker's own events: `retry`, `error` and `end`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ from aimicromind_worker.core.endpoint.usage import UsageCount
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What an `end` counts.
+    """The counts of an `end`.
 
     Attributes:
         attempts: The highest attempt of the job.
-        calls: Prediction calls that were begun, which is what was billed.
-        events: Events of the attempt that ends, its `end` included.
-        duration: Since the job was taken from the queue.
-        recovered: Whether the answer was read from the endpoint's memory.
+        calls: The number of prediction calls that were begun.
+        events: The number of events of the last attempt, its `end` included.
+        duration: The time since the worker received the job.
+        recovered: Whether the answer was read from the endpoint's saved messages.
     """
 
     attempts: int
@@ -33,13 +33,13 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What an `end` repeats of its attempt.
+    """The parts of an attempt's answer that its `end` repeats.
 
     Attributes:
-        text: The tokens, joined, as a JSON string.
-        usage: What the model's provider counted.
-        waits_for_human: Whether the flow has paused until somebody acts.
-        whole: The endpoint's JSON answer, empty where nobody asked for it.
+        text: The text of all tokens, a JSON string.
+        usage: The counts of the model's provider.
+        waits_for_human: Whether the flow has paused until a person acts.
+        whole: The endpoint's JSON answer; empty unless the job asked for it.
     """
 
     text: bytes = b'""'
@@ -48,7 +48,7 @@ class Shown:
     whole: bytes = b""
 
     def members(self) -> dict[str, object]:
-        """Return the members that are absent where there is nothing to say."""
+        """Return the optional members of `end.data` that have a value."""
         members: dict[str, object] = {}
         if self.whole:
             members["answer"] = msgspec.Raw(self.whole)
@@ -62,7 +62,14 @@ class Shown:
 def retry_event(
     kind: FailureKind, message: str, next_attempt: int, delay: timedelta
 ) -> EndpointEvent:
-    """Return that the attempt is over and another follows."""
+    """Return the event that ends an attempt and announces the next.
+
+    Args:
+        kind: Why the attempt ended.
+        message: The same as a sentence.
+        next_attempt: The number of the next attempt.
+        delay: The time until the next attempt.
+    """
     return _event(
         "retry",
         kind=kind,
@@ -73,7 +80,13 @@ def retry_event(
 
 
 def error_event(kind: FailureKind, message: str, http_status: int | None = None) -> EndpointEvent:
-    """Return why the job failed for good."""
+    """Return the event of a job that failed for good; an `end` follows it.
+
+    Args:
+        kind: Why the job failed.
+        message: The same as a sentence.
+        http_status: The endpoint's HTTP status, None if there is none.
+    """
     status = {} if http_status is None else {"httpStatus": http_status}
     return _event("error", kind=kind, message=message, **status)
 
@@ -81,13 +94,13 @@ def error_event(kind: FailureKind, message: str, http_status: int | None = None)
 def end_event(
     status: EndStatus, tally: Tally, shown: Shown, tags: Mapping[str, str]
 ) -> EndpointEvent:
-    """Return that the job has ended.
+    """Return the last event of a job.
 
     Args:
-        status: How it ended.
-        tally: What it took.
-        shown: What the highest attempt showed.
-        tags: The job's own.
+        status: How the job ended.
+        tally: The counts of the job.
+        shown: The answer of the highest attempt.
+        tags: The job's own tags, which are repeated.
     """
     return _event(
         "end",
