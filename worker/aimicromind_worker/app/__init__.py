@@ -1,1 +1,1 @@
-"""Settings, and the one place that puts the rooms together: start, reconnect, shut down."""
+"""Read the settings, build the worker from its parts, reconnect, drain and shut down."""

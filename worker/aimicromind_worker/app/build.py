@@ -1,4 +1,4 @@
-"""Settings → the plain values that the other rooms take."""
+"""Turn settings into the values and adapters that the other packages take."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -18,7 +18,7 @@ from aimicromind_worker.runs.recovery import Recovery
 
 
 def needed_topology(settings: BrokerSettings) -> Topology:
-    """Return what must be on the broker."""
+    """Return the exchanges, queues and streams that the settings require on the broker."""
     log = Retention(settings.events_log_max_age, int(settings.events_log_max_bytes))
     return topology(
         Names(settings.prefix),
@@ -31,19 +31,23 @@ def needed_topology(settings: BrokerSettings) -> Topology:
 def broker_connection(
     settings: BrokerSettings, name: str
 ) -> AbstractAsyncContextManager[BrokerConnection]:
-    """Open a connection to the broker, under a name that operators see.
+    """Return a connection to the broker, which the caller opens and closes as a context.
+
+    Args:
+        settings: The broker's addresses, TLS and heartbeat.
+        name: The name in the broker's list of connections.
 
     Raises:
-        SettingsInvalid: A certificate cannot be read any more.
+        SettingsInvalid: A certificate can no longer be read.
     """
     return connect(settings.broker_urls, name, settings.heartbeat, settings.broker_tls)
 
 
 def endpoint(now: Callable[[], Settings]) -> Endpoint:
-    """Return where predictions are made, and how to get in.
+    """Return the address, key and timeouts of the prediction endpoint.
 
     Args:
-        now: Gives the settings with the key as it is now.
+        now: A function that returns the settings with the current key.
     """
     settings = now()
 
@@ -64,7 +68,12 @@ def endpoint(now: Callable[[], Settings]) -> Endpoint:
 
 
 def recovery(settings: Settings, client: httpx.AsyncClient) -> Recovery:
-    """Return where answers are that nobody read, and how long to wait for one."""
+    """Return the look-up of answers that the endpoint saved.
+
+    Args:
+        settings: The endpoint's address and the longest wait for an answer.
+        client: The HTTP client of the endpoint.
+    """
     memory = SavedMessages(
         client,
         settings.base_url,
@@ -75,7 +84,7 @@ def recovery(settings: Settings, client: httpx.AsyncClient) -> Recovery:
 
 
 def limits(settings: Settings) -> Limits:
-    """Return what one job may take."""
+    """Return the limits of one job."""
     return Limits(
         max_calls=settings.max_calls,
         attempt_timeout=timedelta(seconds=settings.attempt_timeout_seconds),

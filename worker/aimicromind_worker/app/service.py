@@ -1,4 +1,12 @@
-"""Carry jobs as they come until told to stop; then drain, within the grace period."""
+"""Start a task for each job as it is delivered; on request, drain within the grace period.
+
+A drain has these steps:
+
+1. From the request on, no more jobs are taken.
+2. Running jobs may finish, until the last fifth of the grace period or its last 5 s begin.
+3. Then running jobs are interrupted and published again with their state.
+4. The last 6 % are left for closing connections. The broker requeues unsettled jobs.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -15,19 +23,19 @@ from aimicromind_worker.jobs.relay import Relay
 
 log = structlog.get_logger()
 
-# The end of the grace period, in which jobs that are not finished are published again.
+# The part of the grace period, at its end, in which unfinished jobs are published again.
 _REQUEUE_PART = 0.2
 _REQUEUE_AT_MOST_S = 5.0
-# The end of that in which the connections are closed.
+# The part of the grace period, at its very end, in which the connections are closed.
 _CLOSING_PART = 0.06
 
 
 class GraceOver(Exception):
-    """The grace period is over and jobs are still held; the broker takes them back."""
+    """The grace period is over and jobs are still unsettled; the broker requeues them."""
 
 
 class Shutdown:
-    """What an operator asks of the worker: to drain, and then to end at once."""
+    """An operator's requests to the worker: to drain, and then to end the drain at once."""
 
     def __init__(self) -> None:
         self._asked = asyncio.Event()
@@ -36,7 +44,7 @@ class Shutdown:
 
     @property
     def is_asked(self) -> bool:
-        """Whether a drain was asked for."""
+        """Whether a drain was requested."""
         return self._asked.is_set()
 
     def ask(self) -> None:
@@ -48,37 +56,37 @@ class Shutdown:
         self._asked.set()
 
     def left_of(self, grace: timedelta) -> timedelta:
-        """Return what is left of a time that began when the drain was asked for."""
+        """Return the rest of a grace period that began with the request to drain."""
         passed = timedelta(seconds=monotonic() - self._since)
         return max(timedelta(), grace - passed) if self.is_asked else grace
 
     async def asked(self) -> None:
-        """Wait until a drain is asked for."""
+        """Wait until a drain is requested."""
         await self._asked.wait()
 
     async def hurried(self) -> None:
-        """Wait until the drain must end at once."""
+        """Wait until the drain is requested a second time."""
         await self._hurried.wait()
 
 
 class Source(Protocol):
-    """Where deliveries come from, until it is stopped."""
+    """A source of deliveries, iterated until it is stopped."""
 
     def __aiter__(self) -> AsyncIterator[Delivery]: ...
 
     async def stop(self) -> None:
-        """Take no more; requeue those that came and were not yielded."""
+        """Take no more deliveries; requeue those that were not yielded yet."""
 
 
 class Publishing(Protocol):
-    """The way of events."""
+    """The connection on which events are published."""
 
     async def usable(self) -> None:
         """Wait until events can be published."""
 
 
 class Service:
-    """Carries what two sources give. One for a session; `run` once."""
+    """The tasks of all jobs of a session. Call `run` once."""
 
     def __init__(
         self,
@@ -88,15 +96,15 @@ class Service:
         dead_lettered: DeadLettered,
         publishing: Publishing,
     ) -> None:
-        """Prepare.
+        """Prepare to carry jobs.
 
         Args:
-            jobs: Jobs to run.
-            dead_lettered_jobs: Jobs that the broker dead-lettered.
-            relay: Runs the former.
-            dead_lettered: Ends the latter.
-            publishing: Awaited before each job. A call whose answer cannot be published would be
-                billed for nothing.
+            jobs: The source of jobs to run.
+            dead_lettered_jobs: The source of jobs that the broker dead-lettered.
+            relay: The handler of the former.
+            dead_lettered: The handler of the latter.
+            publishing: The connection that must be usable before a job is handled: the answer of a
+                call could not be published otherwise.
         """
         self._jobs = jobs
         self._dead_lettered_jobs = dead_lettered_jobs
@@ -107,15 +115,15 @@ class Service:
     async def run(
         self, shutdown: Shutdown, grace: timedelta, consuming: AbstractContextManager[None]
     ) -> None:
-        """Carry jobs until a drain is asked for and all are done.
+        """Carry jobs until a drain is requested and all jobs are settled.
 
         Args:
-            shutdown: Asks for the drain.
-            grace: Longest time from then to the end.
-            consuming: Entered for as long as jobs are taken.
+            shutdown: The operator's requests.
+            grace: The longest time from the request to the end.
+            consuming: A context that is entered while jobs are taken.
 
         Raises:
-            GraceOver: Jobs are left that could not be requeued in time.
+            GraceOver: Some jobs could not be requeued in time.
         """
         async with asyncio.TaskGroup() as service:
             draining = service.create_task(self._drain(shutdown, grace))
@@ -141,7 +149,7 @@ class Service:
         requeue_s = min(grace_s * _REQUEUE_PART, _REQUEUE_AT_MOST_S)
         log.info("worker.draining", grace_s=grace_s)
         async with asyncio.TaskGroup() as stopping:
-            # A broker that does not answer must not delay the publishing of what is left.
+            # A broker that does not answer must not delay the publishing of unfinished jobs.
             stops = stopping.create_task(self._take_no_more())
             with suppress(TimeoutError):
                 async with asyncio.timeout(grace_s - requeue_s):

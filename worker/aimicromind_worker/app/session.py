@@ -1,4 +1,4 @@
-"""One session: the life of the connection that jobs come by."""
+"""Run one session: build all that jobs need over one connection, for as long as it lasts."""
 
 import asyncio
 from collections.abc import Callable
@@ -47,33 +47,33 @@ from aimicromind_worker.telemetry.tracing import Tracer
 
 log = structlog.get_logger()
 
-# Jobs dead-lettered by the broker that this worker holds at a time.
+# The prefetch for jobs that the broker dead-lettered.
 _DEAD_LETTERS_AT_ONCE = 4
 
 
 class StoppedAtOnce(Exception):
-    """The worker was told to stop before it took jobs."""
+    """A drain was requested before the worker took jobs."""
 
 
 @dataclass(slots=True)
 class ProcessState:
-    """What outlives a session.
+    """The state of a worker process that outlives its sessions.
 
     Attributes:
-        status: Whether the worker works.
-        event_counts: What became of its events.
-        metrics: All that it counts.
-        tracer: Gets spans.
-        held: The jobs that it has.
-        breaker: Whether calls are made.
-        flows: How its flows fare.
-        journal: What it has read of the journal.
-        shutdown: When to stop.
-        on_ready: Called whenever it begins to take jobs.
-        cancels_known_until: Up to when cancel requests have come.
-        has_worked: Whether there was a session that took jobs.
-        publisher: That of the session, None before the first.
-        budget: The same for the bytes of held jobs.
+        status: The worker's status, for `/livez` and `/readyz`.
+        event_counts: The counts of published events.
+        metrics: The worker's metrics.
+        tracer: The source of trace spans.
+        held: The jobs that the worker has, and the cancel requests for them.
+        breaker: The circuit breaker of the endpoint.
+        flows: The health of each flow.
+        journal: The part of the journal that was read.
+        shutdown: The operator's requests to stop.
+        on_ready: A callback for each time that the worker begins to take jobs.
+        cancels_known_until: The time up to which cancel requests are known, aware.
+        has_worked: Whether a session has taken jobs.
+        publisher: The publisher of the last session, None before the first.
+        budget: The budget of held bytes of the last session, None before the first.
     """
 
     status: WorkerStatus
@@ -93,7 +93,7 @@ class ProcessState:
 
 
 class Session:
-    """Works over one connection until told to stop, or until it is lost. `run` once."""
+    """One session, until a drain or a lost connection. Call `run` once."""
 
     def __init__(
         self,
@@ -107,12 +107,12 @@ class Session:
         """Prepare; nothing is opened yet.
 
         Args:
-            process: What outlives it.
-            settings: What the operator set.
-            connect: Opens a connection of this name.
-            predictions: The endpoint.
-            idle_timeout: Breaks off silent streams.
-            renewed: Refusals of the broker that are waited out.
+            process: The state that outlives the session.
+            settings: The operator's settings.
+            connect: A function that opens a connection under a name.
+            predictions: The client of the endpoint.
+            idle_timeout: The idle timeout of all streams.
+            renewed: The refusals of the broker that are waited out.
         """
         self._process = process
         self._settings = settings
@@ -123,12 +123,12 @@ class Session:
         self._names = Names(settings.prefix)
 
     async def run(self) -> None:
-        """Carry jobs.
+        """Carry jobs until a drain is done.
 
         Raises:
             ConnectionError, AMQPError, TimeoutError: The connection was lost.
-            StoppedAtOnce: The worker was told to stop before it took jobs.
-            GraceOver: Jobs are left that could not be requeued in time.
+            StoppedAtOnce: A drain was requested before the worker took jobs.
+            GraceOver: Some jobs could not be requeued in time.
         """
         async with self._connect("aimicromind-worker jobs") as consuming:
             check_channels(consuming)
@@ -147,7 +147,7 @@ class Session:
                 await publishing.usable()
                 async with AsyncExitStack() as opened:
                     control = await opened.enter_async_context(self._cancels(consuming, publishing))
-                    # From here on there may be jobs, which are requeued in good order.
+                    # From here on there may be jobs: `Service.run` drains them.
                     stopping.cancel()
                     kept.append(links.create_task(control.lost()))
                     await self._work(opened, consuming, publishing, ownership, control.known_until)
@@ -155,7 +155,7 @@ class Session:
                     task.cancel()
 
     def _publishing(self, ownership: JobOwnership) -> tuple[Copies, PublisherConnection]:
-        """Return what keeps the connections of copies and of events open."""
+        """Return the keepers of the connections of copies and of events."""
         settings, names, counts = self._settings, self._names, self._process.event_counts
         beat = settings.heartbeat
         connect_copies = partial(self._connect, "aimicromind-worker copies")
@@ -186,7 +186,7 @@ class Session:
         ownership: JobOwnership,
         cancels_known_until: datetime,
     ) -> None:
-        """Take jobs until told to stop."""
+        """Take jobs until a drain is done."""
         process, settings, names = self._process, self._settings, self._names
         take = partial(JobConsumer.open, consuming, publishing, names, ownership.shut)
         guard = consuming.wire.demultiplexer.guard

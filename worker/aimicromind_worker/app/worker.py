@@ -1,8 +1,8 @@
-"""Put the parts together: open them in order, carry jobs until told to stop, drain, close.
+"""Run the worker: one session after the other, until a drain is requested.
 
-Losing the connection that jobs come by ends a session: its attempts end at once, unheard, and
-the broker gives their jobs to whoever has a connection. The next session begins when a broker
-answers again. The connection that events go out by is opened again within the session.
+A lost connection of jobs ends a session. Its attempts end at once and publish nothing more; the
+broker redelivers their jobs to connected workers. The next session begins once a broker answers.
+The connection of events is opened again within a session.
 """
 
 import asyncio
@@ -26,10 +26,7 @@ from aimicromind_worker.amqp.connection import BrokerConnection, PermissionMissi
 from aimicromind_worker.amqp.declaring import DeclarationRefused, TopologyDiffers
 from aimicromind_worker.amqp.jobs.journal import JournalMemory
 from aimicromind_worker.app.broker_settings import SettingsInvalid
-from aimicromind_worker.app.build import (
-    broker_connection,
-    endpoint,
-)
+from aimicromind_worker.app.build import broker_connection, endpoint
 from aimicromind_worker.app.service import GraceOver, Shutdown
 from aimicromind_worker.app.session import ProcessState, Session, StoppedAtOnce
 from aimicromind_worker.app.settings import Settings
@@ -48,9 +45,9 @@ log = structlog.get_logger()
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 5.0
 _STEADY_SESSION_S = 30.0
-# How long an API key that was read is used, at most.
+# The age up to which secrets are used without being read again.
 _KEY_LASTS_S = 2.0
-# Nothing would be gained by trying again.
+# Errors after which another session would fail in the same way.
 _FINAL = (
     BrokerRefused,
     BrokerTlsRefused,
@@ -60,18 +57,18 @@ _FINAL = (
     DeclarationRefused,
     TopologyDiffers,
 )
-# Of those, what a worker that got in before waits out: secrets and certificates are renewed here
-# and at the broker, never at both at once.
+# Of those, the errors that a worker waits out if it was connected before: secrets and certificates
+# are never renewed at the worker and the broker at the same moment.
 _RENEWED = (BrokerRefused, BrokerTlsRefused, SettingsInvalid)
 
 
 class Worker:
-    """One worker process. `run` once; `stop` from a signal handler, at any time.
+    """One worker process. Call `run` once; `stop` at any time, also from a signal handler.
 
     Attributes:
-        condition: To be asked whether it works, at any time.
-        event_counts: What became of its events, over all sessions.
-        metrics: All that it counts.
+        condition: The worker's status, for `/livez` and `/readyz`.
+        event_counts: The counts of published events, over all sessions.
+        metrics: The worker's metrics.
     """
 
     def __init__(
@@ -83,9 +80,9 @@ class Worker:
         """Prepare; nothing is opened yet.
 
         Args:
-            settings: What the operator set.
-            on_ready: Called whenever the worker begins to take jobs.
-            tracer: Keeps spans, if anybody does; whoever gives it closes it.
+            settings: The operator's settings.
+            on_ready: A callback for each time that the worker begins to take jobs.
+            tracer: The source of trace spans; the caller closes it. None: no traces.
         """
         self.event_counts = EventCounts()
         self.metrics = Metrics(self.event_counts)
@@ -134,23 +131,23 @@ class Worker:
         )
 
     def stop(self) -> None:
-        """Take no more jobs, finish what fits in the grace period, then end.
+        """Request a drain: take no more jobs, finish what fits in the grace period, then end.
 
-        Asked a second time, hand the running jobs back at once.
+        A second call requeues the running jobs at once.
         """
         self.condition.drain()
         self._process.shutdown.ask()
 
     async def run(self) -> None:
-        """Carry jobs until stopped; reconnect for as long as that takes.
+        """Carry jobs until stopped; reconnect without a limit on the number of tries.
 
         Raises:
-            BrokerRefused: The broker does not let us in, and never did.
-            BrokerTlsRefused: We do not trust it, or it does not trust us, and never did.
-            PermissionMissing: It does not let us publish or consume.
-            TooFewChannels: It allows fewer channels on a connection than a worker needs.
+            BrokerRefused: The broker rejects the login or the virtual host, and always did.
+            BrokerTlsRefused: One side does not accept the other's certificate, and never did.
+            PermissionMissing: The broker's user may not publish or consume.
+            TooFewChannels: The broker allows fewer channels on a connection than a worker needs.
             TopologyDiffers: A queue or exchange exists with other arguments.
-            DeclarationRefused: It does not let us declare.
+            DeclarationRefused: The broker's user may not declare a queue or an exchange.
         """
         settings = self._settings
         watch = IdleTimeout(timedelta(seconds=settings.idle_timeout_seconds))
@@ -186,7 +183,7 @@ class Worker:
         """Carry jobs over one connection.
 
         Returns:
-            Why another session would fail, too; None if it would not.
+            The error with which another session would fail, too; None if it may work.
         """
         final: BaseException | None = None
         try:
@@ -220,7 +217,7 @@ class Worker:
         return broker_connection(self._renewed(), name)
 
     def _renewed(self, age_s: float = 0.0) -> Settings:
-        """Return the settings with their secrets as they are now, or were so many seconds ago."""
+        """Return the settings, with secrets re-read if older than `age_s`."""
         if monotonic() - self._renewed_at >= age_s:
             self._renewed_at = monotonic()
             try:
@@ -231,18 +228,18 @@ class Worker:
 
 
 def _leaf(error: BaseException) -> BaseException:
-    """Find the first error within groups of them."""
+    """Return the first error within nested groups."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
 
 
 def _refusal(error: BaseException | None, *, over_a_limit: bool) -> Exception | None:
-    """Find out whether a loss was the broker's answer to something that we may not do.
+    """Return the refusal behind a lost session: a missing permission or a limit; else None.
 
     Args:
-        error: What the session was lost by.
-        over_a_limit: Whether a limit counts that others may have used up.
+        error: The error that ended the session.
+        over_a_limit: Whether a reached limit of the broker counts as a refusal.
     """
     while error is not None:
         if isinstance(error, ChannelAccessRefused):
