@@ -1,1 +1,1 @@
-"""RabbitMQ. Only this package and commands import its libraries."""
+"""Speak AMQP 0-9-1 with RabbitMQ: connections, topology, jobs in, events out."""

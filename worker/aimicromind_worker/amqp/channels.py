@@ -1,25 +1,25 @@
-"""How many channels a worker needs on the connection that jobs come by, and what it gets."""
+"""Check how many channels the broker allows, and divide them among the worker's uses."""
 
 from aimicromind_worker.amqp.connection import BrokerConnection
 
 _ASKED_AT_ONCE = 16
 # Jobs, dead-lettered jobs, control, job ownership, one stream that is read, and held chat locks.
 _OTHERS = 6
-# Used where the broker sets no limit.
+# The limit of AMQP 0-9-1, where the broker sets none.
 _HIGHEST_NUMBER = 65_535
 
 LEAST = _OTHERS + 1
-"""On the connection that jobs come by."""
+"""The fewest channels on the connection of jobs."""
 
 LEAST_OF_EVENTS = 3
-"""On the one that events are published on."""
+"""The fewest channels on the connection of events."""
 
 NEEDED = (
     f"a worker needs two connections, {LEAST} channels on one and {LEAST_OF_EVENTS} on the "
     "other, a third with one channel where jobs have a reply_to, two queues of its own, and one "
     "for each job that it runs"
 )
-"""For the remedy where a limit is reached."""
+"""The remedy for a limit of the broker that is reached."""
 
 
 class TooFewChannels(Exception):
@@ -33,20 +33,20 @@ class TooFewChannels(Exception):
 
 
 def highest_channel(connection: BrokerConnection) -> int:
-    """Return the highest number that a channel of a connection may have."""
+    """Return the highest channel number of a connection."""
     return connection.inner.connection_tune.channel_max or _HIGHEST_NUMBER
 
 
 def check_channels(connection: BrokerConnection) -> None:
-    """Find out whether a worker can work on such a connection.
+    """Check that a connection has enough channels for a worker.
 
     Raises:
-        TooFewChannels: It cannot.
+        TooFewChannels: It has fewer.
     """
     if (allowed := highest_channel(connection)) < LEAST:
         raise TooFewChannels(allowed)
 
 
 def asked_at_once(connection: BrokerConnection) -> int:
-    """Return how many chats may be asked for at once, each on a channel of its own."""
+    """Return how many chat locks may be requested at once, each on a channel of its own."""
     return max(1, min(_ASKED_AT_ONCE, highest_channel(connection) - _OTHERS))

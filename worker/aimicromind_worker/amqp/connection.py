@@ -1,4 +1,4 @@
-"""Open connections to the broker: the first address that answers, under a deadline."""
+"""Open a connection to the broker at the first address that answers, under a deadline."""
 
 import asyncio
 import ssl
@@ -19,14 +19,14 @@ _CLOSE_TIMEOUT_S = 5.0
 
 
 class BrokerLost(ConnectionError):
-    """The connection closed while it was used."""
+    """The connection to the broker closed while it was used."""
 
     def __init__(self) -> None:
         super().__init__("the connection to the broker closed")
 
 
 class PermissionMissing(Exception):
-    """The broker lets us in and refuses what we do; waiting would not help."""
+    """The broker accepts the login and rejects an operation; waiting would not help."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(
@@ -37,10 +37,10 @@ class PermissionMissing(Exception):
 
 
 class BrokerConnection(aio_pika.Connection):
-    """A connection of aio_pika, with a hand on its socket.
+    """A connection of aio_pika, with access to its socket.
 
     Attributes:
-        wire: The socket.
+        wire: The transport of the socket, with its demultiplexer.
     """
 
     def __init__(self, url: URL, name: str, tls: ssl.SSLContext | None) -> None:
@@ -50,10 +50,10 @@ class BrokerConnection(aio_pika.Connection):
 
     @property
     def inner(self) -> Connection:
-        """The connection of aiormq.
+        """The underlying connection of aiormq.
 
         Raises:
-            BrokerGone: It is closed.
+            BrokerLost: The connection is closed.
         """
         if self.transport is None or not isinstance(self.transport.connection, Connection):
             raise BrokerLost
@@ -64,20 +64,19 @@ class BrokerConnection(aio_pika.Connection):
 async def connect(
     urls: Sequence[str], name: str, heartbeat: timedelta, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[BrokerConnection]:
-    """Open a connection and close it at the end.
+    """Open a connection for the body, and close it afterwards within 5 s.
 
     Args:
-        urls: Addresses, tried in order.
-        name: What operators see in the broker's list of connections.
-        heartbeat: Interval that is asked for.
-        tls: Whom to trust and what to show where an address begins with amqps://; None: the
-            system's certificates are trusted.
+        urls: The addresses, tried in order.
+        name: The name in the broker's list of connections.
+        heartbeat: The heartbeat interval to request, in whole seconds.
+        tls: The TLS context for amqps:// addresses; None: the system's certificates are trusted.
 
     Raises:
         BrokerUnreachable: No address answered as a broker.
-        BrokerRefused: A broker answered and refused us.
-        BrokerTlsRefused: One of the two sides does not accept the other's certificate.
-        BrokerGone: The connection closed while the body used it.
+        BrokerRefused: The broker rejects the login or the virtual host.
+        BrokerTlsRefused: One side does not accept the other's certificate.
+        BrokerLost: The connection closed while the body used it.
     """
     close_reasons.install()
     connection = await first_of(
@@ -90,7 +89,7 @@ async def connect(
     try:
         yield connection
     except RuntimeError as error:
-        # So aio_pika and aiormq report a call on what has closed meanwhile.
+        # aio_pika and aiormq raise this for a call on a connection or channel that has closed.
         if connection.connected.is_set():
             raise
         raise BrokerLost from error

@@ -1,6 +1,7 @@
-"""Read the queue of dead letters, one after the other, and take out only what is said.
+"""Read the dead-letter queue message by message; replay or remove only what the caller chooses.
 
-What is looked at stays unacknowledged until the end. Then the broker puts it back in its place.
+Messages that are read stay unacknowledged until the end. Then the broker requeues them at their
+original positions.
 """
 
 import asyncio
@@ -20,34 +21,34 @@ from aimicromind_worker.core.job.content_encoding import unpacked
 from aimicromind_worker.core.job.dead_letter import DeadLetter, identity, read_dead_job, replayed
 
 _TIMEOUT_S = 30.0
-# Larger than any message of the broker, also for the text of a compressed one.
+# Above the largest message of the broker, also for the text of a compressed one.
 _MOST_BYTES = 128 * 1024 * 1024
-# What the worker wrote about the run that failed.
+# The headers that the worker wrote about the failed run.
 _OF_THE_RUN = "x-aimicromind-"
 _DIRECT_REPLY = "amq.rabbitmq.reply-to"
 
 
 class NoDeadQueue(NotAchieved):
-    """There is no queue of dead letters."""
+    """There is no dead-letter queue."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no queue {name} on the broker; has a worker run?")
 
 
 class NotReplayed(NotAchieved):
-    """The broker did not take a job once more; it is still a dead letter."""
+    """The broker did not confirm a replayed job, which stays a dead letter."""
 
     def __init__(self, job_id: str, reason: str) -> None:
         super().__init__(f"{job_id} stays a dead letter, and so do those after it: {reason}")
 
 
 class QueuedDeadLetter:
-    """One dead letter while it is looked at, with all copies of it. Take it out once.
+    """One dead letter while it is read, with all its copies. Replay it or take it out, once.
 
     Attributes:
-        body: As the producer wrote it.
-        dead: What is known of it.
-        identity: What its copies share.
+        body: The body, decompressed.
+        dead: The facts of the dead letter.
+        identity: The text that its copies share.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class QueuedDeadLetter:
         self._channel = channel
         self._names = names
         self._frame_max = frame_max
-        # One that cannot be unpacked is shown, and cannot be replayed.
+        # A body that cannot be decompressed is shown, and cannot be replayed.
         self.body = unpacked(message.body, message.content_encoding, _MOST_BYTES).text
         self.dead: DeadLetter = read_dead_job(
             self.body, message.headers, message.message_id, noted(message.headers).body_bytes
@@ -71,11 +72,15 @@ class QueuedDeadLetter:
         self._is_out = False
 
     async def replay(self) -> str:
-        """Put the job on the queue under a new id, which is given, and take it out here.
+        """Publish the job under a new id and acknowledge the dead letter.
+
+        Returns:
+            The new id.
 
         Raises:
-            NotReplayable: It is no valid job.
-            NotReplayed: The broker did not take it.
+            NotReplayable: The dead letter is no valid job.
+            NotReplayed: The broker did not confirm the job.
+            TimeoutError: The dead letter could not be acknowledged within 30 s.
         """
         job_id, body = replayed(self.body, self.dead, self.identity)
         now = datetime.now(UTC)
@@ -88,7 +93,7 @@ class QueuedDeadLetter:
             without=_OF_THE_RUN,
             content_type="application/json",
             content_encoding=None,
-            # Whoever asked by a direct reply-to has long gone.
+            # The consumer of a direct reply-to is long gone.
             reply_to=None if (reply_to or "").startswith(_DIRECT_REPLY) else reply_to,
             message_id=job_id,
             timestamp=now,
@@ -104,7 +109,11 @@ class QueuedDeadLetter:
         return job_id
 
     async def take_out(self) -> None:
-        """Take the job out of the queue, and all its copies, those that are found later, too."""
+        """Acknowledge the dead letter and all its copies, also those that are found later.
+
+        Raises:
+            TimeoutError: It could not be acknowledged within 30 s.
+        """
         async with asyncio.timeout(_TIMEOUT_S):
             await self._message.ack()
         self._is_out = True
@@ -112,7 +121,7 @@ class QueuedDeadLetter:
             await copy.take_out()
 
     async def join(self, copy: "QueuedDeadLetter") -> None:
-        """Join a copy: what is done to this one is done to the copy."""
+        """Add a copy, which is taken out together with this one."""
         self._copies.append(copy)
         if self._is_out:
             await copy.take_out()
@@ -121,12 +130,13 @@ class QueuedDeadLetter:
 async def dead_letters(
     connection: BrokerConnection, names: Names
 ) -> AsyncGenerator[QueuedDeadLetter, None]:
-    """Yield the dead letters of now, the oldest first, each once.
+    """Yield the dead letters that are in the queue now, the oldest first, copies only once.
 
-    Meanwhile nobody else sees them. Those that were not taken out are there again at the end.
+    Other readers do not see them meanwhile. Those that were not taken out are requeued at the end.
 
     Raises:
-        NoDeadQueue: There is no such queue.
+        NoDeadQueue: There is no dead-letter queue.
+        TimeoutError: The broker did not answer within 30 s.
     """
     async with connection.channel(on_return_raises=True) as channel:
         try:
@@ -135,7 +145,7 @@ async def dead_letters(
         except ChannelNotFoundEntity as error:
             raise NoDeadQueue(names.jobs_dead) from error
         found: dict[str, QueuedDeadLetter] = {}
-        # What is dead-lettered from now on, perhaps a replayed job, is for the next time.
+        # Later dead letters, perhaps of a replayed job, are left for the next reading.
         for _ in range(queue.declaration_result.message_count or 0):
             async with asyncio.timeout(_TIMEOUT_S):
                 message = await queue.get(fail=False)

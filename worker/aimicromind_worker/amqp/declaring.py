@@ -16,22 +16,23 @@ from aimicromind_worker.amqp.waiting import unless_cancelled
 
 log = structlog.get_logger()
 
-
 State = Literal["as expected", "missing", "different", "not compared", "left over"]
 
-
 _TIMEOUT_S = 20.0
-
-
 _COMPARE = "run `aimicromind-worker topology check` as a user who may declare"
-
-
 _LEFT_OVER = "an earlier version declared it, and it still takes every event"
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What a comparison found about one object."""
+    """The result of the comparison of one object.
+
+    Attributes:
+        name: The name of the exchange or queue.
+        kind: The kind of the object.
+        state: The result.
+        detail: The broker's reason, or a sentence of ours; empty if there is nothing to add.
+    """
 
     name: str
     kind: Literal["exchange", "queue"]
@@ -40,7 +41,7 @@ class Difference:
 
     @property
     def is_in_the_way(self) -> bool:
-        """Whether the object must go before the worker can have what it needs."""
+        """Whether the object must be deleted before the worker can declare what it needs."""
         return self.state in {"different", "left over"}
 
 
@@ -48,17 +49,17 @@ WAYS_OUT = (
     "either set AIMICROMIND_PREFIX to a new prefix; or stop the producers, let the workers that "
     "declared it run the queues empty, delete what differs, and start again"
 )
-"""What to do about an object whose arguments the broker will not change."""
+"""The remedies for an object whose arguments the broker does not change."""
 
 
 class TopologyDiffers(Exception):
-    """Objects exist on the broker with other arguments than the worker needs."""
+    """Some objects on the broker have other arguments than the worker needs."""
 
     def __init__(self, findings: Sequence[Difference]) -> None:
-        """Name each of them.
+        """Write a sentence that names each of them.
 
         Args:
-            findings: Those that are different or left over.
+            findings: The objects that are different or left over.
         """
         each = "; ".join(f"{it.kind} {it.name} is {it.state} ({it.detail})" for it in findings)
         super().__init__(
@@ -77,7 +78,7 @@ class DeclarationRefused(Exception):
 
 
 class QueueLimitReached(DeclarationRefused):
-    """The virtual host may have no more queues."""
+    """The limit of queues in the virtual host is reached."""
 
     def __init__(self, needed: int, reason: str) -> None:
         Exception.__init__(
@@ -88,17 +89,20 @@ class QueueLimitReached(DeclarationRefused):
 
 
 class _MayNotDeclare(DeclarationRefused):
-    """It may not be declared by this user; somebody else may have done so."""
+    """This user may not declare an object, which another user may have declared before."""
 
 
 async def declare(connection: AbstractConnection, wanted: Topology) -> None:
-    """Declare everything; what exists as wanted is left as it is.
+    """Declare all exchanges, queues, streams and bindings; existing ones stay as they are.
 
-    Where the user may not declare, and all is there, it is taken as somebody else declared it.
+    A user without permission to declare needs all objects to exist. Their arguments are then not
+    compared, with a warning in the log.
 
     Raises:
         TopologyDiffers: Objects exist with other arguments; all of them are named.
-        DeclarationRefused: The user lacks a permission, and something is not there.
+        QueueLimitReached: The virtual host may have no more queues.
+        DeclarationRefused: The user lacks a permission, and an object is missing.
+        TimeoutError: The broker did not answer within 20 s.
     """
     async with asyncio.timeout(_TIMEOUT_S):
         try:
@@ -142,10 +146,13 @@ async def _is_there(connection: AbstractConnection, wanted: Topology) -> bool:
 
 
 async def compare(connection: AbstractConnection, wanted: Topology) -> list[Difference]:
-    """Compare what exists with what is wanted; nothing is created.
+    """Compare the objects on the broker with those that are wanted.
 
-    Bindings cannot be read over AMQP and are not compared. What is left over of an earlier
-    version is found only where it is there.
+    Bindings cannot be read over AMQP and are not compared. Retired queues of earlier versions are
+    reported only if they exist.
+
+    Raises:
+        TimeoutError: The broker did not answer within 20 s.
     """
     findings = []
     async with asyncio.timeout(_TIMEOUT_S):
@@ -165,7 +172,7 @@ async def compare(connection: AbstractConnection, wanted: Topology) -> list[Diff
 async def _state(
     connection: AbstractConnection, declare_one: Callable[..., Awaitable[object]]
 ) -> tuple[State, str]:
-    # The broker closes a channel on which a declaration failed, so each look has its own.
+    # The broker closes a channel on which a declaration failed: each declaration has its own.
     try:
         async with connection.channel() as channel:
             await declare_one(channel, passive=True)
@@ -205,7 +212,7 @@ async def _declare_queue(
 
 @contextmanager
 def _named(name: str, refused: type[DeclarationRefused] = DeclarationRefused) -> Iterator[None]:
-    """Turn the broker's refusals into errors that name the object and the remedy."""
+    """Turn the broker's refusals in the body into errors that name the object and the remedy."""
     try:
         yield
     except ChannelAccessRefused as error:
@@ -217,7 +224,11 @@ def _reason(error: Exception) -> str:
 
 
 async def remove(connection: AbstractConnection, unwanted: Topology) -> None:
-    """Delete everything, with what is in it."""
+    """Delete all queues, with their messages, and all exchanges.
+
+    Raises:
+        TimeoutError: The broker did not answer within 20 s.
+    """
     async with asyncio.timeout(_TIMEOUT_S), connection.channel() as channel:
         for queue in unwanted.queues:
             await channel.queue_delete(queue.name)

@@ -1,4 +1,4 @@
-"""What those who publish now and then need of the connection that others keep open."""
+"""Protocol for publishing single messages on the connection of events."""
 
 from typing import Protocol
 
@@ -6,16 +6,21 @@ from aio_pika import Message
 
 
 class Outgoing(Protocol):
-    """Publishes messages one by one."""
+    """The publisher of single messages: jobs, markers and records."""
 
     @property
     def frame_max(self) -> int:
-        """Most bytes of one frame that the broker takes."""
+        """The largest frame that the broker takes, in bytes."""
 
     async def publish(self, message: Message, exchange: str, key: str) -> None:
-        """Publish a message and have that confirmed; wait while that cannot be done.
+        """Publish a message and wait for its confirm, also while the connection is opened again.
+
+        Args:
+            message: The message.
+            exchange: The exchange; empty: the default exchange.
+            key: The routing key.
 
         Raises:
-            DeliveryError: No queue took it, or one refused it.
-            ConnectionError: There is no way.
+            DeliveryError: The broker returned or nacked the message.
+            ConnectionError: The message could not be published in time.
         """

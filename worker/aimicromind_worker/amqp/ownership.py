@@ -1,8 +1,13 @@
-"""Say whether the jobs we hold are still ours: nothing is published once that is in doubt.
+"""Decide whether this worker still owns its deliveries: without ownership, nothing is published.
 
-The broker gives the jobs of a silent connection to others 2 to 3 heartbeat intervals after it
-last heard from it. So we ask it something on the connection that the jobs come by, and each
-answer is good for one interval, counted from when we asked.
+The broker redelivers the jobs of a silent connection 2 to 3 heartbeat intervals after it last heard
+from it. Invariants:
+
+- The worker sends requests on the connection of the jobs, a quarter of an interval apart.
+- Each answer proves ownership for one interval, counted from when the request was *sent*.
+- Ownership thus ends at least one interval before the broker redelivers the jobs.
+- Lost ownership is final for the session. The first reason is kept.
+- The monotonic clock also runs while this process is stopped: a longer stop ends the ownership.
 """
 
 import asyncio
@@ -20,17 +25,21 @@ _LOOKS = 12
 
 
 class JobsLost(ConnectionError):
-    """The jobs are no longer ours; the broker gives them to whoever has a connection."""
+    """This worker no longer owns its jobs; the broker redelivers them."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the jobs are no longer ours: {reason}")
 
 
 class JobOwnership:
-    """Stands open while the broker is known to keep our jobs for us. One for a session."""
+    """The ownership of a session's deliveries: open, and in the end shut for good."""
 
     def __init__(self, interval: timedelta) -> None:
-        """Stand open for one heartbeat interval; the connection was opened just now."""
+        """Begin with ownership for one interval, since the connection was opened just now.
+
+        Args:
+            interval: The heartbeat interval of the connection of the jobs.
+        """
         self._interval_s = interval.total_seconds()
         self._open_until = monotonic() + self._interval_s
         self._reason: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -38,15 +47,14 @@ class JobOwnership:
 
     def is_open(self) -> bool:
         """Return whether something may be published now."""
-        # The monotonic clock also runs while this process is stopped.
         return monotonic() < self._open_until
 
     def when_shut(self, act: Callable[[], None]) -> None:
-        """Register a callback for the moment when ownership is lost."""
+        """Register a callback, which is called once when ownership is shut."""
         self._on_shut.append(act)
 
     def shut(self, reason: str) -> None:
-        """Shut for good; only the first reason counts."""
+        """End the ownership for good; only the first reason counts."""
         if self._reason.done():
             return
         self._open_until = float("-inf")
@@ -55,15 +63,19 @@ class JobOwnership:
             act()
 
     async def until_shut(self) -> Never:
-        """Wait until the jobs are lost.
+        """Wait until ownership is shut.
 
         Raises:
-            JobsLost: Always, in the end.
+            JobsLost: Always, with the reason.
         """
         raise JobsLost(await asyncio.shield(self._reason))
 
     async def watch(self, consuming: AbstractConnection) -> None:
-        """Ask the broker again and again until ownership is lost; shut it if no answer comes."""
+        """Send requests to the broker until ownership is shut; shut it if no answer comes.
+
+        Args:
+            consuming: The connection of the jobs.
+        """
         consuming.close_callbacks.add(lambda _, error: self.shut(_sentence(error)))
         try:
             async with asyncio.timeout(self._interval_s * _ANSWERED_WITHIN):
@@ -75,7 +87,7 @@ class JobOwnership:
         except TimeoutError:
             self.shut("the broker does not answer on the connection that they come by")
         except (AMQPError, RuntimeError) as error:
-            # So aio_pika reports a call on what has closed meanwhile; ChannelInvalidStateError.
+            # aio_pika raises RuntimeError for a call on a channel that has closed.
             self.shut(_sentence(error))
 
     async def _ask(self, channel: AbstractChannel) -> None:
@@ -83,7 +95,7 @@ class JobOwnership:
         answer = asyncio.ensure_future(channel.set_qos(1))
         look_s = self._interval_s * _ANSWERED_WITHIN / _LOOKS
         try:
-            # Look by look: time in which this whole process was stopped is one look.
+            # Short waits in a row: time in which this whole process was stopped counts as one wait.
             for _ in range(_LOOKS):
                 await asyncio.wait(
                     (answer, self._reason), timeout=look_s, return_when=asyncio.FIRST_COMPLETED

@@ -1,8 +1,8 @@
-"""A producer's message → the message that is published again in its place.
+"""Build the message that is published again in place of a producer's message.
 
-It carries what the producer wrote, without what the broker wrote, what pamqp cannot write, and
-what does not fit: a content header is one frame, and a broker closes the connection for a frame
-that is larger than was agreed on (AMQP 0-9-1, 4.2.6).
+It carries the producer's headers, with three exceptions: the broker's own headers, those that pamqp
+cannot write, and those that do not fit into one frame. A broker closes the connection for a frame
+above the negotiated size (AMQP 0-9-1, 4.2.6).
 """
 
 import re
@@ -26,13 +26,13 @@ log = structlog.get_logger()
 Header = str | int | bool
 
 LEFT_OUT_HEADER = "x-aimicromind-headers-left-out"
-# What the broker writes, copies a message by, or takes for a cycle (CONTRIBUTING.md).
+# The broker writes these, copies a message by them, or drops it as a cycle (CONTRIBUTING.md).
 _BROKERS_OWN = re.compile(
     r"(B?CC|x-death|x-(first|last)-death-.+|x-delivery-count|x-acquired-count|x-(opt|stream)-.+)"
 )
-# What the worker reads of a producer's headers goes last.
+# The worker reads these headers of a producer: they are left out last.
 _READ_BY_US = {"traceparent", "tracestate", SUBMITTED_HEADER}
-# A broker closes the channel of a publisher who names this and consumes no replies.
+# A broker closes the channel of a publisher that names this and consumes no replies.
 _DIRECT_REPLY = "amq.rabbitmq.reply-to"
 _TABLE_LENGTH_BYTES = 4
 _LONGEST_NAME_BYTES = 128
@@ -48,16 +48,16 @@ def republished(
 ) -> aio_pika.Message:
     """Return a message to publish in place of one that was delivered.
 
-    The producer's headers are left out, the largest first, until it fits. How many were is
+    The producer's headers are left out, the largest first, until the rest fits. Their number is
     logged, and written to the header `x-aimicromind-headers-left-out`.
 
     Args:
-        source: What was delivered.
-        own: Headers of ours, which win over the producer's and are never left out.
-        frame_max: Most bytes of one frame, at least 4,096.
-        body: The new body, if it changes.
-        without: How the names of headers begin that are not carried over, too.
-        **changed: Properties that are not as they were.
+        source: The delivered message.
+        own: The worker's headers, which replace the producer's and are never left out.
+        frame_max: The largest frame that the broker takes, in bytes, at least 4,096.
+        body: The new body; None: the same as before.
+        without: A prefix of further header names that are not carried over.
+        **changed: The properties that differ from the delivered message.
     """
     producers = {
         name: value
@@ -80,7 +80,7 @@ def republished(
     }
     again = aio_pika.Message(
         source.body if body is None else body,
-        # As if some were left out, so that there is room to say it.
+        # Counted in from the start: the frame must have space for this header, too.
         headers={LEFT_OUT_HEADER: len(producers), **own},
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
         **(properties | changed),
@@ -96,7 +96,7 @@ def republished(
 
 
 def fitting(headers: Mapping[str, FieldValue], room_bytes: int) -> FieldTable:
-    """Return the headers that can be written within so many bytes: not the largest of them."""
+    """Return the headers that can be written within a size, leaving out the largest first."""
     sizes = {name: _written_bytes(name, value) for name, value in headers.items()}
     kept = {name: size for name, size in sizes.items() if size is not None}
     total = sum(kept.values())
@@ -108,7 +108,7 @@ def fitting(headers: Mapping[str, FieldValue], room_bytes: int) -> FieldTable:
 
 
 def _written_bytes(name: str, value: FieldValue) -> int | None:
-    """Return what a header takes; None if it cannot be written: pamqp reads more than it writes."""
+    """Return a header's size in bytes; None if pamqp, which reads more, cannot write it."""
     if len(name.encode()) > _LONGEST_NAME_BYTES:
         return None
     try:

@@ -1,4 +1,4 @@
-"""A channel for requests that the broker answers one by one, without the tasks of aiormq's."""
+"""Send requests on a channel that the broker answers in order, without the tasks of aiormq."""
 
 import asyncio
 from collections import deque
@@ -29,18 +29,23 @@ _ANSWERS = {
 
 
 class RpcChannel:
-    """Asks the broker, any number of times at once. Use it from the event loop only.
+    """A channel for any number of requests at a time. Use it from the event loop only.
 
-    Requests are carried out in order, so that all up to the one that waits longest are done when
-    an answer comes.
+    The broker carries out requests in order. An answer thus belongs to the request that has waited
+    longest.
 
     Attributes:
-        is_open: Whether it may be asked on; a refusal closes it.
-        on_cancel: Called with the tag of a consumer that the broker ends.
+        is_open: Whether requests can be sent; an error of the broker closes the channel.
+        on_cancel: A callback with the tag of a consumer that the broker cancels.
     """
 
     def __init__(self, wire: SocketTransport, number: int) -> None:
-        """Prepare a channel, which nobody else may have opened under this number."""
+        """Prepare a channel and register it with the demultiplexer.
+
+        Args:
+            wire: The socket of the connection.
+            number: The number of the channel, which nobody else may use.
+        """
         self.is_open = False
         self.on_cancel: Callable[[str], None] = lambda _: None
         self._wire = wire
@@ -50,19 +55,21 @@ class RpcChannel:
         wire.demultiplexer.handlers[number] = self
 
     async def open(self) -> None:
-        """Open the channel, for the first time or after a refusal.
+        """Open the channel, for the first time or after the broker closed it.
 
         Raises:
-            AMQPError: The broker refuses it, or has closed the connection.
+            AMQPError: The broker closed the channel or the connection.
         """
         self.is_open = self._gone is None
         await self.ask(commands.Channel.Open())
 
     async def ask(self, *requests: Frame) -> None:
-        """Send requests, of which only the last one has an answer, and wait for that.
+        """Send requests and wait for the answer to the last one, which alone has an answer.
+
+        The caller sets the deadline. A request that nobody awaits any more still takes its answer.
 
         Raises:
-            AMQPError: The broker refuses one, or closes the connection.
+            AMQPError: The broker closed the channel or the connection.
             ChannelInvalidStateError: The channel is not open.
         """
         if self._gone is not None:
@@ -76,12 +83,16 @@ class RpcChannel:
         await answer
 
     def lost(self, error: AMQPError) -> None:
-        """Record that the connection has closed."""
+        """Record that the connection has closed; all requests fail with the error."""
         self._gone = error
         self._close(error)
 
     def take(self, frame: bytes) -> bool:
-        """Take a frame; what a queue delivers is of no interest. For the demultiplexer."""
+        """Take a frame from the demultiplexer; frames of deliveries are dropped.
+
+        Returns:
+            True: the frame is never passed to aiormq.
+        """
         if frame[0] != FRAME_METHOD:
             return True
         method = method_of(frame)

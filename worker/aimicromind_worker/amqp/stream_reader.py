@@ -1,6 +1,12 @@
-"""A stream → what it holds up to now.
+"""Read a RabbitMQ stream from a time or offset up to its present end.
 
-A stream has no end that AMQP would tell, so each reading writes a marker and reads up to it.
+Invariants:
+
+- AMQP does not report the end of a stream. Each reading publishes a marker and reads up to it.
+- The reading is complete: it returns only once it has seen its marker, and raises otherwise.
+- A time or offset is a lower bound: the broker delivers whole chunks, thus earlier messages, too.
+- A message that cannot be taken is logged and skipped; it does not end the reading.
+- Each wait has a deadline of at most 30 s. The connection only consumes, and never publishes.
 """
 
 import asyncio
@@ -22,7 +28,7 @@ from aimicromind_worker.amqp.waiting import unless_cancelled
 log = structlog.get_logger()
 
 _SILENCE_S = 30.0
-# What is there begins to come at once.
+# A broker delivers existing messages at once.
 _FIRST_WITHIN_S = 5.0
 _CLOSE_S = 5.0
 _PREFETCH = 500
@@ -32,21 +38,21 @@ _EARLIEST = datetime(1971, 1, 1, tzinfo=UTC)
 
 
 class StreamUnreadable(ConnectionError):
-    """A stream could not be read up to now."""
+    """A stream could not be read up to its present end."""
 
     def __init__(self, stream: str, reason: str) -> None:
         super().__init__(f"{stream} could not be read: {reason}")
 
 
 class StreamSilent(StreamUnreadable):
-    """The broker answers, and shows nothing of the stream; it may later."""
+    """The broker answers, and delivers nothing of the stream; it may do so later."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream, "the broker shows nothing of it")
 
 
 class NothingThere(StreamUnreadable):
-    """Nothing comes from where the reading was to begin: it may be beyond the stream's end."""
+    """The broker delivers nothing from a time or offset, which may be after the stream's end."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream, "nothing comes from where it was to begin")
@@ -59,23 +65,23 @@ async def read_up_to_now(
     since: datetime | int | None,
     take: Callable[[DeliveredMessage], None],
 ) -> int:
-    """Return each message of a stream that was there when the reading began, in their order.
+    """Read all messages that are in a stream when the reading begins, in their order.
 
     Args:
-        connection: It gets a channel for the reading, and never publishes.
-        outgoing: The way of the marker. While the broker has an alarm, the reading waits for it.
-        stream: The queue's name.
-        since: A time, aware, or the offset that an earlier reading gave; earlier messages may
-            come, too. None: the beginning.
-        take: Gets the messages.
+        connection: The connection on which a channel is opened for the reading.
+        outgoing: The publisher of the marker, which waits while the broker has an alarm.
+        stream: The name of the queue.
+        since: The time, aware, or the offset to begin at; earlier messages may come, too. None: the
+            beginning of the stream.
+        take: A callback for each message; an error of it is logged.
 
     Returns:
-        The offset from which the next reading can go on.
+        The offset at which the next reading can begin.
 
     Raises:
-        NothingThere: Nothing came from there. Read from the beginning: the clock that the time is
-            of may be ahead of the broker's, and the stream may be another than the offset is of.
-        StreamSilent: The broker fell silent for 30 s.
+        NothingThere: Nothing came from `since`; read from the beginning. The clock of that time may
+            be ahead of the broker's, or the offset may be of a deleted stream of that name.
+        StreamSilent: The broker delivered nothing for 30 s.
         StreamUnreadable: There is no such stream, or the connection closed.
     """
     marker = aio_pika.Message(
@@ -87,13 +93,13 @@ async def read_up_to_now(
 
 
 async def time_of_first(connection: AbstractConnection, stream: str) -> datetime | None:
-    """Return when the first message was sent that is left of a stream; it has one at least.
+    """Return the timestamp of the oldest message of a stream that is not empty.
 
     Returns:
-        None where nothing was removed from it yet; now where that message does not tell its time.
+        The time, aware; now if that message has none; None if no message was removed yet.
 
     Raises:
-        StreamSilent: It does not come.
+        StreamSilent: The broker delivers nothing of the stream.
         StreamUnreadable: There is no such stream, or the connection closed.
     """
     with _unreadable(stream):
@@ -106,14 +112,14 @@ async def time_of_first(connection: AbstractConnection, stream: str) -> datetime
 
 
 async def read_one(connection: AbstractConnection, stream: str, offset: int) -> bytes | None:
-    """Return the body of the message at an offset; None if it is not there any more.
+    """Return the body of the message at an offset; None if it was removed.
 
     Raises:
         StreamUnreadable: There is no such stream, or the connection closed.
     """
     with _unreadable(stream):
         async with _arriving(connection, stream, offset) as following:
-            # It begins with the chunk that has the offset, or with the first that is left.
+            # The broker begins with the chunk that holds the offset, or with the oldest one left.
             with suppress(TimeoutError):
                 while offset_of(message := await following(_FIRST_WITHIN_S)) < offset:
                     pass
@@ -122,7 +128,7 @@ async def read_one(connection: AbstractConnection, stream: str, offset: int) -> 
 
 
 def offset_of(message: DeliveredMessage) -> int:
-    """Return a message's place in its stream; -1 where it has none that can be read."""
+    """Return a message's offset in its stream; -1 if it has no readable one."""
     offset = (message.header.properties.headers or {}).get(_OFFSET)
     return offset if isinstance(offset, int) else -1
 
@@ -155,19 +161,19 @@ def _take(take: Callable[[DeliveredMessage], None], message: DeliveredMessage) -
     try:
         take(message)
     except Exception as error:  # noqa: BLE001 - one message must not cost the reading
-        # Without its text, which might quote the message.
+        # The error's text might quote the message.
         log.warning("stream.unreadable_message", error=type(error).__name__)
 
 
 @contextmanager
 def _unreadable(stream: str) -> Iterator[None]:
-    """Turn what a reading fails by into `StreamUnreadable`."""
+    """Turn the errors of a reading in the body into `StreamUnreadable`."""
     try:
         yield
     except TimeoutError as error:
         raise StreamSilent(stream) from error
     except (AMQPError, ChannelInvalidStateError, RuntimeError) as error:
-        # The last is how aio_pika tells that the connection has closed.
+        # aio_pika raises RuntimeError if the connection has closed.
         raise StreamUnreadable(stream, str(error) or type(error).__name__) from error
 
 
@@ -175,17 +181,20 @@ def _unreadable(stream: str) -> Iterator[None]:
 async def _arriving(
     connection: AbstractConnection, stream: str, offset: datetime | int | str
 ) -> AsyncIterator[Callable[[float], Awaitable[DeliveredMessage]]]:
-    """Read a stream from an offset on; the body awaits the next message, within so many seconds.
+    """Consume a stream from an offset on while the body runs.
+
+    Yields:
+        A function that waits for the next message, for a number of seconds at most.
 
     Raises:
-        TimeoutError: It does not come in time; also from what the body awaits.
+        TimeoutError: The broker or the next message did not come in time.
     """
     arrived: asyncio.Queue[DeliveredMessage | None] = asyncio.Queue()
     async with _channel(connection) as inner:
         inner.closing.add_done_callback(lambda _: arrived.put_nowait(None))
         async with asyncio.timeout(_SILENCE_S):
             await inner.basic_qos(prefetch_count=_PREFETCH)
-            # aio_pika's own consumer takes twice the time for each message.
+            # The consumer of aio_pika takes twice the time for each message.
             await inner.basic_consume(stream, arrived.put, arguments={_OFFSET: offset})
         read = 0
 
@@ -205,7 +214,7 @@ async def _arriving(
 
 @asynccontextmanager
 async def _channel(connection: AbstractConnection) -> AsyncIterator[AbstractChannel]:
-    """Open a channel for the body; do not wait for a broker that ignores its close."""
+    """Open a channel for the body; wait at most 5 s for its close."""
     async with asyncio.timeout(_SILENCE_S):
         channel = await open_channel(connection)
     try:

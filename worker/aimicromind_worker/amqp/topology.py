@@ -1,4 +1,4 @@
-"""What exchanges, queues and streams there must be, with their arguments."""
+"""Define the exchanges, queues and streams that the worker needs, with their arguments."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,20 +10,26 @@ from aimicromind_worker.core.job.retry import RETRY_DELAYS
 
 Argument = str | int | bool
 ExchangeType = Literal["topic", "fanout", "direct"]
-# Each look at a dead letter counts as a delivery; the broker knows no "unlimited" on 3.10.
+# Each read of a dead letter counts as a delivery. RabbitMQ 3.10 has no value for "unlimited".
 _LOOKS = 1_000_000
-# Deliveries of a job before the broker dead-letters it, the same on all versions.
+# The deliveries of a job before the broker dead-letters it, the same on all versions.
 _DELIVERIES = 20
-# Leaders of queues and streams spread over the nodes, whichever node declares them.
+# The leaders of queues and streams are spread over the nodes, whichever node declares them.
 _SPREAD: Mapping[str, Argument] = {"x-queue-leader-locator": "balanced"}
-# Retention works on whole segments, so a segment must be small beside the limits.
+# Retention deletes whole segments: a segment must be small compared with the limits.
 _SEGMENT_BYTES = 50_000_000
 _CONTROL_SEGMENT_BYTES = 5_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A durable exchange."""
+    """A durable exchange.
+
+    Attributes:
+        name: The name on the broker.
+        type: The AMQP type.
+        arguments: The arguments of the declaration.
+    """
 
     name: str
     type: ExchangeType = "topic"
@@ -31,7 +37,13 @@ class Exchange:
 
 
 class Binding(NamedTuple):
-    """How a queue is bound to an exchange."""
+    """A binding of a queue.
+
+    Attributes:
+        source: The exchange.
+        key: The binding key.
+        arguments: The arguments of the binding.
+    """
 
     source: str
     key: str = ""
@@ -40,7 +52,13 @@ class Binding(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A durable queue with its arguments and bindings."""
+    """A durable queue or stream.
+
+    Attributes:
+        name: The name on the broker.
+        arguments: The arguments of the declaration.
+        bindings: The bindings to exchanges.
+    """
 
     name: str
     arguments: Mapping[str, Argument]
@@ -49,12 +67,12 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """All that the worker needs on the broker.
+    """All objects that the worker needs on the broker.
 
     Attributes:
-        exchanges: Declared first.
-        queues: Declared after them, and bound.
-        retired: Queues that earlier versions declared and this one does not use.
+        exchanges: The exchanges, declared first.
+        queues: The queues and streams, declared and bound after them.
+        retired: The names of queues that earlier versions declared and this one does not use.
     """
 
     exchanges: Sequence[Exchange]
@@ -64,11 +82,11 @@ class Topology:
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How much a stream keeps; the limit that is reached first counts.
+    """The retention of a stream; the limit that is reached first applies.
 
     Attributes:
-        max_age: As the broker writes it, such as `24h`.
-        max_bytes: Size of the whole stream.
+        max_age: The age in the broker's notation, such as `24h`.
+        max_bytes: The size of the whole stream in bytes.
     """
 
     max_age: str
@@ -86,13 +104,13 @@ def topology(
     journal: Retention = JOURNAL_KEEPS,
     jobs_max_length: int = 0,
 ) -> Topology:
-    """Return what is needed.
+    """Return all objects that the worker needs.
 
     Args:
-        names: The names, from the prefix.
-        event_log: What it keeps; None switches it off.
-        journal: What the journal and the endings keep, each.
-        jobs_max_length: Jobs that may wait; more are refused. 0: any number.
+        names: The names of exchanges and queues, made from the prefix.
+        event_log: The retention of the event log; None: no event log.
+        journal: The retention of the journal, and of the endings.
+        jobs_max_length: The most jobs in the queue, above which the broker nacks; 0: unlimited.
     """
     jobs = _quorum(_DELIVERIES, names.jobs_reaped)
     if jobs_max_length:
@@ -134,7 +152,7 @@ def topology(
 
 
 def _partition(names: Names, event_log: Retention) -> Queue:
-    # Clients of the stream protocol find it by the binding to the exchange of the log.
+    # Clients of the stream protocol find the stream by its binding to the exchange of the log.
     listed = Binding(names.events_log, "0", {"x-stream-partition-order": 0})
     bindings = (Binding(names.events, "#"), listed)
     return Queue(names.events_log_stream(), _stream(event_log), bindings)
@@ -152,7 +170,7 @@ def _quorum(deliveries: int, dead_letters_to: str) -> Mapping[str, Argument]:
 
 
 def _delay_queue(names: Names, delay: timedelta) -> Queue:
-    # Nothing is consumed from a delay queue, so that its delivery limit is never reached.
+    # Nothing is consumed from a delay queue: its delivery limit is never reached.
     arguments = _quorum(_DELIVERIES, names.jobs)
     ttl_ms = delay // timedelta(milliseconds=1)
     return Queue(names.jobs_delay(delay), {**arguments, "x-message-ttl": ttl_ms})

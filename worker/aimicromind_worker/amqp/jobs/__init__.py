@@ -1,1 +1,1 @@
-"""Jobs in: deliveries, cancel requests, the journal, the chat lock."""
+"""Receive jobs and cancel requests, settle deliveries, read the journal, hold chat locks."""

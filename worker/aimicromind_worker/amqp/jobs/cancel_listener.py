@@ -1,4 +1,4 @@
-"""RabbitMQ → cancel requests: those that come, and those that came before there was a worker."""
+"""Receive cancel requests, those in the control log first, then each as it is published."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -18,22 +18,22 @@ from aimicromind_worker.amqp.stream_reader import NothingThere, read_up_to_now
 log = structlog.get_logger()
 
 _TIMEOUT_S = 30.0
-# The broker's clock and ours may differ by that much.
+# The clocks of the broker and the worker may differ by this much.
 _CLOCK_SLACK = timedelta(minutes=15)
 
 
 class CancelListenerLost(ConnectionError):
-    """Cancel requests come no more."""
+    """No more cancel requests can be received."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the control channel closed: {reason}")
 
 
 class CancelListener:
-    """The requests of one session.
+    """The cancel requests of one session.
 
     Attributes:
-        known_until: What came before, by our clock, is known from the log.
+        known_until: The time up to which requests are known from the log, by the worker's clock.
     """
 
     def __init__(self, take: Callable[[CancelRequest], None]) -> None:
@@ -51,24 +51,25 @@ class CancelListener:
         take: Callable[[CancelRequest], None],
         since: datetime,
     ) -> AsyncIterator["CancelListener"]:
-        """Pass on all requests since a time; those from before are passed when the body begins.
+        """Pass on all requests since a time; those in the log are passed before the body begins.
 
-        What comes goes to a queue of our own before the log is read, so that nothing falls
-        between the two; a request may come twice.
+        The worker's own queue is consumed before the log is read. Thus no request is missed, and
+        one may come twice.
 
         Args:
-            connection: That by which jobs come: who has no jobs needs no requests.
-            outgoing: The way of the log's marker.
-            names: Where the requests are.
-            take: Gets each request.
-            since: Aware.
+            connection: The connection of the jobs.
+            outgoing: The publisher of the marker in the log.
+            names: The names of exchanges and queues.
+            take: A callback for each request.
+            since: The time from which requests are wanted, aware.
 
         Raises:
             StreamUnreadable: The log could not be read.
+            TimeoutError: The broker did not answer within 30 s.
         """
         control = cls(take)
         async with asyncio.timeout(_TIMEOUT_S):
-            # It closes with its connection: to close it first would wait for a silent broker.
+            # The channel closes with its connection. Closing it would wait for a silent broker.
             channel = await connection.channel()
             channel.close_callbacks.add(control._closed)
             inner = await channel.get_underlay_channel()
@@ -79,15 +80,15 @@ class CancelListener:
         try:
             await read(since - _CLOCK_SLACK, control._take)
         except NothingThere:
-            # Our clock is ahead of the broker's.
+            # The worker's clock is ahead of the broker's.
             await read(None, control._take)
         yield control
 
     async def lost(self) -> None:
-        """Wait until requests come no more.
+        """Wait until requests can no longer be received.
 
         Raises:
-            CancelListenerLost: They do not.
+            CancelListenerLost: Always, with the reason.
         """
         raise CancelListenerLost(await asyncio.shield(self._lost))
 
@@ -95,7 +96,7 @@ class CancelListener:
         self._take(message)
 
     async def _receive_unknown(self, message: DeliveredMessage) -> None:
-        # Nothing that workers of this version tell each other; a newer one may.
+        # Workers of this version publish nothing to the pool; newer ones may.
         log.debug("pool.unknown", size_bytes=len(message.body))
 
     def _take(self, message: DeliveredMessage) -> None:
@@ -104,7 +105,7 @@ class CancelListener:
         except InvalidCancel as error:
             log.warning("cancel.malformed", reason=str(error))
         except Exception as error:  # noqa: BLE001 - one message must not cost the session
-            # Without its text, which might quote the message.
+            # The error's text might quote the message.
             log.warning("cancel.unreadable", error=type(error).__name__)
 
     def _cancelled(self, _: object) -> None:
@@ -123,7 +124,7 @@ async def _consume_own_queue(
     exchange: str,
     take: Callable[[DeliveredMessage], Coroutine[None, None, None]],
 ) -> None:
-    """Consume all messages of a fanout exchange by a queue that goes with the connection."""
+    """Consume a fanout exchange by an exclusive queue, which is deleted with the connection."""
     queue = await channel.declare_queue(
         f"{exchange}.{uuid4()}", exclusive=True, arguments={"x-queue-type": "classic"}
     )

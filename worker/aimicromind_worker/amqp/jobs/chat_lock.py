@@ -1,7 +1,11 @@
-"""Hold the lock of a chat: an exclusive queue, which the broker grants to one connection at a time.
+"""Hold the lock of a chat: an exclusive queue, which only one connection at a time can declare.
 
-The broker deletes it with its connection, so that a lost worker keeps no chat. The same connection
-is granted it twice. Within the process, `jobs/turns.py` therefore gives turns before.
+Invariants:
+
+- The broker deletes the queue with its connection: a lost worker keeps no chat locked.
+- The same connection can declare the queue twice. `jobs/turns.py` excludes that beforehand.
+- A refused declaration closes its channel. Each request in flight thus has a channel of its own.
+- A consumer on the queue keeps a policy from expiring it, and reports its deletion.
 """
 
 import asyncio
@@ -31,7 +35,7 @@ _ASK_EVERY_S = 0.05
 
 
 class ChatLocksLost(ConnectionError):
-    """The broker no longer answers for the chat locks; they end with the connection."""
+    """The broker does not answer requests for chat locks, which end with the connection."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the chat locks are lost: {reason}")
@@ -42,7 +46,7 @@ class ChatLock:
 
     Attributes:
         chat_id: The chat.
-        on_loss: Called if the lock is taken away while the connection lives.
+        on_loss: A callback for a lock that the broker takes away while the connection lives.
     """
 
     def __init__(self, chat_id: str) -> None:
@@ -62,14 +66,14 @@ class ChatLocks:
 
     @classmethod
     async def open(cls, connection: BrokerConnection, names: Names) -> "ChatLocks":
-        """Prepare, once for a connection, to hold chat locks; they end with it.
+        """Prepare to hold chat locks; call this once for a connection.
 
         Raises:
-            ChatLocksLost: The broker grants no channel for it.
+            ChatLocksLost: The broker opens no channel for them.
         """
         inner, highest = connection.inner, highest_channel(connection)
-        # aiormq numbers its channels from the lowest on. A channel is kept for each question that
-        # is asked at once: broker and worker would otherwise keep one for each slot.
+        # aiormq numbers its channels from 1 upwards; these are numbered from the top down. There is
+        # one for each request in flight, instead of one for each slot.
         lowest = highest - asked_at_once(connection)
         channels = [RpcChannel(connection.wire, it) for it in range(highest, lowest - 1, -1)]
 
@@ -84,14 +88,17 @@ class ChatLocks:
 
     @contextlib.asynccontextmanager
     async def hold(self, chat_id: str, patience: timedelta) -> AsyncIterator[ChatLock | None]:
-        """Hold the lock of a chat for the body; None where another worker has it.
+        """Hold the lock of a chat while the body runs.
 
         Args:
-            chat_id: The chat; no other task of this process may be holding it.
-            patience: How long to go on asking.
+            chat_id: The chat, which no other task of this process may hold.
+            patience: How long to try again while another worker holds the lock.
+
+        Yields:
+            The lock; None if another worker holds it.
 
         Raises:
-            ChatLocksLost: The broker does not answer, or its channel closed.
+            ChatLocksLost: The broker did not answer within 30 s, or the channel closed.
         """
         queue = self._names.chat_lease(chat_id)
         if not await self._granted(queue, patience):
@@ -100,7 +107,7 @@ class ChatLocks:
         chat_lock = self._held[queue] = ChatLock(chat_id)
         try:
             async with _answered():
-                # Without a consumer, a policy may let the queue expire; and nobody would tell.
+                # Without a consumer, a policy may expire the queue, and no deletion is reported.
                 await self._holding.ask(
                     commands.Basic.Consume(queue=queue, consumer_tag=queue, no_ack=True)
                 )
@@ -125,7 +132,6 @@ class ChatLocks:
         return True
 
     async def _ask(self, queue: str) -> bool:
-        # A refusal closes the channel that asked: each question has one of its own.
         async with self._asking:
             channel = self._to_ask_on.pop()
             try:
@@ -138,7 +144,7 @@ class ChatLocks:
                     case ChannelLockedResource():
                         return False
                     case ChannelPreconditionFailed() as full if "limit" in str(full):
-                        # The virtual host has as many queues as it may: the job waits for one.
+                        # The limit of queues in the virtual host is reached: the job waits.
                         log.warning("chat_lock.no_queue", reason=" ".join(str(full).split()))
                         return False
                     case _:
@@ -148,7 +154,7 @@ class ChatLocks:
             return True
 
     async def _release(self, queue: str) -> None:
-        # No longer held: the end of its consumer is no loss.
+        # No longer held: the deletion of the queue is no loss.
         self._held.pop(queue, None)
         async with _answered():
             await self._holding.ask(
@@ -171,10 +177,10 @@ def _declare(queue: str) -> commands.Queue.Declare:
 
 @contextlib.asynccontextmanager
 async def _answered() -> AsyncIterator[None]:
-    """Ask the broker in the body.
+    """Send a request to the broker in the body, under a deadline of 30 s.
 
     Raises:
-        ChatLocksLost: It does not answer, or the connection has closed.
+        ChatLocksLost: The broker does not answer, or the connection has closed.
     """
     try:
         async with asyncio.timeout(_TIMEOUT_S):

@@ -1,9 +1,11 @@
-"""RabbitMQ → jobs, as many as there are slots, and one more for each that waits for its chat.
+"""Consume jobs: as many as there are slots, and one more for each that waits for its chat.
 
-A worker holds no more bytes of jobs than its budget. Where there is no room, only a job's size
-comes: the job is set aside, and nothing is consumed until it has been requeued. From then on jobs
-are taken one by one, each once there is room for the largest, by consumers with a prefetch of 1. A
-consumer that brought a job larger than its share is cancelled; so each lack of room requeues once.
+Invariants of the budget of held bytes:
+
+- Of a job above the budget only size and digest come. It is set aside, and all consumers are
+  cancelled before it is requeued: it must not come back at once.
+- From then on, consumers with a prefetch of 1 are added one by one, each once the budget takes the
+  largest body. A consumer whose job is above its share is cancelled.
 """
 
 import asyncio
@@ -26,14 +28,14 @@ _TIMEOUT_S = 30.0
 
 
 class ConsumerLost(ConnectionError):
-    """The broker could not be asked for a job."""
+    """A consumer could not be started."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the broker could not be asked for a job: {reason}")
+        super().__init__(f"no consumer could be started: {reason}")
 
 
 class JobConsumer:
-    """The jobs as they come. Iterate it from one task."""
+    """The deliveries of one queue, in their order. Iterate it from one task."""
 
     def __init__(  # noqa: PLR0913, PLR0917 - one for each side that it has
         self,
@@ -57,11 +59,11 @@ class JobConsumer:
         self._consuming = asyncio.Lock()
         self._consumers: set[str] = set()
         self._unwanted: set[str] = set()
-        # By the consumer that brought it.
+        # By delivery: the tag of its consumer.
         self._unsettled: dict[BrokerDelivery, str] = {}
         self._set_aside: list[BrokerDelivery] = []
         self._one_by_one = False
-        # While jobs are taken one by one: the size of the job that a consumer brought last.
+        # By tag, while jobs are taken one by one: the size of the last job.
         self._brought: dict[str, int] = {}
         self._changed = asyncio.Event()
         self._requeued = BudgetRequeues()
@@ -78,20 +80,20 @@ class JobConsumer:
         queue: str | None = None,
         budget: MemoryBudget | None = None,
     ) -> AsyncIterator["JobConsumer"]:
-        """Take at most `slots` jobs at a time.
+        """Consume a queue, with at most `slots` unsettled jobs at a time.
 
         Args:
-            consuming: The connection that the jobs come by, and are acknowledged by. It must
-                never publish: what publishes is not heard by a broker that has an alarm.
-            outgoing: The way that jobs go out by again.
-            names: Where the jobs are.
-            on_lost: Called with the reason when the broker takes all jobs back.
-            slots: Jobs that may be taken and not yet settled.
-            queue: Where to take them from, if not from the jobs.
-            budget: How many bytes of them may be held.
+            consuming: The connection of the jobs. It must never publish: a broker with an alarm
+                stops reading from connections that publish.
+            outgoing: The publisher of jobs that are requeued with a state, or dead-lettered.
+            names: The names of exchanges and queues.
+            on_lost: A callback with the reason, once the broker will redeliver all jobs.
+            slots: The most unsettled jobs.
+            queue: The queue; None: `jobs`.
+            budget: The budget of held bytes; None: unlimited.
         """
         async with asyncio.timeout(_TIMEOUT_S):
-            # It closes with its connection: to close it first would wait for a silent broker.
+            # The channel closes with its connection. Closing it would wait for a silent broker.
             channel = await consuming.channel(publisher_confirms=False)
             source = cls(channel, outgoing, names, queue or names.jobs, on_lost, slots, budget)
             channel.close_callbacks.add(source._closed)
@@ -109,13 +111,13 @@ class JobConsumer:
                 await watching
 
     async def __aiter__(self) -> AsyncIterator[BrokerDelivery]:
-        """Yield the jobs in the order in which they come, until `stop`."""
+        """Yield the jobs in the order of their deliveries, until `stop`."""
         while (arrived := await self._arrived.get()) is not None:
             yield arrived
 
     @asynccontextmanager
     async def take_one_more(self) -> AsyncIterator[None]:
-        """Take one job more at a time for as long as the body lasts, and then a last one."""
+        """Take one more job at a time while the body runs; one more may come afterwards."""
         if self._one_by_one:
             yield
             return
@@ -123,13 +125,12 @@ class JobConsumer:
         try:
             yield
         finally:
-            # A job in flight to a consumer that is cancelled would count as requeued. One that
-            # has its job gets no other.
+            # Cancelled only with its next job: one in flight would be requeued and counted.
             if tag in self._consumers:
                 self._unwanted.add(tag)
 
     async def stop(self) -> None:
-        """Take no more jobs; requeue those that came and were not yielded."""
+        """Take no more jobs; requeue those that were not yielded yet."""
         if self._stopped:
             return
         self._stopped = True
@@ -142,13 +143,13 @@ class JobConsumer:
         self._arrived.put_nowait(None)
 
     async def _consume(self, prefetch: int) -> str:
-        """Begin to take jobs; no consumer, "", once the source is stopped."""
+        """Start a consumer and return its tag; return "" once the source is stopped."""
         tag = str(uuid4())
         try:
             async with self._consuming, asyncio.timeout(_TIMEOUT_S):
                 if self._stopped:
                     return ""
-                # The broker takes it for the consumers that follow on this channel.
+                # The prefetch applies to the next consumers on this channel.
                 await self._channel.set_qos(prefetch_count=prefetch)
                 inner = await self._channel.get_underlay_channel()
                 self._consumers.add(tag)
@@ -180,9 +181,8 @@ class JobConsumer:
         self._unsettled[delivery] = tag
         if not was_stopped:
             if delivery.facts.redelivered:
-                # It was requeued only because there was no room here.
                 delivery.forget(self._requeued.times(delivery.facts.message_id, delivery.body))
-            # Before anything is waited for: what comes after it must not overtake it.
+            # Before any await: a later delivery must not overtake this one.
             self._arrived.put_nowait(delivery)
         if tag in self._unwanted:
             self._unwanted.discard(tag)
@@ -196,7 +196,7 @@ class JobConsumer:
         self._changed.set()
 
     async def _watch_budget(self) -> None:
-        """Take jobs one by one from when one found no room, as often as that happens."""
+        """Switch to taking jobs one by one, each time that a job is above the budget."""
         if self._budget is None:
             return
         try:
@@ -210,7 +210,7 @@ class JobConsumer:
             self._on_lost(str(error))
 
     async def _requeue_set_aside(self) -> None:
-        # Nothing comes back to us, or comes at all, while no consumer is there.
+        # Without a consumer, the requeued job cannot come back to this worker.
         await self._cancel_all()
         self._unwanted.clear()
         while self._set_aside:
@@ -220,7 +220,7 @@ class JobConsumer:
             log.info("job.no_room", size_bytes=delivery.facts.whole_bytes)
 
     async def _take_one_by_one(self, budget: MemoryBudget) -> None:
-        """Add consumers with one job each, until there are as many as slots."""
+        """Add consumers with a prefetch of 1, until there are as many as slots."""
         while not self._stopped and not self._set_aside and len(self._consumers) < self._slots:
             await self._until(lambda: budget.fits_any_body() and self._busy() < self._slots)
             if self._set_aside:
@@ -232,13 +232,13 @@ class JobConsumer:
                 await self._cancel(tag)
 
     async def _until(self, holds: Callable[[], bool]) -> None:
-        """Wait until something holds, a job is set aside, or the source is stopped."""
+        """Wait until a condition holds, a job is set aside, or the source is stopped."""
         while not (holds() or self._set_aside or self._stopped):
             self._changed.clear()
             await self._changed.wait()
 
     def _busy(self) -> int:
-        """Count consumers, and the jobs of those that are no more."""
+        """Return the number of consumers, and of unsettled jobs of cancelled ones."""
         return len(self._consumers) + sum(
             tag not in self._consumers for tag in self._unsettled.values()
         )

@@ -1,6 +1,7 @@
 """Acknowledge, requeue, delay, reject or dead-letter one job at the broker.
 
-Which of them is decided in `jobs/relay.py` and `jobs/settlement.py`.
+Invariant: a copy that replaces a delivery is confirmed before the delivery is acknowledged. A lost
+worker thus leaves two copies at worst, and never none.
 """
 
 import asyncio
@@ -31,22 +32,30 @@ _TIMEOUT_S = 30.0
 _LONGEST_HEADER = 1000
 _UNREADABLE = "the properties cannot be used: send those of docs/producers.md"
 LOST = (AMQPError, ChannelInvalidStateError, TimeoutError)
-"""What a call on a channel raises that does not answer, or has closed meanwhile."""
+"""The errors of an operation on a channel that does not answer, or has closed meanwhile."""
 
 
 class NotSettled(ConnectionError):
-    """The broker could not be told about a job: it gives the job to another worker."""
+    """A job could not be settled; the broker redelivers it."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the broker could not be told about a job: {reason}")
+        super().__init__(f"a job could not be settled at the broker: {reason}")
 
 
 class _Refused(Exception):
-    """The broker does not take the job once more; this copy is still ours."""
+    """The broker returned or nacked a copy of the job; the delivery is still unsettled."""
 
 
 class BrokerDelivery:
-    """One job as the broker delivered it. Settle it once, from one task."""
+    """One job as the broker delivered it. Settle it once, from one task.
+
+    Each coroutine raises `NotSettled` if the broker does not answer within 30 s, or the channel has
+    closed.
+
+    Attributes:
+        body: The body, or its beginning if `is_whole` is false.
+        facts: The message's properties, headers and delivery count.
+    """
 
     def __init__(
         self,
@@ -71,18 +80,18 @@ class BrokerDelivery:
         names: Names,
         on_settled: Callable[["BrokerDelivery"], None] = lambda _: None,
     ) -> "BrokerDelivery":
-        """Read what a message says beside its body, whatever that is.
+        """Read a message's properties and headers; unreadable ones make the job invalid.
 
         Args:
-            message: As aiormq gives it.
-            outgoing: Publishes the job again.
-            names: Where it may go.
-            on_settled: Called once the broker has been told what becomes of the job.
+            message: The message of aiormq.
+            outgoing: The publisher of copies of the job.
+            names: The names of exchanges and queues.
+            on_settled: A callback for when the job is settled.
         """
         try:
             return cls(aio_pika.IncomingMessage(message), outgoing, names, on_settled)
         except Exception as error:  # noqa: BLE001 - one message must not cost another
-            # Without its text, which might quote the message.
+            # The error's text might quote the message.
             log.warning("job.unreadable_properties", error=type(error).__name__)
             headers: FieldTable = {GUARD_HEADER: note_of(_UNREADABLE)}
             message.header.properties = commands.Basic.Properties(headers=headers)
@@ -90,21 +99,21 @@ class BrokerDelivery:
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of the body came."""
+        """Whether the whole body was received."""
         return self.facts.whole_bytes is None
 
     @property
     def over_budget(self) -> bool:
-        """Whether nothing of the body was kept, since that was not the time for it."""
+        """Whether nothing of the body was kept, because of the budget of held bytes."""
         return not self.is_whole and not self.body
 
     @property
     def held_bytes(self) -> int:
-        """Bytes that count in the budget of what is held."""
+        """The bytes that count in the budget of held bytes."""
         return len(self.body) if self.is_whole else 0
 
     def forget(self, deliveries: int) -> None:
-        """Count so many of the earlier deliveries as if they had not been."""
+        """Leave a number of earlier deliveries out of the facts."""
         if not deliveries:
             return
         before = max(0, self.facts.deliveries_before - deliveries)
@@ -120,22 +129,20 @@ class BrokerDelivery:
         await self._settle(self._message.ack())
 
     async def requeue_unchanged(self) -> None:
-        """Requeue the job as it is; the broker counts that as a delivery."""
-        # RabbitMQ 4.3 counts a reject and not a nack: with that, it could come back for ever.
+        """Have the broker requeue the message as it is; this counts as a delivery."""
+        # RabbitMQ 4.3 counts a reject, and not a nack, after which it could come back without end.
         await self._settle(self._message.reject(requeue=True))
 
     async def requeue(self, state: JobState, delay: timedelta = timedelta()) -> None:
-        """Publish the job once more, at the end of the queue, then acknowledge this copy.
+        """Publish the job again at the end of a queue, then acknowledge the delivery.
 
-        A job without a message_id gets one, and one without a timestamp that of its coming.
-
-        Where the queue is full, the job waits in the delay queue of the shortest delay. Where that
-        nacks, too, the job is requeued as it is: better without what is known of it than not at
-        all.
+        A missing `message_id` is made, and a missing timestamp is the time of the delivery. Without
+        a delay, the queue `jobs` is tried first, then the shortest delay queue. If no queue takes
+        the job, the broker requeues the message as it is, without the state.
 
         Args:
-            state: What the next worker must know; written over what the message carries.
-            delay: How long it waits before it comes again: none, or one of the retry delays.
+            state: The state for the next worker, which replaces that of the message.
+            delay: The time until the next delivery: zero, or one of the retry delays.
         """
         delay_queue = self._names.jobs_delay(delay or RETRY_DELAYS[0])
         for queue in (delay_queue,) if delay else (self._names.jobs, delay_queue):
@@ -150,18 +157,16 @@ class BrokerDelivery:
     async def dead_letter(
         self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None
     ) -> None:
-        """Publish the job to the dead letters, then acknowledge it.
+        """Publish the job to the dead-letter queue, then acknowledge the delivery.
 
-        A worker that is lost in between leaves two copies, which readers take for one.
-
-        Where they do not take it, or only its beginning came, it is rejected, so that the broker
-        dead-letters it: without the reason, but whole, and not run again.
+        A job of which only the beginning came is rejected instead, and so is one that the queue
+        nacks. Then the broker dead-letters it: whole, and without the headers of the reason.
 
         Args:
-            kind: Why it failed.
+            kind: Why the job failed.
             message: The same as a sentence.
-            attempts: How many were begun.
-            job_id: Its message_id, if it has none.
+            attempts: The number of attempts that were begun.
+            job_id: The `message_id` of the dead letter if the job has none.
         """
         if not self.is_whole:
             await self.reject()
@@ -206,16 +211,16 @@ class BrokerDelivery:
 
 
 def _cut(text: str, frame_max: int) -> str:
-    """Leave room in a frame, which may be small, for all else that a header's frame holds."""
+    """Cut a text to a quarter of a frame, which must also hold the other headers."""
     data = text[:_LONGEST_HEADER].encode(errors="replace")
     return data[: frame_max // 4].decode(errors="ignore")
 
 
 async def send_command(sending: Awaitable[object]) -> None:
-    """Send the broker one command about a job, under a deadline.
+    """Wait until one command about a job is sent, 30 s at most.
 
     Raises:
-        NotSettled: It does not answer, or the channel has closed.
+        NotSettled: The broker does not answer, or the channel has closed.
     """
     try:
         async with asyncio.timeout(_TIMEOUT_S):

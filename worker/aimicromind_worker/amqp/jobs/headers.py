@@ -1,4 +1,4 @@
-"""Message of the jobs queue → what it says beside its body; what is ill-typed counts as absent."""
+"""Read the properties and headers of a job's message; an ill-typed value counts as absent."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -10,13 +10,13 @@ from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.state import JobState, moment
 from aimicromind_worker.core.job.trace_context import trace_context
 
-# Beyond any count of ours; what a producer makes up must still fit where it is written again.
+# Higher than any count of a worker. A producer's number must still fit where it is written again.
 _MOST = 1_000_000
 _FIRST_YEAR = 1970
 
 
 def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
-    """Read properties and headers."""
+    """Return the facts of a message besides its body."""
 
     def text(name: str) -> str | None:
         value = message.headers.get(name)
@@ -33,8 +33,8 @@ def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
         content_encoding=message.content_encoding,
         reply_to=message.reply_to,
         redelivered=bool(message.redelivered),
-        # Up to 4.2 each delivery that was not settled is counted; 4.3 counts the failures among
-        # them, and all of them under another name (docs/compatibility.md).
+        # Up to RabbitMQ 4.2, x-delivery-count counts every delivery that was not settled. In 4.3 it
+        # counts the failures, and x-acquired-count all deliveries (docs/compatibility.md).
         deliveries_before=max(number("x-delivery-count"), number("x-acquired-count")),
         failures_before=number("x-delivery-count"),
         submitted_at=_exact_time(text(SUBMITTED_HEADER)) or _timestamp(message),
@@ -49,7 +49,7 @@ def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
 
 
 def _dead_letter_reason(message: AbstractIncomingMessage) -> str | None:
-    """Read why the message was dead-lettered; the broker writes the latest reason first."""
+    """Return the latest reason in `x-death`, which the broker writes first."""
     match message.headers.get("x-death"):
         case [{"reason": str() as reason}, *_]:
             return reason
@@ -58,10 +58,10 @@ def _dead_letter_reason(message: AbstractIncomingMessage) -> str | None:
 
 
 def _expires_at(message: AbstractIncomingMessage) -> datetime | None:
-    """Turn the message's expiration into a deadline.
+    """Return the end of the message's expiration, counted from now; None if it has none.
 
-    It counts from now: the broker delivers nothing that has expired, and its clock alone knows
-    how long the message waited. 0 means "now or never", and now it is.
+    Only the broker's clock knows how long the message waited, and the broker delivers no expired
+    message. An expiration of 0 sets no deadline, because the message was delivered.
     """
     expiration = message.expiration
     if not isinstance(expiration, int | float) or not expiration:
@@ -70,7 +70,7 @@ def _expires_at(message: AbstractIncomingMessage) -> datetime | None:
 
 
 def _exact_time(text: str | None) -> datetime | None:
-    """Read when the job was submitted; nobody did so before AMQP's first second."""
+    """Parse the time of submission; return None before 1970, where AMQP timestamps begin."""
     read = moment(text)
     return read if read is not None and read.year >= _FIRST_YEAR else None
 

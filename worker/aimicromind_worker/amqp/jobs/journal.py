@@ -1,6 +1,14 @@
-"""The journal stream → what the pool knows of a job; one reading serves all who ask meanwhile.
+"""Look jobs up in the journal stream, which holds what all workers did.
 
-What was read is kept, so that the next reading goes on from there.
+Invariants:
+
+- One reading at a time, which answers all look-ups that were asked before it began. A look-up that
+  is asked during a reading waits for the next one.
+- A look-up sees every message that the broker confirmed before it was asked.
+- What was read is kept across sessions. The next reading continues there, 1,000 messages earlier
+  after a new connection.
+- The history is whole only if the stream reaches back to the job's submission. Clocks may differ by
+  15 minutes.
 """
 
 import asyncio
@@ -30,14 +38,14 @@ from aimicromind_worker.amqp.stream_reader import (
 from aimicromind_worker.core.job.history import History, HistoryUnknown, read_milestone
 from aimicromind_worker.core.job.open_run import OpenRun, OpenRuns, RunsKnown, read_open_run
 
-# Producers' and workers' clocks may differ by that much.
+# The clocks of producers and workers may differ by this much.
 _CLOCK_SLACK = timedelta(minutes=15)
-# About 15 MB.
+# 50,000 jobs take about 15 MB.
 _JOBS_KEPT = 50_000
-# A stream whose leader was killed may have lost its last messages; others then take their place.
+# A stream whose leader was killed may lose its last messages; others then get their offsets.
 _READ_AGAIN = 1000
 _EVER = datetime.min.replace(tzinfo=UTC)
-# The longest that a setting allows: a job that does not say when it was submitted is no older.
+# The longest lifetime that a setting allows: a job without a time of submission is no older.
 _LONGEST_LIFETIME = timedelta(days=1)
 
 
@@ -49,17 +57,15 @@ class _Known(NamedTuple):
 
 @dataclass(slots=True)
 class JournalMemory:
-    """What a process has read of the journal, over all its sessions.
+    """The part of the journal that a process has read, over all its sessions.
 
     Attributes:
-        read: What is known of each job, when it last said something, and where its end is;
-            the oldest job first.
-        read_from: Of jobs put on the queue since then all is known, None before any reading.
-        lost_before: What was said before may have been removed before anybody read it; None where
-            nothing was.
-        next_offset: Where the next reading goes on.
-        open_runs: Calls under a conversation's own chatId that may not be over.
-        lock: Held by whoever reads.
+        read: The history, last time and offset of the `end` of each job, the oldest job first.
+        read_from: The time since whose submissions all is read, None before the first reading.
+        lost_before: The time of the oldest message left; None if the stream has removed none.
+        next_offset: The offset at which the next reading begins.
+        open_runs: The calls under a conversation's own chatId that may not be over.
+        lock: The lock that a reading holds.
     """
 
     read: OrderedDict[str, _Known] = field(default_factory=OrderedDict)
@@ -70,21 +76,25 @@ class JournalMemory:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Forget all that was read."""
         self.read.clear()
         self.open_runs = OpenRuns()
         self.read_from = None
 
 
 class _Reading(NamedTuple):
-    """What one reading found, which the next one does not change."""
+    """The result of one reading, which the next one does not change."""
 
     histories: dict[str, History]
     open_runs: OpenRuns
 
 
 class Journal:
-    """Looks jobs up. One for a session; any number of questions at once."""
+    """The journal of a session. Any number of tasks may look jobs up at a time.
+
+    Each look-up raises `HistoryUnknown` if the broker does not deliver the journal now, and
+    `StreamUnreadable` if there is no journal or the connection closed.
+    """
 
     def __init__(
         self,
@@ -94,14 +104,14 @@ class Journal:
         memory: JournalMemory,
         jobs_kept: int = _JOBS_KEPT,
     ) -> None:
-        """Prepare.
+        """Prepare to read.
 
         Args:
-            connection: Where to read; it never publishes.
-            outgoing: Where the markers go out.
-            stream: The journal's name.
-            memory: What earlier sessions have read.
-            jobs_kept: Of how many jobs what was read is kept.
+            connection: The connection to consume on, which never publishes.
+            outgoing: The publisher of markers and records.
+            stream: The name of the journal.
+            memory: The part that earlier sessions have read.
+            jobs_kept: The number of jobs whose history is kept.
         """
         self._connection = connection
         self._outgoing = outgoing
@@ -113,33 +123,24 @@ class Journal:
         memory.next_offset = max(0, memory.next_offset - _READ_AGAIN)
 
     async def look_up(self, job_id: str, since: datetime | None) -> History:
-        """Return what is known of a job.
+        """Return the history of a job.
 
         Args:
             job_id: The job.
-            since: When it was put on the queue, None where nobody knows.
-
-        Raises:
-            HistoryUnknown: The broker does not show the journal now.
-            StreamUnreadable: There is no journal, or the connection closed.
+            since: The time of its submission, aware; None if unknown.
         """
         return (await self._reading(job_id, since)).histories[job_id]
 
     async def open_runs(self, job_id: str, chat_id: str, since: datetime) -> RunsKnown:
-        """Return what is known to a job of the calls under its conversation's own chatId.
-
-        Raises:
-            HistoryUnknown: The broker does not show the journal now.
-            StreamUnreadable: There is no journal, or the connection closed.
-        """
-        # A name that no job has: the job's own question may go further back.
+        """Return the records that concern a job's calls under its conversation's own chatId."""
+        # No job has this id: the look-up of the job itself may go further back.
         return (await self._reading(f"/{chat_id}", since)).open_runs.of(job_id, chat_id)
 
     async def note(self, run: OpenRun) -> None:
-        """Add what is known of a run, for whoever asks from now on.
+        """Write the record of a run, which all later look-ups see.
 
         Raises:
-            StreamUnreadable: The broker does not take it.
+            StreamUnreadable: The broker did not confirm the record.
         """
         message = Message(
             run.encode(), content_type="application/json", timestamp=datetime.now(UTC)
@@ -150,17 +151,12 @@ class Journal:
             raise StreamUnreadable(self._stream, "it takes no messages") from error
 
     async def end_of(self, job_id: str) -> bytes | None:
-        """Return the body of a job's end that a look-up has found; None if it is there no more.
-
-        Raises:
-            HistoryUnknown: The broker does not show the journal now.
-            StreamUnreadable: There is no journal, or the connection closed.
-        """
+        """Return the body of the `end` that a look-up found; None if it was removed since."""
         known = self._memory.read.get(job_id)
         if known is None or known.end_offset is None:
             return None
         with _unknown():
-            # One reading at a time: each takes a channel, and some brokers give few.
+            # One reading at a time: each takes a channel, and some brokers allow few.
             async with self._memory.lock:
                 return await read_one(self._connection, self._stream, known.end_offset)
 
@@ -168,14 +164,14 @@ class Journal:
         self._asked[job_id] = since
         if self._answers is None:
             self._answers = asyncio.ensure_future(self._read_for_all())
-            # Whoever asked may be gone when it fails.
+            # All that asked may be cancelled before it fails.
             self._answers.add_done_callback(lambda done: done.cancelled() or done.exception())
         with _unknown():
             return await asyncio.shield(self._answers)
 
     async def _read_for_all(self) -> _Reading:
         async with self._memory.lock:
-            # Whoever asks from now on needs a reading that begins later.
+            # Look-ups that are asked from now on need a reading that begins later.
             asked, self._asked, self._answers = self._asked, {}, None
             await self._read_on(_begin(asked))
             answers = {job_id: self._answer(job_id, since) for job_id, since in asked.items()}
@@ -190,13 +186,13 @@ class Journal:
         return msgspec.structs.replace(known.history, is_whole=is_whole)
 
     async def _read_on(self, begin: datetime) -> None:
-        """Read what is new, or all since that time if it is earlier than what was read."""
+        """Read what is new, or everything since `begin` if that is earlier than `read_from`."""
         memory = self._memory
         if memory.read_from is not None and begin >= memory.read_from:
             with suppress(NothingThere):
                 await self._read_from(memory.next_offset)
                 return
-            # It is another stream of that name.
+            # The stream was deleted and declared again: the offset is of the old one.
         memory.clear()
         try:
             await self._read_from(begin)
@@ -229,13 +225,13 @@ class Journal:
         memory = self._memory
         while len(memory.read) > self._jobs_kept:
             _, known = memory.read.popitem(last=False)
-            # Whoever asks for a job of that time needs another reading.
+            # A look-up of a job of that time needs another reading.
             memory.read_from = max(memory.read_from or known.last, known.last)
 
 
 @contextmanager
 def _unknown() -> Iterator[None]:
-    """Turn a silent journal into `HistoryUnknown`; a missing one stays an error."""
+    """Turn a silent journal into `HistoryUnknown`; a missing one stays `StreamUnreadable`."""
     try:
         yield
     except StreamSilent as error:
@@ -246,5 +242,5 @@ def _begin(asked: Mapping[str, datetime | None]) -> datetime:
     since = [moment for moment in asked.values() if moment is not None]
     if len(since) < len(asked):
         return _EVER
-    # A clock that is ahead of ours is taken back to now.
+    # A time in the future, of a clock that is ahead, counts as now.
     return max(_EVER + _CLOCK_SLACK, min(*since, datetime.now(UTC))) - _CLOCK_SLACK
