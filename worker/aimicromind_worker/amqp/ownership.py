@@ -28,7 +28,7 @@ class JobsLost(ConnectionError):
     """This worker no longer owns its jobs; the broker redelivers them."""
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the jobs are no longer ours: {reason}")
+        super().__init__(f"this worker no longer owns its jobs: {reason}")
 
 
 class JobOwnership:
@@ -85,7 +85,7 @@ class JobOwnership:
                 if self.is_open():
                     await asyncio.sleep(self._interval_s * _ASKED_EVERY)
         except TimeoutError:
-            self.shut("the broker does not answer on the connection that they come by")
+            self.shut("the broker does not answer on the connection of the jobs")
         except (AMQPError, RuntimeError) as error:
             # aio_pika raises RuntimeError for a call on a channel that has closed.
             self.shut(_sentence(error))

@@ -48,14 +48,14 @@ class StreamSilent(StreamUnreadable):
     """The broker answers, and delivers nothing of the stream; it may do so later."""
 
     def __init__(self, stream: str) -> None:
-        super().__init__(stream, "the broker shows nothing of it")
+        super().__init__(stream, "the broker delivers nothing of it")
 
 
 class NothingThere(StreamUnreadable):
     """The broker delivers nothing from a time or offset, which may be after the stream's end."""
 
     def __init__(self, stream: str) -> None:
-        super().__init__(stream, "nothing comes from where it was to begin")
+        super().__init__(stream, "the broker delivers nothing from that time or offset")
 
 
 async def read_up_to_now(

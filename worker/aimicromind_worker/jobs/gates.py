@@ -69,7 +69,7 @@ class Gates:
     def __init__(
         self, dependencies: Dependencies, intake: Intake, chat_locks: Chats, turns: Turns
     ) -> None:
-        """Open the gates.
+        """Prepare the gates.
 
         Args:
             dependencies: What all runs share; the circuit breaker and the flows are used here.
@@ -149,7 +149,7 @@ class Gates:
         """Wait for the circuit breaker; a waiting job keeps its place in the prefetch."""
         flow = job.ticket.job.chatflow_id
         async with self._breaker.gate(flow, job.cancelled, _patience(job)) as passes:
-            # Whichever worker gets it next lets it wait until calls are made again.
+            # The next worker makes it wait until calls are made again.
             yield GoOn() if passes or _is_expired(job) else MustWait(RETRY_DELAYS[0])
 
     @asynccontextmanager
@@ -163,7 +163,7 @@ class Gates:
 
     @asynccontextmanager
     async def _turn(self, job: HeldJob) -> AsyncIterator[Answer]:
-        """MustWait for the chat's earlier jobs in this worker, and for a slot."""
+        """Wait for the chat's earlier jobs in this worker, and for a slot."""
         async with self._turns.turn(job.ticket.chat_id, job.cancelled) as granted:
             yield GoOn() if granted else MustWait()
 

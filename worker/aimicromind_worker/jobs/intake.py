@@ -45,7 +45,7 @@ class Intake:
         *,
         after_loss: bool,
     ) -> None:
-        """Prepare.
+        """Prepare to admit deliveries.
 
         Args:
             dependencies: What all runs share.

@@ -47,7 +47,7 @@ class Delivery(Protocol):
         """Reject the delivery: the broker dead-letters it."""
 
     async def requeue_unchanged(self) -> None:
-        """Have the broker requeue the message as it is."""
+        """Requeue the message unchanged, by `basic.reject`."""
 
 
 class JobHistory(Protocol):

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 _PATIENCE = timedelta(seconds=5)
-# Divides the slots to give the most jobs that wait for chats.
+# At most `slots // _WAITING_PART` jobs wait for chats.
 _WAITING_PART = 4
 _SLOTS = "slots"
 

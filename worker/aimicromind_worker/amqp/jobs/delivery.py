@@ -129,7 +129,7 @@ class BrokerDelivery:
         await self._settle(self._message.ack())
 
     async def requeue_unchanged(self) -> None:
-        """Have the broker requeue the message as it is; this counts as a delivery."""
+        """Requeue the message unchanged, by `basic.reject`; this counts as a delivery."""
         # RabbitMQ 4.3 counts a reject, and not a nack, after which it could come back without end.
         await self._settle(self._message.reject(requeue=True))
 
@@ -159,8 +159,8 @@ class BrokerDelivery:
     ) -> None:
         """Publish the job to the dead-letter queue, then acknowledge the delivery.
 
-        A job of which only the beginning came is rejected instead, and so is one that the queue
-        nacks. Then the broker dead-letters it: whole, and without the headers of the reason.
+        The job is rejected instead if only its beginning came, or if the queue nacks. Then the
+        broker dead-letters it: whole, and without the headers of the reason.
 
         Args:
             kind: Why the job failed.

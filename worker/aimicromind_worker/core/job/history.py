@@ -7,7 +7,7 @@ Invariants:
 - A call is known once it has shown something. A call that failed silently leaves no milestone.
 - A milestone of another version counts as an event of its attempt, and for nothing else.
 
-A journal can hold a hundred thousand milestones, so only the members that are needed are decoded.
+A journal can hold a hundred thousand milestones: only the members that are needed are decoded.
 """
 
 from datetime import datetime

@@ -143,7 +143,7 @@ class RetryPolicy:
             message = f"not called again, it could repeat an action: {failure}"
             return GiveUp(FailureKind.REPEAT_UNSAFE, message)
         if isinstance(failure, EndpointDown):
-            # The worker that receives it lets it wait until calls are made again.
+            # The next worker makes it wait until calls are made again.
             return _requeue_within(failure, RETRY_DELAYS[0], now.left)
         wait = max(now.chat_pause, self._wait(failure, now.calls + now.unreached, jitter))
         over = now.output or isinstance(failure, AttemptOverdue)
