@@ -1,12 +1,14 @@
 """The message reference, docs/messages.md."""
 
 from collections.abc import Iterator, Mapping
+from textwrap import fill
 from typing import Any, Final
 
 from aimicromind_schemas.vocabulary import WORKER_EVENTS
 from tools.contract.amqp import EVENT_PROPERTIES, JOB_PROPERTIES
 from tools.contract.shapes import EVENT_CLASSES, Shape, all_shapes, needed
 
+_WIDTH: Final = 100
 _HEAD: Final = """\
 # Messages
 
@@ -48,7 +50,8 @@ def reference() -> str:
 
 def _job(shapes: Mapping[str, Shape]) -> Iterator[str]:
     job = shapes["PredictionJob"]
-    yield f"## Job\n\n{job['description']} Null and empty count as not sent.\n"
+    text = f"{job['description']} Null and empty count as not sent."
+    yield f"## Job\n\n{_paragraph(text)}\n"
     yield _table(job)
     yield "\nAMQP properties that are honoured:\n"
     yield _properties(JOB_PROPERTIES)
@@ -83,9 +86,9 @@ def _events(shapes: Mapping[str, Shape]) -> Iterator[str]:
         who = "worker" if name in WORKER_EVENTS else "endpoint"
         yield f"| `{name}` | {data} | {who} | {shape['description']} |"
     yield f"| any other | anything | endpoint | {shapes['GenericEvent']['description']} |"
-    yield (
-        "\nThe data of the worker's events and of `token` always has the shape given here. "
-        "What else the endpoint writes is passed on as it comes."
+    yield "\n" + _paragraph(
+        "The data of the worker's events and of `token` always has the shape given here. "
+        "Other data of the endpoint is passed on as it comes."
     )
 
 
@@ -96,7 +99,7 @@ def _data(shapes: Mapping[str, Shape]) -> Iterator[str]:
     yield "\n## Data"
     for name in named:
         more = " Further fields are kept." if shapes[name].get("additionalProperties") else ""
-        yield f"\n### {name}\n\n{shapes[name]['description']}{more}\n"
+        yield f"\n### {name}\n\n{_paragraph(shapes[name]['description'] + more)}\n"
         yield _table(shapes[name])
 
 
@@ -104,7 +107,12 @@ def _lists(shapes: Mapping[str, Shape]) -> Iterator[str]:
     yield "\n## Closed lists"
     for name in ("EndStatus", "FailureKind"):
         values = ", ".join(f"`{value}`" for value in shapes[name]["enum"])
-        yield f"\n### {name}\n\n{shapes[name]['description']}\n\n{values}\n"
+        about = _paragraph(shapes[name]["description"])
+        yield f"\n### {name}\n\n{about}\n\n{_paragraph(values)}\n"
+
+
+def _paragraph(text: str) -> str:
+    return fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _properties(properties: Mapping[str, object]) -> str:
