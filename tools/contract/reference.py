@@ -14,14 +14,14 @@ _HEAD: Final = """\
 
 <!-- Written by `make contract` from the types in schemas/aimicromind_schemas; do not edit. -->
 
-Every message is a JSON object in UTF-8. The same in other forms:
+Every message is a JSON object in UTF-8. Other forms:
 [JSON Schema](../schemas/aimicromind_schemas/json), [AsyncAPI](../schemas/asyncapi.yaml) and
 [TypeScript](../schemas/typescript/index.ts). One of each message: [examples](../schemas/examples).
 """
 _EVENT_TEXT: Final = """
 Published to `aimicromind.events` with the routing key `chat.<chatId>.<event>`. **The highest
-`attempt` wins (its `start` replaces what was shown), the first `end` of a job ends it.** Members
-that are not named here may be added: skip them.
+`attempt` wins (its `start` replaces what was shown), the first `end` of a job ends it.** Ignore
+members that are not named here: later versions may add some.
 """
 _COMPATIBILITY: Final = """
 ## What may change
