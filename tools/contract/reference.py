@@ -26,14 +26,17 @@ members that are not named here: later versions may add some.
 _COMPATIBILITY: Final = """
 ## What may change
 
-In any version: a new optional field in a job or a cancel request, a new field in an event, an event
-with a new name.
+In any version:
+
+- a job or a cancel request has a new optional field;
+- an event has a new field;
+- there is an event with a new name.
 
 Never within a major version:
 
-- a message, a field, or a value of a list goes;
+- a message, a field, or a value of a list is removed;
 - a field has another type or other bounds;
-- a field of a job becomes required, or a valid job is refused;
+- a field of a job becomes required, or a valid job is rejected;
 - a field of an event is no longer always there;
 - a closed list, `status` or `kind`, gets a new value.
 
