@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from textwrap import fill
 from typing import Final
 
 from benchmarks.goals import goals_table
@@ -10,6 +11,7 @@ from benchmarks.workers import COSTS, PRODUCT
 
 _BEGIN: Final = "<!-- figures: written by `make bench` -->\n"
 _END: Final = "<!-- end of figures -->"
+_WIDTH: Final = 100
 _LOAD_HEAD: Final = (
     "| | CPU µs/event | broker CPU µs/event | events/s | p50 ms | p99 ms | KB/stream | wrong |",
     "|---|---:|---:|---:|---:|---:|---:|---:|",
@@ -22,7 +24,7 @@ _COST_NAMES: Final = tuple(worker.name for worker in COSTS)
 def markdown(results: Results) -> str:
     """Write all tables."""
     turns = max((len(results.of(it.worker, it.load)) for it in results.turns), default=0)
-    lines = [results.machine.sentence, "", f"Median, and range, of {turns} turns.", ""]
+    lines = [_paragraph(results.machine.sentence), "", f"Median, and range, of {turns} turns.", ""]
     for load in _names(it.load for it in results.turns if it.worker not in _COST_NAMES):
         lines += [f"**{load}**", "", *_LOAD_HEAD]
         workers = _names(it.worker for it in results.turns if it.load == load)
@@ -89,11 +91,18 @@ def _costs(results: Results) -> list[str]:
 
 def _cuts(results: Results) -> list[str]:
     return [
-        f"A flood of {it.events - it.repeated} events, its connection cut {it.cuts} times: "
-        f"{it.lost} lost, {it.disordered} out of order, {it.repeated} came again with the same "
-        f"`message_id` and bytes, {it.altered} otherwise.\n"
+        _paragraph(
+            f"A flood of {it.events - it.repeated} events, its connection cut {it.cuts} times: "
+            f"{it.lost} lost, {it.disordered} out of order, {it.repeated} came again with the same "
+            f"`message_id` and bytes, {it.altered} otherwise."
+        )
+        + "\n"
         for it in results.cuts
     ]
+
+
+def _paragraph(text: str) -> str:
+    return fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _names(names: Iterable[str]) -> list[str]:

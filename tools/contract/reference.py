@@ -1,37 +1,42 @@
 """The message reference, docs/messages.md."""
 
 from collections.abc import Iterator, Mapping
+from textwrap import fill
 from typing import Any, Final
 
 from aimicromind_schemas.vocabulary import WORKER_EVENTS
 from tools.contract.amqp import EVENT_PROPERTIES, JOB_PROPERTIES
 from tools.contract.shapes import EVENT_CLASSES, Shape, all_shapes, needed
 
+_WIDTH: Final = 100
 _HEAD: Final = """\
 # Messages
 
 <!-- Written by `make contract` from the types in schemas/aimicromind_schemas; do not edit. -->
 
-Every message is a JSON object in UTF-8. The same in other forms:
+Every message is a JSON object in UTF-8. Other forms:
 [JSON Schema](../schemas/aimicromind_schemas/json), [AsyncAPI](../schemas/asyncapi.yaml) and
 [TypeScript](../schemas/typescript/index.ts). One of each message: [examples](../schemas/examples).
 """
 _EVENT_TEXT: Final = """
 Published to `aimicromind.events` with the routing key `chat.<chatId>.<event>`. **The highest
-`attempt` wins (its `start` replaces what was shown), the first `end` of a job ends it.** Members
-that are not named here may be added: skip them.
+`attempt` wins (its `start` replaces what was shown), the first `end` of a job ends it.** Ignore
+members that are not named here: later versions may add some.
 """
 _COMPATIBILITY: Final = """
 ## What may change
 
-In any version: a new optional field in a job or a cancel request, a new field in an event, an event
-with a new name.
+In any version:
+
+- a job or a cancel request has a new optional field;
+- an event has a new field;
+- there is an event with a new name.
 
 Never within a major version:
 
-- a message, a field, or a value of a list goes;
+- a message, a field, or a value of a list is removed;
 - a field has another type or other bounds;
-- a field of a job becomes required, or a valid job is refused;
+- a field of a job becomes required, or a valid job is rejected;
 - a field of an event is no longer always there;
 - a closed list, `status` or `kind`, gets a new value.
 
@@ -48,7 +53,8 @@ def reference() -> str:
 
 def _job(shapes: Mapping[str, Shape]) -> Iterator[str]:
     job = shapes["PredictionJob"]
-    yield f"## Job\n\n{job['description']} Null and empty count as not sent.\n"
+    text = f"{job['description']} Null and empty count as not sent."
+    yield f"## Job\n\n{_paragraph(text)}\n"
     yield _table(job)
     yield "\nAMQP properties that are honoured:\n"
     yield _properties(JOB_PROPERTIES)
@@ -83,9 +89,9 @@ def _events(shapes: Mapping[str, Shape]) -> Iterator[str]:
         who = "worker" if name in WORKER_EVENTS else "endpoint"
         yield f"| `{name}` | {data} | {who} | {shape['description']} |"
     yield f"| any other | anything | endpoint | {shapes['GenericEvent']['description']} |"
-    yield (
-        "\nThe data of the worker's events and of `token` always has the shape given here. "
-        "What else the endpoint writes is passed on as it comes."
+    yield "\n" + _paragraph(
+        "The data of the worker's events and of `token` always has the shape given here. "
+        "Other data of the endpoint is passed on as it comes."
     )
 
 
@@ -96,7 +102,7 @@ def _data(shapes: Mapping[str, Shape]) -> Iterator[str]:
     yield "\n## Data"
     for name in named:
         more = " Further fields are kept." if shapes[name].get("additionalProperties") else ""
-        yield f"\n### {name}\n\n{shapes[name]['description']}{more}\n"
+        yield f"\n### {name}\n\n{_paragraph(shapes[name]['description'] + more)}\n"
         yield _table(shapes[name])
 
 
@@ -104,7 +110,12 @@ def _lists(shapes: Mapping[str, Shape]) -> Iterator[str]:
     yield "\n## Closed lists"
     for name in ("EndStatus", "FailureKind"):
         values = ", ".join(f"`{value}`" for value in shapes[name]["enum"])
-        yield f"\n### {name}\n\n{shapes[name]['description']}\n\n{values}\n"
+        about = _paragraph(shapes[name]["description"])
+        yield f"\n### {name}\n\n{about}\n\n{_paragraph(values)}\n"
+
+
+def _paragraph(text: str) -> str:
+    return fill(text, _WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _properties(properties: Mapping[str, object]) -> str:

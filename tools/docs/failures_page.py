@@ -31,40 +31,40 @@ _HEAD: Final = f"""\
 
 <!-- Written by `make docs` from the code; the sentences are in tools/docs/failure_cases.py. -->
 
-A kind stands in `error` and `retry` events, in the header `x-aimicromind-kind` of a dead letter,
-and in labels of metrics. The tables are computed from `core/job/retry.py` and `jobs/settlement.py`
+The kind is in `error` and `retry` events, in the header `x-aimicromind-kind` of a dead letter, and
+in labels of metrics. The tables are computed from `core/job/retry.py` and `jobs/settlement.py`
 with the default settings.
 
 | word | meaning |
 |---|---|
 | before output | no token, source document, tool, artifact or action was published |
-| after output | some was, in this attempt |
-| after a tool | a tool or action was, in any attempt |
-| same attempt | called again; the chat sees nothing of it |
-| new attempt | a `retry` event, then another call, which begins with `start` |
+| after output | one was published, in this attempt |
+| after a tool | a tool or action was published, in any attempt |
+| same attempt | another call, invisible to consumers |
+| new attempt | a `retry` event, then another call, whose events begin with `start` |
 | delay queue | a `retry` event; the job waits on the broker, then a new attempt |
-| saved answer | what the server saved is read and published: [endpoint.md](endpoint.md) |
+| saved answer | the server's saved answer is read and published: [endpoint.md](endpoint.md) |
 | fails | `error`, `end`, and a dead letter: [operations.md](operations.md#a-job-failed) |
 | — | cannot happen: the failure comes before the response |
 
-A wait with ≤ is random up to that; one over {_LONGEST_STAY} is spent in a delay queue. A wait that
-the endpoint asks for is added, up to {_LONGEST_ASKED}. A job has at most `maxCalls` calls, else
-`AIMICROMIND_MAX_CALLS` ({MAX_CALLS}).
+A wait with ≤ is random, up to that value. A wait over {_LONGEST_STAY} is spent in a delay queue.
+A wait that the endpoint asks for is added, up to {_LONGEST_ASKED}. A job has at most `maxCalls`
+calls, else `AIMICROMIND_MAX_CALLS` ({MAX_CALLS}).
 
 ## A call failed
 
-For a job that says nothing of `idempotent`.
+For a job without `idempotent`.
 """
 _OWN: Final = """
-## The worker ends or passes on a job itself
+## The worker ends or requeues a job itself
 """
 _IDEMPOTENT: Final = """
-## What the job says of a second call
+## What the job allows
 
-For `stream_cut`; other failures of a sent request alike, where a second call is worth it at all.
+For `stream_cut`. Other failures of a sent request are the same, if they allow a second call.
 """
 _CRASH: Final = """
-A worker's crash is no failure of a call: [how-it-works.md](how-it-works.md#a-worker-dies).
+The crash of a worker is not a failure of a call: [how-it-works.md](how-it-works.md#a-worker-dies).
 """
 _DELIVERIES: Final = {
     "ack": "acknowledged",

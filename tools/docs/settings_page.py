@@ -17,19 +17,19 @@ _HEAD: Final = """\
 <!-- Written by `make docs` from worker/aimicromind_worker/app/settings.py; do not edit. -->
 
 A setting is an environment variable, a line of `.env`, or a file in the folder that
-`AIMICROMIND_SECRETS_DIR` names. The environment goes before `.env`, and `.env` before the folder.
+`AIMICROMIND_SECRETS_DIR` names. The environment overrides `.env`, and `.env` overrides the folder.
 A running worker reads a new password or API key from the folder
-([operations.md](operations.md#secrets-that-change)). An unknown `AIMICROMIND_*` name is warned
-about at the start, a wrong value ends the command with exit code 2.
+([operations.md](operations.md#secrets-that-change)). At the start, an unknown `AIMICROMIND_*` name
+causes a warning. An invalid value ends the command with exit code 2.
 
 - *bytes* are a number, or a number with a unit: `4MiB`, `2GB`.
 - An *age* is a whole number with `s`, `m` (minutes), `h`, `D`, `M` (months) or `Y`: `24h`, `7D`.
 """
-_EVERYDAY: Final = "\n## Everyday\n\nWhat an installation sets, or should know.\n"
+_EVERYDAY: Final = "\n## Everyday\n\nSettings that most installations set, or should know.\n"
 _TUNING: Final = """
 ## Tuning
 
-What stays as it is until a measurement or a broker's limit asks for another value.
+Keep the defaults, unless a measurement or a limit of the broker needs another value.
 """
 _WORDS: Final[dict[object, str]] = {str: "text", bool: "`true` or `false`"}
 

@@ -76,7 +76,7 @@ class Faults:
         self._submitted = submitted
         kinds: list[_Kind] = [
             ("worker killed", self._kill_worker, 4),
-            ("worker told to leave", self._end_worker, 3),
+            ("worker drained", self._end_worker, 3),
             ("connections reset", self._reset("connections reset", ""), 2),
             ("jobs connection reset", self._reset("jobs connection reset", _JOBS), 2),
             ("events connection reset", self._reset("events connection reset", _EVENTS), 2),
@@ -136,7 +136,7 @@ class Faults:
         self.facts.interruptions.append(Span(told, time.monotonic()))
         if code != 0:
             self.facts.strange.append(f"{place.name} left with {code}")
-        await self._replaced("worker told to leave", place)
+        await self._replaced("worker drained", place)
 
     async def _replaced(self, kind: str, place: Place) -> None:
         since = time.monotonic()

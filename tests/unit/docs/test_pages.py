@@ -1,26 +1,26 @@
-"""Pages lead to files and headings that exist; README has the figures of the measurement."""
+"""Pages link to files and headings that exist; README has the figures of the measurement."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
-README = PAGES[0].read_text()
+from tests.support.markdown import PAGES, ROOT, name_of, without_code
+
+README = (ROOT / "README.md").read_text()
 _LINKS = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
 @pytest.mark.skipif(not (ROOT / "charts").exists(), reason="only a checkout has all files")
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_of_the_page_lead_somewhere(page: Path) -> None:
-    for target, anchor in _LINKS.findall(_prose(page)):
+    for target, anchor in _LINKS.findall(without_code(page)):
         path = page.parent / target if target else page
         assert path.exists(), target
         assert not anchor or anchor in _anchors(path), f"{target}#{anchor}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=name_of)
 def test_each_page_is_in_the_list_of_pages(page: Path) -> None:
     listed = (ROOT / "docs" / "README.md").read_text()
 
@@ -41,14 +41,10 @@ def test_figures_of_the_readme_are_those_of_the_measurement() -> None:
 
 
 def test_readme_is_read_in_a_few_minutes() -> None:
-    assert len(README.splitlines()) <= 140
-
-
-def _prose(page: Path) -> str:
-    return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert len(README.splitlines()) <= 135
 
 
 def _anchors(page: Path) -> set[str]:
     """Return the names of the page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", _prose(page), re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", without_code(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}

@@ -36,7 +36,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 _LIMITS = ("max-length", "max-length-bytes", "message-ttl", "expires", "max-age")
-_RECIPES = "docs/consumers.md has safe arguments"
+_RECIPES = "docs/queues.md has safe arguments"
 
 
 def of_subscriber(
