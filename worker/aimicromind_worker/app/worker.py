@@ -116,7 +116,7 @@ class Worker:
         )
         watch(
             "endpoint_down",
-            "Whether no calls are made since the endpoint does not answer",
+            "Whether calls are stopped because the endpoint does not answer",
             lambda: process.breaker.obstacle() is not None,
         )
         watch(

@@ -160,7 +160,7 @@ class Relay:
             raise
         except Exception as error:  # noqa: BLE001 - one job's fault must not reach its neighbours
             note_fault(error)
-            return Failed(FailureKind.INTERNAL, "a fault in the worker; its log says where")
+            return Failed(FailureKind.INTERNAL, "a fault in the worker: see its log")
 
 
 def _state_unnamed(facts: MessageFacts) -> JobState:
@@ -175,7 +175,8 @@ def _state_unrun(ticket: Ticket) -> JobState:
 def _pause(ticket: Ticket) -> timedelta:
     """Return how long a job waits on the broker before it is delivered again."""
     waits = ticket.before.waits
-    # A suspect job waits for few others. A lost connection makes all jobs suspect.
+    # Suspect jobs keep the short delay: they wait for few others, and all jobs are suspect after a
+    # lost connection.
     if ticket.before.crashes or waits < _OFTEN:
         return RETRY_DELAYS[0]
     # Every third wait is short; which one depends on the id. This spreads the jobs of a backlog.

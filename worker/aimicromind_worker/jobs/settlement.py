@@ -68,7 +68,7 @@ async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
             log.info("job.delayed", kind=kind, delay_s=delay.total_seconds())
             job.attempt.span.note("job.delayed", kind=kind, delay_s=delay.total_seconds())
         case Unfinished():
-            message = "the worker shuts down; another one goes on"
+            message = "the worker shuts down: another one continues the job"
             await _publish_retry_and_requeue(
                 job, FailureKind.SHUTDOWN, message, timedelta(), delivery
             )

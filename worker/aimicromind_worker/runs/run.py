@@ -161,13 +161,13 @@ class JobRun:
         unseen = self._ticket.blind and lost_call
         risky = progress.side_effect or unseen if idempotent is None else not idempotent
         if risky and (progress.sent or progress.side_effect):
-            message = "not called again, it could repeat an action"
+            message = "not called again, because it could repeat an action"
             return Failed(FailureKind.REPEAT_UNSAFE, message)
         if progress.counted_calls >= progress.max_calls:
-            message = f"{progress.calls} calls were begun, and no worker lived to finish one"
+            message = f"{progress.calls} calls were begun, and no worker finished one"
             return Failed(FailureKind.DELIVERY_LIMIT, message)
         if self._ticket.before.crashes >= max(_MOST_CRASHES, progress.max_calls):
-            message = f"{self._ticket.before.crashes} workers were lost that had this job"
+            message = f"{self._ticket.before.crashes} workers were lost while they had this job"
             return Failed(FailureKind.DELIVERY_LIMIT, message)
         return None
 

@@ -72,8 +72,8 @@ class ChatLocks:
             ChatLocksLost: The broker opens no channel for them.
         """
         inner, highest = connection.inner, highest_channel(connection)
-        # aiormq numbers its channels from 1 upwards; these are numbered from the top down. There is
-        # one for each request in flight, instead of one for each slot.
+        # aiormq numbers its channels from the lowest upwards; these are numbered from the highest
+        # down. There is one for each request in flight, instead of one for each slot.
         lowest = highest - asked_at_once(connection)
         channels = [RpcChannel(connection.wire, it) for it in range(highest, lowest - 1, -1)]
 

@@ -130,7 +130,7 @@ class BrokerDelivery:
 
     async def requeue_unchanged(self) -> None:
         """Requeue the message unchanged, by `basic.reject`; this counts as a delivery."""
-        # RabbitMQ 4.3 counts a reject, and not a nack, after which it could come back without end.
+        # RabbitMQ 4.3 counts a reject, but no nack: nacked, the job could come back without end.
         await self._settle(self._message.reject(requeue=True))
 
     async def requeue(self, state: JobState, delay: timedelta = timedelta()) -> None:

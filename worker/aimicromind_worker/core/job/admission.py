@@ -214,7 +214,7 @@ def _before(facts: MessageFacts, deadline: datetime) -> JobState:
 
 def faulty(body: bytes, facts: MessageFacts) -> Rejected:
     """Return the rejection of a job that a fault of the worker kept from being admitted."""
-    message = "a fault in the worker; its log says where"
+    message = "a fault in the worker: see its log"
     body = unpacked(body, facts.content_encoding, _LONGEST_TEXT_BYTES).text
     return _rejected(FailureKind.INTERNAL, message, body, replace(facts, reply_to=None))
 

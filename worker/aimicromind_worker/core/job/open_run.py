@@ -3,7 +3,7 @@
 The endpoint mixes up calls of equal chatId, and a broken-off call keeps writing to its own. The
 conversation's next call must therefore wait for the run of the last one. Invariants:
 
-- A record is in the journal before its call is made, and another one after the call is over.
+- A record is in the journal before its call is made, another once the call is over or broken off.
 - A run with `until` may still write until that time. A run without `until` is over.
 - A call begins only after the one before is over, or after its `until`. A record with an earlier
   `until` than the last one is thus late, and does not replace it.

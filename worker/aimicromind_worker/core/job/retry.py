@@ -140,7 +140,7 @@ class RetryPolicy:
         if isinstance(failure, Lasting) or not self._worth_it(failure, now):
             return GiveUp(failure.kind, str(failure))
         if self._may_repeat_something(failure, now):
-            message = f"not called again, it could repeat an action: {failure}"
+            message = f"not called again, because it could repeat an action: {failure}"
             return GiveUp(FailureKind.REPEAT_UNSAFE, message)
         if isinstance(failure, EndpointDown):
             # The next worker makes it wait until calls are made again.
