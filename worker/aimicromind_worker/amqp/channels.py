@@ -1,25 +1,25 @@
-"""Check how many channels the broker allows, and divide them among the worker's uses."""
+"""How many channels a worker needs on the connection that jobs come by, and what it gets."""
 
 from aimicromind_worker.amqp.connection import BrokerConnection
 
 _ASKED_AT_ONCE = 16
 # Jobs, dead-lettered jobs, control, job ownership, one stream that is read, and held chat locks.
 _OTHERS = 6
-# The limit of AMQP 0-9-1, where the broker sets none.
+# Used where the broker sets no limit.
 _HIGHEST_NUMBER = 65_535
 
 LEAST = _OTHERS + 1
-"""The fewest channels on the connection of jobs."""
+"""On the connection that jobs come by."""
 
 LEAST_OF_EVENTS = 3
-"""The fewest channels on the connection of events."""
+"""On the one that events are published on."""
 
 NEEDED = (
     f"a worker needs two connections, {LEAST} channels on one and {LEAST_OF_EVENTS} on the "
     "other, a third with one channel where jobs have a reply_to, two queues of its own, and one "
     "for each job that it runs"
 )
-"""The remedy for a limit of the broker that is reached."""
+"""For the remedy where a limit is reached."""
 
 
 class TooFewChannels(Exception):
@@ -33,20 +33,20 @@ class TooFewChannels(Exception):
 
 
 def highest_channel(connection: BrokerConnection) -> int:
-    """Return the highest channel number of a connection."""
+    """Return the highest number that a channel of a connection may have."""
     return connection.inner.connection_tune.channel_max or _HIGHEST_NUMBER
 
 
 def check_channels(connection: BrokerConnection) -> None:
-    """Check that a connection has enough channels for a worker.
+    """Find out whether a worker can work on such a connection.
 
     Raises:
-        TooFewChannels: It has fewer.
+        TooFewChannels: It cannot.
     """
     if (allowed := highest_channel(connection)) < LEAST:
         raise TooFewChannels(allowed)
 
 
 def asked_at_once(connection: BrokerConnection) -> int:
-    """Return how many chat locks may be requested at once, each on a channel of its own."""
+    """Return how many chats may be asked for at once, each on a channel of its own."""
     return max(1, min(_ASKED_AT_ONCE, highest_channel(connection) - _OTHERS))

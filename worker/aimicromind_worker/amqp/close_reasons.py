@@ -1,7 +1,7 @@
-"""Patch aiormq 7 so that waits on a closed connection fail with an error of AMQP.
+"""Have what waits on a closed connection fail with an error of AMQP, whatever closed it.
 
-Without a known reason, as after a kill of the broker, aiormq 7 fails them with a bare `Exception`.
-That looks like a fault of the program, which ends the worker.
+aiormq 7 fails it with a bare `Exception` where it knows no reason, as when a broker is killed.
+Nobody can tell that from a fault of the program, which ends the worker.
 """
 
 from collections.abc import Awaitable, Callable
@@ -22,5 +22,5 @@ def _reject_with_reason(store: FutureStore, exception: ExceptionType | None) -> 
 
 
 def install() -> None:
-    """Patch aiormq so that each close has a reason; a second call changes nothing."""
+    """Patch aiormq so that each closing has a reason; calling it again does no harm."""
     FutureStore.reject_all = _reject_with_reason  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Protocol for publishing single messages on the connection of events."""
+"""What those who publish now and then need of the connection that others keep open."""
 
 from typing import Protocol
 
@@ -6,21 +6,16 @@ from aio_pika import Message
 
 
 class Outgoing(Protocol):
-    """The publisher of single messages: jobs, markers and records."""
+    """Publishes messages one by one."""
 
     @property
     def frame_max(self) -> int:
-        """The largest frame that the broker takes, in bytes."""
+        """Most bytes of one frame that the broker takes."""
 
     async def publish(self, message: Message, exchange: str, key: str) -> None:
-        """Publish a message and wait for its confirm, also while the connection is opened again.
-
-        Args:
-            message: The message.
-            exchange: The exchange; empty: the default exchange.
-            key: The routing key.
+        """Publish a message and have that confirmed; wait while that cannot be done.
 
         Raises:
-            DeliveryError: The broker returned or nacked the message.
-            ConnectionError: The message could not be published in time.
+            DeliveryError: No queue took it, or one refused it.
+            ConnectionError: There is no way.
         """

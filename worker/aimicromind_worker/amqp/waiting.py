@@ -1,4 +1,4 @@
-"""Wait with a deadline whose clock can be paused, and detect cancellations that were swallowed."""
+"""Wait with a deadline whose clock stands still now and then; end when told to."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -17,12 +17,12 @@ async def within(
     *,
     not_counting: Callable[[], bool],
 ) -> Result:
-    """Wait for a coroutine and return its result.
+    """Wait for work.
 
     Args:
-        limit: The longest wait, without the time that does not count.
-        work: The coroutine, which is cancelled when the time is over.
-        not_counting: A function that returns whether the time does not count now.
+        limit: Longest wait.
+        work: What to wait for; broken off when the time is over.
+        not_counting: Says whether the time that passes now does not count.
 
     Raises:
         TimeoutError: The time is over.
@@ -43,19 +43,19 @@ async def within(
 
 
 def is_cancelled() -> bool:
-    """Return whether the current task was cancelled; aiormq raises `CancelledError` on its own."""
+    """Return whether the task is to end: aiormq raises `CancelledError` for other reasons, too."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
 def unless_cancelled() -> None:
-    """Raise the cancellation of the current task if a library swallowed it.
+    """Raise the cancellation of the current task if something swallowed it.
 
-    aiormq uses `asyncio.wait_for` to close channels and keep deadlines. Up to Python 3.11, that
-    returns its result and drops a cancellation that comes meanwhile (python/cpython#86296).
+    Up to Python 3.11, `asyncio.wait_for`, by which aiormq closes channels and keeps deadlines,
+    gives its result and drops a cancellation that comes meanwhile (python/cpython#86296).
 
     Raises:
-        CancelledError: The task was cancelled.
+        CancelledError: The task is to end.
     """
     if is_cancelled():
         raise asyncio.CancelledError
