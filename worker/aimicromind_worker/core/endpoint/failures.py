@@ -21,7 +21,8 @@ from aimicromind_worker.core.endpoint.errors import (
     RequestTooLarge,
     Unauthorized,
 )
-from aimicromind_worker.core.endpoint.failure_table import TABLE, beginnings
+from aimicromind_worker.core.endpoint.failure_table import TABLE
+from aimicromind_worker.core.endpoint.failure_table.row import beginnings
 
 _LONGEST_READ = 1000
 _LONGEST_WAIT = timedelta(days=1)
