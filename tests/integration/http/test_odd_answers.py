@@ -242,7 +242,7 @@ async def test_success_without_a_body_is_no_answer(endpoint: ScriptedEndpoint, s
     failure = await failure_of(endpoint)
 
     assert (failure.kind, failure.http_status) == (FailureKind.ENDPOINT_ERROR, status)
-    assert str(failure) == f"HTTP {status} brings no answer"
+    assert str(failure) == f"HTTP {status} has no body"
 
 
 @pytest.mark.parametrize("status", [201, 202, 206])
