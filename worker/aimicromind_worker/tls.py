@@ -32,7 +32,7 @@ def _is_ca_file(path: Path) -> Path:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except OSError as error:
-        raise ValueError("is no PEM file of certificates that can be read: set its path") from error
+        raise ValueError("is no PEM file of certificates that can be read: name one") from error
     return path
 
 
@@ -41,7 +41,7 @@ def _is_client_certificate(path: Path) -> Path:
         _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
     except OSError as error:
         raise ValueError(
-            "is no PEM file with a certificate and its unencrypted key: set its path"
+            "is no PEM file with a certificate and its unencrypted key: name one"
         ) from error
     return path
 

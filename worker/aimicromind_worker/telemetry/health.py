@@ -86,18 +86,18 @@ class Pages:
         """Return the page for a method and a path."""
         if path == _METRICS and method in _METHODS:
             return Page(HTTPStatus.OK, _METRICS_TYPE, self._metrics())
-        status, said = self._said(method, path)
-        return Page(status, "application/json", msgspec.json.encode(said))
+        status, body = self._json_page(method, path)
+        return Page(status, "application/json", msgspec.json.encode(body))
 
-    def _said(self, method: str, path: str) -> tuple[HTTPStatus, Mapping[str, object]]:
+    def _json_page(self, method: str, path: str) -> tuple[HTTPStatus, Mapping[str, object]]:
         if path not in {*self._pages, _METRICS}:
             return HTTPStatus.NOT_FOUND, {"paths": [*self._pages, _METRICS]}
         if method not in _METHODS:
             return HTTPStatus.METHOD_NOT_ALLOWED, {"methods": _METHODS}
-        reasons, figures = self._pages[path]
-        against = list(reasons())
-        said = {"status": "failing" if against else "ok", "reasons": against, **figures()}
-        return HTTPStatus.SERVICE_UNAVAILABLE if against else HTTPStatus.OK, said
+        why_not, figures = self._pages[path]
+        reasons = list(why_not())
+        body = {"status": "failing" if reasons else "ok", "reasons": reasons, **figures()}
+        return HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK, body
 
 
 async def _listen(host: str, port: int) -> socket.socket:
