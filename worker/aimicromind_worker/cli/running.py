@@ -1,6 +1,6 @@
-"""The commands that run a worker: for work, and to see it work."""
+"""Run a worker as a process: the command `run`, and `demo` to try it out."""
 
-# ruff: noqa: PLC0415 - each command imports what it needs when it runs
+# ruff: noqa: PLC0415 - a command imports what it needs when it runs
 
 import asyncio
 import os
@@ -141,9 +141,9 @@ def _span_export(environment: Mapping[str, str]) -> "SpanExport | None":
 
 @click.command()
 @click.option("--flow", "flows", multiple=True, help="Flow of the server in AIMICROMIND_BASE_URL.")
-@click.option("--question", default="What can you do?", show_default=True, help="What to ask it.")
+@click.option("--question", default="What can you do?", show_default=True, help="Its question.")
 def demo(flows: tuple[str, ...], question: str) -> None:
-    """See it work: broker, scripted endpoint, worker and five jobs, in one command.
+    """Show a worker at work: broker, scripted endpoint, worker and five jobs, in one command.
 
     Uses the broker in AIMICROMIND_AMQP_URL, else the machine's RabbitMQ as a private node,
     else Docker. Uses the server in AIMICROMIND_BASE_URL, if set, with the flows given.
@@ -159,7 +159,7 @@ def demo(flows: tuple[str, ...], question: str) -> None:
         fail("the demo needs: pip install 'aimicromind-worker[demo]'", FAILED)
 
     if bool(flows) != bool(os.environ.get("AIMICROMIND_BASE_URL")):
-        fail("--flow and AIMICROMIND_BASE_URL go together", WRONG_USE)
+        fail("--flow needs AIMICROMIND_BASE_URL, and AIMICROMIND_BASE_URL needs --flow", WRONG_USE)
     try:
         as_expected = run_async(run_demo(terminal.console(), flows, question))
     except asyncio.CancelledError:
