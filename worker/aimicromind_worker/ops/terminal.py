@@ -48,7 +48,7 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def prepare_streams() -> None:
-    """Have standard output and error escape characters that their encoding lacks."""
+    """Set standard output and error to escape characters that their encoding lacks."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -144,8 +144,8 @@ class EndpointError(Doubtful):
 
     kind = FailureKind.ENDPOINT_ERROR
 
-    def __init__(self, quote: str = "", *, http_status: int | None = None) -> None:
-        super().__init__("the endpoint reported an error", quote, http_status=http_status)
+    def __init__(self, quote: str = "") -> None:
+        super().__init__("the endpoint reported an error", quote)
 
 
 class EmptyResponse(Doubtful):
@@ -183,8 +183,8 @@ class ChatflowNotFound(Lasting):
 
     kind = FailureKind.CHATFLOW_NOT_FOUND
 
-    def __init__(self, chatflow_id: str, *, http_status: int | None = None) -> None:
-        super().__init__(f"the endpoint has no flow {chatflow_id}", http_status=http_status)
+    def __init__(self, chatflow_id: str) -> None:
+        super().__init__(f"the endpoint has no flow {chatflow_id}")
 
 
 class BadRequest(Quoting):
