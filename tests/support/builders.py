@@ -1,6 +1,7 @@
 """Values that tests start from: valid by default, each test changes what it is about."""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ from aimicromind_worker.runs.ports import Publisher
 from aimicromind_worker.runs.recovery import Recovery
 from aimicromind_worker.telemetry.event_counts import EventCounts
 from aimicromind_worker.telemetry.metrics import Metrics
-from aimicromind_worker.telemetry.tracing import Untraced
+from aimicromind_worker.telemetry.tracing import Span, Tracer
 
 # Of the profile: few in most runs, many in `make fuzz`.
 _EXAMPLES = settings().max_examples
@@ -109,8 +110,13 @@ def dependencies(
         CircuitBreaker(),
         Flows(SLOTS),
         meter,
-        Untraced(),
+        Tracer(),
     )
+
+
+def untraced(headers: Mapping[str, str] | None = None) -> Span:
+    """Begin the span of a job in a worker without tracing."""
+    return Tracer().begin("jobs", "job", "chat", "flow", headers or {})
 
 
 def an_intake(

@@ -29,7 +29,6 @@ from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.runs.outcome import Failed, Outcome, Waits
 from aimicromind_worker.runs.recovery import MessageStore, Recovery
 from aimicromind_worker.runs.run import JobRun
-from aimicromind_worker.telemetry.tracing import PassedOn
 from tests.support.builders import (
     END,
     ENDED_WELL,
@@ -39,6 +38,7 @@ from tests.support.builders import (
     a_ticket,
     dependencies,
     tokens,
+    untraced,
 )
 
 
@@ -357,7 +357,7 @@ class Run:
                 Recovery(memory or Forgetful(), timedelta(seconds=recovery_s)),
                 **(limits or {}),
             ),
-            PassedOn(ticket.facts.trace),
+            untraced(ticket.facts.trace),
         )
 
     async def outcome(self) -> Outcome:

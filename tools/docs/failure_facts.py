@@ -18,8 +18,7 @@ from aimicromind_worker.core.job.retry import Decision, GiveUp, Requeue, RetryPo
 from aimicromind_worker.jobs.settlement import reject, settle
 from aimicromind_worker.runs.outcome import Cancelled, Failed, Outcome, Unfinished
 from aimicromind_worker.runs.progress import Progress
-from aimicromind_worker.telemetry.tracing import PassedOn
-from tests.support.builders import LIFETIME, MAX_JOB_BYTES, NAMES, a_job, a_ticket, limits
+from tests.support.builders import LIFETIME, MAX_JOB_BYTES, NAMES, a_job, a_ticket, limits, untraced
 from tests.support.fakes import FakeDelivery, RecordingSink
 
 POLICY: Final = RetryPolicy()
@@ -146,7 +145,7 @@ def _rejected(body: bytes) -> Rejected:
 
 
 def _settled(outcome: Outcome | Rejected) -> Settled:
-    sink, delivery, span = RecordingSink(), FakeDelivery(a_job()), PassedOn({})
+    sink, delivery, span = RecordingSink(), FakeDelivery(a_job()), untraced()
     with capture_logs():
         if isinstance(outcome, Rejected):
             asyncio.run(reject(outcome, delivery, sink, span))

@@ -1,1 +1,1 @@
-"""Relay of AiMicromind prediction jobs through RabbitMQ."""
+"""Run AiMicromind prediction jobs from RabbitMQ, and publish their events."""

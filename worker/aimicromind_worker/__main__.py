@@ -1,4 +1,4 @@
-"""`python -m aimicromind_worker`."""
+"""Run the command line as `python -m aimicromind_worker`."""
 
 from aimicromind_worker.cli import main
 

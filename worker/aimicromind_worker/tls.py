@@ -1,4 +1,4 @@
-"""CA files and client certificates → what TLS connections are made with."""
+"""Build TLS contexts from CA files and client certificates, and check those files."""
 
 import ssl
 from pathlib import Path
@@ -8,10 +8,10 @@ from pydantic import AfterValidator
 
 
 def context(ca_file: Path | None, client_certificate: Path | None) -> ssl.SSLContext:
-    """Return whom to trust and what to show; the other side's name is always verified.
+    """Return the context of client connections, which always verify the server's name.
 
     Args:
-        ca_file: Certificates to trust; None: those of the system.
+        ca_file: Certificates to trust; None for those of the system.
         client_certificate: PEM file with certificate and key.
 
     Raises:
@@ -19,33 +19,35 @@ def context(ca_file: Path | None, client_certificate: Path | None) -> ssl.SSLCon
     """
     made = ssl.create_default_context(cafile=ca_file)
     if client_certificate is not None:
-        _show(made, client_certificate)
+        _load(made, client_certificate)
     return made
 
 
-def _show(connections: ssl.SSLContext, client_certificate: Path) -> None:
-    # Without a password OpenSSL would ask for that of an encrypted key on the terminal.
-    connections.load_cert_chain(client_certificate, password="")
+def _load(tls: ssl.SSLContext, client_certificate: Path) -> None:
+    # Without a password, OpenSSL asks on the terminal for that of an encrypted key.
+    tls.load_cert_chain(client_certificate, password="")
 
 
 def _is_ca_file(path: Path) -> Path:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except OSError as error:
-        raise ValueError("is no PEM file of certificates that can be read") from error
+        raise ValueError("is no PEM file of certificates that can be read: name one") from error
     return path
 
 
 def _is_client_certificate(path: Path) -> Path:
     try:
-        _show(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
+        _load(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), path)
     except OSError as error:
-        raise ValueError("is no PEM file with a certificate and its key, not encrypted") from error
+        raise ValueError(
+            "is no PEM file with a certificate and its unencrypted key: name one"
+        ) from error
     return path
 
 
 CaFile = Annotated[Path, AfterValidator(_is_ca_file)]
-"""A file of certificates that can be used."""
+"""PEM file of certificates, checked to be readable."""
 
 ClientCertificate = Annotated[Path, AfterValidator(_is_client_certificate)]
-"""A file with a certificate and its key that can be used."""
+"""PEM file with a certificate and its key, checked to be readable."""

@@ -21,7 +21,7 @@ from aimicromind_worker.core.endpoint.errors import (
     RedirectRefused,
     StreamCut,
 )
-from aimicromind_worker.http.response import _Inflate
+from aimicromind_worker.http.inflate import Inflate
 from tests.integration.calls import KEY, call_once, failure_of
 
 pytestmark = pytest.mark.usefixtures("no_certificates")
@@ -196,7 +196,7 @@ async def test_every_member_of_a_gzip_body_is_read(
 
 @pytest.mark.parametrize("size", [1, 2, 3, 17, 1000])
 def test_members_are_read_however_they_are_cut(size: int) -> None:
-    inflate = _Inflate("gzip")
+    inflate = Inflate("gzip")
     body = PADDING[:3].join(gzip.compress(it) for it in FRAMES) + PADDING
 
     pieces = [body[start : start + size] for start in range(0, len(body), size)]
@@ -218,7 +218,7 @@ async def test_last_member_that_breaks_off_is_a_cut(
 
 
 def test_very_many_empty_members_take_no_time() -> None:
-    inflate, began = _Inflate("gzip"), time.process_time()
+    inflate, began = Inflate("gzip"), time.process_time()
 
     assert not list(inflate.pieces(gzip.compress(b"") * 13_000))
     assert time.process_time() - began < 1
@@ -242,7 +242,7 @@ async def test_success_without_a_body_is_no_answer(endpoint: ScriptedEndpoint, s
     failure = await failure_of(endpoint)
 
     assert (failure.kind, failure.http_status) == (FailureKind.ENDPOINT_ERROR, status)
-    assert str(failure) == f"HTTP {status} brings no answer"
+    assert str(failure) == f"HTTP {status} has no body"
 
 
 @pytest.mark.parametrize("status", [201, 202, 206])

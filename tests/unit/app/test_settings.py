@@ -70,7 +70,7 @@ def test_attempt_that_the_broker_would_not_wait_for_is_refused(
 
     said = refusal(monkeypatch, ATTEMPT_TIMEOUT_SECONDS="60.1")
 
-    assert said.startswith("AIMICROMIND_CONSUMER_TIMEOUT_SECONDS: must be at least 75.125, ")
+    assert said.startswith("AIMICROMIND_CONSUMER_TIMEOUT_SECONDS: must be at least 75.125 seconds")
     assert "AIMICROMIND_ATTEMPT_TIMEOUT_SECONDS" in said
 
 
@@ -133,7 +133,7 @@ def test_several_brokers_are_tried_in_order(monkeypatch: pytest.MonkeyPatch) -> 
         ("HEALTH_PORT", "-1", "greater than or equal to 0"),
         ("HEALTH_PORT", "65536", "less than or equal to 65535"),
         ("MAX_JOB_BYTES", "16MiB", "less than or equal to"),
-        ("MAX_HELD_BYTES", "7MiB", "must be at least 8388608, to have room for one job"),
+        ("MAX_HELD_BYTES", "7MiB", "must be at least 8388608 bytes, to hold one job"),
         ("MAX_FRAME_BYTES", "1", "greater than or equal to 1024"),
         ("EVENTS_LOG", "perhaps", "valid boolean"),
         ("EVENTS_LOG_MAX_AGE", "a day", "match pattern"),

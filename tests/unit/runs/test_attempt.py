@@ -20,8 +20,7 @@ from aimicromind_worker.core.endpoint.exchange import Address, EventStream, Whol
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.runs.attempt import Attempt
 from aimicromind_worker.runs.idle_timeout import IdleTimeout
-from aimicromind_worker.telemetry.tracing import PassedOn
-from tests.support.builders import BRIEF, ENDED_WELL, a_ticket, an_event, limits, tokens
+from tests.support.builders import BRIEF, ENDED_WELL, a_ticket, an_event, limits, tokens, untraced
 from tests.support.fakes import FakeBody, RecordingSink
 from tests.unit.core.endpoint.streams import cut
 
@@ -40,7 +39,7 @@ def an_attempt(
 ) -> Attempt:
     ticket = a_ticket(facts, **fields)
     bounds = limits(attempt_timeout=timeout, max_frame_bytes=max_frame_bytes)
-    return Attempt(ticket, number, publisher, bounds, PassedOn(ticket.facts.trace))
+    return Attempt(ticket, number, publisher, bounds, untraced(ticket.facts.trace))
 
 
 async def chunks_of(chunks: Iterable[bytes]) -> AsyncIterator[bytes]:
@@ -408,7 +407,7 @@ def played(recording: Recording, places: list[int]) -> tuple[Attempt, RecordingS
         1,
         publisher,
         limits(max_frame_bytes=4 << 20, max_answer_bytes=4 << 20),
-        PassedOn({}),
+        untraced(),
     )
     with suppress(CallFailed):
         asyncio.run(show(attempt, *cut(recording.body, places)))

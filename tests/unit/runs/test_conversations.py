@@ -20,8 +20,7 @@ from aimicromind_worker.runs.conversations import Conversations
 from aimicromind_worker.runs.outcome import Cancelled, Completed, Delayed, Unfinished, Waits
 from aimicromind_worker.runs.recovery import Recovery
 from aimicromind_worker.runs.run import JobRun
-from aimicromind_worker.telemetry.tracing import PassedOn
-from tests.support.builders import END, QUESTION, a_ticket, dependencies, tokens
+from tests.support.builders import END, QUESTION, a_ticket, dependencies, tokens, untraced
 from tests.support.fakes import HANG, UNSENT, WELL, RecordingSink, Script, ScriptedPredictions
 
 _NEEDS_IT = FlowFacts(streams=True, own_documents=True)
@@ -88,7 +87,7 @@ class _Conversation:
 
     def job(self, job_id: str, facts: MessageFacts | None = None, **fields: Any) -> JobRun:  # noqa: ANN401 - see a_job
         ticket = a_ticket(facts, jobId=job_id, **fields)
-        return JobRun(ticket, self._dependencies, PassedOn(ticket.facts.trace))
+        return JobRun(ticket, self._dependencies, untraced(ticket.facts.trace))
 
     async def break_off(self, job: JobRun, by: Callable[[], None]) -> object:
         """Run a job until its call is made, then break it off."""

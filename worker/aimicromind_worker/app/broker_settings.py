@@ -1,4 +1,4 @@
-"""Settings that every command needs: the broker, the names, secrets, and how all are read."""
+"""Read the settings that every command needs: broker, names, logs, and where secrets are."""
 
 import os
 import ssl
@@ -9,61 +9,40 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import (
-    ByteSize,
-    Field,
-    PrivateAttr,
-    Secret,
-    ValidationError,
-    field_validator,
-)
+from pydantic import ByteSize, Field, PrivateAttr, Secret, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from aimicromind_schemas.client.transport.tls import says_tls
 from aimicromind_worker.tls import CaFile, ClientCertificate, context
 
 ENV_PREFIX = "AIMICROMIND_"
-
-
 SECRETS_DIR = "AIMICROMIND_SECRETS_DIR"
-
-
 RENEWABLE = ("amqp_url", "api_key")
-
+"""Settings that a running worker reads again from the folder of secrets."""
 
 _TLS_SETTINGS = f"{ENV_PREFIX}AMQP_CA_FILE and {ENV_PREFIX}AMQP_CLIENT_CERTIFICATE"
 
-
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
-
-
 Bytes = Annotated[ByteSize, Field(ge=1024, le=8 * 1024 * 1024)]
-
-
 MaxAge = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[YMDhms]$")]
-
-
 AGE_UNITS_S = {"s": 1, "m": 60, "h": 3600, "D": 86_400, "M": 30 * 86_400, "Y": 365 * 86_400}
-
-
 StreamBytes = Annotated[ByteSize, Field(ge=1_000_000)]
-
 
 _RETIRED = {
     "MAX_ATTEMPTS": f"it is called {ENV_PREFIX}MAX_CALLS now: set that instead",
-    "ENDPOINT_CHAT_ID": "it is gone, each call has a chatId of its own: remove it",
+    "ENDPOINT_CHAT_ID": "it is no setting now, because each call has its own chatId: remove it",
 }
 
 
 class SettingsInvalid(Exception):
-    """A setting is missing or makes no sense; the text names each, never its value."""
+    """Settings are missing or invalid; the text names each of them, never a value."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("; ".join(problems))
 
 
 class BrokerSettings(BaseSettings):
-    """What every command that talks to the broker needs."""
+    """Settings of every command that connects to the broker."""
 
     model_config = SettingsConfigDict(
         env_prefix=ENV_PREFIX,
@@ -91,31 +70,31 @@ class BrokerSettings(BaseSettings):
     """PEM file with certificate and key that the broker asks for."""
 
     events_log: bool = True
-    """Whether the broker keeps an event log for those who come late."""
+    """Whether the broker keeps an event log for consumers that come late."""
 
     events_log_max_age: MaxAge = "24h"
-    """How long the event log keeps events, as the broker writes it: 24h, 7D. Fixed once the log
-    exists: to change it, delete the log and what is in it."""
+    """How long the event log keeps events, in the broker's notation: 24h, 7D. Fixed once the log
+    exists: to change it, delete the log with its events."""
 
     events_log_max_bytes: StreamBytes = ByteSize(2_000_000_000)
-    """How much the event log keeps, over all partitions. Fixed once the log exists."""
+    """Most bytes of the event log, over all partitions. Fixed once the log exists."""
 
     events_log_partitions: int = Field(1, ge=1, le=1)
-    """Streams that the event log consists of. This version knows 1."""
+    """Number of streams of the event log; 1 in this version."""
 
     journal_max_age: MaxAge = "7D"
-    """How long the journal and the endings keep what workers must remember: longer than a job
-    lives. Fixed once they exist."""
+    """How long the journal and the endings keep messages: longer than a job lives. Fixed once they
+    exist."""
 
     journal_max_bytes: StreamBytes = ByteSize(2_000_000_000)
-    """How much the journal and the endings keep, each. Fixed once they exist."""
+    """Most bytes of the journal and of the endings, each. Fixed once they exist."""
 
     jobs_max_length: int = Field(0, ge=0, le=100_000_000)
-    """Jobs that may wait in the queue; the broker refuses more to their producers. 0: any number.
+    """Most jobs in the queue; the broker nacks more of them to their producers. 0: any number.
     Fixed once the queue exists."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least level of log lines."""
+    """Lowest level of log lines."""
 
     log_format: Literal["auto", "json", "pretty"] = "auto"
     """Form of log lines; `auto` is pretty on a terminal and JSON elsewhere."""
@@ -124,22 +103,24 @@ class BrokerSettings(BaseSettings):
 
     @property
     def broker_urls(self) -> list[str]:
-        """The broker's addresses, passwords included: for connecting, not for showing."""
+        """The broker's addresses with their passwords: never log or print them."""
         return [url.get_secret_value() for url in self.amqp_url]
 
     @property
     def broker_tls(self) -> ssl.SSLContext | None:
-        """What to trust and to show; None where no address begins with amqps://.
+        """The TLS context for amqps://; None without such an address.
 
         Raises:
-            SettingsInvalid: A file cannot be used any more.
+            SettingsInvalid: A file cannot be read any more.
         """
         if all(urlsplit(url).scheme != "amqps" for url in self.broker_urls):
             return None
         try:
             return context(self.amqp_ca_file, self.amqp_client_certificate)
         except OSError as error:
-            raise SettingsInvalid([f"the files of {_TLS_SETTINGS} cannot be read"]) from error
+            raise SettingsInvalid(
+                [f"the files of {_TLS_SETTINGS} cannot be read: correct them"]
+            ) from error
 
     @property
     def heartbeat(self) -> timedelta:
@@ -149,7 +130,7 @@ class BrokerSettings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _without_space_around(cls, value: object) -> object:
-        # Files and shells leave a newline at the end; no setting has space there.
+        # Files and shells leave a newline at the end. No setting has outer space.
         return value.strip() if isinstance(value, str) else value
 
     @field_validator("amqp_url", mode="before")
@@ -173,14 +154,16 @@ class BrokerSettings(BaseSettings):
         """Read the settings.
 
         Args:
-            overrides: Values that go before those of the environment.
+            overrides: Values that win over those of the environment.
 
         Raises:
-            SettingsInvalid: Naming each setting that is wrong, its remedy, and no value.
+            SettingsInvalid: Settings are wrong; the text names each, a remedy, and no value.
         """
         folder = os.environ.get(SECRETS_DIR)
         if folder and not Path(folder).is_dir():
-            raise SettingsInvalid([f"{SECRETS_DIR} names no folder"])
+            raise SettingsInvalid(
+                [f"{SECRETS_DIR} is not the path of a folder: correct or remove it"]
+            )
         given = _given_names(folder)
         retired = [
             f"{ENV_PREFIX}{name}: {why}"
@@ -200,7 +183,7 @@ class BrokerSettings(BaseSettings):
 
 
 def _given_names(secrets_folder: str | None) -> set[str]:
-    """Return the names that have a value: in the environment, `.env`, or the folder of secrets."""
+    """Return the names that have a value in the environment, `.env` or the folder of secrets."""
     given = {name for name, value in os.environ.items() if value}
     given |= {name for name, value in dotenv_values(".env").items() if value}
     if secrets_folder:
@@ -212,13 +195,13 @@ def check_url(url: str, schemes: tuple[str, ...]) -> None:
     """Check that an address has one of these schemes and a host.
 
     Raises:
-        ValueError: It has not.
+        ValueError: The address has another scheme, or no host.
     """
     try:
         parts = urlsplit(url)
         known = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        # Its text may quote the host with what stands before it.
+        # The text of this error may quote user and password.
         known = False
     if not known:
         raise ValueError(f"must be a URL like {schemes[0]}://host:port")

@@ -1,6 +1,6 @@
-"""Everything an operator can set: environment variables, `.env`, and a folder of secrets.
+"""Read the settings of the worker from environment variables, `.env` and a folder of secrets.
 
-Read once, by the command line; inner code gets plain arguments.
+The command line reads them once; other modules get plain arguments.
 """
 
 import math
@@ -11,14 +11,7 @@ from datetime import timedelta
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    ByteSize,
-    Field,
-    Secret,
-    SecretStr,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import ByteSize, Field, Secret, SecretStr, ValidationInfo, field_validator
 
 from aimicromind_worker.app.broker_settings import (
     AGE_UNITS_S,
@@ -33,6 +26,7 @@ from aimicromind_worker.app.broker_settings import (
 )
 from aimicromind_worker.tls import CaFile, ClientCertificate
 
+# The rest of the consumer timeout is for the wait before a job runs, and for confirms after it.
 _HELD_PART = 0.8
 
 EVERYDAY: Final = frozenset(
@@ -61,13 +55,11 @@ EVERYDAY: Final = frozenset(
 )
 """Settings that an installation sets or should know; docs/settings.md lists them first."""
 
-# Clocks of producers, workers and broker may differ by so much.
+# Clocks of producers, workers and broker may differ by up to this.
 _CLOCK_SLACK_S = 900
-
-
 _HEADER_WORD = re.compile(r"[\x21-\x7e]*")
 _API_PATH = re.compile(r"/api/v\d+(?=/|$)", re.IGNORECASE)
-_OTHERS = f"{ENV_PREFIX}GATEWAY_"
+_OF_THE_GATEWAY = f"{ENV_PREFIX}GATEWAY_"
 
 
 class Settings(BrokerSettings):
@@ -83,17 +75,17 @@ class Settings(BrokerSettings):
     """Path of the prediction endpoint; must contain `{chatflowId}`."""
 
     concurrency: int = Field(32, ge=1, le=2000)
-    """Jobs that this worker runs at a time."""
+    """Jobs that this worker runs at the same time."""
 
     max_calls: int = Field(3, ge=1, le=100)
-    """Prediction calls begun for one job, at most. The first that is lost with its worker does
+    """Most prediction calls begun for one job. The first one that is lost with its worker does
     not count."""
 
     attempt_timeout_seconds: Seconds = 600
     """Longest time of one attempt."""
 
     job_lifetime_seconds: Seconds = Field(3600, validate_default=True)
-    """Longest time of a job, from when a worker first has it."""
+    """Longest time of a job, from its first delivery to a worker."""
 
     connect_timeout_seconds: Seconds = 10
     """Longest wait for a connection to the server."""
@@ -105,12 +97,12 @@ class Settings(BrokerSettings):
     """Longest silence within a stream; heartbeats count as silence."""
 
     consumer_timeout_seconds: Seconds = Field(1800, validate_default=True)
-    """How long the broker lets a consumer keep a message: its `consumer_timeout`, which cannot be
-    read over AMQP. A job that would be kept longer waits on the broker between its attempts."""
+    """The broker's `consumer_timeout`, which cannot be read over AMQP: longest time that a consumer
+    may keep a message. A job that needs longer waits on the broker between its attempts."""
 
     recovery_seconds: float = Field(60, ge=0, le=3600)
-    """Longest wait for an answer that the server still finishes and saves after its stream broke;
-    it needs an API key that may read messages. 0 switches that off."""
+    """Longest wait for an answer that the server saves after its stream broke off. The API key must
+    be allowed to read messages. 0 switches that off."""
 
     drain_seconds: Seconds = 25
     """Time from SIGTERM to the end of the process."""
@@ -119,18 +111,18 @@ class Settings(BrokerSettings):
     """Interface on which /livez, /readyz and /metrics answer."""
 
     health_port: int = Field(8080, ge=0, le=65_535)
-    """Port of /livez, /readyz and /metrics, one for each worker of a machine; 0 takes a free one,
+    """Port of /livez, /readyz and /metrics, one for each worker of a machine. 0 takes a free one,
     which the log names."""
 
     max_job_bytes: Bytes = ByteSize(8 * 1024 * 1024)
     """Largest job."""
 
     max_held_bytes: ByteSize = Field(ByteSize(256 * 1024 * 1024), validate_default=True)
-    """Most bytes of jobs that this worker holds at a time, at least MAX_JOB_BYTES. A job for which
-    there is no room goes back to the queue, and the worker takes jobs one by one for a while."""
+    """Most bytes of jobs that this worker holds at the same time, at least MAX_JOB_BYTES. A job
+    beyond that is requeued, and the worker takes jobs one by one for a while."""
 
     max_frame_bytes: Bytes = ByteSize(4 * 1024 * 1024)
-    """Largest server-sent event; a larger one goes out without its data, or fails the job."""
+    """Largest server-sent event. A larger one is published without its data, or fails the job."""
 
     max_answer_bytes: Bytes = ByteSize(8 * 1024 * 1024)
     """Largest text of an answer, as JSON."""
@@ -146,22 +138,22 @@ class Settings(BrokerSettings):
     `doctor` uses it."""
 
     def renewed(self) -> Self:
-        """Return the same with the secrets that may change meanwhile, which are files.
+        """Return the settings with the secrets read again, if they are files.
 
         Raises:
-            SettingsInvalid: They cannot be read, or make no sense.
+            SettingsInvalid: A secret is missing, empty or invalid.
         """
         if not os.environ.get(SECRETS_DIR):
             return self
         now = self.read(**self._overrides)
-        # A file that is just being written is empty, or not there.
+        # While a file is written, it may be empty or missing.
         if self.api_key is not None and not (now.api_key and now.api_key.get_secret_value()):
-            raise SettingsInvalid([f"{ENV_PREFIX}API_KEY is empty now"])
+            raise SettingsInvalid([f"{ENV_PREFIX}API_KEY: its file is empty, write the key to it"])
         return self.model_copy(update={name: getattr(now, name) for name in RENEWABLE})
 
     @property
     def hold(self) -> timedelta:
-        """How long a worker keeps a job; the rest is for waits before it and confirms after it."""
+        """Longest time that a worker keeps a job before it publishes it again with a delay."""
         return timedelta(seconds=self.consumer_timeout_seconds * _HELD_PART)
 
     @field_validator("job_lifetime_seconds")
@@ -171,7 +163,7 @@ class Settings(BrokerSettings):
         needed_s = math.ceil(seconds) + _CLOCK_SLACK_S
         if int(max_age[:-1]) * AGE_UNITS_S[max_age[-1]] < needed_s:
             raise ValueError(
-                "is longer than the journal remembers a job, clocks that differ included: set "
+                "is longer than the journal keeps a job, with 15 minutes for clocks: set "
                 f"{ENV_PREFIX}JOURNAL_MAX_AGE to {needed_s}s at least"
             )
         return seconds
@@ -182,7 +174,7 @@ class Settings(BrokerSettings):
         attempt_s = info.data.get("attempt_timeout_seconds", 0.0)
         if attempt_s > seconds * _HELD_PART:
             raise ValueError(
-                f"must be at least {attempt_s / _HELD_PART:g}, to have room for one attempt: "
+                f"must be at least {attempt_s / _HELD_PART:g} seconds, to hold one attempt: "
                 f"lower {ENV_PREFIX}ATTEMPT_TIMEOUT_SECONDS, or raise the broker's consumer_timeout"
             )
         return seconds
@@ -191,7 +183,7 @@ class Settings(BrokerSettings):
     @classmethod
     def _is_one_word(cls, key: SecretStr | None) -> SecretStr | None:
         if key is not None and not _HEADER_WORD.fullmatch(key.get_secret_value()):
-            raise ValueError("must be one word of visible ASCII characters, as HTTP has it")
+            raise ValueError("must be visible ASCII characters, without spaces or line ends")
         return key
 
     @field_validator("max_held_bytes")
@@ -200,7 +192,7 @@ class Settings(BrokerSettings):
         job = info.data.get("max_job_bytes", 0)
         if held < job:
             raise ValueError(
-                f"must be at least {job}, to have room for one job: "
+                f"must be at least {job} bytes, to hold one job: "
                 f"raise it, or lower {ENV_PREFIX}MAX_JOB_BYTES"
             )
         return held
@@ -234,15 +226,15 @@ class Settings(BrokerSettings):
 
 
 def unknown_names(environment: Mapping[str, str]) -> list[str]:
-    """List the `AIMICROMIND_*` names that no setting has; most are typing errors.
+    """Return the `AIMICROMIND_*` names that are no setting; most are typing errors.
 
-    Those of the gateway, which may share the environment, are known.
+    Names of the gateway count as known: it may share the environment.
     """
     known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields} | {SECRETS_DIR}
     return sorted(
         name
         for name in environment
         if name.upper().startswith(ENV_PREFIX)
-        and not name.upper().startswith(_OTHERS)
+        and not name.upper().startswith(_OF_THE_GATEWAY)
         and name.upper() not in known
     )

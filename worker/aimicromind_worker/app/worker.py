@@ -39,7 +39,7 @@ from aimicromind_worker.runs.idle_timeout import IdleTimeout
 from aimicromind_worker.telemetry.event_counts import EventCounts
 from aimicromind_worker.telemetry.metrics import Metrics
 from aimicromind_worker.telemetry.status import WorkerStatus
-from aimicromind_worker.telemetry.tracing import Tracer, Untraced
+from aimicromind_worker.telemetry.tracing import Tracer
 
 log = structlog.get_logger()
 
@@ -92,7 +92,7 @@ class Worker:
             self.condition,
             self.event_counts,
             self.metrics,
-            tracer or Untraced(),
+            tracer or Tracer(),
             JobRegistry(),
             CircuitBreaker(),
             Flows(settings.concurrency),

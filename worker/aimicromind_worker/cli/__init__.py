@@ -1,4 +1,4 @@
-"""The command line. Each command imports what it needs when it runs, so that each starts fast."""
+"""The command line. Commands import the rest of the worker when they run, thus `--help` is fast."""
 
 import click
 
@@ -12,7 +12,7 @@ from aimicromind_worker.cli.running import demo, run
 @click.group(epilog=EXIT_CODES)
 @click.version_option(package_name="aimicromind-worker")
 def main() -> None:
-    """Relay AiMicromind prediction jobs through RabbitMQ.
+    """Run AiMicromind prediction jobs from RabbitMQ.
 
     Settings come from environment variables AIMICROMIND_*, from .env, and from the files of
     the folder that AIMICROMIND_SECRETS_DIR names.

@@ -1,6 +1,6 @@
-"""The commands that look at what is around a worker: the broker's objects, and all of it."""
+"""Parse the commands `topology` and `doctor`."""
 
-# ruff: noqa: PLC0415 - each command imports what it needs when it runs
+# ruff: noqa: PLC0415 - a command imports what it needs when it runs
 
 import sys
 
@@ -11,12 +11,12 @@ from aimicromind_worker.cli.outcomes import FAILED, read, run_async
 
 @click.group()
 def topology() -> None:
-    """Declare, show or compare the exchanges and queues on the broker."""
+    """Declare, show or compare exchanges and queues of the broker."""
 
 
 @topology.command("declare")
 def topology_declare() -> None:
-    """Declare everything; what exists as needed stays as it is."""
+    """Declare all exchanges and queues; those that exist stay as they are."""
     from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.topology_report import declare_all
 
@@ -26,7 +26,7 @@ def topology_declare() -> None:
 @topology.command("show")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON, for programs.")
 def topology_show(as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
-    """Show what is needed, without asking the broker."""
+    """Show the needed exchanges and queues, without a connection to the broker."""
     from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.topology_report import show_all
 
@@ -35,7 +35,7 @@ def topology_show(as_json: bool) -> None:  # noqa: FBT001 - click passes it by n
 
 @topology.command("check")
 def topology_check() -> None:
-    """Compare what the broker has with what is needed; nothing is created.
+    """Compare the broker's exchanges and queues with the needed ones, and create none.
 
     Bindings cannot be read over AMQP and are not compared.
     """
@@ -47,12 +47,12 @@ def topology_check() -> None:
 
 
 @click.command()
-@click.option("--flow", help="Also ask the endpoint about this flow.")
+@click.option("--flow", help="Also check this flow of the endpoint.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
 def doctor(flow: str | None, as_json: bool) -> None:  # noqa: FBT001 - click passes it by name
-    """Find out what is wrong with broker, endpoint, permissions and settings, and what to do.
+    """Find problems with broker, endpoint, permissions and settings, and show remedies.
 
-    It changes nothing. With AIMICROMIND_MANAGEMENT_URL it also looks at the queues of
+    It changes nothing. With AIMICROMIND_MANAGEMENT_URL it also checks the queues of
     subscribers, which AMQP does not show.
 
     \b

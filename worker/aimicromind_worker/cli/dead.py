@@ -1,6 +1,6 @@
-"""The commands for dead letters: jobs that failed for good."""
+"""Parse the commands for dead letters, the jobs that failed for good."""
 
-# ruff: noqa: PLC0415 - each command imports what it needs when it runs
+# ruff: noqa: PLC0415 - a command imports what it needs when it runs
 
 import re
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 class Age(click.ParamType[timedelta]):
-    """A time such as 90s, 30m, 12h or 7d."""
+    """Option value such as 90s, 30m, 12h or 7d."""
 
     name = "age"
     _units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}  # noqa: RUF012 - click's is a plain class
@@ -30,18 +30,18 @@ class Age(click.ParamType[timedelta]):
     ) -> timedelta:
         found = re.fullmatch(r"(\d{1,6})([smhd])", str(value))
         if found is None:
-            self.fail("write a number and s, m, h or d, such as 12h", param, ctx)
+            self.fail("must be a whole number with s, m, h or d, such as 12h", param, ctx)
         return timedelta(**{self._units[found[2]]: int(found[1])})
 
 
-def _choosing(command: Command) -> Command:
-    """Add the options that say which jobs are meant."""
+def _with_choice(command: Command) -> Command:
+    """Add the options that choose dead letters."""
     options = (
-        click.option("--job", help="The job with this id."),
-        click.option("--kind", help="Jobs that failed for this reason, such as rate_limited."),
-        click.option("--flow", help="Jobs of this flow."),
-        click.option("--older-than", type=Age(), help="Jobs that failed before that, such as 7d."),
-        click.option("--newer-than", type=Age(), help="Jobs that failed since then, such as 2h."),
+        click.option("--job", help="Only the job with this id."),
+        click.option("--kind", help="Only jobs that failed with this kind, such as rate_limited."),
+        click.option("--flow", help="Only jobs of this flow."),
+        click.option("--older-than", type=Age(), help="Only jobs that failed before, such as 7d."),
+        click.option("--newer-than", type=Age(), help="Only jobs that failed since, such as 2h."),
     )
     for option in reversed(options):
         command = option(command)
@@ -62,14 +62,14 @@ def _choice(chosen: Mapping[str, Any]) -> "Choice":
 
 @click.group()
 def dead() -> None:
-    """Look at dead letters, the jobs that failed for good; replay or delete them.
+    """Show, replay or delete dead letters, the jobs that failed for good.
 
     While one of these commands runs, the others see no dead letters.
     """
 
 
 @dead.command("list")
-@_choosing
+@_with_choice
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
 def dead_list(as_json: bool, **chosen: object) -> None:  # noqa: FBT001 - click passes it by name
     """Show dead letters, the oldest first.
@@ -87,7 +87,7 @@ def dead_list(as_json: bool, **chosen: object) -> None:  # noqa: FBT001 - click 
 
 @dead.command("show")
 @click.argument("job")
-@click.option("--body", is_flag=True, help="Also what was asked, which may be secret.")
+@click.option("--body", is_flag=True, help="Also the body, which may hold secrets.")
 def dead_show(job: str, body: bool) -> None:  # noqa: FBT001 - click passes it by name
     """Show the dead letter JOB as JSON: why it failed, and when.
 
@@ -102,15 +102,15 @@ def dead_show(job: str, body: bool) -> None:  # noqa: FBT001 - click passes it b
 
 
 @dead.command("replay")
-@_choosing
+@_with_choice
 @click.option("--all", "every", is_flag=True, help="All dead letters.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
 def dead_replay(every: bool, dry_run: bool, as_json: bool, **chosen: object) -> None:  # noqa: FBT001 - click passes them by name
-    """Put dead letters on the queue again, in the order in which they failed.
+    """Publish dead letters as jobs again, in the order in which they failed.
 
-    Each gets a new id, since its old one has ended, and stays in its chat. Done twice, it runs
-    once.
+    Each job gets a new id, because its old one has ended, and stays in its chat. A dead letter
+    that is replayed twice runs once.
 
     \b
     Examples:
@@ -120,15 +120,15 @@ def dead_replay(every: bool, dry_run: bool, as_json: bool, **chosen: object) -> 
     from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.dead_letters import replay
 
-    choice = _meant(chosen, every=every)
+    choice = _choice_or_all(chosen, every=every)
     run_async(replay(read(BrokerSettings), choice, dry_run=dry_run, as_json=as_json))
 
 
 @dead.command("purge")
-@_choosing
+@_with_choice
 @click.option("--all", "every", is_flag=True, help="All dead letters.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
 def dead_purge(every: bool, dry_run: bool, yes: bool, as_json: bool, **chosen: object) -> None:  # noqa: FBT001 - click passes them by name
     """Delete dead letters for good.
@@ -141,14 +141,14 @@ def dead_purge(every: bool, dry_run: bool, yes: bool, as_json: bool, **chosen: o
     from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.dead_letters import purge
 
-    choice = _meant(chosen, every=every)
+    choice = _choice_or_all(chosen, every=every)
     if not dry_run and not yes:
-        click.confirm("They are gone for good. Go on?", abort=True)
+        click.confirm("Deleted dead letters cannot be restored. Go on?", abort=True)
     run_async(purge(read(BrokerSettings), choice, dry_run=dry_run, as_json=as_json))
 
 
-def _meant(chosen: Mapping[str, Any], *, every: bool) -> "Choice":
+def _choice_or_all(chosen: Mapping[str, Any], *, every: bool) -> "Choice":
     choice = _choice(chosen)
     if choice.is_all != every:
-        fail("say which jobs are meant, or --all, and not both", WRONG_USE)
+        fail("choose dead letters by options such as --kind, or all of them by --all", WRONG_USE)
     return choice

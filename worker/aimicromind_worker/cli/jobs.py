@@ -1,6 +1,6 @@
-"""The commands for one job or chat: put in, watch, cancel."""
+"""Parse the commands for one job or chat: `submit`, `follow` and `cancel`."""
 
-# ruff: noqa: PLC0415 - each command imports what it needs when it runs
+# ruff: noqa: PLC0415 - a command imports what it needs when it runs
 
 import json
 import sys
@@ -14,11 +14,11 @@ from aimicromind_worker.cli.outcomes import FAILED, WRONG_USE, fail, read, run_a
 @click.command()
 @click.argument("flow")
 @click.argument("question")
-@click.option("--chat", help="Conversation; the job's id if not given.")
-@click.option("--job-id", help="Name of the job; a new one if not given.")
+@click.option("--chat", help="chatId; without it, the job's id.")
+@click.option("--job-id", help="jobId; without it, a new one.")
 @click.option("--follow", "watch", is_flag=True, help="Show the job's events until it ends.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
-@click.option("--within", default=600.0, show_default=True, help="Seconds to follow at most.")
+@click.option("--within", default=600.0, show_default=True, help="Seconds to follow, at most.")
 def submit(  # noqa: PLR0913, PLR0917 - one for each option
     flow: str,
     question: str,
@@ -28,7 +28,7 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each option
     as_json: bool,  # noqa: FBT001 - click passes it by name
     within: float,
 ) -> None:
-    """Put a job on the queue: ask FLOW the QUESTION.
+    """Submit a job that asks FLOW the QUESTION.
 
     \b
     Examples:
@@ -53,10 +53,10 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each option
 
 @click.command()
 @click.argument("chat")
-@click.option("--job", help="Show this job of the chat only, and stop at its end.")
-@click.option("--from-start", is_flag=True, help="Begin with what the event log still has.")
+@click.option("--job", help="Show only this job of the chat, until it ends.")
+@click.option("--from-start", is_flag=True, help="Begin with the events of the event log.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
-@click.option("--within", type=float, help="Seconds to follow at most; without it, for ever.")
+@click.option("--within", type=float, help="Seconds to follow, at most; without it, no end.")
 def follow(
     chat: str,
     job: str | None,
@@ -64,10 +64,10 @@ def follow(
     as_json: bool,  # noqa: FBT001 - click passes it by name
     within: float | None,
 ) -> None:
-    """Show the events of CHAT as they come, until you stop it.
+    """Show the events of CHAT as they arrive, until Ctrl-C.
 
-    A job without a chat has its own id as one. Each event comes once, newer attempts replace
-    older ones, and what is missing is told.
+    The chat of a job without chatId is its jobId. Each event is shown once, newer attempts
+    replace older ones, and missing events are reported.
 
     \b
     Examples:
@@ -82,17 +82,17 @@ def follow(
         if not run_async(watch_chat(read(BrokerSettings), watch)):
             sys.exit(FAILED)
     except KeyboardInterrupt:
-        # That is how one leaves a chat that never ends.
+        # The usual end: a chat has none.
         return
 
 
 @click.command()
-@click.option("--job", help="The job.")
-@click.option("--chat", help="All jobs of this chat that were submitted until now.")
+@click.option("--job", help="Cancel the job with this id.")
+@click.option("--chat", help="Cancel all jobs of this chat that were submitted until now.")
 def cancel(job: str | None, chat: str | None) -> None:
     """Cancel a job, or the jobs of a chat; each then ends with status `cancelled`.
 
-    A job that has ended stays as it is. Jobs that still wait on the queue are ended, too.
+    A job that has ended stays as it is. A job that waits on the queue ends, too.
 
     \b
     Examples:
@@ -103,7 +103,7 @@ def cancel(job: str | None, chat: str | None) -> None:
     from aimicromind_worker.ops.watch import cancel as ask
 
     if (job is None) == (chat is None):
-        fail("name either --job or --chat", WRONG_USE)
+        fail("name either --job or --chat, with an id", WRONG_USE)
     try:
         run_async(ask(read(BrokerSettings), job, chat))
     except ValueError as error:

@@ -1,5 +1,5 @@
-"""The pure core: bytes and values in, values out.
+"""Decide what a job and the endpoint's answers mean, from values alone.
 
-Nothing here opens a socket, reads a clock or draws a random number: time, chance and bytes
-are arguments. The import rules in the root pyproject.toml hold it to that.
+Nothing here opens a socket, reads a clock or draws a random number: time, chance and bytes are
+arguments. Import rules in the root pyproject.toml enforce that.
 """

@@ -1,4 +1,4 @@
-"""What commands report: findings with their remedies, and failures in one sentence."""
+"""Findings with remedies, which commands print, and the failure that ends a command."""
 
 from collections.abc import Callable, Iterator
 from enum import StrEnum
@@ -7,11 +7,11 @@ import msgspec
 
 
 class NotAchieved(Exception):
-    """A command did not achieve what it should have; the text says why. The exit code is 1."""
+    """A command failed, for the reason in the text. Its exit code is 1."""
 
 
 class State(StrEnum):
-    """How it stands with one thing."""
+    """Result of one check."""
 
     OK = "ok"
     WARNING = "warning"
@@ -20,13 +20,13 @@ class State(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """What was found about one thing.
+    """Result of one check, with its reason.
 
     Attributes:
-        about: What was looked at.
-        state: How it stands.
-        detail: What was seen.
-        remedy: What to do; empty where nothing is to be done.
+        about: Name of the object that was checked.
+        state: Result.
+        detail: Facts behind the result.
+        remedy: What the operator should do; empty for nothing.
     """
 
     about: str
@@ -42,14 +42,14 @@ _RECIPES = "docs/queues.md has safe arguments"
 def of_subscriber(
     name: str, kind: str, *, passing: bool, messages: int, limit: Callable[[str], object]
 ) -> Iterator[Finding]:
-    """Yield what is unsafe about a queue that events go to; one finding at least.
+    """Yield what is unsafe about a queue that is bound to events; one finding at least.
 
     Args:
         name: The queue.
         kind: Its type.
-        passing: Whether it goes with its consumer.
-        messages: How many wait in it.
-        limit: Gives a limit of the queue, None where it has none.
+        passing: Whether the broker deletes it with its consumer.
+        messages: Number of messages in it.
+        limit: Returns a limit of the queue by its name, None if unset.
     """
     about, begun = f"queue {name}", False
     if kind != "stream" and str(limit("overflow") or "").startswith("reject-publish"):
@@ -57,7 +57,7 @@ def of_subscriber(
         yield Finding(
             about,
             State.PROBLEM,
-            "it refuses events when it is full, which holds up their chats for two seconds each",
+            "it nacks events when it is full, which delays their chats by up to 2 s each",
             f"declare it without x-overflow=reject-publish; {_RECIPES}",
         )
     if not passing and not any(limit(each) is not None for each in _LIMITS):

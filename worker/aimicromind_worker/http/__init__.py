@@ -1,1 +1,1 @@
-"""The prediction endpoint over HTTP/1.1."""
+"""Speak HTTP/1.1 to the prediction endpoint."""

@@ -1,6 +1,6 @@
-"""Job → HTTP → the bytes of the answer; the HTTP library's errors become our own.
+"""Call the prediction endpoint, and translate statuses and HTTP errors into failures of a call.
 
-The endpoint's habits that shape this file are in docs/endpoint.md.
+docs/endpoint.md describes the behaviour of the endpoint that this client has to handle.
 """
 
 import asyncio
@@ -55,15 +55,15 @@ _PREFLIGHT_TIMEOUT_S = 5.0
 _PART_BYTES = 64 * 1024
 _ABORT_TIMEOUT_S = 5.0
 _WITHOUT_BODY = (httpx.codes.NO_CONTENT, httpx.codes.RESET_CONTENT)
-# What an address or a body raises that makes no sense.
-_ODD = (OSError, ValueError, RecursionError, httpx.InvalidURL)
+# What httpx and codecs raise for an address, a header or a body that they cannot read.
+_UNREADABLE = (OSError, ValueError, RecursionError, httpx.InvalidURL)
 
 
 class EndpointClient:
     """Calls the endpoint. One for the process; any number of calls at once.
 
     Attributes:
-        client: What all requests but the calls themselves go by; it adds the key.
+        client: Sends all requests except prediction calls; adds the API key.
     """
 
     def __init__(
@@ -85,10 +85,7 @@ class EndpointClient:
     @asynccontextmanager
     async def open(cls, endpoint: Endpoint) -> AsyncIterator["EndpointClient"]:
         """Open the client that all calls share."""
-        trust = context(endpoint.ca_file, endpoint.client_certificate)
-
-        transport = PushTransport(trust)
-
+        transport = PushTransport(context(endpoint.ca_file, endpoint.client_certificate))
         async with httpx.AsyncClient(
             transport=transport,
             auth=endpoint.with_key,
@@ -106,34 +103,34 @@ class EndpointClient:
                     aborting.cancel()
 
     async def facts(self, chatflow_id: str) -> FlowFacts:
-        """Return what kind of flow it is; the answer is kept for a few minutes.
+        """Return whether a flow streams and what documents it uses; kept for 5 minutes.
 
         Raises:
-            ChatflowNotFound: The endpoint says that there is no such flow.
-            EndpointUnavailable: Nothing says whose documents it uses, and something may soon.
+            ChatflowNotFound: The endpoint has no such flow.
+            EndpointUnavailable: The endpoint does not answer now whose documents the flow uses.
         """
         return await self._flow_lookup.facts(chatflow_id)
 
     async def answers(self) -> bool:
-        """Ask for anything, and say whether something answers that is no gateway's apology."""
+        """Return whether the server itself answers, and not a gateway in its place."""
         got = await self.ping()
         return got is not None and not is_from_gateway(got.http_status)
 
     async def ping(self) -> "Ping | None":
-        """Ask for the one path of the API that needs no key; None where nothing answers."""
+        """Request `/api/v1/ping`, which needs no key; None without an answer."""
         url = f"{self._endpoint.base_url}/api/v1/ping"
         try:
             async with asyncio.timeout(_PREFLIGHT_TIMEOUT_S), self.client.stream("GET", url) as got:
                 return Ping(got.status_code, await beginning(got))
-        except (TimeoutError, CallFailed, httpx.HTTPError, *_ODD):
+        except (TimeoutError, CallFailed, httpx.HTTPError, *_UNREADABLE):
             return None
 
     @asynccontextmanager
     async def call(self, call: PredictionCall) -> AsyncIterator[Response]:
-        """Make one prediction call. Leaving the context closes its connection.
+        """Make one prediction call, and release its connection after the body.
 
         Raises:
-            CallFailed: No answer came, or the stream broke off; also from within the context.
+            CallFailed: There is no answer, or reading it in the body failed.
         """
         response = await self._send(self._request(call), streams=call.streams)
         try:
@@ -143,12 +140,12 @@ class EndpointClient:
             await close(response)
 
     def abort(self, call: PredictionCall) -> asyncio.Task[object]:
-        """Ask the endpoint to stop what a call began.
+        """Ask the endpoint to stop the run that a call began.
 
-        Some flows stop at that, others run on to their end (docs/endpoint.md).
+        Some flows stop, others run to their end (docs/endpoint.md).
 
         Returns:
-            Done once the endpoint has answered, or did not in time.
+            A task that ends with the endpoint's answer, or after 5 s.
         """
         aborting: asyncio.Task[object] = asyncio.create_task(self._abort(call))
         self._aborting.add(aborting)
@@ -164,7 +161,7 @@ class EndpointClient:
                 self.client.stream("PUT", url) as response,
             ):
                 log.debug("abort.answered", http_status=response.status_code)
-        except (TimeoutError, CallFailed, httpx.HTTPError, *_ODD) as error:
+        except (TimeoutError, CallFailed, httpx.HTTPError, *_UNREADABLE) as error:
             log.info("abort.failed", error=type(error).__name__)
 
     def _request(self, call: PredictionCall) -> httpx.Request:
@@ -178,14 +175,14 @@ class EndpointClient:
                 headers={**self._headers, **call.trace, "content-length": str(length)},
                 extensions=self._extensions,
             )
-        except _ODD as error:
+        except _UNREADABLE as error:
             raise no_address() from error
 
     async def _send(self, request: httpx.Request, *, streams: bool) -> httpx.Response:
         limit = self._endpoint.first_byte_timeout
         try:
             async with asyncio.timeout(limit.total_seconds() if streams else None):
-                # The client's way adds cookies and redirects, which nobody wants, at some cost.
+                # Not by `client`: its cookies and redirects cost CPU, and are not wanted.
                 return await self._transport.handle_async_request(self._endpoint.with_key(request))
         except TimeoutError as error:
             raise HeadersOverdue(limit) from error
@@ -193,7 +190,7 @@ class EndpointClient:
             raise failure_before_answer(error) from error
 
     async def _read(self, response: httpx.Response) -> Response:
-        """Decide by status and Content-Type what came (an HTML page comes with 200, too)."""
+        """Decide by status and Content-Type what the response is: an HTML page may have 200."""
         content_type = content_type_of(response)
         if not response.is_success:
             wait = read_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
@@ -221,7 +218,7 @@ class EndpointClient:
         return bytes(body)
 
     async def _error_text(self, response: httpx.Response, content_type: str) -> str:
-        """Read what an error says in its JSON; any other body may hold anything, an answer too."""
+        """Return the message in the JSON of an error; any other body may hold an answer."""
         if content_type != "application/json":
             return ""
         try:
@@ -232,9 +229,9 @@ class EndpointClient:
 
 
 async def _written(call: PredictionCall) -> AsyncIterator[bytes]:
-    """Copy a part at a time: a job may be long, and many jobs wait for their sockets at once.
+    """Yield the request in small copies, once there is a connection.
 
-    It is begun once there is a connection.
+    Copies of whole jobs would add up while many calls wait for their sockets.
     """
     call.sending.begun = True
     for piece in call.body:

@@ -1,4 +1,4 @@
-"""Where predictions are made, how to get in, and whether the API answers there."""
+"""Address and credentials of the prediction endpoint, and what its ping answered."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,14 +11,14 @@ from typing_extensions import override
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where predictions are made, and how to get in.
+    """Address, credentials and limits of the prediction endpoint.
 
     Attributes:
-        base_url: Scheme, host and perhaps a path, without a slash at the end.
-        prediction_path: With `{chatflowId}` in it.
-        api_key: Gives what is sent as a bearer token, for each request; never shown.
-        connect_timeout: For a TCP and TLS connection.
-        first_byte_timeout: For the response headers of a flow that streams.
+        base_url: URL of the server, without a slash at its end.
+        prediction_path: Path of a prediction call, with `{chatflowId}` in it.
+        api_key: Returns the bearer token of each request; None sends none.
+        connect_timeout: Longest time for TCP and TLS together.
+        first_byte_timeout: Longest wait for the response headers of a flow that streams.
         max_answer_bytes: Largest JSON answer.
         ca_file: Certificates to trust instead of the system's.
         client_certificate: PEM file with certificate and key.
@@ -46,12 +46,12 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """What came of asking for `/api/v1/ping`: the server says `pong`."""
+    """The response to `/api/v1/ping`; that of the server is `pong`."""
 
     http_status: int
     body: bytes = field(repr=False)
 
     @property
     def is_of_the_api(self) -> bool:
-        """Whether the API may have answered; a page or a missing path is somebody else's."""
+        """Whether the API may have answered; status 404 or an HTML page is not of the API."""
         return self.http_status != httpx.codes.NOT_FOUND and self.body.lstrip()[:1] != b"<"

@@ -1,4 +1,4 @@
-"""What the endpoint says of a flow: whether it streams, and whose documents it answers from."""
+"""Ask the endpoint what kind of flow a flow is, and keep its answer for a few minutes."""
 
 import asyncio
 from time import monotonic
@@ -17,8 +17,8 @@ _FACTS_LAST_S = 300.0
 _FLOWS_REMEMBERED = 1000
 _TIMEOUT_S = 5.0
 _SILENT = "it does not say what kind of flow it is"
-# What an address or a body raises that makes no sense.
-_ODD = (OSError, ValueError, RecursionError, httpx.InvalidURL)
+# What httpx and codecs raise for an address, a header or a body that they cannot read.
+_UNREADABLE = (OSError, ValueError, RecursionError, httpx.InvalidURL)
 
 
 class _Streaming(msgspec.Struct):
@@ -38,7 +38,7 @@ class _CachedFacts(NamedTuple):
 
 
 class FlowLookup:
-    """Asks about flows. One for the process; any number of questions at once."""
+    """Looks up flows. One for the process; any number of lookups at once."""
 
     def __init__(self, client: httpx.AsyncClient, base_url: str) -> None:
         self._client = client
@@ -46,20 +46,20 @@ class FlowLookup:
         self._flows: dict[str, _CachedFacts] = {}
 
     async def facts(self, chatflow_id: str) -> FlowFacts:
-        """Ask what kind of flow it is; the answer is kept for a few minutes.
+        """Return whether a flow streams and what documents it uses; kept for 5 minutes.
 
-        An unknown flow would otherwise hang: asked to stream, the endpoint never answers.
+        A call to an unknown flow would never end: the endpoint does not answer one that streams.
 
         Raises:
-            ChatflowNotFound: The endpoint says that there is no such flow.
-            EndpointUnavailable: Nothing says whose documents it uses, and something may soon.
+            ChatflowNotFound: The endpoint has no such flow.
+            EndpointUnavailable: The endpoint does not answer now whose documents the flow uses.
         """
         known = self._flows.get(chatflow_id)
         if known is not None and monotonic() < known.until:
             return known.facts
         streams, documents = await asyncio.gather(
-            self._asked_of(chatflow_id, "chatflows-streaming", _Streaming),
-            self._asked_of(chatflow_id, "chatflows-uploads", _Uploads),
+            self._ask(chatflow_id, "chatflows-streaming", _Streaming),
+            self._ask(chatflow_id, "chatflows-uploads", _Uploads),
         )
         if isinstance(streams, ChatflowNotFound):
             raise streams
@@ -72,18 +72,21 @@ class FlowLookup:
         )
         if isinstance(documents, EndpointUnavailable):
             if known is None and facts.streams is not None:
-                # Called with another chatId, it might answer without the conversation's documents.
+                # A call under another chatId could miss the documents of the conversation.
                 raise documents
         elif facts.streams is not None:
-            if len(self._flows) >= _FLOWS_REMEMBERED:
-                self._flows.clear()
-            self._flows[chatflow_id] = _CachedFacts(facts, monotonic() + _FACTS_LAST_S)
+            self._keep(chatflow_id, facts)
         return facts
 
-    async def _asked_of(
+    def _keep(self, chatflow_id: str, facts: FlowFacts) -> None:
+        if len(self._flows) >= _FLOWS_REMEMBERED:
+            self._flows.clear()
+        self._flows[chatflow_id] = _CachedFacts(facts, monotonic() + _FACTS_LAST_S)
+
+    async def _ask(
         self, chatflow_id: str, path: str, kind: type[_Answer]
     ) -> _Answer | ChatflowNotFound | EndpointUnavailable | None:
-        """Ask one thing of a flow; None where the endpoint does not know the question."""
+        """Request one fact of a flow; None where the server has no such path."""
         url = f"{self._base_url}/api/v1/{path}/{chatflow_id}"
         try:
             async with (
@@ -91,7 +94,7 @@ class FlowLookup:
                 self._client.stream("GET", url) as response,
             ):
                 body = await beginning(response)
-        except (TimeoutError, CallFailed, httpx.HTTPError, *_ODD):
+        except (TimeoutError, CallFailed, httpx.HTTPError, *_UNREADABLE):
             return EndpointUnavailable(because=_SILENT, request_sent=False)
         status = response.status_code
         if is_from_gateway(status) or status == httpx.codes.TOO_MANY_REQUESTS:
@@ -100,5 +103,5 @@ class FlowLookup:
             return unknown_flow(body.decode(errors="replace"))
         try:
             return msgspec.json.decode(body, type=kind)
-        except _ODD:
+        except _UNREADABLE:
             return None

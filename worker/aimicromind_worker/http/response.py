@@ -1,9 +1,16 @@
-"""An HTTP response's bytes and errors → ours. What status and content mean is left to others."""
+"""Read an HTTP response's body, and translate the HTTP library's errors into failures of a call.
+
+Invariants:
+
+- A body is never decompressed whole: its reader gets bounded pieces and counts them itself.
+- More than one layer of compression is refused, because layers multiply the size.
+- Error sentences hold no bytes of the response.
+"""
 
 import asyncio
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import httpx
@@ -17,26 +24,22 @@ from aimicromind_worker.core.endpoint.errors import (
 )
 from aimicromind_worker.core.endpoint.exchange import Body, Take
 from aimicromind_worker.core.endpoint.failures import failure_of_status
+from aimicromind_worker.http.inflate import Inflate
 from aimicromind_worker.http.transport import BODY
 
 _BEGINNING_BYTES = 16 * 1024
-_PIECE_BYTES = 64 * 1024
-_SLICE_BYTES = 4 * 1024
-_GZIP = b"\x1f"
 # `none` is no content coding of RFC 9110 8.4.1, but some servers write it.
 _NO_ENCODING = ("", "identity", "none")
-# What zlib must expect: a header of gzip or zlib, or none.
-_WITH_HEADER, _WITHOUT_HEADER = zlib.MAX_WBITS | 32, -zlib.MAX_WBITS
 
 
 def content_type_of(response: httpx.Response) -> str:
-    """Return the media type; a line that came twice counts once."""
+    """Return the media type; a header that is there twice counts once."""
     parts = response.headers.get("Content-Type", "").split(",")
     return ", ".join(dict.fromkeys(it.partition(";")[0].strip().lower() for it in parts))
 
 
 async def beginning(response: httpx.Response) -> bytes:
-    """Read as much of a body as an error's text may take."""
+    """Read the first 16 KiB of a body, which hold the text of an error."""
     body = bytearray()
     async for chunk in chunks(response):
         body += chunk
@@ -46,11 +49,11 @@ async def beginning(response: httpx.Response) -> bytes:
 
 
 async def chunks(response: httpx.Response) -> AsyncIterator[bytes]:
-    """Yield the body as it comes, decompressed, cut anywhere.
+    """Yield the body as it arrives, decompressed, cut anywhere.
 
     Raises:
-        StreamCut: The connection broke.
-        Misconfigured: The body is encoded otherwise than was asked for.
+        StreamCut: The connection broke, or the body is not compressed as announced.
+        Misconfigured: The body has an encoding that cannot be read.
     """
     inflate = _inflate_for(response)
     try:
@@ -60,19 +63,19 @@ async def chunks(response: httpx.Response) -> AsyncIterator[bytes]:
                 continue
             for piece in inflate.pieces(chunk):
                 yield piece
-                # A thousandfold of what came may follow; others have their turn in between.
+                # A chunk may expand a thousandfold; other tasks run in between.
                 await asyncio.sleep(0)
     except (httpx.TransportError, zlib.error) as error:
         raise StreamCut(_sentence(error)) from error
     if inflate is not None and not inflate.complete:
-        raise StreamCut("it ended within what was compressed")
+        raise StreamCut("it ended within compressed data")
 
 
 def body_of(response: httpx.Response) -> Body:
-    """Return the body to be pumped, decompressed.
+    """Return the body, decompressed, for a reader that pumps it.
 
     Raises:
-        Misconfigured: It is encoded otherwise than was asked for.
+        Misconfigured: The body has an encoding that cannot be read.
     """
     if _inflate_for(response) is not None:
         return _Pulled(chunks(response))
@@ -94,7 +97,7 @@ def failure_before_answer(error: Exception) -> CallFailed:
         case httpx.ConnectError() | httpx.ConnectTimeout():
             return EndpointUnavailable(because=_sentence(error), request_sent=False)
         case httpx.LocalProtocolError():
-            return Misconfigured("the request cannot be written: its headers make no sense")
+            return Misconfigured("a header of the request holds a line end or NUL")
         case httpx.UnsupportedProtocol() | ValueError():
             return no_address()
         case _:
@@ -104,15 +107,15 @@ def failure_before_answer(error: Exception) -> CallFailed:
 
 
 def no_address() -> Misconfigured:
-    """Return that nobody can be called at the address that was set."""
+    """Return the failure of a call whose address is no URL."""
     return Misconfigured("the endpoint's address is not a URL")
 
 
 async def refuse_redirect(response: httpx.Response) -> None:
-    """Stop at a redirect before httpx reads where it leads: some of that it cannot read.
+    """Fail a redirect before httpx reads its `Location`, which may be unreadable.
 
     Raises:
-        RedirectRefused: It is one.
+        RedirectRefused: The response is a redirect.
     """
     if response.is_redirect:
         raise failure_of_status(response.status_code, "", location_host=_host_of(response))
@@ -126,19 +129,19 @@ def _host_of(response: httpx.Response) -> str:
 
 
 def _sentence(error: Exception) -> str:
-    """Return what happened without the text of the bytes that came."""
+    """Describe an error without the bytes of the response."""
     match error:
         case httpx.TransportError():
             return str(error)
         case zlib.error():
-            return "the answer is not compressed as it says"
+            return "the answer is not compressed as its Content-Encoding says"
         case _:
             return type(error).__name__
 
 
-def _inflate_for(response: httpx.Response) -> "_Inflate | None":
+def _inflate_for(response: httpx.Response) -> Inflate | None:
     lines = response.headers.get_list("Content-Encoding")
-    # A proxy may repeat the line of the server behind it, which adds no layer.
+    # A proxy may repeat the header of the server behind it, which adds no layer.
     listed = dict.fromkeys(line.strip().lower() for line in lines)
     layers = [it.strip() for line in listed for it in line.split(",")]
     layers = [it for it in layers if it not in _NO_ENCODING]
@@ -146,15 +149,17 @@ def _inflate_for(response: httpx.Response) -> "_Inflate | None":
         case []:
             return None
         case ["gzip" | "x-gzip" | "deflate" as encoding]:
-            return _Inflate(encoding)
+            return Inflate(encoding)
         case _:
-            # Layers multiply: two of them make gigabytes of kilobytes.
             raise Misconfigured(
-                f"the endpoint's answer is encoded as {', '.join(layers)}, which nobody asked for"
+                f"the endpoint's answer has Content-Encoding {', '.join(layers)}, "
+                "and only gzip or deflate can be read"
             )
 
 
 class _Pushed:
+    """A body whose connection pushes its parts."""
+
     def __init__(self, body: Body) -> None:
         self._body = body
 
@@ -166,6 +171,8 @@ class _Pushed:
 
 
 class _Pulled:
+    """A body that is decompressed piece by piece."""
+
     def __init__(self, pieces: AsyncIterator[bytes]) -> None:
         self._pieces = pieces
 
@@ -174,63 +181,3 @@ class _Pulled:
             if not take(piece):
                 return True
         return False
-
-
-class _Inflate:
-    """Decompresses one body, never more at once than a piece: the limits are for its user."""
-
-    def __init__(self, encoding: str) -> None:
-        self._zlib = zlib.decompressobj(_WITH_HEADER)
-        # Some servers mean by `deflate` what RFC 1951 does, and leave the header out.
-        self._may_lack_header = encoding == "deflate"
-        self._may_have_members = encoding != "deflate"
-        self._began = False
-
-    @property
-    def complete(self) -> bool:
-        """Whether the body has come to its end; one without any byte has."""
-        return self._zlib.eof or not self._began
-
-    def pieces(self, data: bytes) -> Iterator[bytes]:
-        """Yield what the next bytes of the body hold.
-
-        Raises:
-            zlib.error: They are no such body.
-        """
-        # zlib copies what follows a member: of a slice, not of all that came.
-        for start in range(0, len(data), _SLICE_BYTES):
-            yield from self._pieces(data[start : start + _SLICE_BYTES])
-
-    def _pieces(self, data: bytes) -> Iterator[bytes]:
-        while data := self._next_member(data):
-            piece = self._decompress(data)
-            while piece:
-                yield piece
-                piece = self._zlib.decompress(self._zlib.unconsumed_tail, _PIECE_BYTES)
-            data = self._zlib.unused_data if self._zlib.eof else b""
-
-    def _next_member(self, data: bytes) -> bytes:
-        """Skip what is no member, and prepare for one that begins.
-
-        RFC 1952 2.2: a gzip file is a series of members. As `gzip` does, zeros behind one are
-        skipped, and other bytes end the body; whether the answer is whole is seen by its content.
-        """
-        if not self._zlib.eof:
-            return data
-        data = data.lstrip(b"\0")
-        if not (self._may_have_members and data.startswith(_GZIP)):
-            self._may_have_members = self._may_have_members and not data
-            return b""
-        self._zlib = zlib.decompressobj(_WITH_HEADER)
-        return data
-
-    def _decompress(self, data: bytes) -> bytes:
-        try:
-            piece = self._zlib.decompress(data, _PIECE_BYTES)
-        except zlib.error:
-            if self._began or not self._may_lack_header:
-                raise
-            self._zlib = zlib.decompressobj(_WITHOUT_HEADER)
-            piece = self._zlib.decompress(data, _PIECE_BYTES)
-        self._began = True
-        return piece

@@ -1,4 +1,4 @@
-"""The endpoint's saved messages over HTTP, where the key may read them."""
+"""Read the messages that the endpoint saved of a chat, if the API key may read them."""
 
 import asyncio
 from datetime import timedelta
@@ -14,39 +14,42 @@ from aimicromind_worker.http.response import chunks, content_type_of, failure_be
 log = structlog.get_logger()
 
 _TIMEOUT_S = 10.0
-_CLOSED_FOR = timedelta(minutes=5)
+_UNREADABLE_FOR = timedelta(minutes=5)
 _FLOWS_REMEMBERED = 1000
-# What the messages of one call may take beside its answer: documents and tools.
-_ROOM = 4
+# Documents and tools of a call are saved beside its answer.
+_TIMES_THE_ANSWER = 4
 
 
 class SavedMessages:
-    """Reads messages with the client of the predictions. One for the process."""
+    """Reads saved messages. One for the process."""
 
     def __init__(
         self, client: httpx.AsyncClient, base_url: str, max_answer_bytes: int, *, has_key: bool
     ) -> None:
-        """Prepare; nothing is read yet.
+        """Prepare.
 
         Args:
-            client: What the predictions go by; it adds the key.
-            base_url: The server's address.
-            max_answer_bytes: Largest answer.
-            has_key: Whether there is a key; the endpoint shows messages to nobody else.
+            client: Sends the requests; adds the API key.
+            base_url: URL of the server.
+            max_answer_bytes: Largest answer of a call.
+            has_key: Whether an API key is set. Without one, the endpoint shows no messages.
         """
         self._client = client
         self._base_url = base_url
-        self._max_bytes = max_answer_bytes * _ROOM
+        self._max_bytes = max_answer_bytes * _TIMES_THE_ANSWER
         self._has_key = has_key
-        self._closed: dict[str, float] = {}
+        self._unreadable_until: dict[str, float] = {}
 
     async def messages(self, chatflow_id: str, endpoint_chat_id: str) -> bytes | None:
-        """Return the messages of a chat, oldest first; None where they may not be read.
+        """Return the messages of a chat as JSON, oldest first.
+
+        Returns:
+            None where the key may not read them, the path is missing, or they are too large.
 
         Raises:
-            EndpointUnavailable: The endpoint does not answer, or not with these.
+            EndpointUnavailable: The endpoint does not answer, or answers with another error.
         """
-        if not self._has_key or monotonic() < self._closed.get(chatflow_id, 0.0):
+        if not self._has_key or monotonic() < self._unreadable_until.get(chatflow_id, 0.0):
             return None
         url = f"{self._base_url}/api/v1/chatmessage/{chatflow_id}"
         asked = {"chatId": endpoint_chat_id, "order": "ASC"}
@@ -55,12 +58,12 @@ class SavedMessages:
                 asyncio.timeout(_TIMEOUT_S),
                 self._client.stream("GET", url, params=asked) as response,
             ):
-                if _is_closed(response):
-                    self._close(chatflow_id, response.status_code)
+                if _is_unreadable(response):
+                    self._mark_unreadable(chatflow_id, response.status_code)
                     return None
                 if response.status_code != httpx.codes.OK:
                     raise EndpointUnavailable(
-                        because="its messages cannot be read now",
+                        because="its saved messages cannot be read now",
                         http_status=response.status_code,
                     )
                 return await self._whole(response)
@@ -77,15 +80,15 @@ class SavedMessages:
                 return None
         return bytes(body)
 
-    def _close(self, chatflow_id: str, http_status: int) -> None:
-        """Ask no more about a flow for a while: the key may not read, or there is no such path."""
-        if len(self._closed) >= _FLOWS_REMEMBERED:
-            self._closed.clear()
-        self._closed[chatflow_id] = monotonic() + _CLOSED_FOR.total_seconds()
+    def _mark_unreadable(self, chatflow_id: str, http_status: int) -> None:
+        """Stop requests for a flow for 5 minutes: the key may not read, or the path is missing."""
+        if len(self._unreadable_until) >= _FLOWS_REMEMBERED:
+            self._unreadable_until.clear()
+        self._unreadable_until[chatflow_id] = monotonic() + _UNREADABLE_FOR.total_seconds()
         log.warning("recovery.off", chatflow_id=chatflow_id, http_status=http_status)
 
 
-def _is_closed(response: httpx.Response) -> bool:
+def _is_unreadable(response: httpx.Response) -> bool:
     refused = response.status_code in {
         httpx.codes.UNAUTHORIZED,
         httpx.codes.FORBIDDEN,

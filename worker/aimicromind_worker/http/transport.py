@@ -1,7 +1,7 @@
-"""Give httpx a connection for each request; keep it for a moment for another request.
+"""Open and reuse the HTTP/1.1 connections of an httpx client, over TCP or TLS, without proxies.
 
-httpx's own transport wakes a task for each piece of a body, which is most of what a token costs;
-here a body can be pumped. HTTP/1.1 over TCP or TLS, without proxies.
+httpx's own transport wakes a task for each part of a body, which is most of a token's cost. Here a
+reader can pump the body instead (`pushed_body.py`).
 """
 
 import asyncio
@@ -21,25 +21,25 @@ from typing_extensions import override
 from aimicromind_worker.http.connection import HttpConnection
 
 BODY: Final = "body"
-"""The extension of a response that is its body, to be pumped."""
+"""Name of the response extension that holds the body, for readers that pump it."""
 
-# Node closes a connection that was idle for 5 s: a request must not cross with that.
+# Node.js closes a connection that is idle for 5 s; a request must not cross with the close.
 _IDLE_S = 3.0
 # RFC 8305, section 5.
 _NEXT_ADDRESS_AFTER_S = 0.25
 _PORTS = {"http": 80, "https": 443}
-# RFC 9110 5.5: with these, a value would be more than one.
+# RFC 9110 5.5: these would end the header field.
 _NEVER_IN_A_HEAD = frozenset(b"\r\n\0")
-
+# Shorter pieces of a request are joined, up to this length.
 _TOGETHER_BYTES = 64 * 1024
 
 _Origin = tuple[str, str, int]
 
 
 class PushTransport(httpx.AsyncBaseTransport):
-    """Opens as many connections as there are requests at once. One for the process.
+    """Opens a connection for each request that runs at the same time. One for the process.
 
-    Of a request's timeouts it knows `connect`, which covers TLS, too.
+    Of the timeouts of a request it applies `connect`, to TCP and TLS together.
     """
 
     def __init__(self, tls: ssl.SSLContext) -> None:
@@ -48,13 +48,13 @@ class PushTransport(httpx.AsyncBaseTransport):
 
     @override
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request.
+        """Send a request, and return the response with its body still to be read.
 
         Raises:
-            httpx.UnsupportedProtocol: The URL is for something else than HTTP.
-            httpx.LocalProtocolError: It cannot be written.
-            httpx.ConnectError, httpx.ConnectTimeout: It was not sent.
-            httpx.ReadError, httpx.RemoteProtocolError: Nobody knows what the endpoint saw.
+            httpx.UnsupportedProtocol: The URL has no host, or its scheme is not HTTP.
+            httpx.LocalProtocolError: A header holds a line end or NUL.
+            httpx.ConnectError, httpx.ConnectTimeout: The request was not sent.
+            httpx.ReadError, httpx.RemoteProtocolError: The endpoint may have received it.
         """
         origin = _origin(request.url)
         head = _head(request)
@@ -118,21 +118,21 @@ class PushTransport(httpx.AsyncBaseTransport):
 
 def _origin(url: httpx.URL) -> _Origin:
     if url.scheme not in _PORTS or not url.host:
-        raise httpx.UnsupportedProtocol("the address is not one of HTTP")
+        raise httpx.UnsupportedProtocol("the URL has no host, or its scheme is not http or https")
     return url.scheme, url.raw_host.decode(), url.port or _PORTS[url.scheme]
 
 
 def _head(request: httpx.Request) -> bytes:
     headers = request.headers.raw
     if any(not _NEVER_IN_A_HEAD.isdisjoint(name + value) for name, value in headers):
-        raise httpx.LocalProtocolError("a header has a line end in it")
+        raise httpx.LocalProtocolError("a header holds a line end or NUL")
     lines = [b"%b %b HTTP/1.1\r\n" % (request.method.encode(), request.url.raw_path)]
     lines += [b"%b: %b\r\n" % header for header in headers]
     return b"".join((*lines, b"\r\n"))
 
 
 async def _message(head: bytes, request: httpx.Request) -> AsyncGenerator[bytes, None]:
-    """Write a request; what is short goes out together."""
+    """Yield the bytes of a request, short pieces joined."""
     assert isinstance(request.stream, AsyncIterable)  # noqa: S101 - an asynchronous transport's is
     waiting = head
     async for part in request.stream:

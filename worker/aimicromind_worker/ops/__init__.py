@@ -1,1 +1,1 @@
-"""What the operator's commands do: doctor, dead letters, topology report, follow, demo."""
+"""Carry out the commands of operators: doctor, dead letters, topology, follow, demo."""

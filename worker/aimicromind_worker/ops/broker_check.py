@@ -1,4 +1,4 @@
-"""What `doctor` finds out about the broker: who it is, what it gives, what is there."""
+"""Check the broker for `doctor`: version, limits, permissions, topology and journal."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -26,16 +26,16 @@ from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.core.findings import Finding, State
 
 _CONNECTION = "aimicromind-worker doctor"
-# Two of the worker, and the lock of one chat.
+# Two of the worker, and one chat lock.
 _OWN_QUEUES = 3
 _OLDEST, _FILTERS_FROM = (3, 10), (3, 13)
 
 
 async def examine_broker(settings: Settings) -> AsyncIterator[Finding]:
-    """Look at the broker, with what a worker would do there; nothing of it stays.
+    """Yield findings from doing on the broker what a worker does; nothing of it stays.
 
     Args:
-        settings: Where it is, and what is needed.
+        settings: Addresses of the broker, and names of the topology.
     """
     closing = None
     try:
@@ -49,7 +49,7 @@ async def examine_broker(settings: Settings) -> AsyncIterator[Finding]:
             yield await _permissions(connection, settings)
             async for finding in _journal(connection, settings):
                 yield finding
-            # Last: the broker closes a connection that opens too many channels.
+            # Last, because the broker closes a connection that opens too many channels.
             yield await _limits(connection, settings, missing + _OWN_QUEUES)
     except BrokerLost as error:
         words = refusal_of(closing) if closing is not None else None
@@ -57,28 +57,28 @@ async def examine_broker(settings: Settings) -> AsyncIterator[Finding]:
     except (BrokerTlsRefused, BrokerRefused) as error:
         yield Finding("broker", State.PROBLEM, str(error), error.remedy or "see the broker's log")
     except BrokerUnreachable as error:
-        remedy = "start the broker, or set AIMICROMIND_AMQP_URL to where it is"
+        remedy = "start the broker, or set AIMICROMIND_AMQP_URL to its address"
         yield Finding("broker", State.PROBLEM, str(error), remedy)
 
 
 async def _limits(connection: BrokerConnection, settings: Settings, queues: int) -> Finding:
-    """Find out whether the broker gives a worker its connections, channels and queues.
+    """Try to open the connections, channels and queues that a worker needs.
 
     Args:
-        connection: The first one.
-        settings: How to open the second one.
-        queues: How many would be declared, as far as they are not there yet.
+        connection: The first connection.
+        settings: Address for the second connection.
+        queues: Number of queues that a worker would declare.
     """
     about = "limits"
     try:
         check_channels(connection)
-        # Two are open since permissions were tried.
+        # The check of permissions has left two open.
         for _ in range(LEAST - 2):
             await connection.channel()
         async with broker_connection(settings, _CONNECTION) as second:
             *_, channel = [await second.channel() for _ in range(LEAST_OF_EVENTS)]
             for _ in range(queues):
-                # They go with their connection.
+                # The broker deletes exclusive queues with their connection.
                 name = f"{settings.prefix}.doctor.{uuid4()}"
                 await channel.declare_queue(name, exclusive=True)
     except TooFewChannels as error:
@@ -88,7 +88,7 @@ async def _limits(connection: BrokerConnection, settings: Settings, queues: int)
     except (BrokerRefused, AMQPError) as error:
         detail = " ".join(str(error).split())
         return Finding(about, State.PROBLEM, detail, f"raise that limit: {NEEDED}")
-    return Finding(about, State.OK, f"a worker gets what it needs: {NEEDED}")
+    return Finding(about, State.OK, f"the broker allows what a worker needs: {NEEDED}")
 
 
 def _version(connection: BrokerConnection) -> Finding:
@@ -97,7 +97,7 @@ def _version(connection: BrokerConnection) -> Finding:
     product = f"{_text(told.get('product'))} {text}"
     numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
     if numbers < _OLDEST:
-        remedy = "RabbitMQ 3.10 is the oldest with what the worker needs"
+        remedy = "update RabbitMQ: the worker needs 3.10 or later"
         return Finding("broker", State.PROBLEM, product, remedy)
     how = "filters its event log by chat" if numbers >= _FILTERS_FROM else "without stream filters"
     return Finding("broker", State.OK, f"{product}, {how}")
@@ -117,11 +117,11 @@ async def _objects(connection: AbstractConnection, settings: Settings) -> AsyncI
             remedy = "compare as a user who may declare it: `aimicromind-worker topology check`"
             yield Finding(about, State.NOT_CHECKED, each.detail, remedy)
         elif each.state == "missing":
-            remedy = "a worker declares it; so does `aimicromind-worker topology declare`"
-            yield Finding(about, State.WARNING, "it is not there yet", remedy)
+            remedy = "start a worker, or use `aimicromind-worker topology declare`"
+            yield Finding(about, State.WARNING, "it does not exist yet", remedy)
     fine = sum(each.state == "as expected" for each in found)
     yield Finding(
-        "topology", State.OK, f"{fine} of {len(found)} exchanges and queues are as needed"
+        "topology", State.OK, f"{fine} of {len(found)} exchanges and queues exist as needed"
     )
 
 
@@ -133,29 +133,29 @@ async def _permissions(connection: BrokerConnection, settings: Settings) -> Find
         chat_locks = await ChatLocks.open(connection, names)
         async with chat_locks.hold(f"doctor-{uuid4()}", timedelta()) as chat_lock:
             if chat_lock is None:
-                detail = "the broker declares no more queues: a limit is reached"
-                return Finding("queues", State.PROBLEM, detail, f"raise it: {NEEDED}")
+                detail = "the broker declares no more queues, because a limit is reached"
+                return Finding("queues", State.PROBLEM, detail, f"raise that limit: {NEEDED}")
     except TooFewChannels as error:
         return Finding(about, State.NOT_CHECKED, str(error))
     except (ChatLocksLost, AMQPError) as error:
         cause = error.__cause__ or error
         remedy = "grant configure, write and read on all names that begin with the prefix"
         return Finding(about, State.PROBLEM, " ".join(str(cause).split()), remedy)
-    return Finding(about, State.OK, f"the user may {tried}; writing was not tried")
+    return Finding(about, State.OK, f"the user may {tried}; publishing was not tried")
 
 
 async def _journal(connection: AbstractConnection, settings: Settings) -> AsyncIterator[Finding]:
-    """Find out whether the journal reaches back as far as jobs live."""
+    """Yield a warning where the journal reaches back less far than jobs live."""
     try:
         first = await time_of_first(connection, Names(settings.prefix).journal)
     except StreamUnreadable:
-        # It is not there yet, or nothing is in it.
+        # The journal does not exist yet, or is empty.
         return
     needed = timedelta(seconds=settings.job_lifetime_seconds)
     if first is not None and (reach := datetime.now(UTC) - first) < needed:
         detail = (
             f"the journal reaches back {reach.total_seconds():.0f} s, and jobs live up to "
-            f"{needed.total_seconds():.0f} s: one that is lost with its worker may fail"
+            f"{needed.total_seconds():.0f} s: an older job that loses its worker may fail"
         )
-        remedy = "set AIMICROMIND_JOURNAL_MAX_BYTES higher, for a new prefix"
+        remedy = "raise AIMICROMIND_JOURNAL_MAX_BYTES, together with a new AIMICROMIND_PREFIX"
         yield Finding("journal", State.WARNING, detail, remedy)

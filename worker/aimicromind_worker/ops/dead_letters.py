@@ -1,4 +1,4 @@
-"""Do what the `dead` commands ask: show dead letters, replay them, or delete them."""
+"""Show, replay and delete dead letters, for the `dead` commands."""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -20,16 +20,16 @@ _CONNECTION = "aimicromind-worker dead"
 
 
 class NoSuchJob(NotAchieved):
-    """No dead letter has that id."""
+    """No dead letter has the id."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"no dead letter has the id {job_id}")
+        super().__init__(f"no dead letter has the id {job_id}: see `aimicromind-worker dead list`")
 
 
 async def list_all(settings: BrokerSettings, choice: Choice, *, as_json: bool) -> None:
-    """Show the dead letters that are meant, the oldest first, and count them by kind."""
+    """Print the chosen dead letters, the oldest first, and their number by kind."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    # What is asked for again is never cut or broken: the ids of chats and flows may be.
+    # Time, id and kind are used in other commands, thus never cut. Ids of chats and flows may fold.
     for heading in ("failed at (UTC)", "job", "kind"):
         table.add_column(heading, no_wrap=True)
     for heading in ("chat", "flow"):
@@ -49,10 +49,10 @@ async def list_all(settings: BrokerSettings, choice: Choice, *, as_json: bool) -
 
 
 async def show(settings: BrokerSettings, job_id: str, *, body: bool) -> None:
-    """Show one dead letter as JSON, with its body only if asked: prompts may be secret.
+    """Print one dead letter as JSON; its body only on request, because prompts may be secret.
 
     Raises:
-        NoSuchJob: It is not there.
+        NoSuchJob: There is no such dead letter.
     """
     async with _chosen(settings, Choice(job_id=job_id)) as jobs:
         async for letter in jobs:
@@ -64,12 +64,12 @@ async def show(settings: BrokerSettings, job_id: str, *, body: bool) -> None:
 
 
 async def replay(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_json: bool) -> None:
-    """Replay the dead letters that are meant, in the order in which they failed.
+    """Replay the chosen dead letters in the order in which they failed.
 
-    One after the other, each confirmed before the next: a chat keeps its order.
+    Each is confirmed before the next, thus a chat keeps its order.
 
     Raises:
-        NotReplayed: The broker did not take one; it and all that follow stay dead letters.
+        NotReplayed: The broker nacked one; this one and the following ones stay dead letters.
     """
     done = left = 0
     async with _chosen(settings, choice) as jobs:
@@ -91,7 +91,7 @@ async def replay(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_
 
 
 async def purge(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_json: bool) -> None:
-    """Delete the dead letters that are meant."""
+    """Delete the chosen dead letters."""
     done = 0
     async with _chosen(settings, choice) as jobs:
         async for letter in jobs:
@@ -100,7 +100,7 @@ async def purge(settings: BrokerSettings, choice: Choice, *, dry_run: bool, as_j
                 await letter.take_out()
             said = {"jobId": letter.dead.job_id, "wouldPurge" if dry_run else "purged": True}
             _say(said, as_json=as_json)
-    say(f"{done} {'would be thrown' if dry_run else 'thrown'} away", err=True, needed=False)
+    say(f"{done} {'would be purged' if dry_run else 'purged'}", err=True, needed=False)
 
 
 @asynccontextmanager
@@ -126,7 +126,7 @@ def _counts(kinds: Counter[str]) -> str:
 
 
 def _say(said: dict[str, object], *, as_json: bool) -> None:
-    # What is asked for is done to the end, also if nobody reads on.
+    # The command continues when nobody reads its output any more.
     if as_json:
         say_json(said, needed=False)
     else:

@@ -1,7 +1,6 @@
-"""The demo: a broker, an endpoint, a worker and five jobs, shown as they run; then all is gone.
+"""Run the demo: a broker, an endpoint, a worker and five jobs, shown live; then stop all of them.
 
-It installs nothing. It works under names of its own and removes them from a broker that was
-there before.
+It installs nothing. On an existing broker it uses a prefix of its own, and deletes its objects.
 """
 
 import asyncio
@@ -34,14 +33,14 @@ from aimicromind_worker.ops.views import LiveView, PlainView
 
 _DEADLINE = timedelta(minutes=3)
 _NO_BROKER = (
-    "no broker: set AIMICROMIND_AMQP_URL, or install RabbitMQ "
+    "no broker was found: set AIMICROMIND_AMQP_URL, or install RabbitMQ "
     "(Debian and Ubuntu: apt-get install rabbitmq-server; macOS: brew install rabbitmq), "
     "or start Docker"
 )
 
 
 class NoBroker(NotAchieved):
-    """There is no broker to use and nothing to start one with."""
+    """There is no broker, and no means to start one."""
 
     def __init__(self) -> None:
         super().__init__(_NO_BROKER)
@@ -63,7 +62,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What a job of the demo asks, and how it should end."""
+    """A job of the demo, and how it should end."""
 
     question: str
     ending: Ending = Ending(EndStatus.COMPLETED)
@@ -84,19 +83,19 @@ async def run_demo(console: Console, flows: Sequence[str], question: str) -> boo
     """Run the demo.
 
     Args:
-        console: Where to show it: live on a terminal, else plain lines.
-        flows: Flows of the real endpoint in AIMICROMIND_BASE_URL; none without one.
-        question: What to ask them.
+        console: Output: live on a terminal, else plain lines.
+        flows: Flows of the endpoint in AIMICROMIND_BASE_URL; empty without that setting.
+        question: Question for these flows.
 
     Returns:
         Whether every job ended as it should.
 
     Raises:
-        NoBroker: None was found; the text says what to install.
+        NoBroker: No broker was found; the text says what to install.
     """
     task = asyncio.current_task()
     if task is not None:
-        # What was started is stopped on the way out, whoever ends us.
+        # SIGTERM must stop broker, endpoint and worker, too.
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     base_url = os.environ.get("AIMICROMIND_BASE_URL")
     jobs = SCRIPTED_JOBS
@@ -137,7 +136,7 @@ async def _broker(console: Console) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def _worker(settings: Settings) -> AsyncIterator[None]:
-    """Run a worker for the body; its names leave the broker with it."""
+    """Run a worker for the body, then delete its topology."""
     try:
         async with at_work(settings):
             yield
@@ -180,7 +179,7 @@ def _say(console: Console, text: str) -> None:
 
 
 def _report(console: Console, jobs: Mapping[str, Job], endings: Mapping[str, Ending]) -> bool:
-    """Compare the endings with what they should be."""
+    """Print which jobs ended otherwise than they should; return whether none did."""
     wrong = [flow for flow, job in jobs.items() if endings[flow] != job.ending]
     for flow in wrong:
         _say(console, f"{flow}: {endings[flow]} instead of {jobs[flow].ending}")

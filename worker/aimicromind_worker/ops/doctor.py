@@ -1,4 +1,4 @@
-"""The `doctor` command: look at everything around a worker, and say what to do about it."""
+"""Check everything that a worker needs, and print findings with remedies, for `doctor`."""
 
 import shutil
 import sys
@@ -31,7 +31,7 @@ _MARKS = {
 
 
 async def examine(settings: Settings, flow: str | None, *, as_json: bool) -> bool:
-    """Look at everything and print what is found, as it is found.
+    """Check broker, endpoint and subscribers, and print each finding at once.
 
     Returns:
         Whether there is no problem.
@@ -50,14 +50,14 @@ async def examine(settings: Settings, flow: str | None, *, as_json: bool) -> boo
 
 
 async def _deadlines(settings: Settings) -> AsyncIterator[Finding]:
-    taken_s = settings.consumer_timeout_seconds
+    assumed_s = settings.consumer_timeout_seconds
     yield Finding(
         "consumer_timeout",
         State.NOT_CHECKED,
-        f"a job is kept up to {settings.hold.total_seconds():g} s, since the broker is taken to "
-        f"allow {taken_s:g} s; that cannot be read over AMQP",
-        "compare with consumer_timeout in rabbitmq.conf (milliseconds), and set "
-        "AIMICROMIND_CONSUMER_TIMEOUT_SECONDS to it",
+        f"the worker keeps a job for up to {settings.hold.total_seconds():g} s, because it assumes "
+        f"a consumer_timeout of {assumed_s:g} s, which cannot be read over AMQP",
+        "set AIMICROMIND_CONSUMER_TIMEOUT_SECONDS to the consumer_timeout of rabbitmq.conf, which "
+        "is in milliseconds",
     )
 
 
@@ -82,17 +82,17 @@ async def _endpoint(settings: Settings, flow: str | None) -> AsyncIterator[Findi
 def _server(base_url: str, got: Ping | None) -> Finding:
     about = "endpoint"
     if got is None:
-        remedy = "set AIMICROMIND_BASE_URL to the server, and check DNS, TLS and proxies"
+        remedy = "set AIMICROMIND_BASE_URL to the server's address, and check DNS, TLS and proxies"
         return Finding(about, State.PROBLEM, f"nothing answers at {base_url}", remedy)
     if is_from_gateway(got.http_status):
         detail = f"a gateway answers at {base_url}, and no server (HTTP {got.http_status})"
-        return Finding(about, State.PROBLEM, detail, "start the server, or check its gateway")
+        return Finding(about, State.PROBLEM, detail, "start the server, or check the gateway")
     if not got.is_of_the_api:
         what = "no such path" if got.http_status == HTTPStatus.NOT_FOUND else "a page"
         detail = f"{base_url}/api/v1/ping is {what} (HTTP {got.http_status}): it is not the API"
         remedy = (
-            "set AIMICROMIND_BASE_URL to where the server's API begins, without /api/v1; if a "
-            "proxy lets only some paths through, let /api/v1/ping through"
+            "set AIMICROMIND_BASE_URL to the server's address without /api/v1; a proxy that passes "
+            "only some paths must pass /api/v1/ping"
         )
         return Finding(about, State.PROBLEM, detail, remedy)
     return Finding(about, State.OK, f"{base_url} answers")
@@ -108,7 +108,7 @@ async def _flow(predictions: EndpointClient, flow: str) -> Finding:
         case True:
             return Finding(about, State.OK, "it streams")
         case False:
-            remedy = "choose a model and a last node that stream, if tokens are wanted"
+            remedy = "for tokens, choose a model and a last node that stream"
             return Finding(about, State.WARNING, "it answers in one piece", remedy)
         case None:
             return Finding(about, State.NOT_CHECKED, "the endpoint does not say whether it streams")
@@ -116,23 +116,25 @@ async def _flow(predictions: EndpointClient, flow: str) -> Finding:
 
 async def _saved_answers(memory: SavedMessages, flow: str, *, has_key: bool) -> Finding:
     about = "saved answers"
-    off = "answers whose stream broke are asked for again, not recovered"
+    off = "an answer whose stream broke is not recovered"
     if not has_key:
-        return Finding(about, State.WARNING, f"there is no key: {off}", "set AIMICROMIND_API_KEY")
+        return Finding(
+            about, State.WARNING, f"there is no API key: {off}", "set AIMICROMIND_API_KEY"
+        )
     try:
         readable = await memory.messages(flow, f"doctor-{uuid4()}")
     except CallFailed as error:
         return Finding(about, State.NOT_CHECKED, str(error))
     if readable is None:
-        remedy = "use a key that may read messages, on a server that has /api/v1/chatmessage"
-        return Finding(about, State.WARNING, f"they may not be read: {off}", remedy)
-    return Finding(about, State.OK, "the key is accepted, and messages can be read")
+        remedy = "use an API key that may read messages, on a server that has /api/v1/chatmessage"
+        return Finding(about, State.WARNING, f"they cannot be read: {off}", remedy)
+    return Finding(about, State.OK, "the API key may read messages")
 
 
 async def _subscribers(settings: Settings) -> AsyncIterator[Finding]:
     about, names = "subscribers", Names(settings.prefix)
     if settings.management_url is None:
-        detail = "AMQP does not show the queues of others"
+        detail = "AMQP does not show the queues of subscribers"
         yield Finding(about, State.NOT_CHECKED, detail, "set AIMICROMIND_MANAGEMENT_URL")
         return
     path = urlsplit(settings.broker_urls[0]).path
@@ -162,7 +164,7 @@ def _node(name: str, *, memory: bool, disk: bool) -> Iterator[Finding]:
     for is_set, what in ((memory, "memory"), (disk, "disk")):
         if is_set:
             detail = f"it has a {what} alarm: no worker can publish"
-            yield Finding(f"node {name}", State.PROBLEM, detail, f"free {what}, or add some")
+            yield Finding(f"node {name}", State.PROBLEM, detail, f"free {what}, or add more")
 
 
 def _print(finding: Finding, *, as_json: bool) -> None:
@@ -177,7 +179,12 @@ def _print(finding: Finding, *, as_json: bool) -> None:
 
 
 def _wrapped(text: str, indent: int) -> str:
-    """Break a text that begins so far from the left, where a terminal would; a pipe has no edge."""
+    """Break a text between words for a terminal; a pipe gets one line.
+
+    Args:
+        text: One line.
+        indent: Columns to the left of each line.
+    """
     if not sys.stdout.isatty():
         return text
     columns = max(shutil.get_terminal_size().columns - indent, 20)

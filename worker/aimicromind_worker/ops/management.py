@@ -1,4 +1,4 @@
-"""RabbitMQ's management API → what AMQP does not show: alarms, and the queues of subscribers."""
+"""Read alarms and the queues of subscribers, which AMQP does not show, from the management API."""
 
 import asyncio
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _TIMEOUT_S = 10.0
 
 
 class ManagementSilent(Exception):
-    """The management API does not answer, or not with what it should."""
+    """The management API does not answer, or its answer cannot be read."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the management API cannot be read: {reason}")
@@ -22,30 +22,28 @@ class Node(msgspec.Struct):
     """A node of the broker, and whether it has an alarm."""
 
     name: str
-    running: bool = True
     mem_alarm: bool = False
     disk_free_alarm: bool = False
 
 
 class Subscriber(msgspec.Struct):
-    """A queue that events go to.
+    """A queue that is bound to the events.
 
     Attributes:
-        arguments: What it was declared with.
-        effective_policy_definition: What policies add to that.
+        arguments: Arguments of its declaration.
+        effective_policy_definition: Arguments from policies.
     """
 
     name: str
     type: str = "classic"
     durable: bool = True
     exclusive: bool = False
-    consumers: int = 0
     messages: int = 0
     arguments: dict[str, object] = {}
     effective_policy_definition: dict[str, object] | None = None
 
     def limit(self, name: str) -> object:
-        """Return a limit by its name as a policy has it, such as `max-length`; None if unset."""
+        """Return a limit by its name in policies, such as `max-length`; None if unset."""
         policy = self.effective_policy_definition or {}
         return self.arguments.get(f"x-{name}", policy.get(name))
 
@@ -62,7 +60,7 @@ class Management:
         """Prepare.
 
         Args:
-            url: With user and password, without the path.
+            url: Address with user and password, without a path.
             virtual_host: Its name, not encoded.
         """
         self._client = httpx.AsyncClient(base_url=url, timeout=_TIMEOUT_S, trust_env=False)

@@ -1,4 +1,4 @@
-"""The `topology` commands: declare, show and compare what jobs and events need on the broker."""
+"""Declare, show and compare exchanges and queues, for the `topology` commands."""
 
 from dataclasses import asdict
 
@@ -11,7 +11,7 @@ _CONNECTION = "aimicromind-worker topology"
 
 
 async def declare_all(settings: BrokerSettings) -> None:
-    """Declare everything.
+    """Declare all exchanges and queues.
 
     Raises:
         TopologyDiffers: An object exists with other arguments.
@@ -21,11 +21,11 @@ async def declare_all(settings: BrokerSettings) -> None:
     async with broker_connection(settings, _CONNECTION) as connection:
         await declare(connection, wanted)
     counts = f"{len(wanted.exchanges)} exchanges and {len(wanted.queues)} queues"
-    say(f"{counts} are as needed")
+    say(f"{counts} exist as needed")
 
 
 def show_all(settings: BrokerSettings, *, as_json: bool) -> None:
-    """Show what is needed."""
+    """Print the needed exchanges and queues."""
     wanted = needed_topology(settings)
     if as_json:
         say_json(asdict(wanted))
@@ -41,7 +41,7 @@ def show_all(settings: BrokerSettings, *, as_json: bool) -> None:
 
 
 async def check_all(settings: BrokerSettings) -> bool:
-    """Compare what the broker has with what is needed.
+    """Compare the broker's exchanges and queues with the needed ones.
 
     Returns:
         Whether everything is as needed.
@@ -52,5 +52,5 @@ async def check_all(settings: BrokerSettings) -> bool:
         detail = f": {finding.detail}" if finding.detail else ""
         say(f"{finding.kind} {finding.name} is {finding.state}{detail}")
     if any(finding.is_in_the_way for finding in findings):
-        say(f"The broker does not change what exists; to go on, {WAYS_OUT}.", err=True)
+        say(f"The broker does not change existing objects; to go on, {WAYS_OUT}.", err=True)
     return all(finding.state == "as expected" for finding in findings)

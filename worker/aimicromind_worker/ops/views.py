@@ -34,18 +34,18 @@ _COLOUR = {
 
 
 class View(Protocol):
-    """Something that shows events as they come."""
+    """Shows events as they arrive."""
 
     def show(self, item: Event | Gap) -> None:
-        """Show the next event, or that some are missing."""
+        """Show the next event, or the gap before it."""
 
 
 @dataclass
 class JobState:
-    """What a reader of one job's events knows. Only `take` changes it.
+    """State of one job, as its events tell it. Only `take` changes it.
 
-    The consumer's rule in practice: the highest attempt wins, its start replaces what was shown
-    before, the first end ends the job.
+    It applies the rule for consumers: the highest attempt wins, its start replaces what was shown,
+    and the first end ends the job.
     """
 
     title: str
@@ -56,10 +56,10 @@ class JobState:
     end: EndEvent | None = None
 
     def take(self, event: Event | Gap) -> str | None:
-        """Take in the next event.
+        """Apply the next event.
 
         Returns:
-            What is worth a line of its own, None for the rest.
+            A line to show for it, or None.
         """
         if isinstance(event, Gap):
             return self._noted(f"{len(event.missing)} events are missing here")
@@ -109,17 +109,21 @@ class Jobs:
     """The jobs that are shown.
 
     Attributes:
-        states: Each by its id.
+        states: State of each job, by jobId.
     """
 
     def __init__(self, titles: Mapping[str, str] | None) -> None:
-        """Show the jobs with these ids and no others; None: each that comes."""
+        """Choose the jobs to show.
+
+        Args:
+            titles: Title by jobId, for these jobs only; None shows all jobs.
+        """
         named = (titles or {}).items()
         self.states = {job_id: JobState(safe_line(title)) for job_id, title in named}
         self._are_all = titles is not None
 
     def of(self, item: Event | Gap) -> JobState | None:
-        """Return the job of an event; None where it is not shown."""
+        """Return the state of an event's job; None if the job is not shown."""
         if item.job_id not in self.states and not self._are_all:
             self.states[item.job_id] = JobState(safe_line(f"job {item.job_id}"))
         return self.states.get(item.job_id)
@@ -129,7 +133,7 @@ class JsonView:
     """Writes each event as one line of JSON, as it was published."""
 
     def show(self, item: Event | Gap) -> None:
-        """Write the next event, or a gap under the event name `gap`."""
+        """Write the next event; a gap has the event name `gap`."""
         wire = _gap(item) if isinstance(item, Gap) else item.wire()
         say_json(wire)
 
@@ -142,7 +146,7 @@ class PlainView:
         self._jobs = Jobs(titles)
 
     def show(self, item: Event | Gap) -> None:
-        """Show the next event, if it is one of these jobs'."""
+        """Show the next event, if its job is shown."""
         job = self._jobs.of(item)
         if job is None:
             return
@@ -157,9 +161,9 @@ class PlainView:
 
 
 class LiveView:
-    """Shows one panel for each job, its answer as it grows. Use it with `with`.
+    """Shows a panel for each job, with the answer as it grows. Use it with `with`.
 
-    A job that has ended stays above those that run: a terminal has room for few.
+    Panels of ended jobs scroll up, because a terminal has few lines for those that run.
     """
 
     def __init__(self, console: Console, titles: Mapping[str, str] | None) -> None:
@@ -175,7 +179,7 @@ class LiveView:
         self._live.__exit__(None, None, None)
 
     def show(self, item: Event | Gap) -> None:
-        """Show the next event, if it is one of these jobs'."""
+        """Show the next event, if its job is shown."""
         job = self._jobs.of(item)
         if job is None or job.end is not None:
             return

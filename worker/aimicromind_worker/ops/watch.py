@@ -1,4 +1,4 @@
-"""Put jobs in, watch chats and cancel from the command line, with the client that users have."""
+"""Submit jobs, follow chats and cancel, for the command line, with the public client."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -20,25 +20,25 @@ Items = AsyncIterator[Event | Gap]
 
 
 class StillRunning(NotAchieved):
-    """The job did not end while we watched; it goes on."""
+    """The job did not end in time; it goes on."""
 
     def __init__(self, within_s: float) -> None:
         super().__init__(
-            f"the job has not ended within {within_s:g} s and goes on without us; "
-            "if it has not begun: is a worker running?"
+            f"the job has not ended within {within_s:g} s, and goes on; "
+            "if it has not begun, check that a worker runs"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """What to watch, and how.
+    """What to show of a chat, and how.
 
     Attributes:
         chat_id: The chat.
-        job_id: The only job of it to show; its end is the end.
+        job_id: Show only this job, until it ends.
         from_start: Whether to begin with the event log.
-        as_json: For programs.
-        within_s: How long; None: until somebody stops it.
+        as_json: Whether to write JSON lines.
+        within_s: Longest time, in seconds; None for no end.
     """
 
     chat_id: str
@@ -49,10 +49,10 @@ class Watch:
 
 
 async def submit_job(settings: BrokerSettings, job: PredictionJob, *, as_json: bool) -> None:
-    """Submit a job and say its names.
+    """Submit a job and print its jobId and chatId.
 
     Raises:
-        ClientError: The broker did not take it.
+        ClientError: The broker did not confirm the job.
     """
     async with _client(settings) as client:
         job_id = await client.submit(job)
@@ -60,7 +60,7 @@ async def submit_job(settings: BrokerSettings, job: PredictionJob, *, as_json: b
     if as_json:
         say_json({"jobId": job_id, "chatId": chat_id})
     else:
-        say(f"job {job_id} of chat {chat_id} is on the queue")
+        say(f"job {job_id} of chat {chat_id} is submitted")
 
 
 async def submit_and_watch(
@@ -69,11 +69,11 @@ async def submit_and_watch(
     """Submit a job and show its events until it ends.
 
     Returns:
-        Whether it completed.
+        Whether the job completed.
 
     Raises:
-        ClientError: The broker did not take it.
-        StillRunning: It did not end in time.
+        ClientError: The broker did not confirm the job.
+        StillRunning: The job did not end in time.
     """
     job_id = job.job_id or ""
     view = _view({job_id: f"{job.chatflow_id} {job_id}"}, as_json=as_json)
@@ -89,10 +89,10 @@ async def watch_chat(settings: BrokerSettings, watch: Watch) -> bool:
     """Show the events of a chat.
 
     Returns:
-        Whether the job completed; for a whole chat, whether it could be watched.
+        Whether the job completed; always true for a whole chat.
 
     Raises:
-        ClientError: There is nothing to listen to.
+        ClientError: The events cannot be read.
         StillRunning: The job did not end in time.
     """
     view = _view(None, as_json=watch.as_json)
@@ -115,8 +115,8 @@ async def cancel(settings: BrokerSettings, job_id: str | None, chat_id: str | No
     """Cancel a job, or a chat's jobs.
 
     Raises:
-        ClientError: No worker hears of it.
-        ValueError: It is no such id.
+        ClientError: The broker did not confirm the request.
+        ValueError: The id is invalid.
     """
     async with _client(settings) as client:
         await client.cancel(job_id=job_id, chat_id=chat_id)
@@ -124,7 +124,7 @@ async def cancel(settings: BrokerSettings, job_id: str | None, chat_id: str | No
 
 
 async def _show(items: Items, view: View, job_id: str | None) -> bool:
-    """Show what comes, to the end of the job; say whether it completed."""
+    """Show events up to the end of the job; return whether it completed."""
     with view if isinstance(view, LiveView) else nullcontext():
         async for item in items:
             view.show(item)

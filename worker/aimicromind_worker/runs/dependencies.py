@@ -14,7 +14,7 @@ from aimicromind_worker.runs.flows import Flows
 from aimicromind_worker.runs.idle_timeout import IdleTimeout
 from aimicromind_worker.runs.ports import Publisher
 from aimicromind_worker.runs.recovery import Recovery
-from aimicromind_worker.telemetry.meter import Meter
+from aimicromind_worker.telemetry.metrics import Metrics
 from aimicromind_worker.telemetry.tracing import Tracer
 
 
@@ -67,5 +67,5 @@ class Dependencies:
     conversations: Conversations
     breaker: CircuitBreaker
     flows: Flows
-    meter: Meter
+    meter: Metrics
     tracer: Tracer

@@ -1,1 +1,1 @@
-"""What the worker reports of itself: status, health, metrics, traces, logs."""
+"""Report the worker's status, health, metrics, traces and logs."""

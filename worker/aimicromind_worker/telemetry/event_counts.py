@@ -1,4 +1,4 @@
-"""Count what became of the events of a worker."""
+"""Counters of the events that a worker publishes, and of those that queues nack."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True)
 class EventCounts:
-    """One for the worker; its numbers only grow. The publishers alone write it.
+    """Counters that only grow. One for the worker; only publishers write it.
 
     Attributes:
         refused: Nacks of the broker; an event can have several.
-        sent_again: Sendings after the first: of what was nacked, of what followed it in its
-            chat, and of what a lost connection left unconfirmed.
-        passed_over: Events, or copies for a `reply_to`, that are not sent again: a queue nacked
+        sent_again: Events sent more than once: nacked ones, those that follow them in their chat,
+            and those that a lost connection left unconfirmed.
+        passed_over: Events and copies for a `reply_to` that are not sent again: a queue nacked
             them, the broker closes the connection for them, or the window of copies was full.
-        ends_straight: `end`s that were sent straight to endings and journal.
-        reconnected: How often the connection of the events was opened again.
-        published: Events by name, copies for a `reply_to` included; names that are not ours
-            count as `other`.
+        ends_straight: `end`s that were sent directly to endings and journal.
+        reconnected: New connections for events after the first.
+        published: Events by name, copies for a `reply_to` included; unknown names count as
+            `other`.
     """
 
     refused: int = 0
@@ -28,7 +28,7 @@ class EventCounts:
     published: Counter[str] = field(default_factory=Counter)
 
     def of_refusals(self) -> dict[str, int]:
-        """Return what queues nacked, and what became of it."""
+        """Return the counters of nacked events, by their public names."""
         return {
             "refused": self.refused,
             "sent_again": self.sent_again,

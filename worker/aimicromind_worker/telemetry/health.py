@@ -1,6 +1,6 @@
-"""HTTP → what the worker says of itself: `/livez`, `/readyz` and `/metrics`, and nothing else.
+"""Answer `/livez`, `/readyz` and `/metrics` over HTTP.
 
-That an answer comes at all says that the event loop runs: a blocked one gives none.
+The event loop of the worker writes the answers: without one, the loop is blocked.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from aimicromind_worker.telemetry.page_server import Page, serving_pages
 log = structlog.get_logger()
 
 Reasons = Callable[[], Sequence[str]]
-"""Gives what stands against a good answer; nothing for a good one."""
+"""Returns the reasons for status 503; none of them means 200."""
 
 Figures = Callable[[], Mapping[str, object]]
-"""Gives what is worth a look whatever the answer is, JSON."""
+"""Returns JSON members to show beside the reasons."""
 
-# Connections that wait until they are accepted; the kernel takes no more than it allows.
+# Connections that wait to be accepted; the kernel may allow fewer.
 _BACKLOG = 4096
 _METHODS = ("GET", "HEAD")
 _METRICS = "/metrics"
@@ -31,7 +31,7 @@ _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class AddressUnusable(Exception):
-    """Nothing can listen on the address that the settings name."""
+    """The health port cannot be opened on the address in the settings."""
 
     def __init__(self, host: str, port: int, reason: str) -> None:
         super().__init__(
@@ -49,18 +49,18 @@ async def answering_probes(
     figures: Figures = dict,
     metrics: Callable[[], bytes] = bytes,
 ) -> AsyncIterator[int]:
-    """Answer probes for the body, and give the port.
+    """Answer probes for the body, and yield the port.
 
     Args:
         host: Name or number of the interface.
         port: 0 takes a free one.
-        why_not_live: Asked for each `/livez`.
-        why_not_ready: Asked for each `/readyz`.
-        figures: Shown with each `/readyz`; they change nothing of its status.
-        metrics: Gives what `/metrics` shows, in Prometheus's text format.
+        why_not_live: Called for each `/livez`.
+        why_not_ready: Called for each `/readyz`.
+        figures: Called for each `/readyz`; does not change its status.
+        metrics: Returns the body of `/metrics`, in Prometheus's text format.
 
     Raises:
-        AddressUnusable: The port is taken, or the host is none of this machine.
+        AddressUnusable: The port is taken, or the host is not of this machine.
     """
     pages = Pages({"/livez": (why_not_live, dict), "/readyz": (why_not_ready, figures)}, metrics)
     try:
@@ -74,7 +74,7 @@ async def answering_probes(
 
 
 class Pages:
-    """A few paths, each with what stands against a good answer."""
+    """The pages of the health port."""
 
     def __init__(
         self, pages: Mapping[str, tuple[Reasons, Figures]], metrics: Callable[[], bytes]
@@ -83,21 +83,21 @@ class Pages:
         self._metrics = metrics
 
     def respond(self, method: str, path: str) -> Page:
-        """Return what is said at a path."""
+        """Return the page for a method and a path."""
         if path == _METRICS and method in _METHODS:
             return Page(HTTPStatus.OK, _METRICS_TYPE, self._metrics())
-        status, said = self._said(method, path)
-        return Page(status, "application/json", msgspec.json.encode(said))
+        status, body = self._json_page(method, path)
+        return Page(status, "application/json", msgspec.json.encode(body))
 
-    def _said(self, method: str, path: str) -> tuple[HTTPStatus, Mapping[str, object]]:
+    def _json_page(self, method: str, path: str) -> tuple[HTTPStatus, Mapping[str, object]]:
         if path not in {*self._pages, _METRICS}:
             return HTTPStatus.NOT_FOUND, {"paths": [*self._pages, _METRICS]}
         if method not in _METHODS:
             return HTTPStatus.METHOD_NOT_ALLOWED, {"methods": _METHODS}
-        reasons, figures = self._pages[path]
-        against = list(reasons())
-        said = {"status": "failing" if against else "ok", "reasons": against, **figures()}
-        return HTTPStatus.SERVICE_UNAVAILABLE if against else HTTPStatus.OK, said
+        why_not, figures = self._pages[path]
+        reasons = list(why_not())
+        body = {"status": "failing" if reasons else "ok", "reasons": reasons, **figures()}
+        return HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK, body
 
 
 async def _listen(host: str, port: int) -> socket.socket:
@@ -109,7 +109,8 @@ async def _listen(host: str, port: int) -> socket.socket:
 
 
 def _reason(error: OSError | UnicodeError) -> str:
-    # The resolver's numbers are not those of the system; a name it cannot write is no OSError.
+    # Numbers of resolver errors are not those of `os.strerror`. A host that is no valid name raises
+    # `UnicodeError`.
     if isinstance(error, socket.gaierror | UnicodeError) or error.errno is None:
         return "the host is not known"
     return os.strerror(error.errno)

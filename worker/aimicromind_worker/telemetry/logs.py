@@ -1,4 +1,4 @@
-"""Set up structured logs: JSON lines, or pretty ones on a terminal; other libraries join in."""
+"""Set up structured logs for the process: JSON lines, or readable ones on a terminal."""
 
 import logging
 import re
@@ -8,17 +8,17 @@ from typing import Literal
 import structlog
 from structlog.typing import EventDict, Processor
 
-# What a terminal takes for commands, and line ends, by which text from outside could be taken for
-# a line of ours.
+# Characters that a terminal interprets, and line ends, which could fake a line of ours.
 _UNSAFE = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# The worker logs itself what these libraries log.
 _QUIET = ("aio_pika", "aiormq", "httpx", "httpcore", "pamqp", "urllib3")
 
 
 def set_up(level: str, form: Literal["auto", "json", "pretty"]) -> None:
-    """Set up logging for the process, to standard error.
+    """Set up logging to standard error, for structlog and for the standard library.
 
     Args:
-        level: Least level, as the standard library names it, in small letters.
+        level: Lowest level to log, as the standard library names it, in small letters.
         form: `auto` is pretty on a terminal and JSON elsewhere.
     """
     pretty = form == "pretty" or (form == "auto" and sys.stderr.isatty())
@@ -39,6 +39,11 @@ def set_up(level: str, form: Literal["auto", "json", "pretty"]) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    _set_up_libraries(level, shared, renderer)
+
+
+def _set_up_libraries(level: str, shared: list[Processor], renderer: Processor) -> None:
+    """Log lines of the standard library in the same form."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -47,13 +52,12 @@ def set_up(level: str, form: Literal["auto", "json", "pretty"]) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
-    # They tell what we tell, with their own words; what is left is worth a look.
     for name in _QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _without_control_characters(_logger: object, _method: str, event: EventDict) -> EventDict:
-    """Write out what of a line's texts a terminal would interpret; JSON does so by itself."""
+    """Escape characters that a terminal interprets; the JSON renderer does so itself."""
     return {
         name: _UNSAFE.sub(lambda found: ascii(found[0])[1:-1], value)
         if isinstance(value, str)

@@ -1,7 +1,10 @@
-"""What the worker does → numbers for Prometheus. No label has more values than the code has words.
+"""Count jobs, calls and events for Prometheus.
 
-Numbers of jobs and calls come by the methods of `Metrics`; those that others keep anyway are read
-when somebody asks.
+Invariants:
+
+- A label has a bounded number of values: no id and no text from outside is one.
+- Methods of `Metrics` take microseconds and never raise.
+- Values that other modules keep are read when `/metrics` is requested.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,13 +24,13 @@ _NAMESPACE = "aimicromind_worker"
 
 
 class Metrics:
-    """One for the worker. Every method costs microseconds and fails never."""
+    """All metrics of the worker. One for the process."""
 
     def __init__(self, events: EventCounts) -> None:
         """Begin at zero.
 
         Args:
-            events: What becomes of events, read when somebody asks.
+            events: Counters of events, read for each `/metrics`.
         """
         self._registry = CollectorRegistry()
         self._registry.register(_EventCollector(events))
@@ -36,28 +39,28 @@ class Metrics:
         )
         self._jobs = self._counter("jobs", "Jobs that left this worker", "outcome", "kind")
         self._calls = self._counter("calls", "Prediction calls begun")
-        self._failed_calls = self._counter("calls_failed", "Calls without a good answer", "kind")
-        self._recovered = self._counter("recovered", "Answers read from the endpoint's memory")
-        self._lost = self._counter("sessions_lost", "Losses of the connection of jobs")
+        self._failed_calls = self._counter("calls_failed", "Prediction calls that failed", "kind")
+        self._recovered = self._counter("recovered", "Answers read from saved messages")
+        self._lost = self._counter("sessions_lost", "Lost connections of jobs")
         self._duration = self._histogram("job_seconds", "Time this worker had a job", _SECONDS)
         self._first = self._histogram(
-            "first_output_seconds", "From the begin of an attempt to its first output", _SECONDS
+            "first_output_seconds", "From the start of an attempt to its first output", _SECONDS
         )
         self._confirm = self._histogram(
             "confirm_seconds", "From a job's end to its confirm", _CONFIRM_SECONDS
         )
 
     def watch(self, name: str, about: str, value: Callable[[], float]) -> None:
-        """Show a number that is read when somebody asks."""
+        """Add a gauge whose value is read for each `/metrics`."""
         gauge = Gauge(name, about, namespace=_NAMESPACE, registry=self._registry)
         gauge.set_function(value)
 
     def text(self) -> bytes:
-        """Write all in Prometheus's text format."""
+        """Return all metrics in Prometheus's text format."""
         return generate_latest(self._registry)
 
     def job_left(self, outcome: str, kind: str, took: timedelta) -> None:
-        """Record that a job was settled, or goes on elsewhere; `kind` is empty for a success."""
+        """Record that a job was settled or requeued; `kind` is empty for a success."""
         self._jobs.labels(outcome, kind).inc()
         self._duration.observe(took.total_seconds())
 
@@ -66,23 +69,23 @@ class Metrics:
         self._calls.inc()
 
     def call_failed(self, kind: str) -> None:
-        """Record that a call that was begun gave no good answer."""
+        """Record that a call failed."""
         self._failed_calls.labels(kind).inc()
 
     def first_output(self, after: timedelta) -> None:
-        """Record how long an attempt took to show anything."""
+        """Record the time from the start of an attempt to its first output."""
         self._first.observe(after.total_seconds())
 
     def confirmed(self, after: timedelta) -> None:
-        """Record how long the broker took to confirm the end of a job."""
+        """Record the time from publishing a job's end to its confirm."""
         self._confirm.observe(after.total_seconds())
 
     def recovered(self) -> None:
-        """Record that an answer was read instead of asked for again."""
+        """Record that a saved answer was read in place of another call."""
         self._recovered.inc()
 
     def session_lost(self) -> None:
-        """Record that the connection that jobs come by was lost."""
+        """Record that the connection of jobs was lost."""
         self._lost.inc()
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
@@ -108,11 +111,11 @@ class _EventCollector(Collector):
             published.add_metric([name], count)
         yield published
         plain: Mapping[str, tuple[str, int]] = {
-            "events_refused": ("Refusals of the broker", events.refused),
-            "events_sent_again": ("Sendings after the first", events.sent_again),
-            "events_passed_over": ("Events skipped for a queue that nacks", events.passed_over),
-            "ends_straight": ("Ends sent to endings and journal alone", events.ends_straight),
-            "events_reconnected": ("New connections for events", events.reconnected),
+            "events_refused": ("Nacks of the broker", events.refused),
+            "events_sent_again": ("Events sent more than once", events.sent_again),
+            "events_passed_over": ("Events not sent again after a nack", events.passed_over),
+            "ends_straight": ("Ends sent to endings and journal only", events.ends_straight),
+            "events_reconnected": ("New connections of events after the first", events.reconnected),
         }
         for name, (about, count) in plain.items():
             yield CounterMetricFamily(f"{_NAMESPACE}_{name}", about, value=count)

@@ -1,16 +1,16 @@
-"""Serve small pages over HTTP/1.1 to anyone, at a bounded cost in memory, time and descriptors.
+"""Serve small pages over HTTP/1.1 to any client, in bounded memory, time and descriptors.
 
 Invariants:
 
-- There are at most `_MOST_CONNECTIONS`. A further one closes the one that was idle for longest.
-- A connection is read from only once all that it asked before is answered. So it holds the requests
-  of one read and one answer.
-- What a connection may send, in bytes and requests, is bounded by `RequestReader`.
-- Each request has `_REQUEST_TIMEOUT_S`, from the wait for it until its answer is taken.
-- One turn of the event loop accepts at most `_ACCEPTED_AT_ONCE` connections and answers one request
-  of each.
-- Of slow pages, and of requests that closely follow another of their connection, one is answered
-  every `_PAUSE_S`.
+- At most `_MOST_CONNECTIONS` are open. Another one closes the one that was idle for longest.
+- A connection is read only after all its earlier requests were answered. Thus it holds the requests
+  of one read, and one answer.
+- `RequestReader` bounds the bytes and requests of a connection.
+- A request has `_REQUEST_TIMEOUT_S`, from waiting for it until the client has taken the answer.
+- One turn of the event loop accepts at most `_ACCEPTED_AT_ONCE` connections, and answers one
+  request of each.
+- Slow pages are answered one at a time, every `_PAUSE_S`; so are requests within `_CLOSELY_S` after
+  another one of their connection.
 """
 
 import asyncio
@@ -31,8 +31,8 @@ from aimicromind_worker.telemetry.request_reader import ProbeRequest, Refused, R
 log = structlog.get_logger()
 
 _MOST_CONNECTIONS: Final = 256
-# More than a request may have: closing with unread bytes resets the connection, and the client may
-# not see why it was refused.
+# Longer than a request may be: a close with unread bytes resets the connection, and the client
+# might not see the answer.
 _READ_BYTES: Final = 16 * 1024
 _REQUEST_TIMEOUT_S: Final = 5.0
 _CLOSELY_S: Final = 0.05
@@ -88,7 +88,7 @@ class _Server:
     def __init__(self, respond: Respond, slow: frozenset[str]) -> None:
         self._respond = respond
         self._slow = slow
-        # In order of their last answer, else of their begin: the first was idle for longest.
+        # In the order of their last answer, or of their start: the first is idle for longest.
         self._connections: dict[asyncio.Task[None], None] = {}
         self._one_by_one = asyncio.Lock()
 
@@ -107,7 +107,7 @@ class _Server:
                 except BlockingIOError:
                     pass
                 except OSError:
-                    # No descriptor is left: the next client gets that of the idlest.
+                    # No descriptor is left: free one for the next client.
                     self._close_idlest()
                     await asyncio.sleep(_ACCEPT_AGAIN_S)
                 await asyncio.sleep(0)
@@ -133,7 +133,7 @@ class _Server:
         reader = RequestReader()
         loop = asyncio.get_running_loop()
         answered_at = -inf
-        with suppress(OSError):  # It is lost, or too slow: `TimeoutError` is one.
+        with suppress(OSError):  # The client left, or was too slow: `TimeoutError` is one.
             while True:
                 async with asyncio.timeout(_REQUEST_TIMEOUT_S):
                     asked = await _next_request(connection, reader)
@@ -173,7 +173,7 @@ class _Server:
 async def _next_request(
     connection: socket.socket, reader: RequestReader
 ) -> ProbeRequest | Refused | None:
-    """Wait for the next request; None: the client sends no more."""
+    """Wait for the next request; None once the client sends no more."""
     loop = asyncio.get_running_loop()
     while (asked := reader.next()) is None:
         data = await loop.sock_recv(connection, _READ_BYTES)

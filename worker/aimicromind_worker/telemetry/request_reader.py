@@ -1,7 +1,10 @@
-"""Read HTTP/1.1 requests of clients that nobody knows, from bytes, in bounded memory.
+"""Parse HTTP/1.1 requests of unknown clients in bounded memory.
 
-Invariant: a connection that sent `_MOST_REQUEST_BYTES` without a whole request, body included, is
-refused with the read that passes it. Of one read at most `_MOST_REQUESTS_AHEAD` are kept.
+Invariants:
+
+- A request, body included, has at most `_MOST_REQUEST_BYTES`. A read beyond that ends in `Refused`.
+- At most `_MOST_REQUESTS_AHEAD` requests are kept. A read with more ends in `Refused`.
+- Nothing that follows a `Refused` can be parsed.
 """
 
 from collections import deque
@@ -18,10 +21,10 @@ _MOST_REQUESTS_AHEAD: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
-    """A whole request whose body and header fields were dropped.
+    """A whole request, without its body and header fields.
 
     Attributes:
-        is_last: Whether the connection closes after its answer.
+        is_last: Whether the connection closes after the answer.
     """
 
     method: str
@@ -31,13 +34,13 @@ class ProbeRequest:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Bytes from which no request can be read, nor anything after them."""
+    """Bytes that are no request; the connection closes with this status."""
 
     status: HTTPStatus
 
 
 class RequestReader:
-    """Bytes of one connection → requests, in order."""
+    """Parses the bytes of one connection into requests, in order."""
 
     def __init__(self) -> None:
         self._read: deque[ProbeRequest | Refused] = deque()
@@ -47,22 +50,22 @@ class RequestReader:
         self._too_large = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
     def next(self) -> ProbeRequest | Refused | None:
-        """Return the first that was not returned yet; None if there is none."""
+        """Return the next request; None if no whole one has arrived."""
         return self._read.popleft() if self._read else None
 
     def feed(self, data: bytes) -> None:
-        """Read requests from the bytes that follow; of no use after a refusal."""
+        """Parse the next bytes; not to be called after a `Refused`."""
         self._unfinished_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            return  # The request is answered as any other; see `on_message_complete`.
+            return  # The request is answered like any other: see `on_message_complete`.
         except httptools.HttpParserError:
             self._read.append(Refused(HTTPStatus.BAD_REQUEST))
         if self._unfinished_bytes > _MOST_REQUEST_BYTES:
             self._read.append(Refused(self._too_large))
 
-    # The rest is called by the parser. What it raises ends as `HttpParserError`.
+    # The parser calls the rest. What it raises ends `feed_data` as `HttpParserError`.
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -70,15 +73,15 @@ class RequestReader:
         self._too_large = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
     def on_url(self, part: bytes) -> None:
-        """Take a part of the target."""
+        """Keep a part of the target."""
         self._url += part
 
     def on_headers_complete(self) -> None:
-        """Record that only a body can be too large from here on."""
+        """End the head: from here on only the body can be too large."""
         self._too_large = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
 
     def on_message_complete(self) -> None:
-        """Take the request as it is."""
+        """Keep the request."""
         if len(self._read) == _MOST_REQUESTS_AHEAD:
             raise OverflowError
         parser = self._parser

@@ -1,11 +1,11 @@
-"""What the worker knows of its own condition: whether it works, and whether it still can."""
+"""Keep whether the worker is ready, whether it is live, and the reason if it is not."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 
 class WorkerStatus:
-    """One for the worker, which alone writes it. Anyone may ask, on the same event loop."""
+    """Condition of the worker, which alone writes it. Readable anywhere on its event loop."""
 
     def __init__(self) -> None:
         self._obstacle: Callable[[], str | None] = lambda: "no session with the broker yet"
@@ -13,14 +13,14 @@ class WorkerStatus:
         self._death: str | None = None
 
     def why_not_ready(self) -> Sequence[str]:
-        """Return why no jobs are taken; nothing if they are."""
+        """Return why the worker takes no jobs; empty if it does."""
         if self._draining:
             return ["the worker is draining"]
         obstacle = self._obstacle()
         return [obstacle] if obstacle else []
 
     def why_not_live(self) -> Sequence[str]:
-        """Return why only a restart would help; nothing if that is not so."""
+        """Return why only a restart can help; empty while the worker is live."""
         return [self._death] if self._death else []
 
     @contextmanager
@@ -28,7 +28,8 @@ class WorkerStatus:
         """Count as ready while the body takes jobs.
 
         Args:
-            obstacle: Says what holds them up all the same, each time that somebody asks.
+            obstacle: Returns what keeps jobs from running nevertheless, else None; called for
+                each probe.
         """
         self._obstacle = obstacle
         try:
@@ -38,7 +39,7 @@ class WorkerStatus:
 
     @contextmanager
     def supervising(self) -> Iterator[None]:
-        """Count as live until the body, which opens one session after the other, fails."""
+        """Count as live until the body raises; it opens one session after the other."""
         try:
             yield
         except BaseException as error:
@@ -46,9 +47,9 @@ class WorkerStatus:
             raise
 
     def lost(self, reason: str) -> None:
-        """Record why there is no session."""
+        """Record why there is no session with the broker."""
         self._obstacle = lambda: reason
 
     def drain(self) -> None:
-        """Record that no more jobs are to be taken."""
+        """Record that the worker takes no more jobs."""
         self._draining = True

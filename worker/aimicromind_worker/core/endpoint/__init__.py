@@ -1,1 +1,1 @@
-"""The endpoint's answers: bytes to frames to events, and what its errors mean."""
+"""Read the endpoint's answers: bytes, frames and events, and what its errors mean."""

@@ -1,4 +1,13 @@
-"""Follow what one attempt shows: which events to publish, and how the endpoint's ending counts."""
+"""Decide which events of the endpoint an attempt publishes, and whether its answer is complete.
+
+Invariants:
+
+- `start` is published once, before the first event that is no error; it is never repeated.
+- Only `metadata` tells a success: the endpoint ends failed streams with `end`, too.
+- Metadata of another question than the expected one fails the call: it is of another run.
+- `output` and `side_effect` are set before the event is published. They never become false again.
+- The text is kept as JSON, thus tokens are joined without being decoded.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -16,7 +25,7 @@ from aimicromind_worker.core.endpoint.usage import UsageCount
 
 _WORKER_EVENTS = frozenset({"retry", "other"})
 _NOTHING = (b"null", b"[]", b"{}", b'""')
-# Text and whole answer go out in one message, which stays below the broker's 16 MiB.
+# Text and whole answer are parts of one message, which must stay below the broker's 16 MiB.
 _MOST_ANSWER_BYTES = 15 * 1024 * 1024
 
 
@@ -34,17 +43,17 @@ _trace = msgspec.json.Decoder(_Trace).decode
 
 
 class Answer:
-    """What one attempt has shown. Feed it from one task, each event once, in order.
+    """State of one attempt. Feed it from one task, each event once, in order.
 
     Attributes:
-        shown: True once anything was published, `start` included.
-        output: True once the attempt showed what a second call would repeat to the reader.
-        side_effect: True once a tool or action ran, which a second call could run again.
-        complete: True once the endpoint ended the stream after a success.
-        parts: Names of the events shown that an answer has at most once.
-        message_id: The endpoint's id of its answer, once `metadata` has told.
-        usage: Tokens that the model's provider counted, so far.
-        waits_for_human: True once the flow asked somebody to act.
+        shown: Whether anything was published, `start` included.
+        output: Whether something was published that a second call would repeat.
+        side_effect: Whether a tool or action ran, which a second call could run again.
+        complete: Whether the endpoint ended the stream after a success.
+        parts: Names of published events that an answer has at most once.
+        message_id: The endpoint's id of its answer, from `metadata`.
+        usage: Tokens that the model's provider has counted.
+        waits_for_human: Whether the flow waits for somebody to act.
         whole: The endpoint's whole JSON answer, for a job that asked for it; else empty.
     """
 
@@ -57,12 +66,12 @@ class Answer:
         redelivered: bool,
         max_answer_bytes: int,
     ) -> None:
-        """Expect an answer.
+        """Begin an attempt.
 
         Args:
-            chat_id: The chat whose keys the event names must fit.
-            question: What the endpoint's metadata must speak of, as JSON; None where it may differ.
-            tags: The job's tags, echoed in `start`.
+            chat_id: Chat in the routing keys, in which event names must fit.
+            question: Question that metadata must name, as JSON; None where it may differ.
+            tags: Tags of the job, echoed in `start`.
             redelivered: Whether the broker delivered this job before.
             max_answer_bytes: Limit of the answer's text, as JSON without its quotes.
         """
@@ -85,7 +94,7 @@ class Answer:
 
     @property
     def text(self) -> bytes:
-        """The tokens so far, joined, as a JSON string."""
+        """The tokens, joined, as a JSON string."""
         return b'"%b"' % bytes(self._text)
 
     @property
@@ -94,7 +103,7 @@ class Answer:
         return bool(self._text)
 
     def begin_call(self, endpoint_chat_id: str) -> None:
-        """Expect a new call's stream within the same attempt."""
+        """Begin another call within the same attempt."""
         self._succeeded = False
         self._endpoint_chat_id = endpoint_chat_id
 
@@ -102,7 +111,7 @@ class Answer:
         """Keep the endpoint's JSON answer for the `end`.
 
         Raises:
-            AnswerTooLarge: It does not fit into one message beside the answer's text.
+            AnswerTooLarge: Body and text do not fit into one message.
         """
         if len(body) + len(self._text) > _MOST_ANSWER_BYTES:
             raise AnswerTooLarge(_MOST_ANSWER_BYTES)
@@ -112,8 +121,8 @@ class Answer:
         """Return what to publish for the endpoint's next event.
 
         Raises:
-            CallFailed: The event is an error, an ending without an answer, another run's
-                ending, or more text than the limit.
+            CallFailed: The event is an error, an `end` without an answer, metadata of another
+                run, or text beyond the limit.
         """
         name = event.name
         if name == "token" and self.shown:
@@ -164,7 +173,6 @@ class Answer:
         self._text += data[1:-1]
 
     def _take_end(self) -> tuple[EndpointEvent, ...]:
-        # The endpoint ends failed streams the same way; only metadata tells a success.
         if not self._succeeded:
             raise NoAnswer
         self.complete = True
@@ -181,7 +189,7 @@ class Answer:
         self.message_id = message_id if isinstance(message_id, str) else None
 
     def _named(self, data: bytes) -> bytes:
-        """Write the conversation's chatId into metadata, and that of the call beside it."""
+        """Return metadata with the conversation's chatId, and the call's as `endpointChatId`."""
         try:
             members = msgspec.json.decode(data, type=dict[str, msgspec.Raw])
         except (msgspec.DecodeError, RecursionError):
@@ -206,7 +214,7 @@ def _plain_text(data: bytes) -> str:
 
 
 def _acts(trace: EndpointEvent) -> bool:
-    """Return whether a step of a trace runs a tool, which `usedTools` reports only later."""
+    """Return whether a trace event runs a tool, which `usedTools` reports only later."""
     if trace.truncated_bytes:
         return True
     try:

@@ -1,9 +1,9 @@
-"""What a failed call is: a tree whose branches say whether another call would help.
+"""The base classes of failed calls, which decide whether another call is worth making.
 
 CallFailed
-├── Passing      another call may well succeed
-├── Doubtful     nobody knows: worth one more call, and only before output
-└── Lasting      the same call would fail the same way
+├── Passing      another call may succeed
+├── Doubtful     unknown: worth one more call, and only before output
+└── Lasting      the same call would fail in the same way
 """
 
 from datetime import timedelta
@@ -15,33 +15,33 @@ _LONGEST_QUOTE = 1000
 
 
 def quoted(text: str) -> str:
-    """Shorten what the endpoint said to what fits in a message and a header."""
+    """Return a text of the endpoint as one line of at most 1,000 characters."""
     text = " ".join(text.split())
     return text if len(text) <= _LONGEST_QUOTE else text[: _LONGEST_QUOTE - 1] + "…"
 
 
 def is_from_gateway(status: int | None) -> bool:
-    """Return whether a status speaks of the server behind a gateway, which is away.
+    """Return whether a status means that a gateway does not reach the server behind it.
 
-    RFC 9110 15.6.3 to 15.6.5; 520 to 530 are those of Cloudflare (and 529 of overloaded sites),
-    598 and 599 those of proxies that waited in vain.
+    RFC 9110 15.6.3 to 15.6.5; 520 to 530 are Cloudflare's (529: an overloaded site), 598 and 599
+    are timeouts of proxies.
     """
     return status is not None and (status in {502, 503, 504, 598, 599} or 520 <= status <= 530)  # noqa: PLR2004 - the statuses themselves
 
 
 class CallFailed(Exception):
-    """One call to the endpoint did not give an answer.
+    """One call to the endpoint gave no answer.
 
     Attributes:
-        kind: The public kind, as `error` and `retry` events carry it.
-        words: The sentence in our own words, without what the endpoint said.
-        http_status: The status of the response, where there was one that mattered.
-        retry_after: How long the endpoint asked to be left alone.
-        request_sent: False where the endpoint cannot have seen the request.
-        run_goes_on: True where the endpoint may finish the run all the same, and save its answer.
-        run_is_over: True where the endpoint said itself that the run has failed.
-        speaks_for_server: True where it may be the server that does not answer, not one flow.
-        by_server: True where the server itself refused the key, not a model behind it.
+        kind: Public kind, which `error` and `retry` events carry.
+        words: The sentence without the text of the endpoint.
+        http_status: Status of the response, if it matters.
+        retry_after: Wait that the endpoint asked for.
+        request_sent: Whether the endpoint may have received the request.
+        run_goes_on: Whether the endpoint may finish the run nevertheless, and save its answer.
+        run_is_over: Whether the endpoint itself said that the run has failed.
+        speaks_for_server: Whether the failure may be one of the server, not of one flow.
+        by_server: Whether the server itself refused the key, not a model behind it.
     """
 
     kind: ClassVar[FailureKind]
@@ -56,9 +56,9 @@ class CallFailed(Exception):
         """Write the sentence.
 
         Args:
-            words: Our own.
-            quote: What the endpoint said, if anything.
-            http_status: The status of the response.
+            words: What failed, without any text of the endpoint.
+            quote: Text of the endpoint, if any.
+            http_status: Status of the response.
         """
         super().__init__(f"{words}: {quoted(quote)}" if quote else words)
         self.words = words
@@ -66,19 +66,19 @@ class CallFailed(Exception):
 
 
 class Passing(CallFailed):
-    """Another call may well succeed."""
+    """Another call may succeed."""
 
 
 class Doubtful(CallFailed):
-    """Nobody knows whether another call would succeed."""
+    """It is unknown whether another call would succeed."""
 
 
 class Lasting(CallFailed):
-    """The same call would fail the same way."""
+    """The same call would fail in the same way."""
 
 
 class Quoting(Lasting):
-    """A lasting failure of which the endpoint told more."""
+    """A lasting failure that the endpoint describes in a text."""
 
     says: ClassVar[str]
 

@@ -1,4 +1,4 @@
-"""Content parts, in which model clients may write a text instead of a string → their text.
+"""Read the text of content parts, which model clients may write in place of a string.
 
 LangChain: `[{"type": "text", "text": "Hi"}, …]`, with `text_delta`, `image_url` and others.
 OpenAI's assistants write `{"type": "text", "text": {"value": "Hi"}}`.
@@ -6,10 +6,10 @@ OpenAI's assistants write `{"type": "text", "text": {"value": "Hi"}}`.
 
 
 def text_of_parts(content: object) -> str | None:
-    """Join the text of what is a part, or a list of them; parts of other kinds are left out.
+    """Join the texts of a content part, or of a list of them; other parts are left out.
 
     Returns:
-        None where nothing of it is text; an empty list is an empty text.
+        None where no part has text; an empty list is an empty text.
     """
     if not isinstance(content, list):
         return _text_of_part(content) if isinstance(content, dict) else None
@@ -18,7 +18,7 @@ def text_of_parts(content: object) -> str | None:
 
 
 def all_are_parts(content: object) -> bool:
-    """Return whether this is a list of parts that say of what type they are, and no other list."""
+    """Return whether this is a list of content parts with a type, at least one of them text."""
     return (
         isinstance(content, list)
         and bool(content)

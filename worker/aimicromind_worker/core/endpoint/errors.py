@@ -1,7 +1,7 @@
-"""The failures of a call, each with its public kind and a sentence written from facts.
+"""The failures of a call, each with its public kind and the sentence that readers get.
 
-The sentence may end in what the endpoint said, which can hold a prompt or a key: logs, `/readyz`
-and spans get `words` instead.
+A sentence may quote the endpoint, whose text can hold a prompt or a key. Logs, `/readyz` and spans
+therefore use `words`, which quote nothing.
 """
 
 from datetime import timedelta
@@ -18,7 +18,7 @@ from aimicromind_worker.core.endpoint.call_failed import (
 
 
 class EndpointUnavailable(Passing):
-    """The endpoint could not be reached, or said that it is overloaded."""
+    """The endpoint cannot be reached, or says that it is overloaded."""
 
     kind = FailureKind.ENDPOINT_UNAVAILABLE
 
@@ -31,14 +31,14 @@ class EndpointUnavailable(Passing):
         retry_after: timedelta | None = None,
         request_sent: bool = True,
     ) -> None:
-        """Write the sentence from what the endpoint said, or from what is known.
+        """Write the sentence from a text of the endpoint, or from what is known.
 
         Args:
-            quote: What the endpoint said.
-            because: What we know ourselves.
-            http_status: The status of the response.
-            retry_after: How long it asked to be left alone.
-            request_sent: False where the endpoint cannot have seen the request.
+            quote: Text of the endpoint.
+            because: Reason in our own words.
+            http_status: Status of the response.
+            retry_after: Wait that the endpoint asked for.
+            request_sent: Whether the endpoint may have received the request.
         """
         words = "the endpoint is unavailable"
         super().__init__(
@@ -90,7 +90,7 @@ class HeadersOverdue(Passing):
 
 
 class AttemptOverdue(Passing):
-    """The attempt's time ran out before the endpoint ended the stream."""
+    """The attempt's time passed before the endpoint ended the stream."""
 
     kind = FailureKind.TIMEOUT
     run_goes_on = True
@@ -100,7 +100,7 @@ class AttemptOverdue(Passing):
 
 
 class StreamCut(Passing):
-    """The stream stopped, or stopped making sense, before the endpoint ended it."""
+    """The stream broke off, or became unreadable, before the endpoint ended it."""
 
     kind = FailureKind.STREAM_CUT
     run_goes_on = True
@@ -120,7 +120,7 @@ class StreamStalled(Passing):
 
 
 class StreamMixed(Passing):
-    """The ending speaks of another question, so it is another run's ending."""
+    """The metadata names another question, thus it belongs to another run."""
 
     kind = FailureKind.STREAM_MIXED
     run_goes_on = True
@@ -130,7 +130,7 @@ class StreamMixed(Passing):
 
 
 class NoAnswer(Passing):
-    """The endpoint ended the stream and had neither answered nor named an error."""
+    """The endpoint ended the stream without an answer and without an error."""
 
     kind = FailureKind.NO_ANSWER
     run_goes_on = True
@@ -140,21 +140,21 @@ class NoAnswer(Passing):
 
 
 class EndpointError(Doubtful):
-    """The endpoint named an error that no rule knows."""
+    """The endpoint reported an error with an unknown text."""
 
     kind = FailureKind.ENDPOINT_ERROR
 
-    def __init__(self, quote: str = "", *, http_status: int | None = None) -> None:
-        super().__init__("the endpoint reported an error", quote, http_status=http_status)
+    def __init__(self, quote: str = "") -> None:
+        super().__init__("the endpoint reported an error", quote)
 
 
 class EmptyResponse(Doubtful):
-    """The endpoint reported a success by a status that has no body, so no answer."""
+    """The endpoint answered with a status that has no body, thus without an answer."""
 
     kind = FailureKind.ENDPOINT_ERROR
 
     def __init__(self, http_status: int) -> None:
-        super().__init__(f"HTTP {http_status} brings no answer", http_status=http_status)
+        super().__init__(f"HTTP {http_status} has no body", http_status=http_status)
 
 
 class RunAborted(Quoting):
@@ -183,12 +183,12 @@ class ChatflowNotFound(Lasting):
 
     kind = FailureKind.CHATFLOW_NOT_FOUND
 
-    def __init__(self, chatflow_id: str, *, http_status: int | None = None) -> None:
-        super().__init__(f"the endpoint has no flow {chatflow_id}", http_status=http_status)
+    def __init__(self, chatflow_id: str) -> None:
+        super().__init__(f"the endpoint has no flow {chatflow_id}")
 
 
 class BadRequest(Quoting):
-    """The endpoint, or the model behind it, does not accept what the job asks."""
+    """The endpoint, or the model behind it, does not accept the request."""
 
     kind = FailureKind.BAD_REQUEST
     says = "the request was not accepted"
@@ -207,13 +207,13 @@ class Misconfigured(Lasting):
 
 
 class RedirectRefused(Lasting):
-    """The endpoint sent us elsewhere; the key must not travel."""
+    """The endpoint redirects to another address, which must not get the key."""
 
     kind = FailureKind.REDIRECT_REFUSED
 
     def __init__(self, host: str, *, http_status: int) -> None:
         super().__init__(
-            f"the endpoint redirects to {host}; set AIMICROMIND_BASE_URL to where it really is",
+            f"the endpoint redirects to {host}: set AIMICROMIND_BASE_URL to that address",
             http_status=http_status,
         )
 
@@ -225,23 +225,23 @@ class FrameTooLarge(Lasting):
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
-            f"a frame is longer than {limit_bytes} bytes (AIMICROMIND_MAX_FRAME_BYTES)"
+            f"a frame is longer than AIMICROMIND_MAX_FRAME_BYTES ({limit_bytes} bytes)"
         )
 
 
 class AnswerTooLarge(Lasting):
-    """The answer's text is longer than its `end` may carry."""
+    """The text of the answer is longer than an `end` may be."""
 
     kind = FailureKind.TOO_LARGE
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(
-            f"the answer is longer than {limit_bytes} bytes (AIMICROMIND_MAX_ANSWER_BYTES)"
+            f"the answer is longer than AIMICROMIND_MAX_ANSWER_BYTES ({limit_bytes} bytes)"
         )
 
 
 class RequestTooLarge(Lasting):
-    """The endpoint takes no request of this size."""
+    """The endpoint does not take a request of this size."""
 
     kind = FailureKind.TOO_LARGE
 

@@ -5,21 +5,21 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 Pieces = tuple[bytes | memoryview, ...]
-"""Bytes that are written one after the other, and never joined where they are many."""
+"""Bytes to write one after the other; long ones are never joined."""
 
 Take = Callable[[bytes], bool]
-"""Takes the bytes that came, never none, and says whether it wants more."""
+"""Takes the next bytes, at least one, and returns whether it wants more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the events of one attempt go, and what all of them carry.
+    """Routing and common headers of the events of one attempt.
 
     Attributes:
-        chat_id: Names the routing keys.
+        chat_id: Chat in the routing keys.
         chatflow_id: Header `chatflowId`.
         attempt: Header `attempt`.
-        correlation_id: The job's, else its jobId; at most 255 bytes.
+        correlation_id: That of the job, else its jobId; at most 255 bytes.
         reply_to: Queue that gets a copy of each event.
         traceparent: W3C trace context of the job.
     """
@@ -34,12 +34,12 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class FlowFacts:
-    """What the endpoint says of a flow.
+    """Properties of a flow, as the endpoint reports them.
 
     Attributes:
-        streams: Whether it streams; None where nobody knows.
-        own_documents: Whether it answers from documents that were uploaded to a conversation,
-            which it finds by the chatId of the call.
+        streams: Whether it streams; None if unknown.
+        own_documents: Whether it uses documents that were uploaded to a conversation. It finds
+            them by the chatId of the call.
     """
 
     streams: bool | None
@@ -48,10 +48,10 @@ class FlowFacts:
 
 @dataclass(slots=True)
 class Sending:
-    """What became of a request.
+    """Progress of sending a request.
 
     Attributes:
-        begun: Whether the endpoint may have had some of it.
+        begun: Whether the endpoint may have received a part of it.
     """
 
     begun: bool = False
@@ -63,12 +63,12 @@ class PredictionCall:
 
     Attributes:
         chatflow_id: The flow.
-        endpoint_chat_id: The chatId of this call alone, or the conversation's.
-        body: The request, JSON.
-        streams: Whether the flow is taken to stream; one that cannot sends its response
+        endpoint_chat_id: chatId of this call alone, or of the conversation.
+        body: Body of the request, JSON.
+        streams: Whether the flow is assumed to stream. One that cannot stream sends its response
             headers last.
         trace: Headers `traceparent` and `tracestate` to pass on.
-        sending: What became of it.
+        sending: Progress of sending it.
     """
 
     chatflow_id: str
@@ -80,10 +80,10 @@ class PredictionCall:
 
 
 class Body(Protocol):
-    """The bytes of an answer, as they come."""
+    """The bytes of an answer, as they arrive."""
 
     async def pump(self, take: Take) -> bool:
-        """Return chunks, cut anywhere, until the body ends or enough is taken.
+        """Pass chunks, cut anywhere, to `take` until the body ends or `take` returns false.
 
         Returns:
             Whether there may be more.
@@ -95,7 +95,7 @@ class Body(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EventStream:
-    """An answer that comes as server-sent events."""
+    """An answer in server-sent events."""
 
     body: Body
 

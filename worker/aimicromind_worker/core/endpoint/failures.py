@@ -1,4 +1,4 @@
-"""What the endpoint's statuses and error texts mean, and how long they ask to wait."""
+"""Decide which failure a status or error text of the endpoint means, and what wait it asks for."""
 
 import re
 from collections.abc import Iterator
@@ -21,11 +21,12 @@ from aimicromind_worker.core.endpoint.errors import (
     RequestTooLarge,
     Unauthorized,
 )
-from aimicromind_worker.core.endpoint.failure_table import TABLE, beginnings
+from aimicromind_worker.core.endpoint.failure_table import TABLE
+from aimicromind_worker.core.endpoint.failure_table.row import beginnings
 
 _LONGEST_READ = 1000
 _LONGEST_WAIT = timedelta(days=1)
-# The gateway waited for the endpoint no longer; that goes on.
+# The gateway gave up waiting; the run behind it may go on.
 _GATEWAY_TIMEOUTS: Final = (504, 524, 598)
 _COME_AGAIN: Final = (408, 425)
 _KEY_REFUSED = re.compile(r"(?:\bbuildChatflow - Unauthorized|^Unauthorized Access)\W*$")
@@ -47,13 +48,13 @@ _SECONDS = {"ms": 0.001, "mi": 60.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_4
 
 
 def unknown_flow(text: str) -> ChatflowNotFound | None:
-    """Return whether this text tells that a flow does not exist."""
+    """Return the failure for a text that says that a flow does not exist, else None."""
     found = _UNKNOWN_FLOW.search(text)
     return ChatflowNotFound(found[1]) if found else None
 
 
 def failure_of_text(text: str) -> CallFailed:
-    """Classify the text of an `error` frame, which comes with status 200 and no code."""
+    """Return the failure that the text of an `error` frame means; such frames have no code."""
     text = text[:_LONGEST_READ]
     failure = unknown_flow(text) or _by_the_table(text)
     failure.by_server = _KEY_REFUSED.search(text) is not None
@@ -74,13 +75,13 @@ def _by_the_table(text: str) -> CallFailed:
 def failure_of_status(
     status: int, text: str, *, retry_after: timedelta | None = None, location_host: str = ""
 ) -> CallFailed:
-    """Classify a response whose status is no success.
+    """Return the failure that a status means.
 
     Args:
-        status: The HTTP status.
-        text: The message of the body's JSON, empty where there is none.
-        retry_after: The header of that name, read by `read_retry_after`.
-        location_host: Where a redirect points to.
+        status: HTTP status outside 200 to 299.
+        text: Message in the JSON of the body, else empty.
+        retry_after: Header `Retry-After`, read by `read_retry_after`.
+        location_host: Host that a redirect names.
     """
     failure = _failure_of_status(status, text, location_host)
     failure.http_status = status
@@ -118,9 +119,9 @@ def _failure_of_status(status: int, text: str, location_host: str) -> CallFailed
 
 
 def error_text(body: bytes) -> str:
-    """Return what the JSON of an error says, in `message` or `error`; empty where it says nothing.
+    """Return the text in `message` or `error` of an error's JSON, empty if there is none.
 
-    Providers and proxies put an object with a `message` into `error`.
+    Providers and proxies write an object with a `message` in `error`.
     """
     try:
         told = msgspec.json.decode(body, type=dict[str, object])
@@ -132,10 +133,10 @@ def error_text(body: bytes) -> str:
 
 
 def read_wait(text: str) -> timedelta | None:
-    """Read the wait that a text names, such as "try again in 1m3.5s" or "retry after 20 seconds".
+    """Return the wait in a text, such as "try again in 1m3.5s" or "retry after 20 seconds".
 
     Returns:
-        The wait, at most a day; None where the text names none.
+        The wait, at most a day; None where the text has none.
     """
     for asked in _ASKS_TO_WAIT.finditer(text):
         seconds = sum(_spans(text, asked.end()))
@@ -150,7 +151,7 @@ def _at_most_a_day(seconds: float) -> timedelta:
 
 
 def _spans(text: str, place: int) -> Iterator[float]:
-    """Read the parts of a wait, which follow each other: hours, minutes, seconds."""
+    """Yield the parts of a wait in seconds: hours, minutes and seconds follow each other."""
     while (part := _SPAN.match(text, place)) is not None:
         unit = part[2].lower()
         yield float(part[1]) * (_SECONDS.get(unit[:2]) or _SECONDS[unit[:1]])
@@ -158,10 +159,10 @@ def _spans(text: str, place: int) -> Iterator[float]:
 
 
 def read_retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """Read a Retry-After header (RFC 9110 10.2.3): seconds or a date, never negative.
+    """Return the wait in a header `Retry-After` (RFC 9110 10.2.3): seconds, or a date.
 
     Returns:
-        The wait, at most a day; None for no header or one that makes no sense.
+        The wait, from 0 to a day; None without a readable header.
     """
     if value is None:
         return None

@@ -1,7 +1,14 @@
-"""Frame → endpoint event: its name and its data as JSON, from either wire form.
+"""Read the name and the data of one event from a frame, in either of two wire forms.
 
 The endpoint writes `data:{"event":NAME,"data":DATA}`; its public documentation also shows
-`event: NAME` with plain data. What an event does to the answer is left to `answer`.
+`event: NAME` with plain data. `answer.py` decides what the event means.
+
+Invariants:
+
+- Data is valid JSON in UTF-8: the bytes of the endpoint where they are valid, else repaired.
+- The data of a `token` is always a JSON string.
+- A frame that is no event fails the call. None is dropped, except those that say nothing.
+- Only events outside `NEVER_LEFT_OUT` may lose their data because of its size.
 """
 
 import json
@@ -18,7 +25,7 @@ from aimicromind_worker.core.endpoint.errors import StreamCut
 from aimicromind_worker.core.endpoint.sse import Frame, LargeFrame
 
 NEVER_LEFT_OUT: Final = frozenset({"token", "metadata", "error", "end"})
-"""Events without whose data an answer is not what the endpoint said."""
+"""Events whose data an answer cannot do without."""
 
 _ENVELOPE_BEGINS = re.compile(
     rb'\s*\{\s*"event"\s*:\s*("(?:[^"\\]|\\.)+")\s*(?:,\s*"data"\s*:\s*)?', re.DOTALL
@@ -26,7 +33,7 @@ _ENVELOPE_BEGINS = re.compile(
 _LENIENT = json.JSONDecoder(parse_constant=refuse_constant, parse_int=whole_number, strict=False)
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _PLAIN_TEXT = frozenset({"token", "error", "start", "thinking"})
-# What servers and proxies send to keep a connection open, and how OpenAI's streams end.
+# Frames that keep a connection open, and the end of OpenAI's streams.
 _NOTHING = re.compile(
     rb'\s*(?:\{\s*\}|\[\s*\]|null|""|"?\[DONE\]"?|ping|heartbeat|keep-?alive)?\s*', re.IGNORECASE
 )
@@ -37,11 +44,11 @@ class EndpointEvent(msgspec.Struct, frozen=True, gc=False):
     """One event of the endpoint.
 
     Attributes:
-        name: As the endpoint wrote it; any name is possible.
-        data: JSON in valid UTF-8, byte for byte as the endpoint wrote it wherever it can be.
-        duration: JSON of the member that a `thinking` event has beside its data, else empty.
-        renamed: Whether the endpoint called it otherwise.
-        truncated_bytes: How large the data was, where it is null since it was too large; else 0.
+        name: Any name that the endpoint wrote, or `other`.
+        data: JSON in valid UTF-8, byte for byte as the endpoint wrote it where that is valid.
+        duration: JSON of the member `duration` of a `thinking` event, else empty.
+        renamed: Whether the endpoint wrote another name.
+        truncated_bytes: Size of data that was too large, in whose place is null; else 0.
     """
 
     name: str
@@ -63,20 +70,20 @@ _seconds = msgspec.json.Decoder(Annotated[float, msgspec.Meta(ge=0)]).decode
 
 
 def may_leave_out(beginning: bytes) -> bool:
-    """Return whether an answer can do without a large frame's data, by its beginning."""
+    """Return whether a large frame may lose its data, judged by its beginning."""
     named = _name_by(beginning)
     return named is not None and named[0] not in NEVER_LEFT_OUT
 
 
 def read_frame(frame: Frame | LargeFrame) -> EndpointEvent | None:
-    """Read one frame. A `token` has a JSON string as data, always.
+    """Read one frame.
 
     Returns:
-        None where the frame says nothing, as one that keeps the connection open.
+        None for a frame that says nothing, such as one that keeps the connection open.
 
     Raises:
-        StreamCut: The frame is neither of the two wire forms; what it said is lost, so the
-            answer cannot be whole.
+        StreamCut: The frame has neither wire form. Its content is lost, thus the answer is
+            incomplete.
     """
     if isinstance(frame, LargeFrame):
         return _without_data(frame)
@@ -95,14 +102,19 @@ def read_frame(frame: Frame | LargeFrame) -> EndpointEvent | None:
 
 
 def left_out(event: EndpointEvent, size_bytes: int) -> EndpointEvent:
-    """Return an event without its data, which was so large."""
+    """Return an event without its data.
+
+    Args:
+        event: With its name.
+        size_bytes: Size of the data.
+    """
     return EndpointEvent(
         event.name, b"null", renamed=event.renamed, truncated_bytes=max(size_bytes, 1)
     )
 
 
 def wrapped(name: str, data: bytes, truncated_bytes: int = 0) -> EndpointEvent:
-    """Return an event that may not keep its own name the name `other`."""
+    """Return an event that cannot keep its name as `other`, with the name in its data."""
     if truncated_bytes:
         return EndpointEvent("other", b"null", renamed=True, truncated_bytes=truncated_bytes)
     data = b'{"name":%b,"data":%b}' % (msgspec.json.encode(name), data)
@@ -110,19 +122,19 @@ def wrapped(name: str, data: bytes, truncated_bytes: int = 0) -> EndpointEvent:
 
 
 def mended(data: bytes) -> bytes:
-    """Write as JSON what is not quite: bad UTF-8, lone surrogates, raw control characters.
+    """Repair JSON with invalid UTF-8, lone surrogates or raw control characters.
 
-    WHATWG Encoding replaces what is not UTF-8 by U+FFFD; so do we.
+    Invalid UTF-8 becomes U+FFFD, as in WHATWG Encoding.
 
     Raises:
-        ValueError: It is further from JSON than that.
-        RecursionError: It is nested too deeply.
+        ValueError: The data differs from JSON in another way.
+        RecursionError: The data is nested too deeply.
     """
     return _json(_LENIENT.decode(data.decode(errors="replace")))
 
 
 def _name_by(beginning: bytes) -> tuple[str, int] | None:
-    """Find a frame's name in either wire form, and how many bytes are none of its data."""
+    """Return the name in a frame's beginning, and the number of bytes outside of its data."""
     event, place = b"", 0
     for line in beginning.split(b"\n"):
         field, _, value = line.partition(b":")
@@ -143,7 +155,7 @@ def _name_by(beginning: bytes) -> tuple[str, int] | None:
         name = json.loads(begun[1].decode(errors="replace"), strict=False)
     except ValueError:
         return None
-    # Behind the data stands the brace that ends the envelope.
+    # One more byte: the brace behind the data, which ends the envelope.
     return _LONE_SURROGATE.sub("\ufffd", name), place + begun.end() + 1
 
 
@@ -156,10 +168,10 @@ def _without_data(frame: LargeFrame) -> EndpointEvent:
 
 
 def _plain(frame: Frame) -> EndpointEvent | None:
-    """Read the form `event: NAME`, whose data is text, or JSON where the name means structure."""
+    """Read the form `event: NAME`; its data is text, or JSON for names that mean structure."""
     name = frame.event.decode(errors="replace")
     text = frame.data.decode(errors="replace")
-    # WHATWG HTML 9.2.6: an event without data is not dispatched; our names mean something alone.
+    # WHATWG HTML 9.2.6 drops an event without data, but a known name alone says something.
     if not text.strip() and name not in EVENT_NAMES:
         return None
     if name not in _PLAIN_TEXT:
@@ -171,7 +183,7 @@ def _plain(frame: Frame) -> EndpointEvent | None:
 
 
 def _duration(envelope: _Envelope) -> bytes:
-    """Find how long the model thought; what is no time, or stands elsewhere, is left out."""
+    """Return the time that the model thought, in seconds as JSON; empty if there is none."""
     if envelope.event != "thinking":
         return b""
     try:

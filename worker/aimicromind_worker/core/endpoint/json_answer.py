@@ -1,6 +1,6 @@
-"""The JSON answer of a flow that cannot stream → the events it would have streamed.
+"""Read the JSON answer of a flow that cannot stream as the events that it would have streamed.
 
-A flow may end in any JSON value: a Custom Function's object, list or number is the answer.
+The answer may be any JSON value, such as the object, list or number of a Custom Function.
 """
 
 from collections.abc import Iterator
@@ -31,17 +31,15 @@ _METADATA = (
     "followUpPrompts",
     "flowVariables",
 )
-
-
-# What the server adds to the object of the flow's last node before it sends it, and after it has
-# saved it (its utils/buildChatflow.ts).
+# The server adds these to the object of the flow's last node, before or after it saves the answer
+# (its utils/buildChatflow.ts).
 _ADDED = frozenset(
     {
         *("question", "chatId", "chatMessageId", "followUpPrompts", "isStreamValid"),
         *("sessionId", "memoryType", "flowVariables", "metrics"),
     }
 )
-# A thousand levels of nesting make a thousandfold of what is indented.
+# Indentation grows with the depth, thus deep nesting would multiply the length.
 _LONGEST_INDENTED = 32 * 1024
 _UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 
@@ -59,10 +57,10 @@ class _Told(msgspec.Struct):
 
 
 def events_of(body: bytes) -> Iterator[EndpointEvent]:
-    """Read a whole JSON answer as if it had been streamed: token, its companions, metadata, end.
+    """Yield the events of a JSON answer: token, events beside it, metadata, end.
 
     Raises:
-        CallFailed: The body is not an answer, or says that it is an error.
+        CallFailed: The body is not an answer, or reports an error.
     """
     try:
         whole = _value(body)
@@ -81,12 +79,12 @@ def events_of(body: bytes) -> Iterator[EndpointEvent]:
 
 
 def readable(body: bytes) -> bytes:
-    """Return a JSON answer as JSON in valid UTF-8; one that is so already stays as it is."""
+    """Return a JSON answer in valid UTF-8; one that is valid stays as it is."""
     return _value(body)
 
 
 def _value(body: bytes) -> bytes:
-    """Return a JSON value in valid UTF-8; half an emoji in it costs no more than itself."""
+    """Return a JSON value in valid UTF-8, repaired if need be."""
     try:
         body.decode()
         msgspec.json.decode(body, type=msgspec.Raw)
@@ -99,8 +97,7 @@ def _members(whole: bytes) -> dict[str, msgspec.Raw]:
     """Return the members of an object, none of any other value.
 
     Raises:
-        CallFailed: The object says that it is an error, in one of the shapes that the vendor's own
-            back end looks for.
+        CallFailed: The object reports an error, in a shape that the vendor's own back end checks.
     """
     if not whole.lstrip().startswith(b"{"):
         return {}
@@ -110,7 +107,7 @@ def _members(whole: bytes) -> dict[str, msgspec.Raw]:
 
 
 def _text(whole: bytes, members: dict[str, msgspec.Raw]) -> str:
-    """Find the answer's text, as the server saves it where it is no text."""
+    """Return the text of the answer; another value becomes text as the server saves it."""
     for name in ("text", "json"):
         value = bytes(members.get(name, b"null"))
         if value != b"null":
@@ -134,7 +131,7 @@ def _as_text(value: bytes) -> str:
 
 
 def _indented(value: bytes) -> str:
-    """Write JSON as JavaScript's `JSON.stringify(value, null, 2)` does, a long one as it came."""
+    """Format JSON as JavaScript's `JSON.stringify(value, null, 2)`; a long value stays as it is."""
     if len(value) > _LONGEST_INDENTED:
         return value.decode()
     return msgspec.json.format(value, indent=2).decode()

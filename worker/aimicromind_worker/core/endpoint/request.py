@@ -1,4 +1,4 @@
-"""Job → the body of one prediction call, with an endpoint chatId that no other call has."""
+"""Write the body of a prediction call, and derive a chatId that no other call has."""
 
 import re
 from uuid import UUID, uuid5
@@ -15,20 +15,24 @@ _LONGEST_SESSION_BYTES = 64 * 1024
 
 
 def call_chat_id(job_id: str, attempt: int, call: int) -> str:
-    """Name the endpoint's channel of one call.
+    """Return the chatId of one call at the endpoint.
 
-    The endpoint mixes up calls of equal chatId, and a call that was cut goes on writing to
-    its own. So no two calls may share one: it is made of the job, the attempt and the
-    number of the call in that attempt, which a later worker can work out again.
+    The endpoint mixes the streams of calls with equal chatId, and a call that was cut goes on
+    writing to its own. Thus no two calls share one. Another worker can derive it again.
+
+    Args:
+        job_id: The job.
+        attempt: Number of the attempt, from 1.
+        call: Number of the call in that attempt, from 1.
     """
     return str(uuid5(_CALLS, f"{job_id}:{attempt}:{call}"))
 
 
 def prediction_body(job: RawJob, chat_id: str, endpoint_chat_id: str) -> Pieces:
-    """Write the request of one call, from slices of the message.
+    """Return the body of one call, made of slices of the job's message.
 
-    The conversation's memory goes by `overrideConfig.sessionId`: the job's own, else the
-    chat. Everything the worker does not know goes to the endpoint as it came.
+    The endpoint finds the conversation's memory by `overrideConfig.sessionId`: that of the job,
+    else the chat. Unknown fields go to the endpoint unchanged.
     """
     streaming = b"true" if job.answer is None else b"false"
     pieces: list[bytes | memoryview] = [b'{"streaming":%b' % streaming]
@@ -42,16 +46,17 @@ def prediction_body(job: RawJob, chat_id: str, endpoint_chat_id: str) -> Pieces:
 
 
 def expected_question(job: RawJob) -> memoryview | None:
-    """Return the question that the endpoint's metadata must speak of, as JSON.
+    """Return the question that the endpoint's metadata must name, as JSON.
 
-    None where it may differ: uploads change it on the server. Speech becomes its text, files are
-    put before it.
+    Returns:
+        None for a job with uploads, which change the question on the server: speech becomes text,
+        and files are put before it.
     """
     return None if job.raw("uploads") is not None else job.raw("question")
 
 
 def is_question(expected: memoryview, told: bytes) -> bool:
-    """Return whether metadata that tells this JSON may speak of the question."""
+    """Return whether the question in metadata, as JSON, may be the expected one."""
     if told == expected or not told.startswith(b'"'):
         return True
     asked = _compared(load_json(expected))
@@ -59,7 +64,7 @@ def is_question(expected: memoryview, told: bytes) -> bool:
 
 
 def _session(override: Members) -> memoryview | None:
-    """Return the job's own session; null, false, 0 and what is empty is none."""
+    """Return the `sessionId` of the job; null, false, 0 and empty values count as none."""
     value = override.named.get("sessionId")
     if value is None or (len(value) <= _LONGEST_SESSION_BYTES and not load_json(value)):
         return None
@@ -71,5 +76,5 @@ def _joined(members: Members) -> list[bytes | memoryview]:
 
 
 def _compared(question: str) -> str:
-    """Half an emoji comes back as U+FFFD, and white space around a question may not."""
+    """Return a question without what the endpoint changes: lone surrogates, outer white space."""
     return _LONE_SURROGATE.sub("\ufffd", question).strip()

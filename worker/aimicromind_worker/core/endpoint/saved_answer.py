@@ -1,4 +1,11 @@
-"""The endpoint's memory of one call → its answer, and what of it an attempt has not shown yet."""
+"""Find a call's answer among saved messages, and the events that an attempt has not yet published.
+
+Invariants:
+
+- Where the last message before the call is known, only messages behind it count.
+- A saved answer continues an attempt only if its text begins with what the attempt published.
+- What continues an attempt is published once: the rest of the text, then missing parts, metadata.
+"""
 
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,20 +16,20 @@ import msgspec
 from aimicromind_worker.core.endpoint.frames import EndpointEvent
 
 ANSWER_PARTS: Final = ("sourceDocuments", "usedTools", "artifacts", "fileAnnotations", "action")
-"""Events that the endpoint keeps with an answer."""
+"""Events whose data the endpoint saves with an answer."""
 
 _NOTHING = (b"", b"null", b"[]", b"{}", b'""')
 
 
 @dataclass(frozen=True, slots=True)
 class SavedAnswer:
-    """An answer as the endpoint keeps it.
+    """An answer as the endpoint saved it.
 
     Attributes:
-        message_id: The endpoint's id of it.
-        session_id: The conversation it belongs to.
+        message_id: The endpoint's id of the answer.
+        session_id: The conversation.
         text: The whole text.
-        parts: What came with the text, by the name of its event, as JSON.
+        parts: Data of the events beside the text, as JSON, by event name.
     """
 
     message_id: str
@@ -44,17 +51,17 @@ class _Message(msgspec.Struct):
 
 
 class NotMessages(ValueError):
-    """What came is no list of messages."""
+    """The body is not a list of messages."""
 
 
 def last_message_id(body: bytes) -> str | None:
-    """Return the id of the newest message of a chat, empty where there is none.
+    """Return the id of the newest message of a chat.
 
     Returns:
-        None where that message has no id.
+        Empty for a chat without messages; None where the newest message has no id.
 
     Raises:
-        NotMessages: The body is no list of messages.
+        NotMessages: The body is not a list of messages.
     """
     messages = _messages(body)
     return (messages[-1].id or None) if messages else ""
@@ -66,16 +73,16 @@ def read_saved_answer(
     """Find a call's answer among the messages of its own chat.
 
     Args:
-        body: The messages as the endpoint lists them, oldest first. Those after `after` are of
-            one call, or `message_id` says which one is meant.
-        message_id: The endpoint's id of the answer, where the stream has named it.
-        after: The id of the last message before the call; empty: there was none.
+        body: List of messages, oldest first. Those after `after` must be of one call, unless
+            `message_id` names the answer.
+        message_id: The endpoint's id of the answer, if the stream has named it.
+        after: Id of the last message before the call; empty if there was none.
 
     Returns:
-        The answer; None as long as there is none.
+        The answer; None while there is none.
 
     Raises:
-        NotMessages: The body is anything else.
+        NotMessages: The body is not a list of messages.
     """
     messages = _messages(body)
     if after:
@@ -102,17 +109,17 @@ def _messages(body: bytes) -> list[_Message]:
 
 
 def continues(saved: SavedAnswer, text: bytes) -> bool:
-    """Return whether an attempt that showed this text, a JSON string, can go on to the answer."""
+    """Return whether a saved answer continues this text, a JSON string."""
     return _rest(saved.text, text) is not None
 
 
 def missing(saved: SavedAnswer, text: bytes, shown: Container[str]) -> Iterator[EndpointEvent]:
-    """Yield what the attempt has not shown of a saved answer that continues its text.
+    """Yield the events of a saved answer that an attempt has not published.
 
     Args:
-        saved: The answer.
-        text: What the attempt showed, joined, as a JSON string.
-        shown: Names of the events that it showed.
+        saved: An answer that continues the attempt's text.
+        text: Tokens that the attempt published, joined, as a JSON string.
+        shown: Names of the events that it published.
     """
     rest = _rest(saved.text, text)
     if rest:
@@ -125,7 +132,7 @@ def missing(saved: SavedAnswer, text: bytes, shown: Container[str]) -> Iterator[
 
 
 def whole(saved: SavedAnswer, endpoint_chat_id: str) -> bytes:
-    """Write a saved answer in the form of the endpoint's JSON answers, as far as it was saved."""
+    """Return a saved answer in the form of a JSON answer; what was not saved is missing."""
     parts = {name: msgspec.Raw(data) for name, data in saved.parts.items()}
     ids = {"chatId": endpoint_chat_id, **_ids(saved)}
     return msgspec.json.encode({"text": saved.text, **parts, **ids})
@@ -137,10 +144,10 @@ def _ids(saved: SavedAnswer) -> dict[str, str]:
 
 
 def _rest(saved: str, shown: bytes) -> str | None:
-    """Return what follows what was shown; None where the saved text does not begin with it."""
+    """Return the text behind what was published; None where the saved text begins otherwise."""
     begun = msgspec.json.decode(shown, type=str)
     if saved.startswith(begun):
         return saved[len(begun) :]
-    # The endpoint may save an answer without the space around it.
+    # The endpoint may save an answer without the white space around it.
     over = begun.removeprefix(saved)
     return "" if begun.startswith(saved) and saved and not over.strip() else None

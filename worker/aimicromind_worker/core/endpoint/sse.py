@@ -1,6 +1,14 @@
-"""Bytes of an event stream → frames, by the rules of WHATWG HTML 9.2.6, with a size limit.
+"""Cut the bytes of an event stream into frames (WHATWG HTML 9.2.6), in bounded memory.
 
-What a frame means is left to `frames`, and so is whether one that is too large may be left out.
+`frames.py` decides what a frame means, and whether one that is too large may be left out.
+
+Invariants:
+
+- The frames do not depend on where the bytes were cut into chunks.
+- Lines end in LF, CR or CRLF, and in nothing else: tokens may hold other line separators.
+- At most the limit, plus one chunk, is kept of an unfinished frame. Of a larger one that is left
+  out, its first 1 KiB and its last byte are kept.
+- While a frame is left out, `_open` holds one byte: the last one, which may begin a blank line.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,10 +19,9 @@ from aimicromind_worker.core.endpoint.errors import FrameTooLarge
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK_LINE = b"\n\n"
-# The endpoint's usual frame: one unknown field, then one line of data (docs/endpoint.md).
+# The endpoint's usual frame is one unknown field and one line of data (docs/endpoint.md).
 _USUAL = b"message:\ndata:"
-# A name fits into the beginning; an execution list of a flow may be a hundred times the default
-# limit's 4 MiB, and a line without end must not be read for ever.
+# The beginning is long enough for a name. The longest frame is bounded, too: a line may never end.
 _BEGINNING_BYTES = 1024
 _MOST_TIMES = 64
 
@@ -32,11 +39,11 @@ class Frame(msgspec.Struct, frozen=True, gc=False):
 
 
 class LargeFrame(msgspec.Struct, frozen=True, gc=False):
-    """A frame of which only the beginning was kept.
+    """A frame that was too large, without its data.
 
     Attributes:
-        beginning: Its lines up to somewhere in its data, at most 1 KiB.
-        size_bytes: The length of all of it, without the blank line.
+        beginning: Its first bytes, at most 1 KiB.
+        size_bytes: Length of the whole frame, without the blank line.
     """
 
     beginning: bytes
@@ -52,9 +59,9 @@ class SseDecoder:
         """Begin a stream.
 
         Args:
-            max_frame_bytes: The longest frame that is kept.
-            may_leave_out: Tells by the beginning of a longer one whether the stream goes on
-                without it.
+            max_frame_bytes: Longest frame that is kept.
+            may_leave_out: Returns, from the beginning of a longer frame, whether it may be left
+                out.
         """
         self._limit = max_frame_bytes
         self._may_leave_out = may_leave_out
@@ -64,10 +71,10 @@ class SseDecoder:
         self._open = bytearray()
 
     def frames(self, chunk: bytes) -> Iterator[Frame | LargeFrame]:
-        """Decode any number of bytes, bit by bit as frames are asked for; ask until the last.
+        """Yield the frames that the next bytes complete; exhaust it before the next call.
 
         Raises:
-            FrameTooLarge: As `feed`, after the frames before it.
+            FrameTooLarge: As in `feed`, after the frames before it.
         """
         for start in range(0, len(chunk), self._limit):
             yield from self.feed(chunk[start : start + self._limit])
@@ -76,13 +83,12 @@ class SseDecoder:
         """Decode the next bytes, cut anywhere.
 
         Returns:
-            The frames that these bytes completed, in order. A frame without its blank line
-            is not complete, as the standard has it.
+            The frames that these bytes complete, in order. A frame ends with a blank line.
 
         Raises:
             FrameTooLarge: A frame, complete or not, is longer than the limit and may not be left
-                out, or is 64 times as long. Frames before it in the same bytes are lost; there are
-                none in so few bytes as the limit.
+                out, or is longer than 64 times the limit. Frames before it in the same bytes are
+                lost; bytes within the limit hold none.
         """
         if self._head is not None:
             chunk = self._without_bom(chunk)
@@ -108,14 +114,14 @@ class SseDecoder:
         self._open += unfinished
         left_out = self._left_out
         if left_out.beginning:
-            # Of its last byte we know already; it may be the first half of a blank line.
+            # `_open` holds the frame's last byte, which `size_bytes` counts already.
             self._leave_out(left_out.beginning, left_out.size_bytes + len(unfinished))
-        # The end of its last line may be there already, and counts for nothing.
+        # One more: the end of the last line does not count.
         elif len(self._open) > self._limit + 1:
             self._leave_out(bytes(self._open[:_BEGINNING_BYTES]), len(self._open))
 
     def _leave_out(self, beginning: bytes, size_bytes: int) -> None:
-        """Keep no more of a frame than its beginning and its last byte."""
+        """Keep only the beginning of a frame, and its last byte."""
         self._left_out = self._large(beginning, size_bytes)
         del self._open[:-1]
 
@@ -137,7 +143,7 @@ class SseDecoder:
         return _frame_of_lines(block.split(b"\n"))
 
     def _without_bom(self, chunk: bytes) -> bytes:
-        """Drop one byte order mark at the very start, which may come in pieces."""
+        """Remove a byte order mark from the start of the stream, which may be cut within it."""
         head = (self._head or b"") + chunk
         if len(head) < len(_BOM) and _BOM.startswith(head):
             self._head = head
@@ -146,7 +152,7 @@ class SseDecoder:
         return head.removeprefix(_BOM)
 
     def _with_lf_only(self, chunk: bytes) -> bytes:
-        """Turn CR and CRLF into LF; a CRLF may be cut between two chunks."""
+        """Replace CR and CRLF by LF; a CRLF may be cut between two chunks."""
         if not chunk:
             return chunk
         if self._after_cr:

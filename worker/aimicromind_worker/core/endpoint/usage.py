@@ -1,4 +1,4 @@
-"""Tokens that a model's provider counted, summed over the `usageMetadata` events of an attempt."""
+"""Sum the token counts of a model's provider over the `usageMetadata` events of an attempt."""
 
 from typing import Annotated
 
@@ -17,12 +17,12 @@ _counted = msgspec.json.Decoder(_Counted).decode
 
 
 class UsageCount(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Tokens by kind; None where nobody told.
+    """Numbers of tokens; None where the provider gave none.
 
     Attributes:
-        input: Of the prompts.
-        output: Of the answers.
-        total: Of both.
+        input: Tokens of prompts.
+        output: Tokens of answers.
+        total: Both.
     """
 
     input: int | None = None
@@ -30,7 +30,7 @@ class UsageCount(msgspec.Struct, frozen=True, omit_defaults=True):
     total: int | None = None
 
     def plus(self, data: bytes) -> "UsageCount":
-        """Add what an event counted; one of another shape adds nothing."""
+        """Return the sum with an event's counts; data of another shape adds nothing."""
         try:
             more = _counted(data)
         except (msgspec.DecodeError, RecursionError):
