@@ -19,7 +19,7 @@ from aimicromind_schemas.client.errors import (
     NothingToListenTo,
 )
 from aimicromind_schemas.client.link import TIMEOUT_S, told_apart
-from aimicromind_schemas.client.transport.channel import open_channel
+from aimicromind_schemas.client.transport.opening import open_channel
 from aimicromind_schemas.codec import decode
 from aimicromind_schemas.messages.events import Event, NotAnEvent
 

@@ -25,7 +25,7 @@ class MemoryBudget:
 
     def watch(self, channel: int) -> None:
         """Count the bodies of a channel; cut those for which there is no room."""
-        self._guard.rooms[channel] = self._take
+        self._guard.admits[channel] = self._take
 
     def share(self, holders: int) -> int:
         """Return the bytes for each of so many that hold bodies."""
