@@ -1,11 +1,8 @@
 """Write the files of the contract from the message types, or renew the baseline of a release."""
 
 import argparse
-import shutil
 
-from tools.contract.files import generated
-from tools.contract.places import BASELINE, JSON
-from tools.generated import write
+from tools.contract.files import renew_baseline, write_all
 
 
 def main() -> None:
@@ -20,13 +17,9 @@ def main() -> None:
         "ones are then compared with",
     )
     if parser.parse_args().what == "baseline":
-        shutil.rmtree(BASELINE, ignore_errors=True)
-        shutil.copytree(JSON, BASELINE)
-        return
-    wanted = generated()
-    for path in set(JSON.glob("*")) - set(wanted):
-        path.unlink()
-    write(wanted)
+        renew_baseline()
+    else:
+        write_all()
 
 
 if __name__ == "__main__":

@@ -1,13 +1,14 @@
 """Write all files of the contract from the types."""
 
+import shutil
 from pathlib import Path
 
 from tools.contract.asyncapi import asyncapi
-from tools.contract.places import ASYNCAPI, JSON, REFERENCE, TYPESCRIPT, as_text
+from tools.contract.places import ASYNCAPI, BASELINE, JSON, REFERENCE, TYPESCRIPT, as_text
 from tools.contract.reference import reference
 from tools.contract.schema_files import schema_files
 from tools.contract.typescript import typescript
-from tools.generated import differing
+from tools.generated import differing, write
 
 
 def generated() -> dict[Path, str]:
@@ -26,3 +27,17 @@ def drift() -> list[str]:
     wanted = generated()
     stale = [path for path in JSON.glob("*") if path not in wanted]
     return sorted(path.name for path in (*stale, *differing(wanted)))
+
+
+def write_all() -> None:
+    """Write all files, and delete those that should not be there."""
+    wanted = generated()
+    for path in set(JSON.glob("*")) - set(wanted):
+        path.unlink()
+    write(wanted)
+
+
+def renew_baseline() -> None:
+    """Copy the schemas as they are, for later ones to be compared with."""
+    shutil.rmtree(BASELINE, ignore_errors=True)
+    shutil.copytree(JSON, BASELINE)

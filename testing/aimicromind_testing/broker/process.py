@@ -28,7 +28,7 @@ class OwnedProcess:
         """Start a command whose stdout and stderr go to the file `output`."""
         return cls(
             await asyncio.create_subprocess_exec(
-                *_dies_with_its_parent(),
+                *dies_with_its_parent(),
                 *command,
                 cwd=folder,
                 env=environment,
@@ -67,7 +67,7 @@ class OwnedProcess:
         return True
 
 
-def _dies_with_its_parent() -> tuple[str, ...]:
+def dies_with_its_parent() -> tuple[str, ...]:
     """Return a command prefix with which the kernel kills the command when its parent ends.
 
     It is empty except on Linux with the `setpriv` of util-linux.
