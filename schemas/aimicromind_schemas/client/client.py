@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 from uuid import uuid4
 
-from aimicromind_schemas.client.connection import BrokerConnection
+from aimicromind_schemas.client.connection import ClientConnection
 from aimicromind_schemas.client.errors import EndNotReadable, NoEndYet
 from aimicromind_schemas.client.following import Following, Replay, opened
 from aimicromind_schemas.client.publishing import JobPublisher
@@ -38,8 +38,8 @@ class Client:
     ) -> None:
         self._names = names
         # Two connections: a broker with a memory alarm reads nothing from one that publishes.
-        self._out = BrokerConnection(urls, "aimicromind client, jobs", patience, tls)
-        self._in = BrokerConnection(urls, "aimicromind client, events", patience, tls)
+        self._out = ClientConnection(urls, "aimicromind client, jobs", patience, tls)
+        self._in = ClientConnection(urls, "aimicromind client, events", patience, tls)
         self._publishing = JobPublisher(self._out, names)
         self._submitted = SubmittedJobs()
 

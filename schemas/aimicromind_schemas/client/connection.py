@@ -37,7 +37,7 @@ _REFUSALS: Final = (
 )
 
 
-class BrokerConnection:
+class ClientConnection:
     """One connection, opened on demand. Any number of tasks may ask for it."""
 
     def __init__(

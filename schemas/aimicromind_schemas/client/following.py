@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from aimicromind_schemas.client.connection import BrokerConnection
+from aimicromind_schemas.client.connection import ClientConnection
 from aimicromind_schemas.client.errors import BrokerGone, NoEventLog, NoSuchQueue
 from aimicromind_schemas.client.joined import Joined
 from aimicromind_schemas.client.subscription import uncancelled
@@ -41,7 +41,7 @@ class Following:
 
     def __init__(
         self,
-        connection: BrokerConnection,
+        connection: ClientConnection,
         wanted: Wanted,
         history: Replay,
         reader: Reader,

@@ -8,7 +8,7 @@ from aio_pika.abc import AbstractChannel
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError
 
-from aimicromind_schemas.client.connection import TIMEOUT_S, BrokerConnection, broker_errors
+from aimicromind_schemas.client.connection import TIMEOUT_S, ClientConnection, broker_errors
 from aimicromind_schemas.client.errors import (
     BrokerGone,
     NobodyReceives,
@@ -23,7 +23,7 @@ from aimicromind_schemas.routing import Names
 class JobPublisher:
     """Publishes over one channel, which is opened again after a loss."""
 
-    def __init__(self, connection: BrokerConnection, names: Names) -> None:
+    def __init__(self, connection: ClientConnection, names: Names) -> None:
         self._connection = connection
         self._names = names
         self._opening = asyncio.Lock()

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
-from aimicromind_schemas.client.connection import BrokerConnection
+from aimicromind_schemas.client.connection import ClientConnection
 from aimicromind_schemas.client.errors import BrokerGone
 from aimicromind_schemas.client.subscription import BoundQueue, Subscription
 from aimicromind_schemas.client.wanted import event_in
@@ -26,7 +26,7 @@ _SHARED_PREFETCH: Final = 20
 
 @asynccontextmanager
 async def reading(
-    connection: BrokerConnection, queue: BoundQueue
+    connection: ClientConnection, queue: BoundQueue
 ) -> AsyncIterator[AsyncIterator[Event]]:
     """Declare and read a queue for the time of the body, across lost connections.
 
@@ -41,7 +41,7 @@ async def reading(
 
 
 async def _events(
-    connection: BrokerConnection, queue: BoundQueue, first: Subscription
+    connection: ClientConnection, queue: BoundQueue, first: Subscription
 ) -> AsyncGenerator[Event, None]:
     subscription: Subscription = first
     try:
@@ -61,6 +61,6 @@ async def _events(
         await subscription.close()
 
 
-async def _subscribed(connection: BrokerConnection, queue: BoundQueue) -> Subscription:
+async def _subscribed(connection: ClientConnection, queue: BoundQueue) -> Subscription:
     opened = await connection.connection()
     return await Subscription.open(opened, queue, prefetch=_SHARED_PREFETCH)

@@ -102,7 +102,7 @@ def readable_header(payload: bytes, left_out: LeftOut | None = None) -> bytes:
         payload: Of the frame. One that is no content header becomes a header without properties.
         left_out: What is passed on of the body, if not all of it.
     """
-    reading = _Reading()
+    reading = _HeaderReading()
     try:
         class_id, weight, size, flags = HEAD.unpack_from(payload)
         properties = reading.properties(payload, flags)
@@ -127,7 +127,7 @@ def mended(text: bytes) -> bytes:
     return "".join("?" if "\ud800" <= it <= "\udfff" else it for it in characters).encode()
 
 
-class _Reading:
+class _HeaderReading:
     """Reads the properties of one message, and keeps the first problem that it finds."""
 
     def __init__(self) -> None:
