@@ -1,0 +1,1 @@
+"""Measurements of the worker beside its peers: `make bench`."""

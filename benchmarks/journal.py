@@ -1,4 +1,4 @@
-"""What a look-up in the journal costs, by how much it holds: `python -m benchmarks.journal`."""
+"""Measure a look-up in the journal, by its length: `python -m benchmarks.journal`."""
 
 import asyncio
 import statistics
@@ -66,7 +66,7 @@ async def _fill(
 
 
 async def _time(journals: Sequence[Journal], jobs: int) -> float:
-    """Give the median time until so many jobs, asked for at once, are known."""
+    """Return the median time in seconds until `jobs` look-ups that begin at once are done."""
     since = datetime.now(UTC)
     times = []
     for journal in journals:

@@ -1,8 +1,7 @@
-"""Jobs of 8 MiB: what do they cost a worker that only passes their bytes on?
+"""Measure memory and pauses of a worker with jobs of 8 MiB: `python -m benchmarks.memory`.
 
-`python -m benchmarks.memory` prints the memory they take of one real worker on a real broker, and
-the longest that its event loop left a probe waiting. On a busy machine, the CPU time of that wait
-tells how much of it was the worker's own. Each line is a worker of its own.
+Each line is a new worker on a real broker. A pause is the longest wait of a health probe. On a
+busy machine, its CPU time shows how much of it the worker itself took.
 """
 
 import asyncio
@@ -13,28 +12,28 @@ from typing import Final
 
 import aio_pika
 
-from benchmarks.queues import queues
-from benchmarks.turn import Stage, stage, working
-from benchmarks.workers import PRODUCT, Place
+from benchmarks.turns.queues import queues
+from benchmarks.turns.turn import Stage, stage, working
+from benchmarks.turns.workers import PRODUCT, TurnPlace
 from tests.support.strain import Strain, strain_on
 
 LONGEST: Final = 8 * 1024 * 1024
-_ROOM: Final = 1024
+_REST_BYTES: Final = 1024
 _IDLE_S: Final = 2.0
 _WITHIN_S: Final = 300.0
-# Long enough for 32 jobs of 8 MiB to be held at once.
-_WISH: Final = "n=40 rate=4"
+# Long enough for 32 jobs of 8 MiB to run at once.
+_QUESTION: Final = "n=40 rate=4"
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
-    """Jobs that are put on the queue together.
+class LargeJobs:
+    """Large jobs that are submitted together.
 
     Attributes:
-        name: What they are called in the table.
-        filling: JSON of about 8 MiB, the value of a member that only travels.
-        count: How many there are.
-        member: Its name.
+        name: Name in the table.
+        filling: JSON of about 8 MiB, the value of a member that the worker only passes on.
+        count: Number of jobs.
+        member: Name of that member.
     """
 
     name: str
@@ -44,26 +43,26 @@ class Case:
 
 
 def filled(piece: bytes) -> bytes:
-    """Write a list of as many pieces as fit into a job."""
-    count = (LONGEST - _ROOM) // (len(piece) + 1)
+    """Return a JSON list with as many pieces as fit into a job."""
+    count = (LONGEST - _REST_BYTES) // (len(piece) + 1)
     return b"[" + b",".join([piece] * count) + b"]"
 
 
-def cases() -> Sequence[Case]:
-    """Give what is measured."""
-    text = b'"%b"' % (b"x" * (LONGEST - _ROOM))
+def cases() -> Sequence[LargeJobs]:
+    """Return the jobs of each line."""
+    text = b'"%b"' % (b"x" * (LONGEST - _REST_BYTES))
     return (
-        Case("one job, 8 MiB of text", text, 1),
-        Case("one job, 8 MiB of []", filled(b"[]"), 1),
-        Case("one job, 8 MiB of small objects", filled(b'{"role":"user","content":"x"}'), 1),
-        Case("32 jobs, 8 MiB of text each", text, 32),
-        Case("32 jobs, 8 MiB of [] each", filled(b"[]"), 32),
+        LargeJobs("one job, 8 MiB of text", text, 1),
+        LargeJobs("one job, 8 MiB of []", filled(b"[]"), 1),
+        LargeJobs("one job, 8 MiB of small objects", filled(b'{"role":"user","content":"x"}'), 1),
+        LargeJobs("32 jobs, 8 MiB of text each", text, 32),
+        LargeJobs("32 jobs, 8 MiB of [] each", filled(b"[]"), 32),
     )
 
 
-def job(number: int, case: Case) -> bytes:
-    """Write a job that is filled."""
-    fields = {"chatflowId": "load", "question": _WISH, "jobId": f"job-{number:06d}"}
+def job(number: int, case: LargeJobs) -> bytes:
+    """Return the body of a job."""
+    fields = {"chatflowId": "load", "question": _QUESTION, "jobId": f"job-{number:06d}"}
     return json.dumps(fields).encode()[:-1] + b',"%b":%b}' % (
         case.member.encode(),
         case.filling,
@@ -85,11 +84,8 @@ async def main() -> None:
             print(f"| {case.name} | {figures} | {still} |", flush=True)
 
 
-async def measured(on: Stage, case: Case) -> tuple[Strain, Strain, int]:
-    """Give what a worker shows while it has nothing to do, and while it carries the jobs.
-
-    The third is how many of them completed.
-    """
+async def measured(on: Stage, case: LargeJobs) -> tuple[Strain, Strain, int]:
+    """Return the strain on an idle worker, that with the jobs, and how many completed."""
     place = on.place(slots=32)
     async with queues(place, PRODUCT), working(on, place, PRODUCT) as worker:
         listening = json.loads(await worker.says("health.listening", 10))
@@ -101,8 +97,8 @@ async def measured(on: Stage, case: Case) -> tuple[Strain, Strain, int]:
         return idle, strain, completed
 
 
-async def _carried(place: Place, case: Case) -> int:
-    """Put the jobs on the queue and wait until each has ended; count those that completed."""
+async def _carried(place: TurnPlace, case: LargeJobs) -> int:
+    """Submit the jobs, wait until each has ended, and return how many completed."""
     statuses: list[str] = []
     async with await aio_pika.connect(place.amqp_url) as connection:
         channel = await connection.channel()

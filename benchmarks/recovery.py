@@ -1,7 +1,4 @@
-"""How soon work goes on: after a restart of the broker, and when a worker is told to leave.
-
-`python -m benchmarks.recovery`
-"""
+"""Measure recovery after a broker restart, and a drain: `python -m benchmarks.recovery`."""
 
 import asyncio
 import logging
@@ -40,7 +37,7 @@ async def main() -> None:
                 for worker in workers:
                     worker.signal(signal.SIGTERM)
                     await worker.exits(_WITHIN_S)
-                await _leaving(trial)
+                await _drain(trial)
 
 
 async def _restarts(trial: Trial, workers: list[WorkerProcess]) -> None:
@@ -65,29 +62,29 @@ async def _restarts(trial: Trial, workers: list[WorkerProcess]) -> None:
     for what, figures in (
         ("from its start to the first event", first),
         ("to all three workers ready", ready),
-        ("to the end of 30 jobs of 2 s that it broke off", whole),
+        ("to the end of 30 interrupted jobs of 2 s", whole),
     ):
-        print(f"| {what}, median of {_TURNS} (most) | {_told(figures)} |", flush=True)
+        print(f"| {what}, median of {_TURNS} (most) | {_shown(figures)} |", flush=True)
 
 
-async def _leaving(trial: Trial) -> None:
-    """Tell a worker to leave that has many streams under way."""
+async def _drain(trial: Trial) -> None:
+    """Stop a worker with many streams by SIGTERM."""
     long = [trial.job(tokens=400, rate=20) for _ in range(_STREAMS // 2)]
     short = [trial.job(tokens=60, rate=20) for _ in range(_STREAMS // 2)]
-    leaving = await trial.worker(CONCURRENCY=_STREAMS, DRAIN_SECONDS=_GRACE_S)
+    draining = await trial.worker(CONCURRENCY=_STREAMS, DRAIN_SECONDS=_GRACE_S)
     trial.submit(*long, *short)
     await _running(trial, [*long, *short])
     told = time.monotonic()
-    leaving.signal(signal.SIGTERM)
-    code = await leaving.exits(_WITHIN_S)
-    left_s = time.monotonic() - told
+    draining.signal(signal.SIGTERM)
+    code = await draining.exits(_WITHIN_S)
+    took_s = time.monotonic() - told
     finished = sum(trial.heard.count(job.job_id, "end") for job in [*long, *short])
     await trial.worker(CONCURRENCY=_STREAMS)
     every = await trial.ended(*long, *short, within_s=_WITHIN_S)
     print(f"\nSIGTERM with {_STREAMS} streams and {_GRACE_S} s of grace: exit {code} after")
-    print(f"{left_s:.2f} s; {finished} finished, {_STREAMS - finished} handed back, of which")
     completed = sum(seen.end["status"] == "completed" for seen in every)
-    print(f"{completed - finished} completed at the next worker.")
+    print(f"{took_s:.2f} s; {finished} jobs finished, {_STREAMS - finished} published again, of")
+    print(f"which {completed - finished} completed at the next worker.")
 
 
 def _newer(trial: Trial, moment: float) -> bool:
@@ -102,7 +99,7 @@ async def _running(trial: Trial, jobs: list[Job]) -> None:
     )
 
 
-def _told(figures: list[float]) -> str:
+def _shown(figures: list[float]) -> str:
     return f"{statistics.median(figures):.2f} ({max(figures):.2f})"
 
 

@@ -1,8 +1,8 @@
-"""What a queue that refuses costs the others: `python -m benchmarks.refusals`.
+"""Measure what a queue that nacks costs other queues: `python -m benchmarks.refusals`.
 
 Ten queues are bound to all events of one worker. Nine are read, and judged by the checker of the
-fault tests; the tenth takes everything, or refuses everything, or is read too slowly for its
-length. Delay: from the worker's time stamp of an event to its first arrival on one of the nine.
+fault tests. The tenth accepts everything, nacks everything, or is read too slowly for its length.
+A delay is the time from an event's time stamp to its first delivery by one of the nine.
 """
 
 import asyncio
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
-import click
 import pika
 
 from aimicromind_schemas import Names
@@ -30,6 +29,7 @@ from tests.support.consumer import Message, publish
 from tests.support.probes import probe
 from tests.support.processes import Workers, serving_endpoint
 
+_STREAMS, _RATE, _TOKENS = 50, 5, 50
 _NINE: Final = 9
 _WITHIN_S: Final = 120.0
 _LOOK_S: Final = 0.2
@@ -42,13 +42,14 @@ _TENTH: Final[dict[str, dict[str, Any]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
-    """What one run gave.
+class RefusalFigures:
+    """Figures of one run.
 
     Attributes:
-        delays_s: Of each event on each of the nine queues.
-        ended_s: From the first job to the last `end` on the last of the nine.
-        counted: What the worker says of refusals, by name.
+        delays_s: Delay of each event on each of the nine queues.
+        ended_s: Time from the first job to the last `end` on the last of the nine.
+        copies: Repeats of events on the nine queues.
+        counted: The worker's own counters of nacked events, by name.
     """
 
     delays_s: Sequence[float]
@@ -57,17 +58,13 @@ class Figures:
     counted: dict[str, int]
 
 
-@click.command()
-@click.option("--streams", default=50, show_default=True)
-@click.option("--rate", default=5, show_default=True, help="Tokens per second and stream.")
-@click.option("--tokens", default=50, show_default=True, help="Tokens per stream.")
-def main(streams: int, rate: int, tokens: int) -> None:
-    """Print a table: what the nine saw while the tenth did this and that."""
-    print(f"{streams} streams at once, {rate} tokens/s each, {tokens} tokens; nine queues judged")
+def main() -> None:
+    """Print a table with a line for each kind of tenth queue."""
+    print(f"{_STREAMS} streams, {_RATE} tokens/s each, {_TOKENS} tokens; nine queues judged")
     print("| the tenth queue | delay: median ms | p99 | longest | ended s | copies | counted |")
     print("|---|---:|---:|---:|---:|---:|---|")
     for tenth in _TENTH:
-        jobs = [a_job("load", question=f"n={tokens} rate={rate}") for _ in range(streams)]
+        jobs = [a_job("load", question=f"n={_TOKENS} rate={_RATE}") for _ in range(_STREAMS)]
         figures = asyncio.run(measure(tenth, jobs))
         ordered = sorted(figures.delays_s)
         median, p99 = statistics.median(ordered), ordered[int(len(ordered) * 0.99)]
@@ -78,11 +75,15 @@ def main(streams: int, rate: int, tokens: int) -> None:
         )
 
 
-async def measure(tenth: str, jobs: Sequence[Job]) -> Figures:
-    """Carry jobs while the tenth queue does what its name in the table says.
+async def measure(tenth: str, jobs: Sequence[Job]) -> RefusalFigures:
+    """Run jobs beside one kind of tenth queue.
+
+    Args:
+        tenth: A key of `_TENTH`.
+        jobs: Jobs for a flow that the endpoint serves.
 
     Raises:
-        Broken: One of the nine did not get all, in order.
+        Broken: One of the nine queues did not receive all events in order.
     """
     names = Names(f"refusals-{uuid4().hex[:8]}")
     with tempfile.TemporaryDirectory(prefix="refusals-") as folder:
@@ -101,11 +102,11 @@ async def measure(tenth: str, jobs: Sequence[Job]) -> Figures:
                 _, said = await probe(f"{await worker.health_url()}/readyz")
     Run(asked=asked, listeners=nine.listeners).judge()
     copies = sum(listener.copies for listener in nine.listeners)
-    return Figures(nine.delays_s, ended_s, copies, said.get("events", {}))
+    return RefusalFigures(nine.delays_s, ended_s, copies, said.get("events", {}))
 
 
 class _Nine:
-    """Reads nine queues in a thread, and judges each by itself."""
+    """Reads nine queues in a thread, each with a listener of its own."""
 
     def __init__(self, url: str, exchange: str, asked: dict[str, Asked]) -> None:
         self.listeners = [Listener(f"queue {number}", exchange, asked) for number in range(_NINE)]

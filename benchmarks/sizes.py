@@ -1,15 +1,15 @@
-"""What an event costs by its size: `python -m benchmarks.sizes`, ten streams that flood."""
+"""Measure the cost of an event by its size, in ten floods: `python -m benchmarks.sizes`."""
 
 import asyncio
 from typing import Final
 
-from benchmarks.loads import FLOOD, Load
-from benchmarks.turn import Figures, stage, turn
-from benchmarks.workers import PRODUCT
+from benchmarks.turns.loads import FLOOD, Load
+from benchmarks.turns.turn import Figures, stage, turn
+from benchmarks.turns.workers import PRODUCT
 
 _STREAMS: Final = 10
 _SIZES: Final = (0, 100, 1_000, 10_000, 100_000, 1_000_000)
-# Below the longest answer that the worker takes.
+# Below the longest answer that the worker accepts, 8 MiB.
 _MOST_BYTES: Final = 7_000_000
 _MOST_TOKENS: Final = 3_000
 _TURNS: Final = 3

@@ -1,7 +1,7 @@
-"""A chat in the browser: questions in by POST, answers out as server-sent events that resume.
+"""Serve a chat to browsers: questions by POST, answers as server-sent events that resume.
 
 Usage: AIMICROMIND_AMQP_URL=amqp://… FLOW_ID=… uvicorn bridge:app
-Needs: pip install fastapi sse-starlette uvicorn. Any number of copies may run: they keep nothing.
+Needs: pip install fastapi sse-starlette uvicorn. It keeps no state: any number of copies may run.
 """
 
 import json
@@ -31,18 +31,18 @@ STUCK_AFTER_S = 30
 
 @asynccontextmanager
 async def connected(_: FastAPI) -> AsyncIterator[dict[str, Client]]:
-    """Connect once for all browsers; each that follows an answer has a channel of its own."""
+    """Connect once for all browsers; each follower of an answer has a channel of its own."""
     async with Client.open(os.environ["AIMICROMIND_AMQP_URL"], PREFIX) as client:
         yield {"client": client}
 
 
 async def opened(request: Request) -> Client:
-    """Give the client that `connected` opened."""
+    """Return the client that `connected` opened."""
     return cast("Client", request.state.client)
 
 
 class Question(BaseModel):
-    """What the page posts; without a chat it begins one."""
+    """A question from the page; without a chat it begins a new one."""
 
     text: str = Field(min_length=1, max_length=10_000)
     chat: UUID = Field(default_factory=uuid4)
@@ -56,13 +56,13 @@ app = FastAPI(lifespan=connected)
 
 @app.get("/")
 async def page() -> FileResponse:
-    """Serve the chat."""
+    """Return the page."""
     return FileResponse(PAGE)
 
 
 @app.post("/questions", status_code=202)
 async def ask(question: Question, client: Opened) -> dict[str, str]:
-    """Put the question on the queue, and say where its answer is."""
+    """Submit the question, and return the address of its answer."""
     since = int((datetime.now(UTC) - CLOCKS_DIFFER).timestamp())
     chat = str(question.chat)
     job = await client.submit(PredictionJob(chatflow_id=FLOW, question=question.text, chat_id=chat))
@@ -73,10 +73,10 @@ async def ask(question: Question, client: Opened) -> dict[str, str]:
 async def answer(
     chat: UUID, job: UUID, since: datetime, client: Opened, last_id: LastId = None
 ) -> Response:
-    """Stream an answer from its first event on, or from the one after `Last-Event-ID`."""
+    """Stream an answer from its first event on, or after the event of `Last-Event-ID`."""
     place = last_id.split(":")[1:] if last_id else []
     if place == ["end"]:
-        # WHATWG HTML 9.2.3: told 204, a browser does not come again.
+        # WHATWG HTML 9.2.3: after 204, a browser does not reconnect.
         return Response(status_code=204)
     after = Position(*map(int, place)) if place else None
 
@@ -91,19 +91,19 @@ async def answer(
 
 @app.delete("/chats/{chat}/answers/{job}", status_code=202)
 async def stop(chat: UUID, job: UUID, client: Opened) -> None:
-    """Have the answer stopped; its `end` then says `cancelled`."""
+    """Cancel the job; its `end` then has the status `cancelled`."""
     await client.cancel(job_id=str(job))
 
 
 @app.exception_handler(ClientError)
 async def not_now(_: Request, error: ClientError) -> JSONResponse:
-    """Say why a question was not taken."""
+    """Return the reason why the broker did not accept a request."""
     return JSONResponse({"detail": str(error)}, 503)
 
 
 def _sent(item: Event | Gap) -> ServerSentEvent:
     if isinstance(item, Gap):
-        told = {"event": "gap", "attempt": item.attempt, "missing": list(item.missing)}
-        return ServerSentEvent(json.dumps(told))
+        gap = {"event": "gap", "attempt": item.attempt, "missing": list(item.missing)}
+        return ServerSentEvent(json.dumps(gap))
     message = encode(item)
     return ServerSentEvent(message.body.decode(), id=message.properties.message_id)

@@ -1,4 +1,4 @@
-"""Keep every ending: `chat.*.end` → SQLite. Any number of copies may run; each end is kept once.
+"""Save each `end` in SQLite, once. Any number of copies may run.
 
 Usage: python persister.py AMQP_URL DATABASE [PREFIX]
 """
@@ -12,12 +12,12 @@ from aimicromind_schemas.client import Client
 
 TABLE = """CREATE TABLE IF NOT EXISTS endings (
     job_id TEXT PRIMARY KEY, chat_id TEXT, flow TEXT, status TEXT, text TEXT, ended_at TEXT)"""
-# A repeat changes nothing: the first end of a job is its end.
+# The first `end` of a job counts, a repeat is ignored.
 INSERT = "INSERT OR IGNORE INTO endings VALUES (?, ?, ?, ?, ?, ?)"
 
 
 async def persist(amqp_url: str, database: str, prefix: str = "aimicromind") -> None:
-    """Keep endings for ever. What ended while no copy ran is in the queue, for up to a week."""
+    """Save ends until stopped. Without readers, the queue keeps them for a week."""
     with sqlite3.connect(database, timeout=30) as kept:
         kept.execute(TABLE)
         async with (
@@ -30,7 +30,7 @@ async def persist(amqp_url: str, database: str, prefix: str = "aimicromind") -> 
                     data, ended_at = event.data, event.time.isoformat()
                     row = (event.job_id, event.chat_id, event.chatflow_id, data.status, data.text)
                     kept.execute(INSERT, (*row, ended_at))
-                    # Acknowledged when the next one is asked for, which is after this.
+                    # The event is acknowledged when the next one is requested, after this.
                     kept.commit()
 
 

@@ -1,4 +1,4 @@
-"""Write down which tools answered for whom: `chat.*.usedTools` → JSON lines.
+"""Print a JSON line for each tool that a job used, from the events `usedTools`.
 
 Usage: python tool_auditor.py AMQP_URL [PREFIX]
 """
@@ -12,7 +12,7 @@ from aimicromind_schemas.client import Client
 
 
 async def audit(amqp_url: str, prefix: str = "aimicromind") -> None:
-    """Print one line for each tool that a job used, repeats included."""
+    """Print lines until stopped; a redelivered event repeats its lines."""
     async with (
         Client.open(amqp_url, prefix) as client,
         client.shared("tool-auditor", "chat.*.usedTools") as events,
@@ -22,7 +22,7 @@ async def audit(amqp_url: str, prefix: str = "aimicromind") -> None:
             if not isinstance(event, UsedToolsEvent):
                 continue
             for tool in filter(None, event.data):
-                # Arguments and results may be secret; their names are not.
+                # Arguments and results may be secret. Names of tools are not.
                 line = {"job": event.job_id, "chat": event.chat_id, "tool": tool.tool}
                 print(json.dumps(line | {"at": event.time.isoformat()}), flush=True)
 

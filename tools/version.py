@@ -1,8 +1,8 @@
-"""The version of the project, and every place that repeats it.
+"""Read and write the version of the project, in every place that repeats it.
 
-The source is `version` in schemas/pyproject.toml: all other distributions depend on that one.
-`make release VERSION=1.2.3` writes all places. Not here: schemas/asyncapi.yaml, which
-`make contract` writes from the source, and the figures of past measurements in docs/.
+The source is `version` in schemas/pyproject.toml, because all other distributions depend on that
+one. `make release VERSION=1.2.3` writes all places. schemas/asyncapi.yaml is not among them:
+`make contract` writes it from the source. The figures of past measurements in docs/ stay.
 """
 
 import argparse
@@ -15,7 +15,8 @@ from typing import Final
 
 from typing_extensions import override
 
-TOP: Final = Path(__file__).parents[1]
+from tools.generated import TOP
+
 SOURCE: Final = Path("schemas/pyproject.toml")
 CHANGELOG: Final = Path("CHANGELOG.md")
 _CHART: Final = Path("charts/aimicromind-worker/Chart.yaml")
@@ -24,7 +25,7 @@ _UNRELEASED: Final = "## Unreleased\n"
 
 
 class NotFound(Exception):
-    """A file does not name the version where it must."""
+    """A file lacks what the release must change."""
 
     def __init__(self, what: str, path: Path) -> None:
         super().__init__(f"{path}: {what} is missing")
@@ -32,7 +33,7 @@ class NotFound(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A file, relative to the top, and a pattern whose only group is the version."""
+    """A place with the version: a file below the top, and a pattern whose group is the version."""
 
     what: str
     path: Path
@@ -54,7 +55,7 @@ class Place:
         return found
 
     def write(self, version: str, top: Path = TOP) -> None:
-        """Put a version into each match."""
+        """Write a version into each match."""
 
         def replaced(match: re.Match[str]) -> str:
             begin, end = (position - match.start() for position in match.span(1))
@@ -65,19 +66,19 @@ class Place:
 
 
 def current(top: Path = TOP) -> str:
-    """Return the version that the source names."""
+    """Return the version in the source."""
     (version,) = Place("version", SOURCE, _OWN_VERSION).versions(top)
     return version
 
 
 def places(top: Path = TOP) -> list[Place]:
-    """List every place that repeats the version, those of each distribution included."""
+    """Return every place that repeats the version, those of each distribution included."""
     members = tomllib.loads((top / "pyproject.toml").read_text())["tool"]["uv"]["workspace"][
         "members"
     ]
     files = [Path(member) / "pyproject.toml" for member in members]
     names = [tomllib.loads((top / file).read_text())["project"]["name"] for file in files]
-    # An exact pin. A dependency without one matches, too, and shows as another version.
+    # An exact pin. A dependency without one also matches, and is found as another version.
     one_of_ours = rf'(?<!name = )"(?:{"|".join(names)})(?:\[[^\]]*\])?(?:==)?([^"]*)"'
     return [
         *(Place("version", file, _OWN_VERSION) for file in files),
@@ -97,10 +98,10 @@ def places(top: Path = TOP) -> list[Place]:
 
 
 def released(changelog: str, version: str, day: date) -> str:
-    """Return the changelog with what is unreleased under the version and its day.
+    """Return the changelog with its unreleased entries under a version and a day.
 
     Raises:
-        NotFound: It has no section of what is unreleased.
+        NotFound: It has no section of unreleased entries.
     """
     if _UNRELEASED not in changelog:
         raise NotFound(_UNRELEASED.strip(), CHANGELOG)
@@ -108,7 +109,7 @@ def released(changelog: str, version: str, day: date) -> str:
 
 
 def main() -> None:
-    """Write the version that is asked for."""
+    """Write the version of the command line into all places."""
     parser = argparse.ArgumentParser(prog="python -m tools.version", description=__doc__)
     parser.add_argument("version", help="MAJOR.MINOR.PATCH, as Python and Helm both read it")
     version: str = parser.parse_args().version

@@ -1,0 +1,1 @@
+"""Other ways to do the work of the worker, which it is measured beside."""

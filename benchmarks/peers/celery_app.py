@@ -1,6 +1,6 @@
-"""A Celery task that streams with httpx and publishes each event with kombu, confirmed.
+"""A Celery task that streams with httpx, and publishes each event with kombu, confirmed.
 
-It finds AMQP URL, base URL and prefix in BENCH_AMQP_URL, BENCH_BASE_URL and BENCH_PREFIX.
+It reads its addresses and prefix from BENCH_AMQP_URL, BENCH_BASE_URL and BENCH_PREFIX.
 """
 
 import json
@@ -11,20 +11,20 @@ import httpx
 from celery import Celery
 from kombu import Exchange
 
-from benchmarks.peers.messages import Frame, Job, Out
+from benchmarks.peers.messages import PeerEvent, PeerFrame, PeerJob
 
 TASK = "bench.carry"
 
 
 def celery_app(amqp_url: str, prefix: str) -> Celery:
-    """Make the application, for the worker and for who sends it jobs."""
+    """Return the application, for the worker and for the producer of jobs."""
     made = Celery("bench", broker=f"{amqp_url.rstrip('/')}//", backend=None)
     made.conf.update(
         task_default_queue=f"{prefix}.jobs",
         task_acks_late=True,
         task_ignore_result=True,
         worker_prefetch_multiplier=1,
-        # With heartbeats its loop for gevent waits 0.1 s after each job that it takes.
+        # With heartbeats, Celery's loop for gevent waits 0.1 s after each job.
         broker_heartbeat=0,
     )
     return made
@@ -38,7 +38,7 @@ def _client() -> httpx.Client:
 
 
 def _carry(given: dict[str, str]) -> None:
-    job = Job.model_validate(given)
+    job = PeerJob.model_validate(given)
     events = Exchange(f"{os.environ['BENCH_PREFIX']}.events", "topic", durable=True)
     seq = 0
     with _client().stream("POST", job.path, json=job.request) as response:
@@ -46,8 +46,8 @@ def _carry(given: dict[str, str]) -> None:
         for line in response.iter_lines():
             if not line.startswith("data:"):
                 continue
-            frame = Frame.model_validate(json.loads(line[5:]))
-            out = Out(jobId=job.jobId, seq=seq, event=frame.event, data=frame.data)
+            frame = PeerFrame.model_validate(json.loads(line[5:]))
+            out = PeerEvent(jobId=job.jobId, seq=seq, event=frame.event, data=frame.data)
             seq += 1
             with app.producer_pool.acquire(block=True) as producer:
                 producer.publish(
@@ -61,6 +61,6 @@ def _carry(given: dict[str, str]) -> None:
 
 
 app = celery_app(os.environ.get("BENCH_AMQP_URL", "amqp://"), os.environ.get("BENCH_PREFIX", "b"))
-# Events are confirmed. Who sends the jobs waits for no confirm, as with the other workers.
+# Events are confirmed; the producer of jobs does not use this module's `app`.
 app.conf.broker_transport_options = {"confirm_publish": True}
 app.task(name=TASK)(_carry)

@@ -1,11 +1,11 @@
-"""The messages of the peers, in pydantic as most people write them."""
+"""Messages of the peers as plain pydantic models."""
 
 from typing import Any
 
 from pydantic import BaseModel
 
 
-class Job(BaseModel):
+class PeerJob(BaseModel):
     chatflowId: str  # noqa: N815 - the name on the wire
     question: str
     jobId: str  # noqa: N815 - the name on the wire
@@ -19,12 +19,12 @@ class Job(BaseModel):
         return {"question": self.question, "chatId": self.jobId, "streaming": True}
 
 
-class Frame(BaseModel):
+class PeerFrame(BaseModel):
     event: str
     data: Any = None
 
 
-class Out(BaseModel):
+class PeerEvent(BaseModel):
     jobId: str  # noqa: N815 - the name on the wire
     seq: int
     event: str

@@ -1,4 +1,4 @@
-"""The worker that most people would write first: httpx lines, pydantic, one awaited publish each.
+"""A simple worker: lines of httpx, pydantic models, and one awaited publish for each event.
 
 Usage: python -m benchmarks.peers.naive AMQP_URL BASE_URL PREFIX CONCURRENCY
 """
@@ -11,11 +11,11 @@ import aio_pika
 import httpx
 from aio_pika.abc import AbstractIncomingMessage
 
-from benchmarks.peers.messages import Frame, Job, Out
+from benchmarks.peers.messages import PeerEvent, PeerFrame, PeerJob
 
 
 async def work(amqp_url: str, base_url: str, prefix: str, concurrency: int) -> None:
-    """Work for ever."""
+    """Run jobs until the process is ended."""
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=20)
     client = httpx.AsyncClient(base_url=base_url, timeout=60, limits=limits, trust_env=False)
     connection = await aio_pika.connect_robust(amqp_url)
@@ -26,15 +26,15 @@ async def work(amqp_url: str, base_url: str, prefix: str, concurrency: int) -> N
 
     async def carry(message: AbstractIncomingMessage) -> None:
         async with message.process():
-            job = Job.model_validate_json(message.body)
+            job = PeerJob.model_validate_json(message.body)
             seq = 0
             async with client.stream("POST", job.path, json=job.request) as response:
                 response.raise_for_status()
                 async for line in response.aiter_lines():
                     if not line.startswith("data:"):
                         continue
-                    frame = Frame.model_validate(json.loads(line[5:]))
-                    out = Out(jobId=job.jobId, seq=seq, event=frame.event, data=frame.data)
+                    frame = PeerFrame.model_validate(json.loads(line[5:]))
+                    out = PeerEvent(jobId=job.jobId, seq=seq, event=frame.event, data=frame.data)
                     seq += 1
                     await events.publish(
                         aio_pika.Message(

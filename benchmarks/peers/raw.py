@@ -1,7 +1,7 @@
-"""The bound: what is left when everything is left out that can be, and everything else hand-made.
+"""The lower bound of the cost: a worker that does nothing but read, rewrite and publish bytes.
 
-No timeout, limit, retry, reconnection or back-pressure; it understands this benchmark's endpoint
-and no other. Nothing that is to be relied on can be faster.
+It has no timeout, limit, retry, reconnection or backpressure, and reads only the answers of
+benchmarks/parts/endpoint.py. A reliable worker cannot be faster.
 
 Usage: python -m benchmarks.peers.raw AMQP_URL BASE_URL PREFIX CONCURRENCY
 """
@@ -19,7 +19,7 @@ from pamqp import commands
 from pamqp.frame import marshal
 from typing_extensions import override
 
-from benchmarks.amqp import CHANNEL, AmqpProtocol
+from benchmarks.parts.amqp import CHANNEL, AmqpProtocol
 
 _header = Struct(">BHIHHQH").pack
 _body_front = Struct(">BHI").pack
@@ -28,26 +28,26 @@ _FLAGS = 1 << 15 | 1 << 12
 _PROPERTIES = b"\x10application/json\x02"
 
 
-class Publisher:
-    """Sends events with one write a turn of the event loop, and counts their confirms."""
+class RawPublisher:
+    """Writes events once in each iteration of the event loop, and counts their confirms."""
 
     def __init__(self, amqp: AmqpProtocol, exchange: str) -> None:
         self.amqp = amqp
         self.exchange = exchange
         self._loop = asyncio.get_running_loop()
         self._batch: list[bytes] = []
-        self._sent: deque[Stream] = deque()
+        self._sent: deque[RawStream] = deque()
         self._confirmed_to = 0
         self._early: set[int] = set()
         amqp.on_ack = self._confirmed
 
     def publish_frame(self, key: bytes) -> bytes:
-        """Write the frame that names the routing key."""
+        """Return the method frame of `basic.publish` with a routing key."""
         method = commands.Basic.Publish(exchange=self.exchange, routing_key=key.decode())
         return marshal(method, CHANNEL)
 
-    def send(self, stream: "Stream", publish: bytes, body: bytes) -> None:
-        """Send an event."""
+    def send(self, stream: "RawStream", publish: bytes, body: bytes) -> None:
+        """Write an event in the next iteration of the event loop."""
         size = len(body)
         header = _header(2, CHANNEL, 14 + len(_PROPERTIES), 60, 0, size, _FLAGS)
         front = _body_front(3, CHANNEL, size)
@@ -69,10 +69,10 @@ class Publisher:
             self._sent.popleft().confirmed()
 
 
-class Stream(asyncio.Protocol):
-    """One connection to the endpoint, for one job after the other."""
+class RawStream(asyncio.Protocol):
+    """One connection to the endpoint, which serves one job after the other."""
 
-    def __init__(self, publisher: Publisher, host: bytes, idle: "list[Stream]") -> None:
+    def __init__(self, publisher: RawPublisher, host: bytes, idle: "list[RawStream]") -> None:
         self._publisher = publisher
         self._host = host
         self._idle = idle
@@ -89,7 +89,7 @@ class Stream(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def ask(self, body: bytes, tag: int) -> None:
-        """Make the call of a job."""
+        """Send the request of a job."""
         job = json.loads(body)
         self._came, self._ended = b"", False
         self._job_tag, self._seq = tag, 0
@@ -105,7 +105,7 @@ class Stream(asyncio.Protocol):
 
     @override
     def data_received(self, data: bytes) -> None:
-        # Chunk sizes and the head stand between the frames, and are read over.
+        # Chunk sizes and response headers precede `data:`, and are skipped with it.
         *frames, self._came = (self._came + data).split(b"\n\n")
         for frame in frames:
             event = frame[frame.index(b"data:") + 5 :]
@@ -123,7 +123,7 @@ class Stream(asyncio.Protocol):
             self._ended = name == b"end"
 
     def confirmed(self) -> None:
-        """Note a confirm; the last one ends the job."""
+        """Count a confirm; the last one acknowledges the job."""
         self._unconfirmed -= 1
         if self._ended and not self._unconfirmed:
             self._publisher.amqp.send(commands.Basic.Ack(self._job_tag))
@@ -131,11 +131,11 @@ class Stream(asyncio.Protocol):
 
 
 async def work(amqp_url: str, base_url: str, prefix: str, concurrency: int) -> None:
-    """Work for ever."""
+    """Run jobs until the process is ended."""
     amqp = await AmqpProtocol.open(amqp_url)
-    publisher = Publisher(amqp, f"{prefix}.events")
+    publisher = RawPublisher(amqp, f"{prefix}.events")
     server = urlsplit(base_url)
-    idle: list[Stream] = []
+    idle: list[RawStream] = []
     begun: set[asyncio.Task[None]] = set()
 
     async def carry(body: bytes, tag: int) -> None:
@@ -143,7 +143,7 @@ async def work(amqp_url: str, base_url: str, prefix: str, concurrency: int) -> N
             stream = idle.pop()
         else:
             _, stream = await asyncio.get_running_loop().create_connection(
-                lambda: Stream(publisher, server.netloc.encode(), idle),
+                lambda: RawStream(publisher, server.netloc.encode(), idle),
                 server.hostname or "",
                 server.port or 0,
             )

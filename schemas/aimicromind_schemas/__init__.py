@@ -1,4 +1,4 @@
-"""Contract of AiMicromind prediction jobs: message types, routing keys, codec."""
+"""Message types, routing keys and codec of AiMicromind prediction jobs on RabbitMQ."""
 
 from aimicromind_schemas.codec import Message, MessageProperties, decode, encode
 from aimicromind_schemas.messages.cancel import (

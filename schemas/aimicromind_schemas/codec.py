@@ -1,4 +1,4 @@
-"""Event to message and back. Knows AMQP's basic properties, and no AMQP library."""
+"""Encode an event as a message with AMQP's basic properties, and decode a message's body."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,16 +19,16 @@ class MessageProperties:
     """AMQP basic properties under their AMQP names."""
 
     message_id: str
-    """The same for a repeat of the same event, so that repeats can be dropped."""
+    """`JOB:ATTEMPT:SEQ`, or `JOB:end` of an `end`. A repeat of an event has the same."""
 
     type: str
     """Name of the event."""
 
     correlation_id: str
-    """The job's own, else its id."""
+    """The job's `correlation_id`, else its id."""
 
     timestamp: datetime
-    """The event's time. AMQP carries whole seconds; the body has the microseconds."""
+    """Time of the event. AMQP has whole seconds; the body has microseconds."""
 
     headers: Mapping[str, str | int]
     """`attempt`, `seq`, `chatflowId`, `x-stream-filter-value`, and `traceparent` where known."""
@@ -40,7 +40,7 @@ class MessageProperties:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event ready to be published on the events exchange."""
+    """An event as it is published on the exchange `events`."""
 
     body: bytes = field(repr=False)
     properties: MessageProperties
@@ -50,17 +50,17 @@ class Message:
 def encode(
     event: Event, *, correlation_id: str | None = None, traceparent: str | None = None
 ) -> Message:
-    """Make the message of an event.
+    """Return the message of an event.
 
     Args:
-        event: What to publish.
-        correlation_id: The job's, if it has one.
-        traceparent: The job's W3C trace context, if it has one.
+        event: The event.
+        correlation_id: The job's `correlation_id`; None if it has none.
+        traceparent: The job's W3C trace context; None if it has none.
 
     Raises:
-        ValueError: A name that fits no routing key (see `routing_key`), or data that JSON cannot
-            hold: NaN, or nested too deeply.
-        TypeError: Data of a type that JSON does not know.
+        ValueError: A name fits no routing key (see `routing_key`), or the data has no JSON form:
+            NaN, or nested deeper than `odd_json.MAX_DEPTH`.
+        TypeError: The data has a type that JSON does not have.
     """
     headers: dict[str, str | int] = {
         "attempt": event.attempt,
@@ -81,11 +81,12 @@ def encode(
 
 
 def decode(body: bytes) -> Event:
-    """Read the event in a message body; `encode` undone.
+    """Return the event in a message body, as JSON in UTF-8; the inverse of `encode`.
+
+    An event with an unknown name, or with data of another shape, is a GenericEvent.
 
     Raises:
-        NotAnEvent: No JSON object, or its envelope is incomplete. An unknown event, or one of
-            another shape, is no error: it is a GenericEvent.
+        NotAnEvent: The body is no JSON object, or a member of the envelope is missing or ill-typed.
     """
     try:
         fields = load_json(body)

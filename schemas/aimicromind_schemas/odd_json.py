@@ -1,7 +1,16 @@
-"""Read and write the JSON that Python's own functions refuse: nested deeply, or huge numbers.
+"""Read and write JSON on which Python's own functions fail: nested deeply, or with huge numbers.
 
-RFC 8259 limits neither. What is read here is written here and the other way round; both are slower
-than Python's own functions, so these come first.
+RFC 8259 limits neither. Reader and writer are slower than Python's own functions. Thus callers try
+those first.
+
+Invariants:
+
+- Neither recurses: the depth is limited by `MAX_DEPTH`, not by the stack.
+- `load` returns a value equal to what `dump` was given; tuples become lists.
+- Between two steps of the reader, a value is expected next, or all containers are closed.
+- The reader keeps open containers and the names that wait for a value on two stacks.
+- The writer keeps a stack of values, marks and finished text. It holds all that is not written
+  yet, with the next part on top.
 """
 
 import json
@@ -12,7 +21,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]
 from typing import Any, Final
 
 MAX_DEPTH: Final = 10_000
-"""Levels of lists and objects. No worker passes on more: its parser refuses before."""
+"""Most levels of lists and objects."""
 
 _TOKEN: Final = re.compile(
     r"[ \t\n\r]*(?:"
@@ -32,7 +41,7 @@ class TooDeep(ValueError):
 
 
 def whole_number(digits: str) -> int | float:
-    """Read an integer; one of more digits than Python converts is infinity, as in JavaScript."""
+    """Return an integer; infinity for more digits than Python converts, as in JavaScript."""
     try:
         return int(digits)
     except ValueError:
@@ -40,7 +49,7 @@ def whole_number(digits: str) -> int | float:
 
 
 def load(text: str) -> Any:  # noqa: ANN401 - JSON holds anything
-    """Read JSON without recursion. A number beyond a double is infinity.
+    """Read JSON without recursion. A number beyond the range of a double is infinity.
 
     Raises:
         ValueError: It is no JSON.
@@ -56,7 +65,7 @@ def load(text: str) -> Any:  # noqa: ANN401 - JSON holds anything
 
 
 class _Reader:
-    """One reading. Invariant: between two steps a value is expected, unless all are closed."""
+    """Reads one text. Call `take_value` and `take_marks` in turn while it `is_open`."""
 
     def __init__(self, text: str) -> None:
         self.at = 0
@@ -67,7 +76,7 @@ class _Reader:
         self._keys: list[str] = []
 
     def take_value(self) -> None:
-        """Take a scalar, an empty container, or containers down to the first value in them."""
+        """Read a scalar, an empty container, or containers down to the first value in them."""
         while True:
             token = self._token()
             if token["mark"] not in _CLOSING:
@@ -84,7 +93,7 @@ class _Reader:
                 self._take_key()
 
     def take_marks(self) -> None:
-        """Take what closes containers, up to the comma before the next value."""
+        """Read the ends of containers, up to the comma before the next value."""
         while self._containers:
             container = self._containers[-1]
             mark = self._token()["mark"]
@@ -137,25 +146,29 @@ class _Reader:
 
 
 class _Written(str):
-    """Text that is JSON already."""
+    """Text that is JSON already; its type tells it from a string value."""
 
     __slots__ = ()
 
 
 class _Closed:
-    """Marks where a container ends."""
+    """Marks the end of a container on the stack."""
 
     def __init__(self, container: object) -> None:
         self.container = container
 
 
 def dump(value: object, encoder: json.JSONEncoder) -> str:
-    """Write compact JSON without recursion. Infinity is written as a number beyond a double.
+    """Return compact JSON, without recursion. Infinity becomes `1e999`.
+
+    Args:
+        value: As `wire.dump_json` takes it.
+        encoder: Used for strings and numbers.
 
     Raises:
         ValueError: NaN, or a container that holds itself.
         TooDeep: It has more than `MAX_DEPTH` levels.
-        TypeError: A value that JSON does not know.
+        TypeError: A value of a type that JSON does not have.
     """
     written: list[str] = []
     around: set[int] = set()
@@ -169,7 +182,7 @@ def dump(value: object, encoder: json.JSONEncoder) -> str:
                 around.remove(id(container))
             case dict() | list() | tuple():
                 if id(item) in around:
-                    raise ValueError("a container holds itself")
+                    raise ValueError("a container holds itself: JSON has no form for that")
                 around.add(id(item))
                 if len(around) > MAX_DEPTH:
                     raise TooDeep
@@ -191,6 +204,6 @@ def _parts(
     inner = []
     for key, value in container.items():
         if not isinstance(key, str):
-            raise TypeError("a key that is no string")
+            raise TypeError(f"a key is {type(key).__name__}: use a string")
         inner += [_Written(","), _Written(encoder.encode(key) + ":"), value]
     return [_Written("{"), *inner[1:], _Written("}")]

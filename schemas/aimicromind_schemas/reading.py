@@ -1,7 +1,6 @@
-"""The rule for consumers: events as they come → what to show.
+"""Apply the rule for consumers to events in the order of their delivery, without I/O.
 
 The highest `attempt` of a job wins, the first `end` of a job ends it, a repeat changes nothing.
-It does no I/O. One reader serves any number of jobs, whose events may be mixed.
 """
 
 from collections import OrderedDict
@@ -16,10 +15,10 @@ _JOBS_KEPT: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Events of a job that did not come, and will not: what is shown of it is not whole.
+    """Events of a job that were not delivered, and will not be.
 
-    So is told what went by before one came, what a queue refused, and what the event log no
-    longer had. The `end` of the job has its whole text all the same.
+    They were published before the reader began, nacked by its queue, or are no longer in the event
+    log. The `end` of the job still has the whole text.
     """
 
     job_id: str
@@ -32,46 +31,46 @@ class Gap:
     """The attempt that has the gap."""
 
     missing: range
-    """The `seq` of the events that are missing."""
+    """`seq` of the missing events."""
 
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a job has been read: the last event that was taken."""
+    """The last event of a job that was read."""
 
     attempt: int
-    """Its attempt."""
+    """Attempt of the event, from 1."""
 
     seq: int
-    """Its place in the attempt."""
+    """Place of the event in its attempt, from 0."""
 
 
 class Reader:
-    """Applies the rule. Whoever reads calls `take` for each event in the order of arrival."""
+    """Applies the rule to any number of jobs. Call `take` for each event, in order of delivery."""
 
     def __init__(self, jobs_kept: int = _JOBS_KEPT) -> None:
-        """Begin with nothing read.
+        """Begin without any event read.
 
         Args:
-            jobs_kept: Of how many jobs the position is remembered, the latest.
+            jobs_kept: Number of jobs whose positions are remembered, the latest ones.
         """
         self._jobs_kept = jobs_kept
         self._read: OrderedDict[str, Position | None] = OrderedDict()
 
     def resume(self, job_id: str, after: Position) -> None:
-        """Count a job's events as read, up to this one."""
+        """Treat a job's events up to this position as read."""
         self._keep(job_id, after)
 
     def ended(self, job_id: str) -> bool:
-        """Return whether the end of a job was taken."""
+        """Return whether the `end` of a job was read."""
         return job_id in self._read and self._read[job_id] is None
 
     def seen(self, job_id: str) -> bool:
-        """Return whether anything of a job was taken."""
+        """Return whether any event of a job was read."""
         return job_id in self._read
 
     def knows(self, event: Event) -> bool:
-        """Return whether `take` would give nothing for an event."""
+        """Return whether `take` would return nothing for an event."""
         if self.ended(event.job_id):
             return True
         last = self._read.get(event.job_id)
@@ -80,9 +79,10 @@ class Reader:
         return (event.attempt, event.seq) <= (last.attempt, last.seq)
 
     def take(self, event: Event) -> list[Event | Gap]:
-        """Return what to show for an event: nothing, itself, or a gap and then itself.
+        """Read an event, and return it, with the gap before it if there is one.
 
-        Nothing: it is a repeat, of an attempt that a newer one replaced, or of a job that ended.
+        Returns:
+            Nothing for a repeat, for an attempt older than one already read, and after the `end`.
         """
         if self.knows(event):
             return []
@@ -105,6 +105,6 @@ def _missing(event: Event, last: Position | None) -> range:
     if last is None or event.attempt > last.attempt:
         return range(event.seq)
     if event.attempt < last.attempt:
-        # An end by one who did not know of the newer attempt; it ends the job all the same.
+        # An `end` of a worker that did not know the newer attempt; it still ends the job.
         return range(0)
     return range(last.seq + 1, event.seq)

@@ -1,7 +1,4 @@
-"""Names of exchanges and queues, and the routing key of every event of a chat.
-
-Worker and consumers take their names from here, so that they cannot disagree.
-"""
+"""Names of exchanges and queues, and routing keys of events, for workers and clients alike."""
 
 import re
 from dataclasses import dataclass
@@ -24,7 +21,7 @@ JOURNAL_BINDINGS: Final = (
     "chat.*.calledTools",
     "chat.*.action",
 )
-"""What the journal keeps: enough to know how far a job got, and whether it acted on the world."""
+"""Binding keys of the journal: its events show how far a job got, and whether tools ran."""
 
 _LONGEST_EVENT_NAME: Final = max(EVENT_NAMES, key=len)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
@@ -34,18 +31,18 @@ _KEY: Final = re.compile(r"chat\.([A-Za-z0-9_%-]*)\.([A-Za-z0-9_%-]*)")
 
 
 class RoutingKeyTooLong(ValueError):
-    """Chat id and event name, once escaped, do not fit in a routing key."""
+    """Chat id and event name, percent-encoded, are too long for a routing key."""
 
     def __init__(self, length_bytes: int) -> None:
         self.length_bytes = length_bytes
         super().__init__(
-            f"The routing key would take {length_bytes} bytes, {MAX_KEY_BYTES} are allowed; "
+            f"The routing key would have {length_bytes} bytes, {MAX_KEY_BYTES} are allowed: "
             "use a shorter chat id or event name."
         )
 
 
 class NotAChatKey(ValueError):
-    """A routing key that no event of a chat has."""
+    """A text that is no routing key of an event."""
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -54,22 +51,27 @@ class NotAChatKey(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The exchanges and queues of one installation; installations differ by their prefix."""
+    """Names of the exchanges and queues of one installation.
+
+    Raises:
+        ValueError: The prefix is not 1 to 64 of A-Z a-z 0-9 _ . -
+    """
 
     prefix: str = "aimicromind"
 
     def __post_init__(self) -> None:
         if not _PREFIX.fullmatch(self.prefix):
-            message = f"The prefix takes 1 to 64 of A-Z a-z 0-9 _ . - and is {self.prefix!r}."
-            raise ValueError(message)
+            raise ValueError(
+                f"prefix is {self.prefix!r}: use 1 to 64 characters of A-Z a-z 0-9 _ . -"
+            )
 
     @property
     def jobs(self) -> str:
-        """Exchange and queue that producers publish jobs to."""
+        """Exchange and queue of jobs."""
         return f"{self.prefix}.jobs"
 
     def jobs_delay(self, delay: timedelta) -> str:
-        """Queue in which jobs wait for that long, in whole seconds, before they come again."""
+        """Return the name of the delay queue whose TTL is `delay`, in whole seconds."""
         return f"{self.prefix}.jobs.delay.{delay // timedelta(seconds=1)}"
 
     @property
@@ -83,17 +85,17 @@ class Names:
         return f"{self.prefix}.jobs.dead"
 
     def chat_lease(self, chat_id: str) -> str:
-        """Exclusive queue of the worker that runs a job of this chat."""
+        """Return the name of the exclusive queue that is the chat lock of a chat."""
         return f"{self.prefix}.chat.{sha256(chat_id.encode()).hexdigest()[:32]}"
 
     @property
     def events(self) -> str:
-        """Topic exchange that consumers bind to."""
+        """Topic exchange of events."""
         return f"{self.prefix}.events"
 
     @property
     def events_log(self) -> str:
-        """Super stream of all events, for those who come late or come back: its exchange."""
+        """Exchange of the event log, a super stream of all events, for replay."""
         return f"{self.prefix}.events.log"
 
     def events_log_stream(self, partition: int = 0) -> str:
@@ -102,36 +104,36 @@ class Names:
 
     @property
     def journal(self) -> str:
-        """Stream of the events in `JOURNAL_BINDINGS`, the memory of the worker pool."""
+        """Stream of the journal, with the events of `JOURNAL_BINDINGS`."""
         return f"{self.prefix}.journal"
 
     @property
     def endings(self) -> str:
-        """Stream of every `end`, for results."""
+        """Stream of each `end`, for results."""
         return f"{self.prefix}.endings"
 
     @property
     def pool(self) -> str:
-        """Fanout exchange between workers; each has an exclusive queue on it."""
+        """Fanout exchange between workers; an exclusive queue of each is bound to it."""
         return f"{self.prefix}.pool"
 
     @property
     def control(self) -> str:
-        """Fanout exchange that takes cancel requests."""
+        """Fanout exchange of cancel requests."""
         return f"{self.prefix}.control"
 
     @property
     def control_log(self) -> str:
-        """Stream of cancel requests, read by workers that start later."""
+        """Stream of cancel requests, for workers that start later."""
         return f"{self.prefix}.control.log"
 
 
 def routing_key(chat_id: str, event: str) -> str:
-    """Address an event of a chat: `chat.<chatId>.<event>`.
+    """Return the routing key of an event: `chat.<chatId>.<event>`, both percent-encoded.
 
     Raises:
-        RoutingKeyTooLong: The key would pass 255 bytes.
-        UnicodeEncodeError: A lone surrogate, which has no bytes to escape. A ValueError too.
+        RoutingKeyTooLong: The key would have more than 255 bytes.
+        UnicodeEncodeError: A lone surrogate has no UTF-8 form. This is a ValueError.
     """
     key = f"chat.{_escaped(chat_id)}.{_escaped(event)}"
     if len(key) > MAX_KEY_BYTES:
@@ -140,10 +142,10 @@ def routing_key(chat_id: str, event: str) -> str:
 
 
 def parse_routing_key(key: str) -> tuple[str, str]:
-    """Undo `routing_key`: chat id and event name.
+    """Return chat id and event name of a routing key; the inverse of `routing_key`.
 
     Raises:
-        NotAChatKey: `routing_key` writes no such key.
+        NotAChatKey: `routing_key` returns no such key.
     """
     words = _KEY.fullmatch(key)
     if words is None:
@@ -159,7 +161,7 @@ def parse_routing_key(key: str) -> tuple[str, str]:
 
 
 def chat_fits(chat_id: str) -> bool:
-    """Return whether every event named in the contract has a routing key in this chat."""
+    """Return whether each name in `EVENT_NAMES` has a routing key in a chat of this id."""
     try:
         routing_key(chat_id, _LONGEST_EVENT_NAME)
     except ValueError:
@@ -168,10 +170,10 @@ def chat_fits(chat_id: str) -> bool:
 
 
 def chat_binding(chat_id: str) -> str:
-    """Binding key that matches all events of one chat.
+    """Return the binding key for all events of one chat.
 
     Raises:
-        UnicodeEncodeError: A lone surrogate, which has no bytes to escape.
+        UnicodeEncodeError: A lone surrogate has no UTF-8 form. This is a ValueError.
     """
     return f"chat.{_escaped(chat_id)}.#"
 

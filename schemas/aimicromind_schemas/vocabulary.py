@@ -1,13 +1,10 @@
-"""The closed lists of the contract: event names, endings of a job, kinds of failure.
-
-Which event means what to a consumer is said here once. The shapes of the events are elsewhere.
-"""
+"""Closed lists of the contract: names of events, statuses of an `end`, kinds of failure."""
 
 from enum import StrEnum
 from typing import Final
 
 WORKER_EVENTS: Final = frozenset({"start", "retry", "error", "end", "other"})
-"""Names whose data the worker itself writes."""
+"""Names of events whose data the worker writes."""
 
 ENDPOINT_EVENTS: Final = frozenset(
     {
@@ -34,24 +31,24 @@ ENDPOINT_EVENTS: Final = frozenset(
         "agent_trace",
     }
 )
-"""Names whose data comes from the endpoint. A flow may send others: they become generic events."""
+"""Names of events whose data the endpoint writes. Other names are generic events."""
 
 EVENT_NAMES: Final = WORKER_EVENTS | ENDPOINT_EVENTS
-"""Every name that has a class of its own."""
+"""Names with a class of their own."""
 
 TERMINAL: Final = frozenset({"end"})
-"""After the first of these, nothing of the job follows."""
+"""Names of the last event of a job; the first one counts."""
 
 SIDE_EFFECT_EVENTS: Final = frozenset({"usedTools", "calledTools", "tool", "action"})
-"""Signs that a flow acted on the world, so that running it again might act twice.
+"""Names of events that report a tool or action: another run of the flow might repeat it.
 
-The name alone does not decide: a `calledTools` with an empty list reports that no tool was called.
+A `calledTools` with an empty list reports no tool. Thus the data must be checked, too.
 """
 
 OUTPUT_EVENTS: Final = SIDE_EFFECT_EVENTS | {"token", "sourceDocuments", "artifacts"}
-"""Events that show an answer. An attempt without one can be run again unseen.
+"""Names of events that show an answer. A call without one can be repeated in the same attempt.
 
-Here too an empty `calledTools` is no output; whoever decides looks at the data as well.
+A `calledTools` with an empty list is no output.
 """
 
 

@@ -1,4 +1,4 @@
-"""What jobs and events share on the wire: JSON, values, silence about content."""
+"""Common parts of jobs and events: JSON, types of values, and `repr` without content."""
 
 import json
 import re
@@ -19,13 +19,13 @@ from pydantic import (
 
 from aimicromind_schemas import odd_json
 
-# An endpoint that cuts its tokens by UTF-16 units sends halves of an emoji, each a lone surrogate.
-# They are legal in JSON (RFC 8259, 8.2), so any Python string is taken, not only valid Unicode.
+# An endpoint that cuts tokens by UTF-16 units sends halves of an emoji, which are lone surrogates.
+# JSON allows them (RFC 8259, 8.2). Thus any Python string is valid, not only Unicode text.
 Text = InstanceOf[str]
 
 
 def whole(value: object) -> object:
-    """Read 3.0 as 3: JSON knows numbers alone, and JSON Schema takes either for an integer."""
+    """Return 3 for 3.0, and other values unchanged: for JSON Schema, both are integers."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -34,7 +34,7 @@ _Natural = Annotated[int, Field(ge=0)]
 Count = Annotated[_Natural, Strict(), BeforeValidator(whole, json_schema_input_type=_Natural)]
 Seconds = Annotated[float, Field(ge=0, strict=True, allow_inf_nan=False)]
 
-# RFC 3339, 5.6. `datetime.fromisoformat` alone would take week dates and naive times as well.
+# RFC 3339, 5.6. `datetime.fromisoformat` alone also accepts week dates and naive times.
 _RFC3339_PATTERN: Final = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$"
 _RFC3339: Final = re.compile(_RFC3339_PATTERN, re.ASCII)
 
@@ -62,16 +62,16 @@ UtcTime = Annotated[
     AfterValidator(_in_utc),
     WithJsonSchema({"type": "string", "format": "date-time", "pattern": _RFC3339_PATTERN}),
 ]
-"""A moment: RFC 3339 text with an offset on the wire, an aware datetime in UTC in Python."""
+"""A time: RFC 3339 with an offset in JSON, an aware datetime in UTC in Python."""
 
 
 def time_text(time: datetime) -> str:
-    """Write a UTC time with six digits of a second and a Z."""
+    """Return a UTC time as RFC 3339, with microseconds and `Z`."""
     return time.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def refuse_constant(constant: str) -> Never:
-    """Refuse NaN and Infinity, which Python reads and JSON does not know."""
+    """Raise ValueError for NaN and Infinity, which Python reads and JSON does not have."""
     message = f"{constant} is no JSON number"
     raise ValueError(message)
 
@@ -85,12 +85,12 @@ _ASCII: Final = json.JSONEncoder(ensure_ascii=True, separators=(",", ":"), allow
 
 
 def load_json(body: bytes | memoryview) -> Any:  # noqa: ANN401 - JSON holds anything
-    """Read JSON in UTF-8 as JavaScript does: lone surrogates, huge numbers, deep nesting included.
+    """Read JSON in UTF-8, with lone surrogates, huge numbers and deep nesting, as JavaScript does.
 
-    A number beyond a double is infinity. Of equal names in an object the last counts.
+    A number beyond the range of a double is infinity. Of equal names in an object, the last counts.
 
     Raises:
-        ValueError: It is no JSON, or has more levels than `odd_json.MAX_DEPTH`.
+        ValueError: It is no JSON in UTF-8, or has more levels than `odd_json.MAX_DEPTH`.
     """
     text = str(body, "utf-8")
     try:
@@ -98,7 +98,7 @@ def load_json(body: bytes | memoryview) -> Any:  # noqa: ANN401 - JSON holds any
     except json.JSONDecodeError:
         raise
     except ValueError:
-        # Python converts no integer of more than 4,300 digits.
+        # Python raises on integers of more than 4,300 digits.
         return _load_long_numbers(text)
     except RecursionError:
         return odd_json.load(text)
@@ -112,23 +112,26 @@ def _load_long_numbers(text: str) -> Any:  # noqa: ANN401 - see load_json
 
 
 def dump_json(value: object, *, ascii_only: bool = False) -> bytes:
-    """Write compact JSON in UTF-8; `load_json` reads an equal value.
+    """Return compact JSON in UTF-8; `load_json` returns an equal value.
 
     Args:
-        value: Dicts, lists or tuples, strings, numbers, booleans, None. Infinity is written as
-            `1e999`.
-        ascii_only: Escape what is not ASCII. Longer, but a lone surrogate can be written.
+        value: Dicts, lists or tuples, strings, numbers, booleans, None. Infinity becomes `1e999`.
+        ascii_only: Escape all characters that are not ASCII, lone surrogates included.
 
     Raises:
-        UnicodeEncodeError: A lone surrogate, unless `ascii_only`. A ValueError too.
+        UnicodeEncodeError: A lone surrogate, without `ascii_only`. This is a ValueError.
         ValueError: NaN, a container that holds itself, or more levels than `odd_json.MAX_DEPTH`.
-        TypeError: A value that JSON does not know.
+        TypeError: A value of a type that JSON does not have.
     """
     return json_text(value, ascii_only=ascii_only).encode()
 
 
 def json_text(value: object, *, ascii_only: bool = False) -> str:
-    """Write JSON as `dump_json` does, as text, which may hold lone surrogates."""
+    """Return JSON as `dump_json` does, as text, which may hold lone surrogates.
+
+    Raises:
+        ValueError, TypeError: See `dump_json`.
+    """
     encoder = _ASCII if ascii_only else _UTF8
     try:
         return encoder.encode(value)
@@ -137,7 +140,7 @@ def json_text(value: object, *, ascii_only: bool = False) -> str:
 
 
 def json_of(value: object) -> bytes:
-    """Write compact JSON in UTF-8; a lone surrogate makes it ASCII.
+    """Return compact JSON in UTF-8, or in ASCII if it has a lone surrogate.
 
     Raises:
         ValueError, TypeError: See `dump_json`.
@@ -149,7 +152,7 @@ def json_of(value: object) -> bytes:
 
 
 class Quiet:
-    """Keeps content out of logs: `repr` and `str` show the named attributes and nothing else."""
+    """Keeps content out of logs: `repr` and `str` show the attributes in `shown` only."""
 
     shown: ClassVar[tuple[str, ...]] = ()
 

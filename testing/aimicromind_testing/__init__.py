@@ -1,12 +1,8 @@
-"""A broker and an endpoint to try the worker against: both real servers, both on loopback."""
+"""A private RabbitMQ and a scripted prediction endpoint for tests, both on loopback."""
 
 from aimicromind_testing.broker.home import BrokerTls
-from aimicromind_testing.broker.private import (
-    BrokerDidNotStart,
-    CommandFailed,
-    PrivateBroker,
-    find_rabbitmq_server,
-)
+from aimicromind_testing.broker.private import CommandFailed, PrivateBroker
+from aimicromind_testing.broker.programs import BrokerDidNotStart, find_rabbitmq_server
 from aimicromind_testing.endpoint.answers import (
     END,
     answer,

@@ -1,4 +1,4 @@
-"""A worker at work in the event loop that one has: for the demo, and for tests."""
+"""Run a worker in the caller's event loop, for the demo and for tests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,10 +10,10 @@ from aimicromind_worker.app.worker import Worker
 
 @asynccontextmanager
 async def at_work(settings: Settings) -> AsyncIterator[None]:
-    """Run a worker during the body; jobs that still run at its end are requeued.
+    """Run a worker for the time of the body; jobs that still run at its end are requeued.
 
     Raises:
-        Exception: What keeps the worker from its work.
+        Exception: Whatever ends the worker before it is ready.
     """
     ready = asyncio.Event()
     worker = Worker(settings, ready.set)
@@ -26,7 +26,7 @@ async def at_work(settings: Settings) -> AsyncIterator[None]:
         yield
     finally:
         waiting.cancel()
-        # The second time, it no longer waits for jobs to end.
+        # The second call ends the drain at once.
         worker.stop()
         worker.stop()
         await running

@@ -1,8 +1,8 @@
-"""A pytest plugin: a broker, an endpoint and a worker, for tests of what is built around them.
+"""Pytest plugin with a broker, an endpoint and a worker, for tests of consumers and producers.
 
-`pytest_plugins = ["aimicromind_testing.plugin"]` in the `conftest.py` of the root folder
-gives the fixture `aimicromind`. It works in tests with and without an event loop of their own:
-all that it starts runs in a thread.
+`pytest_plugins = ["aimicromind_testing.plugin"]` in the `conftest.py` of the root folder provides
+the fixture `aimicromind`. Everything runs in a thread. Thus tests may or may not have an event
+loop of their own.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _DEADLINE_S = 90.0
 
 
 class Background:
-    """An event loop in a thread, for tests that have none, or another one."""
+    """An event loop in a thread, independent of a test's own."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -35,11 +35,15 @@ class Background:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run to the end, for a minute and a half at most."""
+        """Run a coroutine in the thread, and return its result.
+
+        Raises:
+            TimeoutError: It took more than 90 s.
+        """
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(_DEADLINE_S)
 
     def close(self) -> None:
-        """End the thread."""
+        """Stop the event loop, and wait for the end of the thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -47,12 +51,12 @@ class Background:
 
 @dataclass(frozen=True)
 class Installation:
-    """A broker, an endpoint that answers as it is told, and a worker between them.
+    """A broker, a scripted endpoint, and a worker between them.
 
     Attributes:
-        amqp_url: Where consumers and producers connect.
-        prefix: Of the names on the broker; each test has another one.
-        endpoint: `endpoint.flow(name, *scripts)` says what a flow answers.
+        amqp_url: Address of the broker, for consumers and producers.
+        prefix: First word of the names on the broker, another one in each test.
+        endpoint: The endpoint; `endpoint.flow(name, *scripts)` adds a flow.
     """
 
     amqp_url: str
@@ -62,24 +66,24 @@ class Installation:
     _background: Background = field(repr=False)
 
     def submit(self, flow: str, question: str, **fields: Any) -> str:  # noqa: ANN401 - those of a job
-        """Put a job on the queue and give its id.
+        """Submit a job, and return its id once the broker has confirmed it.
 
         Args:
-            flow: One that `endpoint` knows.
-            question: What to ask.
+            flow: Id of a flow of `endpoint`.
+            question: The question.
             **fields: Further fields of `PredictionJob`, such as `chat_id`.
         """
         job = PredictionJob(chatflow_id=flow, question=question, **fields)
         return self._background.run(self._client.submit(job))
 
     def end_of(self, job_id: str) -> EndEvent:
-        """Wait for a job's end."""
+        """Wait for the `end` of a job, for 90 s at most."""
         return self._background.run(self._client.result(job_id))
 
 
 @pytest.fixture(scope="session")
 def aimicromind_background() -> Iterator[Background]:
-    """Run what the other fixtures start."""
+    """Run a thread with an event loop for the other fixtures."""
     background = Background()
     yield background
     background.close()
@@ -87,7 +91,7 @@ def aimicromind_background() -> Iterator[Background]:
 
 @pytest.fixture(scope="session")
 def aimicromind_broker(aimicromind_background: Background) -> Iterator[PrivateBroker]:
-    """Start a private RabbitMQ node for the session; the machine must have RabbitMQ."""
+    """Start a private RabbitMQ node for the session; RabbitMQ must be installed."""
     yield from _entered(aimicromind_background, PrivateBroker())
 
 
@@ -103,7 +107,7 @@ def aimicromind(
 def _entered(
     background: Background, context: AbstractAsyncContextManager[Result]
 ) -> Iterator[Result]:
-    """Hold a context in a background task; a failing test does not fail the context."""
+    """Enter a context in the thread for the time of a fixture."""
 
     async def enter() -> Result:
         return await context.__aenter__()

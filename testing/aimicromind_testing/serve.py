@@ -1,6 +1,6 @@
-"""The scripted endpoint as a process of its own: `python -m aimicromind_testing.serve`.
+"""Run the scripted endpoint as a process: `python -m aimicromind_testing.serve`.
 
-Its first line on stdout is `ready http://HOST:PORT`; SIGTERM and ^C end it.
+Its first line on stdout is `ready http://HOST:PORT`. SIGTERM and ^C end it, with exit code 0.
 """
 
 import argparse
@@ -17,7 +17,7 @@ LOAD_FLOW = "load"
 
 
 def main() -> None:
-    """Serve until a signal says to end."""
+    """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(
         prog="python -m aimicromind_testing.serve",
         description="Serve scripted predictions. "
@@ -25,19 +25,20 @@ def main() -> None:
         "300 tokens, 20 per second.",
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", help="interface to listen on; loopback if not given"
+        "--host", default="127.0.0.1", help="address to listen on (default: %(default)s)"
     )
-    parser.add_argument("--port", type=int, default=0, help="where to listen; 0: a free port")
-    parser.add_argument("--api-key", help="the key that predictions need; none if not given")
+    parser.add_argument(
+        "--port", type=int, default=0, help="port to listen on (default: a free one)"
+    )
     options = parser.parse_args()
-    uvloop.run(_serve(options.host, options.port, options.api_key))
+    uvloop.run(_serve(options.host, options.port))
 
 
-async def _serve(host: str, port: int, api_key: str | None) -> None:
+async def _serve(host: str, port: int) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with ScriptedEndpoint(api_key=api_key, host=host, port=port) as endpoint:
+    async with ScriptedEndpoint(host=host, port=port) as endpoint:
         add_demo_flows(endpoint)
         endpoint.flow(LOAD_FLOW, load_script())
         sys.stdout.write(f"ready {endpoint.url}\n")

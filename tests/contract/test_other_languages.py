@@ -9,9 +9,9 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tools.contract.examples import examples
-from tools.contract.places import ASYNCAPI, TOP, TYPESCRIPT
+from tools.contract.places import ASYNCAPI, TYPESCRIPT, examples
 from tools.contract.shapes import EVENT_CLASSES
+from tools.generated import TOP
 
 TOOLS: Final = TOP / ".tools" / "contract"
 OURS: Final = Path(__file__).parent / "node"

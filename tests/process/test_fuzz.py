@@ -30,4 +30,4 @@ async def test_odd_messages_end_no_session_and_no_connection_and_cost_no_other_j
 
     assert found.wrong == []
     assert sum(found.sent.values()) == 3_000
-    assert found.innocent > 3
+    assert found.regular > 3

@@ -2,8 +2,8 @@
 
 import pytest
 
-from benchmarks.memory import LONGEST, Case, cases, measured
-from benchmarks.turn import stage
+from benchmarks.memory import LONGEST, LargeJobs, cases, measured
+from benchmarks.turns.turn import stage
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -13,8 +13,8 @@ _BESIDE_MB = 24
 _STILL_S = 0.1
 _SMALL = b'{"sessionId":"s",' + b",".join(b'"%06x":0' % it for it in range(700_000)) + b"}"
 _OTHERS = (
-    Case("members of overrideConfig", _SMALL, 1, member="overrideConfig"),
-    Case("halves of emoji", b'"%b"' % (b"\\ud83d" * (LONGEST // 6 - 200)), 1),
+    LargeJobs("members of overrideConfig", _SMALL, 1, member="overrideConfig"),
+    LargeJobs("halves of emoji", b'"%b"' % (b"\\ud83d" * (LONGEST // 6 - 200)), 1),
 )
 
 

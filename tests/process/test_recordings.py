@@ -16,15 +16,14 @@ from tests.process.recorded import FAILURES, NOT_STREAMED, recorded_job, recorde
 from tests.process.stage import judge, set_up
 from tests.support.checker import Seen
 from tests.support.consumer import Consumer, Message, publish, read_stream
-from tools.contract.compatibility import read_schemas
-from tools.contract.places import JSON
+from tools.contract.places import JSON, read_folder
 from tools.contract.schema_files import schema_name
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 NAMES: Final = Names("test-recordings")
 RECORDINGS: Final = recording_names()
-VALIDATORS: Final = {name: Draft202012Validator(it) for name, it in read_schemas(JSON).items()}
+VALIDATORS: Final = {name: Draft202012Validator(it) for name, it in read_folder(JSON).items()}
 JOURNALED: Final = {"start", "retry", "error", "end", "usedTools", "calledTools", "action"}
 
 

@@ -44,11 +44,11 @@ def strain_on(pid: int, health_url: str) -> Iterator[Strain]:
 
     def watch() -> None:
         while not over.is_set():
-            began, used = time.monotonic(), _cpu_s(pid)
+            began, used = time.monotonic(), cpu_s(pid)
             with suppress(TimeoutError):
                 _probe(health_url)
             strain.longest_s = max(strain.longest_s, time.monotonic() - began)
-            strain.busiest_s = max(strain.busiest_s, _cpu_s(pid) - used)
+            strain.busiest_s = max(strain.busiest_s, cpu_s(pid) - used)
             strain.highest_mb = max(strain.highest_mb, process.memory_info().rss / 1e6)
             time.sleep(_PAUSE_S)
 
@@ -61,8 +61,11 @@ def strain_on(pid: int, health_url: str) -> Iterator[Strain]:
         watching.join()
 
 
-def _cpu_s(pid: int) -> float:
-    """Give the CPU time of all threads so far; the clock's number is that of Linux."""
+def cpu_s(pid: int) -> float:
+    """Return the CPU time so far of a process and all its threads, in seconds.
+
+    The clock is that of clock_getcpuclockid(3) on Linux, which Python does not offer.
+    """
     return time.clock_gettime(~pid << 3 | 2)
 
 

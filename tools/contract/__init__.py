@@ -1,1 +1,1 @@
-"""The contract's files for other languages, made from the Python types: `make contract`."""
+"""Files of the contract for other languages, made from the Python types: `make contract`."""

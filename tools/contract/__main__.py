@@ -1,33 +1,25 @@
-"""Write the contract's files: `make contract`; with `baseline`, those of a release: see usage."""
+"""Write the files of the contract from the message types, or renew the baseline of a release."""
 
 import argparse
-import shutil
 
-from tools.contract.files import generated
-from tools.contract.places import BASELINE, JSON
+from tools.contract.files import renew_baseline, write_all
 
 
 def main() -> None:
-    """Write what is asked for."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m tools.contract", description=__doc__)
     parser.add_argument(
         "what",
         nargs="?",
         choices=["files", "baseline"],
         default="files",
-        help="files: all that is made from the types; baseline: the schemas as they are now "
-        "become those that later ones are compared with",
+        help="files: write all files from the types; baseline: copy the schemas, which later "
+        "ones are then compared with",
     )
     if parser.parse_args().what == "baseline":
-        shutil.rmtree(BASELINE, ignore_errors=True)
-        shutil.copytree(JSON, BASELINE)
-        return
-    wanted = generated()
-    for path in set(JSON.glob("*")) - set(wanted):
-        path.unlink()
-    for path, text in wanted.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        renew_baseline()
+    else:
+        write_all()
 
 
 if __name__ == "__main__":

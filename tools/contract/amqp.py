@@ -1,4 +1,4 @@
-"""What goes with a message beside its body: AMQP properties and headers."""
+"""AMQP properties and headers of each message, as JSON Schema and as text."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""The contract as AsyncAPI 3.0: channels, operations, messages, and how AMQP carries them."""
+"""Write the contract as AsyncAPI 3.0: channels, operations, messages, and AMQP bindings."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -16,8 +16,8 @@ from tools.contract.amqp import (
     JOB_HEADERS,
     JOB_PROPERTIES,
 )
-from tools.contract.examples import examples, schema_of_example
-from tools.contract.schema_files import schema_name
+from tools.contract.places import examples
+from tools.contract.schema_files import schema_name, schema_of_example
 from tools.contract.shapes import EVENT_CLASSES, Shape, all_shapes
 from tools.version import current
 
@@ -27,7 +27,7 @@ _BINDING: Final = "0.3.0"
 
 
 def asyncapi() -> str:
-    """Write the document."""
+    """Return the document as YAML."""
     document = {
         "asyncapi": "3.0.0",
         "info": {
@@ -49,7 +49,7 @@ def asyncapi() -> str:
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes no anchors: an equal part is written again."""
+    """Writes equal parts in full each time, instead of YAML anchors."""
 
     @override
     def ignore_aliases(self, data: object) -> bool:
@@ -58,7 +58,6 @@ class _Plain(yaml.SafeDumper):
 
 def _channels() -> Shape:
     exchanges = {it.name: it.type for it in topology(_NAMES, None).exchanges}
-    event_names = {name: schema_name(name) for name in EVENT_CLASSES} | {"generic": "event.generic"}
     return {
         "jobs": {
             "address": _NAMES.jobs,
@@ -68,20 +67,7 @@ def _channels() -> Shape:
             "bindings": _exchange(_NAMES.jobs, exchanges),
             "x-queues": _queues(_NAMES.jobs),
         },
-        "events": {
-            "address": "chat.{chatId}.{event}",
-            "description": "The address is a routing key. Bind `chat.<chatId>.#` for one chat, "
-            "`chat.*.end` for every ending.",
-            "parameters": {
-                "chatId": {
-                    "description": "The chat. Every byte outside A-Z a-z 0-9 _ - is written %XX."
-                },
-                "event": {"description": "Name of the event, written in the same way."},
-            },
-            "messages": {name: _message_reference(each) for name, each in event_names.items()},
-            "bindings": _exchange(_NAMES.events, exchanges),
-            "x-queues": _queues(_NAMES.events),
-        },
+        "events": _events_channel(exchanges),
         "control": {
             "address": _NAMES.control,
             "description": "Where cancel requests are put, with any routing key.",
@@ -99,6 +85,24 @@ def _channels() -> Shape:
     }
 
 
+def _events_channel(exchanges: Mapping[str, str]) -> Shape:
+    names = {name: schema_name(name) for name in EVENT_CLASSES} | {"generic": "event.generic"}
+    return {
+        "address": "chat.{chatId}.{event}",
+        "description": "The address is a routing key. Bind `chat.<chatId>.#` for one chat, "
+        "`chat.*.end` for every ending.",
+        "parameters": {
+            "chatId": {
+                "description": "The chat. Every byte outside A-Z a-z 0-9 _ - is written %XX."
+            },
+            "event": {"description": "Name of the event, written in the same way."},
+        },
+        "messages": {name: _message_reference(each) for name, each in names.items()},
+        "bindings": _exchange(_NAMES.events, exchanges),
+        "x-queues": _queues(_NAMES.events),
+    }
+
+
 def _exchange(name: str, types: Mapping[str, str]) -> Shape:
     exchange = {"name": name, "type": types[name], "durable": True, "autoDelete": False}
     return {"amqp": {"is": "routingKey", "exchange": exchange, "bindingVersion": _BINDING}}
@@ -110,7 +114,7 @@ def _queue(name: str) -> Shape:
 
 
 def _queues(exchange: str) -> Shape:
-    """Describe the queues on an exchange: the AMQP binding has no place for their arguments."""
+    """Describe the queues bound to an exchange: AsyncAPI's binding has no field for arguments."""
     return {
         queue.name: {"durable": True, "arguments": dict(queue.arguments), "bindings": keys}
         for queue in _all_queues()
@@ -220,7 +224,7 @@ def _examples(schema: str) -> list[Shape]:
 
 
 def _headers_of(schema: str, example: Mapping[str, Any]) -> Shape:
-    """Give what the codec writes beside the body of an event."""
+    """Return the AMQP headers of an event, as the codec writes them."""
     if not schema.startswith("event."):
         return {}
     return {"headers": dict(encode(event_from(dict(example))).properties.headers)}
@@ -231,7 +235,7 @@ def _schemas() -> Shape:
 
 
 def _elsewhere(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """Turn the references towards where AsyncAPI keeps schemas."""
+    """Return a schema whose references lead to the schemas of the AsyncAPI document."""
     if isinstance(value, dict):
         return {
             key: inner.replace("#/$defs/", "#/components/schemas/")

@@ -1,33 +1,27 @@
-"""Compare the message schemas with those of the last release: what would break others?
+"""Compare the message schemas with those of the last release, and find what breaks others.
 
-Producers write jobs and cancel requests, so what was valid must stay valid. Consumers read events,
-so what comes must be what they were told. What goes is a break in either.
+Producers write jobs and cancel requests: what was valid must stay valid. Consumers read events:
+what is published must fit the old schema. A member that is removed breaks either.
 """
 
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from tools.contract.shapes import Shape
 
 Direction = Literal["in", "out"]
 WRITTEN_BY_PRODUCERS: Final = {"job", "cancel"}
-_UNION: Final = "event"  # Only puts together what is compared one by one.
+_UNION: Final = "event"  # The union of schemas that are compared one by one.
 _BOUNDS: Final = (
     *("pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
     *("minLength", "maxLength", "minItems", "maxItems"),
 )
 
 
-def read_schemas(folder: Path) -> dict[str, Shape]:
-    """Read the schemas of a folder by the names of their files, without `.json`."""
-    return {path.stem: json.loads(path.read_bytes()) for path in sorted(folder.glob("*.json"))}
-
-
 def breaks(old: Mapping[str, Shape], new: Mapping[str, Shape]) -> list[str]:
-    """Say what would break producers or consumers of the old schemas; in order of the files."""
+    """Return what would break producers or consumers of the old schemas, sorted by file."""
     found: list[str] = []
     for name in sorted(old.keys() - {_UNION}):
         if name not in new:
@@ -41,7 +35,10 @@ def breaks(old: Mapping[str, Shape], new: Mapping[str, Shape]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """The same place in the old and the new schema of a message."""
+    """One place in a message, in the old and in the new schema.
+
+    `way` is `in` for what producers write, `out` for what consumers read.
+    """
 
     place: str
     way: Direction
@@ -65,7 +62,7 @@ class _Pair:
         yield from pair.inner("additionalProperties", ".*")
 
     def alternatives(self) -> Iterator[str]:
-        """Each alternative that may be sent needs one that whoever reads it knows."""
+        """Compare unions: each alternative that may be sent needs one that its reader knows."""
         olds, news = _alternatives(self.old), _alternatives(self.new)
         sent, known = (olds, news) if self.way == "in" else (news, olds)
         for number, one in enumerate(sent):
@@ -81,9 +78,9 @@ class _Pair:
         if old is None and new is None:
             return
         if old is None or new is None:
-            # A list that comes narrows, one that goes widens.
+            # A closed list narrows where it is new, and widens where it is removed.
             if (old is None) == (self.way == "in"):
-                yield f"{self.place}: what values there are is another matter"
+                yield f"{self.place}: whether the list of values is closed has changed"
             return
         for value in sorted(old - new):
             yield f"{self.place}: {value} is gone"
@@ -145,7 +142,7 @@ def _resolved(shape: Shape, root: Shape) -> Shape:
 
 
 def _alternatives(shape: Shape) -> list[Shape]:
-    """Give the alternatives of a shape, each with what holds for all of them."""
+    """Return the alternatives of a shape, each with what holds for all of them."""
     if "anyOf" not in shape:
         return [shape]
     common = {key: value for key, value in shape.items() if key != "anyOf"}
@@ -163,7 +160,7 @@ def _together(common: Shape, one: Shape) -> Shape:
 
 
 def _values(shape: Shape) -> set[str] | None:
-    """Give the values that a shape lists, as JSON."""
+    """Return the values of a closed list, as JSON; None without such a list."""
     if "const" in shape:
         return {json.dumps(shape["const"])}
     return {json.dumps(value) for value in shape["enum"]} if "enum" in shape else None

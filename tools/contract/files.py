@@ -1,18 +1,18 @@
-"""All files of the contract that are written from the types."""
+"""Write all files of the contract from the types."""
 
-import json
-from collections.abc import Mapping
+import shutil
 from pathlib import Path
 
 from tools.contract.asyncapi import asyncapi
-from tools.contract.places import ASYNCAPI, JSON, REFERENCE, TYPESCRIPT
+from tools.contract.places import ASYNCAPI, BASELINE, JSON, REFERENCE, TYPESCRIPT, as_text
 from tools.contract.reference import reference
 from tools.contract.schema_files import schema_files
 from tools.contract.typescript import typescript
+from tools.generated import differing, write
 
 
 def generated() -> dict[Path, str]:
-    """Give each file as it must be."""
+    """Return the text that each file must have."""
     schemas = {JSON / f"{name}.json": as_text(schema) for name, schema in schema_files().items()}
     return {
         **schemas,
@@ -22,16 +22,22 @@ def generated() -> dict[Path, str]:
     }
 
 
-def as_text(value: Mapping[str, object]) -> str:
-    """Write JSON for people."""
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-
-
 def drift() -> list[str]:
-    """Name the files that are not as they must be, those that should not be there included."""
+    """Return the names of files that differ, are missing, or should not be there."""
     wanted = generated()
     stale = [path for path in JSON.glob("*") if path not in wanted]
-    differing = [
-        path for path, text in wanted.items() if not path.exists() or path.read_text() != text
-    ]
-    return sorted(path.name for path in (*stale, *differing))
+    return sorted(path.name for path in (*stale, *differing(wanted)))
+
+
+def write_all() -> None:
+    """Write all files, and delete those that should not be there."""
+    wanted = generated()
+    for path in set(JSON.glob("*")) - set(wanted):
+        path.unlink()
+    write(wanted)
+
+
+def renew_baseline() -> None:
+    """Copy the schemas as they are, for later ones to be compared with."""
+    shutil.rmtree(BASELINE, ignore_errors=True)
+    shutil.copytree(JSON, BASELINE)

@@ -1,7 +1,7 @@
-"""Record the examples: a real worker carries them over a real broker, `make contract-examples`.
+"""Record an example of each message from a real worker: `make contract-examples`.
 
-Most are what the recordings of a real server become. What no recording has is written by hand here
-and played by the scripted endpoint, so that the rest of the message is the worker's own.
+Most come from recordings of a real server. Data that no recording has is written by hand here, and
+sent by the scripted endpoint. Thus the rest of the message is the worker's own.
 """
 
 import asyncio
@@ -17,8 +17,7 @@ from tests.process.jobs import Job
 from tests.process.recorded import NOT_STREAMED, recorded_request
 from tests.process.stage import Stage, set_up
 from tests.support.consumer import Message
-from tools.contract.files import as_text
-from tools.contract.places import EXAMPLES
+from tools.contract.places import EXAMPLES, as_text
 from tools.contract.schema_files import schema_name
 
 _CHOICE: Final = {
@@ -28,7 +27,7 @@ _CHOICE: Final = {
     "start": "b-toolagent",
     "token": "b-toolagent",
 }
-"""The recording that an example is taken from, where several have such an event."""
+"""The recording to take an example from, where several have such an event."""
 
 BY_HAND: Final[Mapping[str, object]] = {
     "thinking": "The user wants a definition, ",
@@ -47,7 +46,7 @@ BY_HAND: Final[Mapping[str, object]] = {
     "retry": {"why": "the flow's own event of this name comes as `other`"},
     "weather": {"city": "Oslo", "celsius": -3},
 }
-"""Data of events that no recording has, by the name that the endpoint gives them."""
+"""Data of events that no recording has, by the endpoint's name of the event."""
 
 PRODUCED: Final[Mapping[str, Mapping[str, Any]]] = {
     "job": {
@@ -65,11 +64,11 @@ PRODUCED: Final[Mapping[str, Mapping[str, Any]]] = {
     "cancel.chat": {"cancel": {"chatId": "chat-1"}, "submittedAt": "2026-11-22T13:20:00.123456Z"},
     "cancel.job": {"cancel": {"jobId": "job-1"}},
 }
-"""What producers write, by hand."""
+"""Messages of producers, by the names of their files."""
 
 
 async def record() -> dict[str, Mapping[str, Any]]:
-    """Give an example of each message by the name of its file, without `.json`."""
+    """Return an example of each message by the name of its file, without `.json`."""
     names = Names(f"examples-{uuid4().hex[:12]}")
     with tempfile.TemporaryDirectory() as folder:
         async with PrivateBroker() as broker, set_up(broker, names, Path(folder)) as stage:
@@ -78,7 +77,7 @@ async def record() -> dict[str, Mapping[str, Any]]:
 
 
 async def _carried(stage: Stage) -> dict[str, list[Message]]:
-    """Give all events by the name of the recording."""
+    """Run a job for each recording, and return its events by the name of the recording."""
     await stage.ready_worker(IDLE_TIMEOUT_SECONDS=1, MAX_CALLS=2)
     for name in recording_names():
         stage.endpoint.flow(name, play(name, pace=0), streaming=name not in NOT_STREAMED)
@@ -98,10 +97,10 @@ def _job(name: str, asked: Mapping[str, Any]) -> Job:
 
 
 def _one_of_each(came: Mapping[str, list[Message]]) -> dict[str, Mapping[str, Any]]:
-    """Take the chosen one of each event, else the shortest; of an `end`, one that completed."""
+    """Return one example of each event: from the chosen recording if any, and the shortest."""
     chosen: dict[str, Message] = {}
     for recording, messages in came.items():
-        for message in _told(messages):
+        for message in _with_content(messages):
             choice = _CHOICE.get(message.name)
             if choice not in {None, recording}:
                 continue
@@ -111,13 +110,13 @@ def _one_of_each(came: Mapping[str, list[Message]]) -> dict[str, Mapping[str, An
     return {name: message.event for name, message in sorted(chosen.items())}
 
 
-def _told(messages: Iterable[Message]) -> Iterable[Message]:
-    """Leave out what shows nothing: empty text and empty lists."""
+def _with_content(messages: Iterable[Message]) -> Iterable[Message]:
+    """Leave out events with an empty text or an empty list."""
     return [message for message in messages if message.data not in ("", [])]
 
 
 def main() -> None:
-    """Write the examples anew."""
+    """Replace the examples."""
     recorded = asyncio.run(record())
     EXAMPLES.mkdir(parents=True, exist_ok=True)
     for path in EXAMPLES.glob("*.json"):

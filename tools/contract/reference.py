@@ -1,4 +1,4 @@
-"""The message reference, docs/messages.md."""
+"""Write the message reference, docs/messages.md."""
 
 from collections.abc import Iterator, Mapping
 from textwrap import fill
@@ -45,7 +45,7 @@ Never within a major version:
 
 
 def reference() -> str:
-    """Write the page."""
+    """Return the page."""
     shapes = all_shapes()
     parts = [_HEAD, *_job(shapes), *_cancel(shapes), *_envelope(shapes), *_events(shapes)]
     return "\n".join([*parts, *_data(shapes), *_lists(shapes)]) + _COMPATIBILITY

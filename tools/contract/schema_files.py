@@ -1,4 +1,4 @@
-"""One JSON Schema (2020-12) for each message, each complete in itself."""
+"""Write one JSON Schema (2020-12) for each message, each complete in itself."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema_files() -> dict[str, Shape]:
-    """Give the schemas by the names of their files, without `.json`."""
+    """Return the schemas by the names of their files, without `.json`."""
     shapes = all_shapes()
     events = {name: shapes[each.__name__] for name, each in EVENT_CLASSES.items()}
     roots = {
@@ -26,8 +26,14 @@ def schema_files() -> dict[str, Shape]:
 
 
 def schema_name(event: str) -> str:
-    """Name the schema that an event of this name is described by."""
+    """Return the name of the schema that describes an event of this name."""
     return f"event.{event if event in EVENT_CLASSES else 'generic'}"
+
+
+def schema_of_example(name: str) -> str:
+    """Return the name of the schema that an example belongs to, by its file's name."""
+    kind, _, event = name.partition(".")
+    return schema_name(event) if kind == "event" else kind
 
 
 def _any_of(title: str, description: str, names: tuple[str, ...]) -> Shape:

@@ -1,4 +1,4 @@
-"""The shapes of all messages as JSON Schema, from the types: all else is made of them."""
+"""Derive the JSON Schema of each message from its type, for all files of the contract."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -21,12 +21,12 @@ from aimicromind_schemas.vocabulary import WORKER_EVENTS
 Shape = dict[str, Any]
 
 EXACT_NAMES: Final = sorted(WORKER_EVENTS | {"token"})
-"""Events whose data always has the shape of its class; the endpoint's others may come otherwise."""
+"""Events whose data always fits their class. The data of the others is up to the endpoint."""
 
 EVENT_CLASSES: Final[dict[str, type[ChatEvent]]] = {
     each.model_fields["event"].default: each for each in get_args(KnownEvent)
 }
-"""The classes by the names of their events."""
+"""Classes by the names of their events."""
 
 _MAPS: Final = ("properties", "$defs")
 _LISTS: Final = ("anyOf", "oneOf", "allOf")
@@ -46,7 +46,7 @@ class _NoFieldTitles(GenerateJsonSchema):
 
 
 def all_shapes() -> dict[str, Shape]:
-    """Give every shape by the name of its class; they refer to each other by `#/$defs/NAME`."""
+    """Return the shapes by the names of their classes; references have the form `#/$defs/NAME`."""
     models: list[type[BaseModel]] = [
         PredictionJob,
         ChatEvent,
@@ -66,7 +66,7 @@ def all_shapes() -> dict[str, Shape]:
 
 
 def tidy(shape: Mapping[str, Any]) -> Shape:
-    """Leave out defaults, which say nothing more, and put descriptions on one line."""
+    """Return a shape without defaults, and with each description on one line."""
     result: Shape = {}
     for key, value in shape.items():
         if key in _MAPS:
@@ -81,7 +81,7 @@ def tidy(shape: Mapping[str, Any]) -> Shape:
 
 
 def references(shape: object) -> Iterable[str]:
-    """Name the shapes that a shape refers to directly."""
+    """Yield the names of the shapes that a shape refers to directly."""
     if isinstance(shape, dict):
         if "$ref" in shape:
             yield shape["$ref"].rpartition("/")[2]
@@ -93,7 +93,7 @@ def references(shape: object) -> Iterable[str]:
 
 
 def needed(shapes: Mapping[str, Shape], *roots: Shape) -> dict[str, Shape]:
-    """Give the shapes that some shapes refer to, however far off."""
+    """Return the shapes that some shapes refer to, directly or through others."""
     found: dict[str, Shape] = {}
     open_names = [name for root in roots for name in references(root)]
     while open_names:
@@ -105,7 +105,7 @@ def needed(shapes: Mapping[str, Shape], *roots: Shape) -> dict[str, Shape]:
 
 
 def _always_named(event: Shape) -> None:
-    """In Python the name is a default, on the wire it is always there."""
+    """Require the name of the event: a default in Python, it is always in the message."""
     envelope = list(event["properties"])
     event["required"] = [name for name in envelope if name in {*event["required"], "event"}]
 
@@ -125,7 +125,7 @@ def _job(job: Shape) -> None:
 
 
 def _cancels(of_job: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Arrange the fields of the cancel requests as they are read; ids are those of jobs."""
+    """Return the shapes of cancel requests, nested as in the message, with ids as in jobs."""
     by_job, by_chat = _fields(JobCancel), _fields(ChatCancel)
     absent = {"$ref": "#/$defs/Absent"}
     job_text, number, _ = of_job["jobId"]["anyOf"]

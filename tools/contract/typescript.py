@@ -1,4 +1,4 @@
-"""The messages as TypeScript types, and the two functions that tell events apart."""
+"""Write the messages as TypeScript types, with two functions that tell events apart."""
 
 from collections.abc import Mapping
 from textwrap import wrap
@@ -52,7 +52,7 @@ export function assertNever(event: never): never {
 
 
 def typescript() -> str:
-    """Write the module."""
+    """Return the module."""
     shapes = all_shapes()
     envelope = shapes["ChatEvent"]
     events = {each.__name__ for each in EVENT_CLASSES.values()} | {"GenericEvent"}
@@ -78,7 +78,7 @@ def typescript() -> str:
 
 
 def _beyond(event: Shape, envelope: Shape) -> Shape:
-    """Give what an event has beside or otherwise than the envelope."""
+    """Return the shape of an event without the members that it shares with the envelope."""
     common = envelope["properties"]
     own = {
         name: field

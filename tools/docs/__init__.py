@@ -1,1 +1,1 @@
-"""Write the pages that are made from the code: `make docs`."""
+"""Pages that are made from the code: `make docs`."""

@@ -1,7 +1,7 @@
-"""Write the generated pages: `make docs`."""
+"""Write the pages that are made from the code: `make docs`."""
 
 from tools.docs.pages import generated
+from tools.generated import write
 
 if __name__ == "__main__":
-    for path, text in generated().items():
-        path.write_text(text)
+    write(generated())

@@ -1,6 +1,6 @@
-"""What docs/failures.md says in sentences: the cause and the remedy of each failure.
+"""Cause and remedy of each failure, as the sentences of docs/failures.md.
 
-The cause of a call's failure is the docstring of its class, unless a case says more.
+The cause of a call's failure is the first line of its class's docstring, unless a case has its own.
 """
 
 from collections.abc import Sequence
@@ -21,11 +21,11 @@ class CallCase:
     """A failure of a call.
 
     Attributes:
-        failure: As the call raises it.
+        failure: The error that the call raises.
         remedy: What to do, as a sentence.
-        told: The cause, where the class's own sentence does not tell it from another case.
-        early: Whether it comes before the response, hence never after output.
-        key_refused: Whether the server has refused the key to the flow for a while.
+        told: The cause, where the docstring of the class does not tell it from another case.
+        early: Whether it happens before the response, hence never after output.
+        key_refused: Whether the server has rejected the key for calls of the flow before.
     """
 
     failure: CallFailed
@@ -42,7 +42,7 @@ class CallCase:
 
 @dataclass(frozen=True, slots=True)
 class OwnCase:
-    """What the worker states itself, whatever a call says."""
+    """A failure that the worker finds itself, without a call."""
 
     kind: FailureKind
     cause: str

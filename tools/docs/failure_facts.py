@@ -1,4 +1,4 @@
-"""What the code says of each failure: the retry policy is asked, and outcomes are settled."""
+"""Compute what follows each failure, from the retry policy and the settlement of jobs."""
 
 import asyncio
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ MAX_CALLS: Final[int] = Settings.model_fields["max_calls"].default
 _DEFAULTS: Final = Settings.model_construct()
 
 _ENDLESS: Final = 50
-"""So many decisions without an end mean that only the job's time ends it."""
+"""After this many decisions, only the end of the job's time is left."""
 
 BEFORE_OUTPUT: Final = Situation(
     calls=0,
@@ -51,8 +51,8 @@ class Course:
     """What follows where each call of a job fails in the same way.
 
     Attributes:
-        decisions: The retry policy's, with the longest waits, up to the end or for long.
-        calls: Calls that count, at the end.
+        decisions: What the retry policy decides, with the longest waits; at most `_ENDLESS`.
+        calls: Calls that count at the end.
     """
 
     decisions: Sequence[Decision]
@@ -60,19 +60,19 @@ class Course:
 
     @property
     def is_endless(self) -> bool:
-        """Whether only the job's time ends it."""
+        """Whether only the end of the job's time ends it."""
         return not isinstance(self.decisions[-1], GiveUp)
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What the chat and the queue see of an outcome.
+    """What the worker publishes and does with the delivery for an outcome.
 
     Attributes:
         events: Names of the events that are published.
-        kind: As these carry it, None if none does.
-        status: As the `end` says it, None where the job comes again.
-        delivery: What becomes of the message.
+        kind: Kind in `error` or `retry`; None without such an event.
+        status: Status in the `end`; None where the job is delivered again.
+        delivery: The last operation on the delivery.
     """
 
     events: Sequence[str]
@@ -82,9 +82,9 @@ class Settled:
 
 
 def course(failure: CallFailed, begin: Situation) -> Course:
-    """Ask the retry policy what follows each failure, counting as `runs/run.py` does."""
+    """Return what the retry policy decides, with the counts that `runs/run.py` keeps."""
     now, decisions = begin, list[Decision]()
-    # Every other failure is taken to come at once.
+    # Every other failure is assumed to happen at once.
     took = begin.attempt_time if isinstance(failure, AttemptOverdue) else timedelta()
     while len(decisions) < _ENDLESS:
         now = replace(
@@ -100,7 +100,7 @@ def course(failure: CallFailed, begin: Situation) -> Course:
             case GiveUp():
                 break
             case Requeue():
-                # The next worker counts what was not reached anew; a refused key costs no call.
+                # The retry delay resets the count of unreached calls. A refused key costs no call.
                 calls = now.calls - now.key_refused
                 hold_left = begin.hold_left
                 now = replace(now, calls=calls, unreached=0, doubtful=0, hold_left=hold_left)
@@ -110,7 +110,7 @@ def course(failure: CallFailed, begin: Situation) -> Course:
 
 
 def settled(kind: FailureKind) -> Settled:
-    """Settle a job that ends, or is passed on, for this reason."""
+    """Settle a job that ends, or is published again, for this reason."""
     match kind:
         case FailureKind.INVALID_JOB:
             return _settled(_rejected(b"[]"))
@@ -125,7 +125,7 @@ def settled(kind: FailureKind) -> Settled:
 
 
 def statuses(kind: FailureKind) -> list[EndStatus]:
-    """Return how such a job ends; empty where it comes again."""
+    """Return the statuses that such a job may end with; empty where it is delivered again."""
     seen = [settled(kind)]
     if kind is FailureKind.INTERNAL:
         seen.append(_settled(faulty(a_job(), MessageFacts())))
@@ -133,7 +133,7 @@ def statuses(kind: FailureKind) -> list[EndStatus]:
 
 
 def failed(kind: FailureKind) -> Settled:
-    """Settle a job that a worker has run, and that failed for good."""
+    """Settle a job that was run and failed for good."""
     return _settled(Failed(kind, "x"))
 
 

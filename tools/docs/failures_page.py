@@ -1,4 +1,4 @@
-"""The page of failures, docs/failures.md."""
+"""Write the page of failures, docs/failures.md."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -74,7 +74,7 @@ _DELIVERIES: Final = {
 
 
 def failures_page() -> str:
-    """Write the page."""
+    """Return the page."""
     columns = "before output | after output | after a tool | delays and calls | `end.status`"
     calls = [f"| kind | cause | {columns} | remedy |", "|---|---|---|---|---|---|---|---|"]
     own = [
@@ -145,7 +145,7 @@ def _by_what_is_said() -> Iterator[str]:
 
 
 def _after_output(found: Course, failure: CallFailed) -> str:
-    """Write what follows where an answer may have been saved, which is looked for first."""
+    """Return what follows where the server may have saved the answer, which is read first."""
     words = _in_words(found.decisions[0], failure)
     return f"saved answer, else {words}" if failure.run_goes_on else words
 

@@ -1,4 +1,4 @@
-"""The page of settings, docs/settings.md."""
+"""Write the page of settings, docs/settings.md."""
 
 import types
 from collections.abc import Callable
@@ -35,7 +35,7 @@ _WORDS: Final[dict[object, str]] = {str: "text", bool: "`true` or `false`"}
 
 
 def settings_page() -> str:
-    """Write the page."""
+    """Return the page."""
     fields = Settings.model_fields
     everyday = {name: field for name, field in fields.items() if name in EVERYDAY}
     tuning = {name: field for name, field in fields.items() if name not in EVERYDAY}
@@ -71,7 +71,7 @@ def _default(field: FieldInfo) -> str:
 
 
 def _bytes(value: int) -> str:
-    """Write a size in the unit that leaves the least digits."""
+    """Return a size in the largest unit that leaves a whole number."""
     units = {"GB": 10**9, "MB": 10**6, "MiB": 2**20, "KiB": 2**10, " bytes": 1}
     return next(f"{value // size}{unit}" for unit, size in units.items() if value % size == 0)
 
@@ -111,7 +111,7 @@ def _range(field: FieldInfo, written: Callable[[Any], str]) -> str:
 
 
 def _kind(annotation: object) -> object:
-    """Return what a setting is where it is there; None and secrets' wrappers do not count."""
+    """Return the type of a setting's value, without None and pydantic's types for secrets."""
     if get_origin(annotation) is types.UnionType:
         return _kind(next(it for it in get_args(annotation) if it is not types.NoneType))
     return str if getattr(annotation, "__name__", "").startswith("Secret") else annotation

@@ -1,1 +1,1 @@
-"""Recorded answers, mutated by chance, through the worker; an oracle of its own judges each."""
+"""Random tests: mutated answers of the endpoint, and odd messages, through the worker."""

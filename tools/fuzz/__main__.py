@@ -1,6 +1,7 @@
-"""Run it: `COUNT=100000 RELAY_COUNT=1000 SEED=1 python -m tools.fuzz`.
+"""Send mutated answers through the core and a worker: `COUNT=100000 SEED=1 python -m tools.fuzz`.
 
-It exits with 1 if a promise broke. NUMBER plays one case again.
+RELAY_COUNT cases go through a worker. NUMBER plays one case again. The exit code is 1 if a promise
+was broken.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ async def fuzz(seed: int, numbers: range, relayed: range) -> bool:
     core = Report("core")
     await through_core(seed, numbers, core)
     if largest_mb() > _MOST_MB:
-        core.wrong.append(f"this process took {largest_mb():.0f} MB")
+        core.wrong.append(f"this process used {largest_mb():.0f} MB of memory")
     core.show()
     worker = Report("worker")
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:

@@ -1,4 +1,4 @@
-"""Compare what came of a case with what its bytes said."""
+"""Compare the published events of a case with what its bytes must lead to."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -8,14 +8,14 @@ from tools.fuzz.oracle import Expected, expected
 
 
 def ending_of(events: Sequence[dict[str, Any]]) -> str:
-    """Give the status of a job that went well, else the kind of its error."""
+    """Return the kind of the job's error; without an error, the status of its `end`."""
     kinds = [event["data"]["kind"] for event in events if event["event"] == "error"]
     statuses = [event["data"]["status"] for event in events if event["event"] == "end"]
     return str((kinds or statuses or ["nothing"])[0])
 
 
 def violations(case: Case, chat_id: str, events: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Say what is wrong with the events of a case, as they were published."""
+    """Yield what is wrong with the published events of a case, as sentences."""
     names = [event["event"] for event in events]
     if [event["seq"] for event in events] != list(range(len(events))):
         yield "seq has a gap"
@@ -27,20 +27,20 @@ def violations(case: Case, chat_id: str, events: Sequence[dict[str, Any]]) -> It
     end = events[-1]["data"]
     failed = "error" in names
     if names.count("error") > 1 or (failed and names[-2] != "error"):
-        yield "error is not once, before the end"
+        yield "error is not published once, before the end"
     if end["status"] != ("failed" if failed else "completed"):
         yield f"the status is {end['status']}"
     if end["events"] != len(events):
-        yield "the events are not counted"
+        yield f"the end counts {end['events']} events instead of {len(events)}"
     tokens = [event["data"] for event in events if event["event"] == "token"]
     if end["text"] != "".join(tokens):
-        yield "the text is not that of the tokens"
+        yield "the text differs from the tokens"
     wanted = expected(case.body, chat_id, case.question, MAX_FRAME_BYTES, MAX_ANSWER_BYTES)
     yield from _against(wanted, events)
 
 
 def _without_the_call(event: dict[str, Any]) -> Any:  # noqa: ANN401 - JSON
-    """Leave out of metadata the chatId of the call, which no byte of the case says."""
+    """Return the data of an event without `endpointChatId`, which the worker adds."""
     data = event["data"]
     if event["event"] != "metadata" or not isinstance(data, dict):
         return data
@@ -59,11 +59,11 @@ def _against(wanted: Expected, events: Sequence[dict[str, Any]]) -> Iterator[str
         yield "start is not first"
     if not wanted.sure and ending == "too_large":
         if shown != wanted.events[: len(shown)]:
-            yield "what was shown is not the beginning of what was said"
+            yield "the events are not the first of those expected"
         return
     if ending not in wanted.endings:
         yield f"it ended as {ending} instead of {sorted(wanted.endings)}"
     if shown != wanted.events:
-        yield f"{len(shown)} events were shown, {len(wanted.events)} were said, or others"
+        yield f"{len(shown)} events differ from the {len(wanted.events)} expected"
     if events[-1]["data"]["text"] != wanted.text:
-        yield "the text is another one"
+        yield "the text differs from the expected one"

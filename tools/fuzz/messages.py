@@ -1,4 +1,7 @@
-"""Run it: `COUNT=500000 SEED=1 python -m tools.fuzz.messages`; 1 says that a promise broke."""
+"""Send odd messages to a worker and a client: `COUNT=500000 SEED=1 python -m tools.fuzz.messages`.
+
+The exit code is 1 if a promise was broken.
+"""
 
 import asyncio
 import os
@@ -24,7 +27,7 @@ def main() -> None:
     print(f"COUNT={count} SEED={seed}", flush=True)
     found = asyncio.run(fuzz(seed, count))
     found.show()
-    print(f"  memory of the client's process, publisher included: {largest_mb():.0f} MB at most")
+    print(f"  most memory of the client's process, publisher included: {largest_mb():.0f} MB")
     sys.exit(1 if found.wrong else 0)
 
 

@@ -1,30 +1,19 @@
-"""A number → one mutated recording, always the same: what is sent, how it is cut, how it breaks."""
+"""Make a mutated recording from a number: its bytes, its chunks, and how it ends."""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from random import Random
 from typing import Final
 
-from aimicromind_testing import Recording, frame, recording_names
+from aimicromind_testing import frame
+from tools.fuzz.streams import a_stream
 
 MAX_FRAME_BYTES: Final = 16 * 1024
 MAX_ANSWER_BYTES: Final = 32 * 1024
 
 _LARGEST_BYTES = 64 * 1024
-_RARE_ABOVE_BYTES = 10_000
-_DEFAULT_QUESTION = "Why?"
-_PLAIN = (
-    b"event: token\ndata: Once upon\ndata: a time\n\nevent: thinking\ndata: hm\n\n"
-    b'event: metadata\ndata: {"chatId": "c"}\n\nevent: end\ndata: [DONE]\n\n'
-)
-_THINKING = (
-    b':heartbeat\n\ndata:{"event":"thinking","data":"hm","duration":1.5}\n\n'
-    b'message\ndata:{"event":"token","data":"so"}\n\n'
-    b'data:{"event":"metadata","data":{}}\n\nmessage\ndata:{"event":"end","data":"[DONE]"}\n\n'
-)
 _BAD_BYTES = (
     *(b"\xff", b"\xc3", b"\xf0\x9f\x98", b"\x80", b"\xed\xa0\xbd", b"\xc0\x80", b"\xf5\x80"),
     *(b"\x00", b"\x1f", b"\x7f", b"\xe2\x80\xa8", b"\xc2\x85", b"\xef\xbb\xbf"),
@@ -69,12 +58,12 @@ class Case:
     """One mutated recording.
 
     Attributes:
-        label: Where it comes from, and what was done to it.
-        mutations: The names of that.
+        label: Name of the stream, and of its mutations.
+        mutations: Names of the mutations, in order.
         body: The whole stream.
-        chunks: The same, cut.
-        question: What was asked.
-        breaks: Whether the connection breaks after it, instead of ending in good order.
+        chunks: The same, cut into chunks.
+        question: The question of the job.
+        breaks: Whether the connection is cut after it, instead of the body's regular end.
     """
 
     label: str
@@ -86,38 +75,14 @@ class Case:
 
 
 def case(seed: int, number: int) -> Case:
-    """Make a case; equal arguments give equal cases."""
+    """Return a case; equal arguments return equal cases."""
     chance = Random(f"{seed}:{number}")
-    name, body, question = _stream(chance)
+    name, body, question = a_stream(chance)
     mutations = tuple(chance.choices(tuple(_MUTATIONS), k=chance.choice((0, 1, 1, 1, 2, 3))))
     for mutation in mutations:
         body = _MUTATIONS[mutation](body, chance)
     label = f"{name} {'+'.join(mutations) or 'as recorded'}"
     return Case(label, mutations, body, _cut(body, chance), question, chance.random() < 0.5)
-
-
-@cache
-def _streams() -> tuple[tuple[str, bytes, str], ...]:
-    recordings = map(Recording.load, recording_names())
-    streams = [(it.name, it.body, _question(it)) for it in recordings if it.frames()]
-    return (
-        *streams,
-        ("plain form", _PLAIN, _DEFAULT_QUESTION),
-        ("older server", _THINKING, _DEFAULT_QUESTION),
-    )
-
-
-def _question(recording: Recording) -> str:
-    told = [it["data"] for it in recording.frames() if it["event"] == "metadata"]
-    return (told and told[-1].get("question")) or _DEFAULT_QUESTION
-
-
-def _stream(chance: Random) -> tuple[str, bytes, str]:
-    """Choose a recording; a long one rarely, since it takes as long as many short ones."""
-    while True:
-        name, body, question = chance.choice(_streams())
-        if len(body) < _RARE_ABOVE_BYTES or chance.random() < 0.02:
-            return name, body, question
 
 
 def _cut(body: bytes, chance: Random) -> tuple[bytes, ...]:
@@ -168,7 +133,7 @@ def _change_bytes(body: bytes, chance: Random) -> bytes:
 
 
 def _join(body: bytes, chance: Random) -> bytes:
-    _, other, _ = _stream(chance)
+    _, other, _ = a_stream(chance)
     if chance.random() < 0.5:
         return body + other
     return body[: _place(body, chance)] + other[_place(other, chance) :]

@@ -1,4 +1,4 @@
-"""A number → one odd message, always the same: any headers, properties and body a broker takes."""
+"""Make an odd message from a number: any headers, properties and body that a broker accepts."""
 
 import json
 import struct
@@ -11,11 +11,11 @@ from tests.support.amqp_bytes import FLAGS, HEADERS_FLAG, MODE_FLAG, TIME_FLAG, 
 from tests.support.raw import Raw, RawProperties, named, nested, table
 
 CHAT: Final = "odd"
-"""The chat of the odd events."""
+"""Chat of the odd events."""
 
 _LARGE_BYTES = 17 * 1024 * 1024
 _EXPIRATION, _REPLY_TO, _USER_ID = 1 << 8, 1 << 9, 1 << 4
-# The broker checks them, and closes the channel of whoever sends them ill-typed.
+# The broker closes the channel of a publisher that sends them with a wrong type.
 _NEVER = (b"CC", b"BCC")
 _NAMES = (
     *(b"", b"a", b"x-death", b"x-delivery-count", b"x-stream-offset", b"x-aimicromind-guard"),
@@ -37,32 +37,33 @@ _VALUES: tuple[Any, ...] = (
     *("", "x", -1, 2**70, 1.5, True, None, [], {}, [[1]], {"a": {"b": []}}),
     "0001-01-01T00:00Z",
 )
-# RabbitMQ 3.10 fails on a decimal in a stream, and any on a float that is no number.
+# RabbitMQ 3.10 fails on a decimal in a stream, and each version on a float that is NaN.
 _IN_STREAMS = "".join(kind for kind in WIDTHS if kind not in "Dfd")
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where odd messages go, and how many of a hundred."""
+class Destination:
+    """An exchange or queue for odd messages, and its share of them in percent."""
 
     name: str
-    part: int
+    percent: int
 
 
-PLACES: Final = (
-    Place("events", 50),
-    Place("control", 36),
-    Place("jobs", 8),
-    Place("jobs.reaped", 2),
-    Place("control.log", 2),
-    Place("journal", 2),
+_DESTINATIONS: Final = (
+    Destination("events", 50),
+    Destination("control", 36),
+    Destination("jobs", 8),
+    Destination("jobs.reaped", 2),
+    Destination("control.log", 2),
+    Destination("journal", 2),
 )
 
 
 def odd_message(seed: int, number: int, names: Names) -> tuple[str, Raw]:
-    """Return a message, and the name of the place that it goes to."""
+    """Return a message, and the name of its destination; equal arguments return equal ones."""
     chance = Random(f"{seed}:{number}")
-    place = chance.choices([it.name for it in PLACES], [it.part for it in PLACES])[0]
+    shares = [it.percent for it in _DESTINATIONS]
+    place = chance.choices([it.name for it in _DESTINATIONS], shares)[0]
     exchange, key = {
         "events": (names.events, f"chat.{CHAT}.".encode() + _short(chance)[:100]),
         "control": (names.control, b""),

@@ -1,4 +1,4 @@
-"""What a fuzz run saw, in figures."""
+"""Count the cases of a run, keep its violations, and print both."""
 
 import resource
 import time
@@ -10,11 +10,11 @@ _MOST_SHOWN = 20
 
 
 class Report:
-    """Counts cases, and keeps what was wrong.
+    """The cases of a run.
 
     Attributes:
         wrong: One line for each violation.
-        worker_mb: Largest memory of the worker, if there was one.
+        worker_mb: Most memory of the worker; None without a worker.
     """
 
     def __init__(self, name: str) -> None:
@@ -29,7 +29,7 @@ class Report:
 
     @property
     def endings(self) -> set[str]:
-        """As what cases ended."""
+        """Endings of the cases, each once."""
         return set(self._endings)
 
     def took(self, mutated: Case, ending: str) -> None:
@@ -40,24 +40,24 @@ class Report:
         self._endings[ending] += 1
 
     def violation(self, number: int, mutated: Case, wrong: str) -> None:
-        """Note what is wrong with a case; its number plays it again."""
+        """Add a violation of a case, with the number that plays it again."""
         self.wrong.append(f"NUMBER={number} ({mutated.label}): {wrong}")
 
     def show(self) -> None:
-        """Print it."""
+        """Print all figures, and the first violations."""
         took_s = time.monotonic() - self._began
         size_mb = self._bytes / 1e6
         print(f"{self._name}: {self._cases} cases, {size_mb:.1f} MB, {took_s:.1f} s")
         print(f"  by mutation: {dict(sorted(self._mutations.items()))}")
         print(f"  by ending: {dict(self._endings.most_common())}")
-        print(f"  largest memory of this process so far: {largest_mb():.0f} MB")
+        print(f"  most memory of this process so far: {largest_mb():.0f} MB")
         if self.worker_mb is not None:
-            print(f"  largest memory of the worker: {self.worker_mb:.0f} MB")
+            print(f"  most memory of the worker: {self.worker_mb:.0f} MB")
         print(f"  {len(self.wrong)} violations", flush=True)
         for wrong in self.wrong[:_MOST_SHOWN]:
             print(f"  {wrong}")
 
 
 def largest_mb() -> float:
-    """Give the most memory that this process has taken so far."""
+    """Return the most resident memory of this process so far, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,4 +1,4 @@
-"""Mutated recordings through the flow of one job, with no socket and no broker."""
+"""Run mutated recordings through the worker's code for one job, without socket and broker."""
 
 import asyncio
 import json
@@ -15,13 +15,13 @@ _LONGEST_S = 30.0
 
 
 async def through_core(seed: int, numbers: range, report: Report) -> None:
-    """Have each case decoded, read, followed and numbered, and judge what comes of it."""
+    """Run each case, and add its violations to the report."""
     for number in numbers:
         mutated = case(seed, number)
         try:
             async with asyncio.timeout(_LONGEST_S):
                 ending = await _one(mutated, number, report)
-        except Exception:  # noqa: BLE001 - whatever leaves the flow is what is looked for
+        except Exception:  # noqa: BLE001 - any exception is a violation
             report.violation(number, mutated, traceback.format_exc())
             ending = "exception"
         report.took(mutated, ending)

@@ -1,7 +1,7 @@
-"""Odd messages through a real broker to a real worker and a real client, innocent jobs between.
+"""Send odd messages over a real broker to a worker and a client, with regular jobs between them.
 
-What must hold: no process, session or connection ends, no innocent job needs a second attempt,
-and memory is bounded.
+Required: no process, session or connection ends, no regular job needs a second attempt, and memory
+is bounded.
 """
 
 import asyncio
@@ -26,39 +26,40 @@ from tests.support.processes import WorkerProcess
 from tools.fuzz.odd_messages import odd_message
 
 _BATCH = 1_000
-# On one connection, which the broker closes if it takes one of them not.
+# Messages on one connection, which the broker closes if it refuses one of them.
 _TOGETHER = 250
 _BATCH_WITHIN_S = 120.0
-_TOLD_EVERY = 50_000
-# It reads the whole log of cancel requests before it is ready: 180,000 of them, in a long run.
+_PRINT_EVERY = 50_000
+# A new worker reads all cancel requests before it is ready: 180,000 after a run of 500,000.
 _LATE_WITHIN_S = 600.0
 _DEAD_LOOKED_AT = 500
 _MOST_WORKER_MB = 400
 _PATIENCE = timedelta(seconds=30)
 
 
-# Not that of the copies: it is there for what a made-up `reply_to` may have the broker close.
+# Without the connection for copies, which an invalid `reply_to` may close.
 _KEPT = ("aimicromind-worker jobs", "aimicromind-worker events", "aimicromind client")
 
 
 @dataclass
 class Fuzzed:
-    """What a run came to.
+    """Figures of a run.
 
     Attributes:
         wrong: One line for each violation.
-        sent: Messages by place.
+        sent: Messages by destination.
         refused: Connections of the publisher that the broker closed.
-        innocent: Jobs that completed with one attempt.
-        begin_mb: Memory of the worker before the first message.
-        largest_mb: The most that it took.
-        connections: Of worker and client, from the first message to the last.
+        regular: Regular jobs that completed with one attempt.
+        dead_read: Dead letters that were read at the end.
+        begin_mb: Most memory of the worker before the first message.
+        largest_mb: Most memory of the worker in the run.
+        connections: Number of connections of worker and client.
     """
 
     wrong: list[str] = field(default_factory=list)
     sent: Counter[str] = field(default_factory=Counter)
     refused: int = 0
-    innocent: int = 0
+    regular: int = 0
     dead_read: int = 0
     begin_mb: float = 0.0
     largest_mb: float = 0.0
@@ -67,16 +68,16 @@ class Fuzzed:
     def show(self) -> None:
         print(f"  {sum(self.sent.values())} messages: {dict(self.sent.most_common())}")
         print(f"  {self.refused} connections of the publisher that the broker closed")
-        print(
-            f"  {self.innocent} innocent jobs with one attempt, {self.dead_read} dead letters read"
-        )
+        print(f"  {self.regular} regular jobs with one attempt, {self.dead_read} dead letters read")
         print(f"  {self.connections} connections, the same from begin to end")
-        print(f"  the worker took {self.begin_mb:.0f} MB at first, {self.largest_mb:.0f} at most")
+        print(
+            f"  most memory of the worker: {self.begin_mb:.0f} MB at first, {self.largest_mb:.0f}"
+        )
         print(f"  {len(self.wrong)} violations", *self.wrong[:20], sep="\n  ", flush=True)
 
 
 async def through_guard(broker: PrivateBroker, folder: Path, seed: int, count: int) -> Fuzzed:
-    """Send so many odd messages."""
+    """Send `count` odd messages, and return the figures."""
     found = Fuzzed()
     async with AsyncExitStack() as opened:
         stage = await opened.enter_async_context(
@@ -102,14 +103,14 @@ async def through_guard(broker: PrivateBroker, folder: Path, seed: int, count: i
                 await asyncio.to_thread(_publish, stage, seed, some, found)
             await _one_innocent(stage, client, found, ends)
             await asyncio.to_thread(_purge, stage)
-            if first % _TOLD_EVERY == 0:
-                print(f"  {first + _BATCH}: the worker took {worker.largest_mb:.0f} MB", flush=True)
+            if first % _PRINT_EVERY == 0:
+                print(f"  {first + _BATCH}: the worker used {worker.largest_mb:.0f} MB", flush=True)
             if found.wrong:
                 break
         if await connections_of(broker, *_KEPT) != before:
             found.wrong.append("connections ended")
         found.wrong += [f"a reader ended: {it.exception()!r}" for it in readers if it.done()]
-        await _leave(stage, worker, found)
+        await _check_at_the_end(stage, worker, found)
     return found
 
 
@@ -130,7 +131,7 @@ async def _one_innocent(
     stage: Stage, client: Client, found: Fuzzed, ends: dict[str, set[str]]
 ) -> None:
     stage.endpoint.flow("flow", answer(3))
-    job_id = f"innocent-{found.innocent}"
+    job_id = f"regular-{found.regular}"
     job = PredictionJob(chatflow_id="flow", question="Why?", job_id=job_id, chat_id=job_id)
     try:
         async with asyncio.timeout(_BATCH_WITHIN_S), client.request(job) as items:
@@ -143,7 +144,7 @@ async def _one_innocent(
         return
     if not isinstance(end, EndEvent) or (end.data.status, end.data.attempts) != ("completed", 1):
         found.wrong.append(f"{job_id} ended otherwise: {end!r}")
-    found.innocent += 1
+    found.regular += 1
 
 
 def _publish(stage: Stage, seed: int, numbers: range, found: Fuzzed) -> None:
@@ -162,7 +163,7 @@ def _publish(stage: Stage, seed: int, numbers: range, found: Fuzzed) -> None:
 
 
 def _purge(stage: Stage) -> None:
-    """Keep the last dead letters only, so that the broker does not fill up."""
+    """Delete dead letters once there are many, to bound the broker's memory."""
     with pika.BlockingConnection(pika.URLParameters(stage.broker.url)) as connection:
         channel = connection.channel()
         dead = channel.queue_declare(stage.names.jobs_dead, passive=True).method.message_count
@@ -170,19 +171,19 @@ def _purge(stage: Stage) -> None:
             channel.queue_purge(stage.names.jobs_dead)
 
 
-async def _leave(stage: Stage, worker: WorkerProcess, found: Fuzzed) -> None:
-    found.wrong += [f"the worker complained: {line}" for line in worker.log(level="error")]
+async def _check_at_the_end(stage: Stage, worker: WorkerProcess, found: Fuzzed) -> None:
+    found.wrong += [f"the worker logged an error: {it}" for it in worker.log(level="error")]
     found.wrong += [f"the session was lost: {line}" for line in worker.log("broker.lost")]
     if not worker.runs:
         found.wrong.append("the worker has ended")
         return
     found.largest_mb = worker.largest_mb
     if found.largest_mb > _MOST_WORKER_MB:
-        found.wrong.append(f"the worker took {found.largest_mb:.0f} MB")
-    # What streams keep is read by a worker that starts.
+        found.wrong.append(f"the worker used {found.largest_mb:.0f} MB of memory")
+    # A worker that starts reads the messages in the streams.
     late = await stage.workers.start()
     await late.logged("worker.ready", within_s=_LATE_WITHIN_S)
     async with connect([stage.broker.url], "fuzz", _PATIENCE) as connection:
-        async for parked in dead_letters(connection, stage.names):
-            found.dead_read += bool(parked.dead.kind)
+        async for each in dead_letters(connection, stage.names):
+            found.dead_read += bool(each.dead.kind)
     await stage.stop_workers()

@@ -1,4 +1,4 @@
-"""Mutated recordings from a real HTTP server through a real worker and broker to a consumer."""
+"""Run mutated recordings from an HTTP server through a worker and a broker to a consumer."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +28,7 @@ _SETTINGS = {
 async def through_worker(
     broker: PrivateBroker, folder: Path, seed: int, numbers: range, report: Report
 ) -> None:
-    """Have one worker carry all cases, many at a time, and judge what a consumer gets."""
+    """Run all cases with one worker, many at a time, and add violations to the report."""
     async with set_up(broker, Names(f"fuzz-{seed}"), folder, quiet=True) as stage:
         worker = await stage.ready_worker(**_SETTINGS)
         for first in range(numbers.start, numbers.stop, _BATCH):
@@ -47,7 +47,7 @@ async def _carry(stage: Stage, cases: dict[int, Case], report: Report) -> None:
             ids = [job.job_id for job in jobs.values()]
             await consumer.ended(*ids, within_s=_BATCH_WITHIN_S)
         except TimeoutError:
-            pass  # What has no end is found below.
+            pass  # `violations` finds jobs without an end.
         for number, mutated in cases.items():
             for wrong in _wrong(stage, consumer, jobs[number], mutated):
                 report.violation(number, mutated, wrong)
@@ -66,7 +66,7 @@ def _wrong(stage: Stage, consumer: Consumer, job: Job, mutated: Case) -> Iterato
 
 
 def _job(stage: Stage, number: int, mutated: Case) -> Job:
-    """Have the endpoint answer a flow of its own with the case, and ask for that flow."""
+    """Add a flow to the endpoint that answers with the case, and return a job for it."""
     flow = f"case-{number}"
     sends = (Send(chunk) for chunk in mutated.chunks)
     ending = Cut() if mutated.breaks else Finish()
@@ -78,6 +78,6 @@ def _complaints(worker: WorkerProcess, largest_mb: float) -> Iterator[str]:
     if not worker.runs:
         yield "the worker has ended"
     for line in worker.log(level="error"):
-        yield f"the worker complained: {line}"
+        yield f"the worker logged an error: {line}"
     if largest_mb > _MOST_WORKER_MB:
-        yield f"the worker took {largest_mb:.0f} MB"
+        yield f"the worker used {largest_mb:.0f} MB of memory"

@@ -1,1 +1,1 @@
-"""A long run with faults at random times, judged by the checker: `python -m tools.soak`."""
+"""A long run with faults at random times, judged by tests/support/checker: `make soak`."""

@@ -1,6 +1,7 @@
-"""Run it: `JOBS=20000 WORKERS=3 SEED=1 python -m tools.soak`. It exits with 1 if a promise broke.
+"""Run jobs with faults at random times: `JOBS=20000 WORKERS=3 SEED=1 python -m tools.soak`.
 
-PAUSE is the mean time between two faults, in seconds; FOLDER keeps logs and calls.
+PAUSE is the mean time between two faults, in seconds. FOLDER keeps logs and calls. The exit code
+is 1 if a promise was broken.
 """
 
 import asyncio
@@ -28,15 +29,15 @@ from tools.soak.report import report
 
 _CONSUMER_QUEUE = "consumer"
 _STALLED_AFTER_S = 150.0
-# Of jobs that are submitted and have no end, for each worker.
+# Jobs without an end, for each worker.
 _AHEAD = 40
-# A stream that was declared just before RabbitMQ 3.10 is killed stays down after its return.
+# RabbitMQ 3.10: a stream that was declared just before a SIGKILL stays down after the restart.
 _DECLARED_FOR_GOOD_AFTER_S = 5.0
 _MOST_WORKER_MB = 250
 
 
 async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path) -> bool:
-    """Run it, print what was seen, and say whether all promises were kept."""
+    """Run all jobs, print the figures, and return whether all promises were kept."""
     began = time.monotonic()
     run = Run()
     async with a_plant(folder, workers, seed) as plant:
@@ -78,7 +79,7 @@ async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path)
 
 
 def _forgiving(outage: Outage, endpoint_down: Sequence[Span]) -> Outage:
-    """Give more time where the endpoint is down meanwhile, of which readiness tells, too."""
+    """Allow more time where the endpoint is down meanwhile, because readiness depends on it."""
     until = outage.cleared + outage.back_within_s
     ends = [span.until for span in endpoint_down if span.meets(outage.began, until)]
     later_s = max(0.0, max(ends, default=0.0) - outage.cleared)
@@ -86,7 +87,7 @@ def _forgiving(outage: Outage, endpoint_down: Sequence[Span]) -> Outage:
 
 
 async def _work(producer: Producer, listener: Listener, faults: Faults) -> None:
-    """Do faults while jobs are submitted, then wait until all have ended, or nothing moves."""
+    """Do faults until all jobs have ended, or none has ended for 150 s."""
     submitted, all_ended = asyncio.Event(), asyncio.Event()
     doing = asyncio.create_task(faults.run(submitted, all_ended))
     moved, ended = time.monotonic(), 0
@@ -99,7 +100,7 @@ async def _work(producer: Producer, listener: Listener, faults: Faults) -> None:
         if doing.done():
             await doing
         if time.monotonic() - moved > _STALLED_AFTER_S:
-            print("nothing has ended for long; what is missing is told below")
+            print(f"no job ended for {_STALLED_AFTER_S:g} s; the violations name the missing ones")
             break
     submitted.set()
     all_ended.set()
@@ -115,7 +116,7 @@ def main() -> None:
         folder = Path(os.environ.get("FOLDER", made))
         folder.mkdir(parents=True, exist_ok=True)
         good = asyncio.run(soak(jobs, workers, seed, pause_s, folder))
-    print(f"largest memory of the judge: {psutil.Process().memory_info().rss / 1e6:.0f} MB")
+    print(f"memory of this process: {psutil.Process().memory_info().rss / 1e6:.0f} MB")
     sys.exit(0 if good else 1)
 
 

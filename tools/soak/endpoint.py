@@ -1,4 +1,4 @@
-"""The soak's endpoint, a process to be killed: it notes each call in a file that outlives it.
+"""The soak's endpoint: a process that writes each call to a file, which remains after a SIGKILL.
 
 `python -m tools.soak.endpoint PORT FILE SEED`; its first line on stdout is `ready URL`.
 """
@@ -39,7 +39,7 @@ _FAULTS = (
 
 
 class NotingEndpoint(ScriptedEndpoint):
-    """Answers as asked, now and then with a fault; notes when each call begins and is over."""
+    """Answers as the question says, a part of the calls with a fault, and records each call."""
 
     def __init__(self, port: int, log: int, seed: int) -> None:
         super().__init__(port=port)
@@ -67,12 +67,17 @@ def _script_for(call: Call, seed: int) -> Script:
 
 
 def _note(log: int, facts: dict[str, object]) -> None:
-    # One write for each line: it is there even if the process is killed with its next step.
+    # One write for each line: a SIGKILL afterwards does not lose it.
     os.write(log, json.dumps(facts).encode() + b"\n")
 
 
 def noted_calls(log: Path, deaths: list[float]) -> list[EndpointCall]:
-    """Read the calls of all its lives; what was live when one ended, ended then."""
+    """Read the calls of all processes; a call that was open at a death ended then.
+
+    Args:
+        log: The file.
+        deaths: When each process was killed, in seconds of `time.monotonic`.
+    """
     begun: list[EndpointCall] = []
     ends: dict[tuple[str, float], float] = {}
     for line in log.read_text().splitlines():
@@ -100,7 +105,7 @@ async def _serve(port: int, log: int, seed: int) -> None:
     async with NotingEndpoint(port, log, seed) as endpoint:
         sys.stdout.write(f"ready {endpoint.url}\n")
         sys.stdout.flush()
-        # Its own notes of calls would grow for as long as it runs.
+        # The records of the base class would grow without bound.
         while not stopped.is_set():
             endpoint.calls.clear()
             endpoint.other_requests.clear()

@@ -1,4 +1,4 @@
-"""The faults of a soak: what is done, at random times, and what is then known of the run."""
+"""Do the faults of a soak at random times, and record what the checker must know of them."""
 
 import asyncio
 import random
@@ -12,28 +12,33 @@ from dataclasses import dataclass, field
 from tests.support.checker import Outage, Span
 from tests.support.probes import turns
 from tests.support.processes import WorkerProcess
-from tools.soak.plant import Place, Plant
+from tools.soak.plant import Plant, WorkerPlace
 
 _BACK_WITHIN_S = 30.0
-_LEAVES_WITHIN_S = 12.0
-# The worker and the broker see a reset at the same time, but what was under way is under way.
+_EXITS_WITHIN_S = 12.0
+# Worker and broker notice a reset at once, but messages in the sockets may still be processed.
 _FENCING_S = 1.0
-# A broker that is gone is noticed with its connections.
+# A killed broker is noticed when its connections close.
 _RED_WITHIN_S = 3.0
 _JOBS, _EVENTS = "aimicromind-worker jobs", "aimicromind-worker events"
 
 _Fault = Callable[[random.Random], Awaitable[None]]
 _Kind = tuple[str, _Fault, int]
-"""Name, what is done, and how often beside the others."""
+"""Name, function and weight of a kind of fault."""
 
 
 @dataclass(slots=True)
 class Facts:
-    """What is known of the faults of a run.
+    """Record of the faults of a run. Times are seconds of `time.monotonic`.
 
     Attributes:
-        done: How often each kind of fault was done.
-        recovery_s: How long it took each time until all was well again.
+        done: Number of faults, by kind.
+        recovery_s: Time until a job ended again after each fault, by kind.
+        interruptions: When jobs may need a further attempt.
+        fencing: When events of two attempts may mix.
+        endpoint_down: When the endpoint did not answer.
+        outages: When readiness may be, or must be, red.
+        strange: Further violations, one line each.
     """
 
     done: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -46,18 +51,18 @@ class Facts:
 
 
 class Faults:
-    """Does them, one after the other, those of the endpoint beside those of broker and workers.
+    """Does faults one after the other; those of the endpoint run beside all others.
 
-    The first worker is never ended, so that its memory can be watched for long.
+    The first worker is never ended, because its memory is watched over the whole run.
     """
 
     def __init__(self, plant: Plant, ended: Callable[[], int], seed: int, pause_s: float) -> None:
         """Prepare.
 
         Args:
-            plant: To do them to.
-            ended: Says how many jobs have ended.
-            seed: Decides what is done when.
+            plant: Broker, endpoint and workers.
+            ended: Returns how many jobs have ended.
+            seed: Decides which faults are done, and when.
             pause_s: Mean time between two faults.
         """
         self.facts = Facts()
@@ -68,10 +73,10 @@ class Faults:
         self._submitted = asyncio.Event()
 
     async def run(self, submitted: asyncio.Event, ended: asyncio.Event) -> None:
-        """Do faults until all jobs have ended; all is well when this returns.
+        """Do faults until `ended` is set; the last fault is repaired when this returns.
 
-        The endpoint is left alone once all jobs were submitted: each of its deaths makes
-        hundreds of jobs wait.
+        Once all jobs are `submitted`, the endpoint is not killed any more, because each time
+        hundreds of jobs have to wait.
         """
         self._submitted = submitted
         kinds: list[_Kind] = [
@@ -98,7 +103,7 @@ class Faults:
         stop: asyncio.Event,
         pause_s: float,
     ) -> None:
-        # Every kind comes about as often as it should, also in a short run.
+        # Drawn without replacement, each kind has its share in a short run, too.
         bag: list[tuple[str, _Fault]] = []
         while True:
             pause = min(chance.expovariate(1 / pause_s), 4 * pause_s)
@@ -132,13 +137,13 @@ class Faults:
         worker = _worker_at(place)
         told = time.monotonic()
         worker.signal(signal.SIGTERM)
-        code = await worker.exits(_LEAVES_WITHIN_S)
+        code = await worker.exits(_EXITS_WITHIN_S)
         self.facts.interruptions.append(Span(told, time.monotonic()))
         if code != 0:
-            self.facts.strange.append(f"{place.name} left with {code}")
+            self.facts.strange.append(f"{place.name} drained, and ended with exit code {code}")
         await self._replaced("worker drained", place)
 
-    async def _replaced(self, kind: str, place: Place) -> None:
+    async def _replaced(self, kind: str, place: WorkerPlace) -> None:
         since = time.monotonic()
         await self._plant.start(place)
         await self._recovered(kind, since)
@@ -150,7 +155,7 @@ class Faults:
             place.proxy.reset(name)
             self.facts.interruptions.append(Span(at, at + _FENCING_S))
             self.facts.fencing.append(Span(at, at + _FENCING_S))
-            # It may be ready all the while, if it needs no new session for this.
+            # The worker may stay ready: not each connection needs a new session.
             self.facts.outages.append(Outage(kind, at, at, workers=(place.name,)))
             await asyncio.sleep(_FENCING_S / 2)
             await turns(f"{await _worker_at(place).health_url()}/readyz", 200, _BACK_WITHIN_S)
@@ -195,9 +200,9 @@ class Faults:
         await self._recovered("endpoint killed", back)
 
     async def _recovered(self, kind: str, since: float) -> None:
-        """Wait until a job has ended again and note how long that took.
+        """Wait until a job has ended again, and record how long that took.
 
-        When all are submitted there may be none but those that wait on the broker.
+        Once all jobs are submitted, the remaining ones may all wait in delay queues.
         """
         before = self._ended()
         try:
@@ -211,6 +216,6 @@ class Faults:
             self.facts.recovery_s[kind].append(time.monotonic() - since)
 
 
-def _worker_at(place: Place) -> WorkerProcess:
+def _worker_at(place: WorkerPlace) -> WorkerProcess:
     assert place.worker is not None
     return place.worker

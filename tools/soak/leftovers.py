@@ -1,4 +1,4 @@
-"""What a pool has on its broker and its machine when all work is done: as much as before it."""
+"""Check that nothing is left on the broker and the machine once all jobs have ended."""
 
 import asyncio
 import time
@@ -8,20 +8,20 @@ from tests.support.consumer import ready_messages
 from tests.support.watch import Watch
 from tools.soak.plant import Plant
 
-# A quorum queue tells its figures every 5 s, and idle connections to the endpoint live for 15 s.
+# A quorum queue updates its figures every 5 s; idle HTTP connections are kept for 15 s.
 _SETTLED_WITHIN_S = 40.0
 _FD_SLACK = 3
 _FAILED = ("failed", "expired", "rejected", "cancelled")
 
 
 async def settled_counters(plant: Plant, listener: Listener, watch: Watch) -> list[Counter]:
-    """Compare what there is with what there must be; what has to settle first is waited for."""
+    """Return what is there beside what must be; wait up to 40 s until they are equal."""
     until = time.monotonic() + _SETTLED_WITHIN_S
     while True:
         counters = [
             *await _on_the_broker(plant),
             *_on_the_machine(plant, watch),
-            _parked(plant, listener),
+            _dead_letters(plant, listener),
         ]
         settled = all(abs(it.after - it.before) <= it.slack for it in counters)
         if settled or time.monotonic() > until:
@@ -30,7 +30,7 @@ async def settled_counters(plant: Plant, listener: Listener, watch: Watch) -> li
 
 
 async def _on_the_broker(plant: Plant) -> list[Counter]:
-    """Expect empty queues, a consumer of each worker, and two connections of each."""
+    """Expect empty queues, and one consumer and two connections for each worker."""
     names = plant.names
     printed = await plant.broker.rabbitmqctl(
         "list_queues", "name", "messages_unacknowledged", "messages", "consumers"
@@ -57,7 +57,7 @@ def _on_the_machine(plant: Plant, watch: Watch) -> list[Counter]:
     for place in plant.places:
         first, last = watch.sizes[place.name][0], watch.sizes[place.name][-1]
         counters += [
-            # Fewer are no leak: connections to the endpoint come and go.
+            # Fewer are no leak: idle HTTP connections are closed.
             Counter(
                 f"file descriptors of {place.name}", min(first.fds, last.fds), last.fds, _FD_SLACK
             ),
@@ -66,6 +66,6 @@ def _on_the_machine(plant: Plant, watch: Watch) -> list[Counter]:
     return counters
 
 
-def _parked(plant: Plant, listener: Listener) -> Counter:
+def _dead_letters(plant: Plant, listener: Listener) -> Counter:
     failed = sum(listener.statuses()[status] for status in _FAILED)
-    return Counter("dead jobs", failed, ready_messages(plant.broker.url, plant.names.jobs_dead))
+    return Counter("dead letters", failed, ready_messages(plant.broker.url, plant.names.jobs_dead))

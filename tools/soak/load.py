@@ -1,4 +1,4 @@
-"""The producer of a soak: puts jobs on the queue, never many more than the workers can take."""
+"""Submit the jobs of a soak, with a limit for those without an end."""
 
 import json
 import random
@@ -22,13 +22,13 @@ _CLOSE_TIMEOUT_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to submit.
+    """The jobs to submit.
 
     Attributes:
-        queue: Where the jobs go.
-        jobs: How many.
-        ahead: How many may be without an end at a time.
-        seed: Decides what they are like.
+        queue: Queue of jobs.
+        jobs: Number of jobs.
+        ahead: Most jobs without an end at a time.
+        seed: Decides the length and the rate of their answers.
     """
 
     queue: str
@@ -40,12 +40,12 @@ class Order:
 class Producer:
     """A thread that submits jobs.
 
-    A job whose confirm got lost is not put on the queue again: it may run, or never have come.
+    A job without a confirm is not submitted again, because it may be on the queue.
 
     Attributes:
-        submitted: How many, with and without a confirm.
-        unconfirmed: How many of them the broker never confirmed.
-        done: Whether all were submitted.
+        submitted: Number of published jobs, with and without a confirm.
+        unconfirmed: Number of published jobs without a confirm.
+        done: Set once all were published.
     """
 
     def __init__(
@@ -54,10 +54,10 @@ class Producer:
         """Prepare.
 
         Args:
-            url: The broker.
-            order: What to submit.
-            asked: What was asked is added here, each job before it is published.
-            ended: Says how many jobs have ended.
+            url: Address of the broker.
+            order: The jobs to submit.
+            asked: Each job is added here before it is published.
+            ended: Returns how many jobs have ended.
         """
         self.submitted = 0
         self.unconfirmed = 0

@@ -1,4 +1,4 @@
-"""What a soak runs on: a broker, an endpoint, and workers that reach the broker by a proxy each."""
+"""Run what a soak needs: a broker, an endpoint, and workers behind a proxy each."""
 
 import asyncio
 import os
@@ -14,17 +14,19 @@ from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker
 from tests.support.processes import WorkerProcess, Workers
 from tests.support.proxy import Proxy
+from tools.generated import TOP
 
 _ENDPOINT_WITHIN_S = 30.0
 _WORKER_WITHIN_S = 30.0
 
 
 class EndpointProcess:
-    """The endpoint, always on the same port.
+    """The endpoint's process, on the same port after each start.
 
     Attributes:
-        log: Its calls, of all its lives.
-        deaths: When it was killed.
+        log: File with the calls of all processes.
+        deaths: When each process was killed, in seconds of `time.monotonic`.
+        port: The port; 0 before the first start.
     """
 
     def __init__(self, log: Path, seed: int) -> None:
@@ -56,8 +58,8 @@ class EndpointProcess:
 
 
 @dataclass(slots=True)
-class Place:
-    """Where one worker runs after the other."""
+class WorkerPlace:
+    """A proxy, and the workers that use it one after the other."""
 
     number: int
     proxy: Proxy
@@ -71,20 +73,20 @@ class Place:
 
 @dataclass(slots=True)
 class Plant:
-    """All of it. Workers are started by name of their place."""
+    """Broker, endpoint and workers of a soak."""
 
     broker: PrivateBroker
     names: Names
     endpoint: EndpointProcess
     workers: Workers
-    places: list[Place]
+    places: list[WorkerPlace]
 
     def running(self) -> dict[str, WorkerProcess]:
-        """Give the workers that there are, by name."""
+        """Return the latest worker of each place, by name."""
         return {it.name: it.worker for it in self.places if it.worker is not None}
 
-    async def start(self, place: Place) -> WorkerProcess:
-        """Start a worker at a place where none runs, and wait until it takes jobs."""
+    async def start(self, place: WorkerPlace) -> WorkerProcess:
+        """Start a worker at a place where none runs, and wait until it is ready."""
         worker = await self.workers.start(
             AMQP_URL=place.proxy.url,
             BASE_URL=self.endpoint.url,
@@ -98,7 +100,7 @@ class Plant:
         return worker
 
     async def stop_all(self) -> list[int]:
-        """Stop the workers in good order and give their exit codes."""
+        """Stop all workers by SIGTERM, and return their exit codes."""
         running = [place.worker for place in self.places if place.worker is not None]
         for worker in running:
             worker.signal(signal.SIGTERM)
@@ -107,9 +109,9 @@ class Plant:
 
 @asynccontextmanager
 async def a_plant(folder: Path, workers: int, seed: int) -> AsyncIterator[Plant]:
-    """Set it up, workers taking jobs, and leave nothing of it."""
+    """Run it for the time of the body; the workers are ready."""
     names = Names("soak")
-    os.environ["PYTHONPATH"] = str(Path(__file__).parents[2])
+    os.environ["PYTHONPATH"] = str(TOP)
     async with AsyncExitStack() as stack:
         broker = await stack.enter_async_context(PrivateBroker())
         endpoint = EndpointProcess(folder / "calls.jsonl", seed)
@@ -117,7 +119,7 @@ async def a_plant(folder: Path, workers: int, seed: int) -> AsyncIterator[Plant]
         await endpoint.start()
         started = await stack.enter_async_context(Workers(folder, {}, quiet=True))
         places = [
-            Place(number + 1, await stack.enter_async_context(Proxy(broker.port)))
+            WorkerPlace(number + 1, await stack.enter_async_context(Proxy(broker.port)))
             for number in range(workers)
         ]
         plant = Plant(broker, names, endpoint, started, places)

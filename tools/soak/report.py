@@ -1,4 +1,4 @@
-"""What a soak saw, in figures."""
+"""Print the figures of a soak."""
 
 from collections import Counter
 
@@ -11,7 +11,7 @@ _LONG_LIVED_JOBS = 100
 
 
 def report(run: Run, producer: Producer, facts: Facts, watch: Watch, took_s: float) -> None:
-    """Print it."""
+    """Print jobs, events, faults, recovery times and memory."""
     (listener,) = run.listeners
     jobs = listener.jobs.values()
     attempts = Counter(len(job.attempts) for job in jobs)
@@ -32,7 +32,7 @@ def report(run: Run, producer: Producer, facts: Facts, watch: Watch, took_s: flo
         print(
             f"from confirm to end: median {middle:.2f} s, 99% {most:.2f} s, {durations[-1]:.1f} s"
         )
-    print("faults, how often, and longest time until all was well again:")
+    print("faults, how often, and longest time until a job ended again:")
     for kind, count in sorted(facts.done.items()):
         longest = max(facts.recovery_s[kind], default=float("nan"))
         print(f"  {kind:26} {count:4}   {longest:6.2f} s")
@@ -41,7 +41,7 @@ def report(run: Run, producer: Producer, facts: Facts, watch: Watch, took_s: flo
         grown = sizes[-1].jobs - sizes[0].jobs
         if grown < _LONG_LIVED_JOBS:
             continue
-        # What a worker loads with its first jobs is no growth.
+        # Modules that are loaded with the first jobs are no growth.
         warm = [it for it in sizes if it.jobs >= min(_LONG_LIVED_JOBS, grown / 2)]
         print(
             f"  {name}: {sizes[0].rss_mb:.1f} to {sizes[-1].rss_mb:.1f}, most "

@@ -1,4 +1,7 @@
-"""Client of an installation: submit jobs, follow chats. Needs the extra `client` (aio-pika)."""
+"""Client of an installation: submit jobs, follow chats, wait for results, cancel.
+
+It needs the extra `client`, which installs aio-pika.
+"""
 
 from aimicromind_schemas.client.client import Client
 from aimicromind_schemas.client.errors import (

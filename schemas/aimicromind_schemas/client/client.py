@@ -1,42 +1,33 @@
-"""The client: put jobs in, follow chats, wait for endings, cancel. See docs/consumers.md."""
+"""Client of an installation: submit jobs, follow chats, wait for results, cancel."""
 
 import asyncio
 import ssl
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 from uuid import uuid4
 
+from aimicromind_schemas.client.connection import ClientConnection
 from aimicromind_schemas.client.errors import EndNotReadable, NoEndYet
-from aimicromind_schemas.client.following import CLOCK_SLACK, Following, Replay, opened
-from aimicromind_schemas.client.joined import Wanted
-from aimicromind_schemas.client.link import Link
+from aimicromind_schemas.client.following import Following, Replay, opened
 from aimicromind_schemas.client.publishing import JobPublisher
 from aimicromind_schemas.client.queues import SHARED_ARGUMENTS, reading
-from aimicromind_schemas.client.subscription import Fresh
+from aimicromind_schemas.client.submitted import SubmittedJobs
+from aimicromind_schemas.client.subscription import BoundQueue
+from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_schemas.messages.cancel import ChatCancel, JobCancel
 from aimicromind_schemas.messages.events import Event
 from aimicromind_schemas.messages.job import PredictionJob
 from aimicromind_schemas.messages.worker_events import EndEvent
 from aimicromind_schemas.reading import Gap, Position, Reader
-from aimicromind_schemas.routing import Names, chat_binding, routing_key
+from aimicromind_schemas.routing import Names
 
 _PATIENCE: Final = timedelta(minutes=1)
-_JOBS_KEPT: Final = 10_000
-_ALL_CHATS: Final = "chat.#"
-
-
-@dataclass(frozen=True, slots=True)
-class _Submitted:
-    chat_id: str
-    at: datetime
 
 
 class Client:
-    """One user of an installation; any number of its calls may run at once."""
+    """Submits, follows and cancels. Any number of tasks may call its methods at once."""
 
     def __init__(
         self,
@@ -46,11 +37,11 @@ class Client:
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._names = names
-        # Two, so that a broker which has no memory for new jobs still brings events.
-        self._out = Link(urls, "aimicromind client, jobs", patience, tls)
-        self._in = Link(urls, "aimicromind client, events", patience, tls)
+        # Two connections: a broker with a memory alarm reads nothing from one that publishes.
+        self._out = ClientConnection(urls, "aimicromind client, jobs", patience, tls)
+        self._in = ClientConnection(urls, "aimicromind client, events", patience, tls)
         self._publishing = JobPublisher(self._out, names)
-        self._submitted: OrderedDict[str, _Submitted] = OrderedDict()
+        self._submitted = SubmittedJobs()
 
     @classmethod
     @asynccontextmanager
@@ -61,20 +52,20 @@ class Client:
         patience: timedelta = _PATIENCE,
         tls: ssl.SSLContext | None = None,
     ) -> AsyncIterator[Self]:
-        """Connect, and close at the end.
+        """Connect for the time of the body.
 
         Args:
-            url: amqp:// or amqps://. Several are tried in order.
-            prefix: First word of the names of exchanges and queues.
-            patience: How long to try to reach a broker again when the connection was lost.
-            tls: Whom to trust and what to show where the address begins with amqps://, such as
-                `ssl.create_default_context(cafile=…)`; None: the system's certificates are trusted.
+            url: `amqp://` or `amqps://`. Several are tried in order.
+            prefix: First word of the names of exchanges and queues, as the workers have it.
+            patience: How long to try to connect again after the connection was lost.
+            tls: For `amqps://`, such as `ssl.create_default_context(cafile=…)`; None trusts the
+                system's certificates.
 
         Raises:
-            ValueError: An address says something of TLS after its `?`: use `tls`.
-            BrokerUnreachable: No broker answers.
-            BrokerRefused: It lets us not in.
-            BrokerTlsRefused: One of the two sides does not accept the other's certificate.
+            ValueError: An address has TLS parameters after its `?`: use `tls`.
+            BrokerUnreachable: No broker answers. Each address is tried once.
+            BrokerRefused: The broker rejects the login or the virtual host.
+            BrokerTlsRefused: One side rejects the other's certificate.
         """
         client = cls([url] if isinstance(url, str) else url, Names(prefix), patience, tls)
         try:
@@ -91,25 +82,26 @@ class Client:
         reply_to: str | None = None,
         correlation_id: str | None = None,
     ) -> str:
-        """Put a job on the queue; it is safe there once this returns.
+        """Publish a job, and return once the broker has confirmed it.
 
         Args:
-            job: What to ask. Without a `job_id` it gets one.
-            reply_to: A queue that gets a copy of each event of the job.
-            correlation_id: Comes back with each event, in the property of that name.
+            job: The request. One without a `job_id` gets a random one.
+            reply_to: A queue that receives a copy of each event of the job.
+            correlation_id: Sent back in the property `correlation_id` of each event.
 
         Returns:
             The job's id.
 
         Raises:
-            NobodyReceives: No worker has run, and nobody declared the queue.
-            QueueFull: The queue takes no more.
-            NotConfirmed: The connection closed meanwhile; submit the job again with its id.
+            NobodyReceives: The queue does not exist: no worker has run, or `topology declare`.
+            QueueFull: The queue is full: submit later.
+            NotConfirmed: The broker did not confirm. Submit the job again, with the same id.
             BrokerUnreachable: No broker answers; nothing was sent.
+            BrokerRefused: The user lacks a permission.
         """
         job_id = job.job_id or str(uuid4())
         named = job.model_copy(update={"job_id": job_id})
-        self._remember(job_id, _Submitted(job.chat_id or job_id, datetime.now(UTC)))
+        self._submitted.add(job_id, job.chat_id or job_id)
         await self._publishing.submit(named, job_id, reply_to, correlation_id)
         return job_id
 
@@ -123,50 +115,38 @@ class Client:
         after: Position | None = None,
         until: str | None = None,
     ) -> AsyncIterator[AsyncIterator[Event | Gap]]:
-        """Follow a job to its end, or a chat until the body ends.
+        """Follow a job to its `end`, or a chat until the body ends.
 
-        Once the body begins, nothing that is published is missed. The events come by the rule for
-        consumers: no repeats, nothing of an attempt after a newer one began, nothing after an
-        end. What is missing is told as a `Gap`. A lost connection is opened again.
+        Nothing that is published after the body begins is missed. The rule for consumers is
+        applied: no repeats, nothing of an older attempt after a newer one began, nothing after an
+        `end`. Missing events are reported as a `Gap`. A lost connection is opened again.
 
         Args:
-            chat_id: The chat; with a job, that of the job, if somebody else submitted it. Where
-                neither is known, all chats are looked through.
+            chat_id: The chat. A job of another client is found faster with its chat: without it,
+                the events of all chats are read.
             job_id: The job.
-            from_start: Begin with what the event log has, all of it or from a time on.
-            after: Begin with what follows this event of the job.
-            until: Stop after the end of this job, in a chat.
+            from_start: Begin with the events in the event log: all, or those from a time on.
+            after: Begin with the events after this one of the job.
+            until: Stop after the `end` of this job, in a chat.
 
         Raises:
             ValueError: Neither a chat nor a job is named, or `after` without a job.
-            NothingToListenTo: No worker has run.
-            NoEventLog: `from_start` or `after` need the log, and it is switched off.
-            BrokerUnreachable: No broker answered again in time; also from the iteration.
+            NothingToListenTo: The exchange of events does not exist: no worker has run.
+            NoEventLog: `from_start` or `after` need the event log, which is switched off.
+            BrokerUnreachable: No broker answered within `patience`; also from the iteration.
         """
-        if chat_id is None and job_id is None:
-            raise ValueError("name a chat or a job")
-        if after is not None and job_id is None:
-            raise ValueError("`after` is a place in a job: name the job")
-        reader = Reader()
-        if job_id is not None and after is not None:
-            reader.resume(job_id, after)
-        chat_id = chat_id or self._chat_of(job_id)
-        binding = _ALL_CHATS if chat_id is None else chat_binding(chat_id)
-        before = after is not None or from_start is not False
-        since = from_start if isinstance(from_start, datetime) else self._since(job_id)
-        following = Following(
-            self._in,
-            Wanted(self._names.events, binding, chat_id, job_id),
-            Replay((self._names.events_log_stream(), self._names.endings), before, since),
-            reader,
-            job_id or until,
-        )
-        async with opened(following) as items:
+        reader = _reader_of(chat_id, job_id, after)
+        replayed = after is not None or from_start is not False
+        since = from_start if isinstance(from_start, datetime) else self._submitted.since(job_id)
+        streams = (self._names.events_log_stream(), self._names.endings)
+        wanted = Wanted.of(self._names, chat_id or self._submitted.chat_of(job_id), job_id)
+        history = Replay(streams, replayed, since)
+        async with opened(Following(self._in, wanted, history, reader, job_id or until)) as items:
             yield items
 
     @asynccontextmanager
     async def request(self, job: PredictionJob) -> AsyncIterator[AsyncIterator[Event | Gap]]:
-        """Submit a job and follow it to its end: `submit` and `follow`, with nothing missed."""
+        """Submit a job and follow it to its `end`: `submit` and `follow`, with no event missed."""
         job = job.model_copy(update={"job_id": job.job_id or str(uuid4())})
         job_id = job.job_id
         async with self.follow(chat_id=job.chat_id or job_id, job_id=job_id) as items:
@@ -176,26 +156,28 @@ class Client:
     async def result(
         self, job_id: str, *, chat_id: str | None = None, within: timedelta = timedelta(minutes=10)
     ) -> EndEvent:
-        """Wait for the end of a job, also one that has come already.
+        """Wait for the `end` of a job, which may have been published already.
 
-        It is read from the stream of endings, which keeps them for a week, event log or not: for
-        a job that this client submitted from then on, for others all of the stream.
+        It is read from the stream of endings, which does not depend on the event log. Its
+        retention is a setting of the workers. For a job of this client, the stream is read from
+        the submission on; for others, from its beginning.
 
         Args:
             job_id: The job.
-            chat_id: Its chat, if somebody else submitted it; else all chats are looked through.
+            chat_id: Its chat, where another client submitted it. Without it, the endings of all
+                chats are read.
             within: How long to wait.
 
         Raises:
-            NoEndYet: It did not end in time.
-            EndNotReadable: It ended in a way that this version cannot read.
+            NoEndYet: The job has not ended in time.
+            EndNotReadable: Its `end` has a shape that this version does not know.
+            NothingToListenTo: The exchange of events does not exist: no worker has run.
+            BrokerUnreachable: No broker answered within `patience`.
         """
-        chat_id = chat_id or self._chat_of(job_id)
-        binding = "chat.*.end" if chat_id is None else routing_key(chat_id, "end")
         following = Following(
             self._in,
-            Wanted(self._names.events, binding, chat_id, job_id),
-            Replay((self._names.endings,), before=True, since=self._since(job_id)),
+            Wanted.ends(self._names, chat_id or self._submitted.chat_of(job_id), job_id),
+            Replay((self._names.endings,), before=True, since=self._submitted.since(job_id)),
             Reader(),
             job_id,
         )
@@ -211,13 +193,14 @@ class Client:
     async def cancel(self, *, job_id: str | None = None, chat_id: str | None = None) -> None:
         """Cancel a job, or the jobs of a chat that were submitted until now.
 
-        Its `end` then says `cancelled`, unless it had ended.
+        The `end` of each then has the status `cancelled`, unless the job has ended before.
 
         Raises:
-            ValueError: Not just one of both is named, or it is no such id.
-            NobodyReceives: No worker has run.
-            NotConfirmed: The connection closed meanwhile; cancel again.
+            ValueError: Both or neither are named, or it is no valid id.
+            NobodyReceives: The exchange does not exist: no worker has run.
+            NotConfirmed: The broker did not confirm. Cancel again.
             BrokerUnreachable: No broker answers; nothing was sent.
+            BrokerRefused: The user lacks a permission.
         """
         match job_id, chat_id:
             case str(job), None:
@@ -225,42 +208,42 @@ class Client:
             case None, str(chat):
                 await self._publishing.cancel(ChatCancel(chat, datetime.now(UTC)), chat)
             case _:
-                raise ValueError("name either a job or a chat")
+                raise ValueError("name either a job by job_id or a chat by chat_id")
 
     def shared(
         self, queue: str, *bindings: str
     ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """Read a queue that stays and that replicas share: each event goes to one of them.
+        """Read a durable queue that replicas share: each event goes to one of them.
 
-        An event is acknowledged when the next one is asked for; if the body fails before, another
-        replica gets it. It may come twice. When nobody reads, 1 GB is kept, for a week. The
-        rule for consumers is not applied: one replica does not see all of a job.
+        An event is acknowledged when the next one is asked for. If the body fails before, the
+        event is redelivered, perhaps to another replica; thus it may come twice. Without readers
+        the queue keeps 1 GB, for a week. The rule for consumers is not applied, because a replica
+        does not see all events of a job.
 
         Args:
-            queue: Its name.
-            *bindings: Which events, such as `chat.*.end`.
+            queue: Its name; declared if it does not exist.
+            *bindings: Binding keys, such as `chat.*.end`.
         """
-        return reading(self._in, Fresh(queue, self._names.events, bindings, SHARED_ARGUMENTS))
+        return reading(self._in, BoundQueue(queue, self._names.events, bindings, SHARED_ARGUMENTS))
 
     def private(self, *bindings: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """Read a queue of one's own: whoever does sees each event, while connected.
+        """Read an exclusive queue: this reader gets each event, while it is connected.
 
-        It is gone with the connection, and what is published until the next one is missed.
+        The queue is deleted with its reader. After a lost connection, a new queue is declared;
+        what was published between the two is missed.
 
         Args:
-            *bindings: Which events, such as `chat.*.usedTools`.
+            *bindings: Binding keys, such as `chat.*.usedTools`.
         """
-        return reading(self._in, Fresh("", self._names.events, bindings, {}))
+        return reading(self._in, BoundQueue("", self._names.events, bindings, {}))
 
-    def _remember(self, job_id: str, submitted: _Submitted) -> None:
-        self._submitted[job_id] = submitted
-        if len(self._submitted) > _JOBS_KEPT:
-            self._submitted.popitem(last=False)
 
-    def _chat_of(self, job_id: str | None) -> str | None:
-        known = self._submitted.get(job_id or "")
-        return None if known is None else known.chat_id
-
-    def _since(self, job_id: str | None) -> datetime | None:
-        known = self._submitted.get(job_id or "")
-        return None if known is None else known.at - CLOCK_SLACK
+def _reader_of(chat_id: str | None, job_id: str | None, after: Position | None) -> Reader:
+    if chat_id is None and job_id is None:
+        raise ValueError("chat_id and job_id are both absent: name a chat or a job")
+    reader = Reader()
+    if after is not None:
+        if job_id is None:
+            raise ValueError("after is a position in a job: name the job by job_id")
+        reader.resume(job_id, after)
+    return reader

@@ -1,21 +1,21 @@
-"""What can go wrong between a client and the broker. No error quotes a job or an event."""
+"""Errors between a client and the broker. None quotes a job or an event."""
 
 from collections.abc import Sequence
 
 
 class ClientError(Exception):
-    """Any of the errors below."""
+    """Base of the client's errors."""
 
 
 class BrokerUnreachable(ClientError, ConnectionError):
-    """No broker answered, at none of the addresses and as long as it was tried."""
+    """No broker answered at any address within the time given."""
 
     def __init__(self, failures: Sequence[str], named_by: str) -> None:
         """Write the sentence.
 
         Args:
-            failures: Each address, with what is wrong there.
-            named_by: What the addresses come from.
+            failures: HOST:PORT of each address, with the reason in brackets.
+            named_by: What holds the addresses, such as the name of a setting.
         """
         super().__init__(
             f"no broker answers at {'; '.join(failures)}: start it, or check {named_by}"
@@ -23,25 +23,25 @@ class BrokerUnreachable(ClientError, ConnectionError):
 
 
 class BrokerGone(ClientError, ConnectionError):
-    """The connection closed while it was used."""
+    """The connection closed during an operation."""
 
     def __init__(self) -> None:
         super().__init__("the connection to the broker closed")
 
 
 class BrokerRefused(ClientError):
-    """The broker answers and refuses: waiting would not help.
+    """The broker answers with an error that another try does not change.
 
     Attributes:
-        remedy: What to do about it, where that is known.
+        remedy: What to do about it; empty where that is not known.
     """
 
     def __init__(self, reason: str, where: str = "", remedy: str = "") -> None:
-        """Write the sentence, in the broker's words.
+        """Write the sentence.
 
         Args:
-            reason: Those.
-            where: Its address, where it refuses the connection itself.
+            reason: The broker's reply text.
+            where: HOST:PORT of the broker, where it refuses the connection itself.
             remedy: What to do about it.
         """
         self.remedy = remedy
@@ -51,7 +51,7 @@ class BrokerRefused(ClientError):
 
 
 class BrokerTlsRefused(ClientError):
-    """One side of a TLS connection does not accept the other: waiting would not help.
+    """One side of a TLS connection rejects the other, which another try does not change.
 
     Attributes:
         remedy: What to do about it.
@@ -63,69 +63,69 @@ class BrokerTlsRefused(ClientError):
 
 
 class JobNotTaken(ClientError):
-    """The broker did not take a job or a cancel request: nobody will act on it."""
+    """The broker returned or nacked a job or a cancel request: it has no effect."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"not taken: {reason}")
 
 
 class NobodyReceives(JobNotTaken):
-    """There is no exchange or queue that it could go to."""
+    """The exchange does not exist, or no queue is bound to it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"there is no {name} on the broker, or no queue behind it; has a worker run?"
+            f"there is no {name} on the broker, or no queue bound to it; has a worker run?"
         )
 
 
 class QueueFull(JobNotTaken):
-    """The queue refuses more."""
+    """The queue is full: the broker nacked the message."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"the queue {name} is full; try again later")
 
 
 class NotConfirmed(ClientError, ConnectionError):
-    """Whether the broker took it is not known: the connection closed, or it did not answer.
+    """The connection closed before the confirm, or the confirm is overdue.
 
     Attributes:
-        job_id: The job. Submit it again under this id: of two with one id, one runs.
+        job_id: The job. Submit it again with this id: of two jobs with one id, one runs.
     """
 
     def __init__(self, job_id: str) -> None:
         self.job_id = job_id
         super().__init__(
-            f"the broker did not confirm {job_id}: it may be taken or not; "
-            "with the same job id it can be sent again without harm"
+            f"the broker did not confirm {job_id}, which it may have or not: send it again, "
+            "with the same job id"
         )
 
 
 class NothingToListenTo(ClientError):
-    """There is no exchange that events come by."""
+    """The exchange of events does not exist."""
 
     def __init__(self, exchange: str) -> None:
         super().__init__(f"there is no exchange {exchange} on the broker; has a worker run?")
 
 
 class NoSuchQueue(ClientError):
-    """There is no queue of that name."""
+    """The queue does not exist."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"there is no queue {name} on the broker")
 
 
 class NoEventLog(ClientError):
-    """What was published before cannot be read: the event log is switched off."""
+    """Earlier events cannot be read: the stream does not exist."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(
-            f"there is no event log {stream} on the broker, so that nothing can be read from "
-            "before; it is switched on by AIMICROMIND_EVENTS_LOG of the workers"
+            f"there is no event log {stream} on the broker, thus no earlier event can be read: "
+            "set AIMICROMIND_EVENTS_LOG of the workers to true"
         )
 
 
 class NoEndYet(ClientError, TimeoutError):
-    """A job did not end in the time given; it may go on."""
+    """The job has not ended in the time given; it may still run."""
 
     def __init__(self, job_id: str, within_s: float) -> None:
         super().__init__(f"{job_id} has not ended within {within_s:g} s")

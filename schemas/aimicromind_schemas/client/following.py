@@ -1,4 +1,4 @@
-"""Follow a chat over any number of connections, by the rule for consumers."""
+"""Follow a chat or a job by the rule for consumers, across lost connections."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -7,27 +7,28 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from aimicromind_schemas.client.connection import ClientConnection
 from aimicromind_schemas.client.errors import BrokerGone, NoEventLog, NoSuchQueue
-from aimicromind_schemas.client.joined import Joined, Wanted
-from aimicromind_schemas.client.link import Link
-from aimicromind_schemas.client.subscription import to_the_end
+from aimicromind_schemas.client.joined import Joined
+from aimicromind_schemas.client.subscription import uncancelled
+from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_schemas.messages.events import Event
 from aimicromind_schemas.reading import Gap, Reader
 
 CLOCK_SLACK: Final = timedelta(minutes=5)
-"""How far the clocks of workers, broker and client may differ."""
+"""Largest difference between the clocks of workers, broker and client."""
 
 _PAUSE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What is read besides what is published from now on.
+    """Where to read events that were published before.
 
     Attributes:
-        streams: Where to read what went by while the connection was lost: the first that there is.
-        before: Whether to begin with what the first of them has from before.
-        since: From when on; None: all that it has.
+        streams: Streams to read after a lost connection; the first that exists is taken.
+        before: Whether to begin with events of the first stream.
+        since: Begin with those from this time on; None for all of them.
     """
 
     streams: tuple[str, ...]
@@ -36,21 +37,26 @@ class Replay:
 
 
 class Following:
-    """One follower. Open it, iterate over `items` once, close it."""
+    """Follows once. `open` it, iterate over `items` once, then `close` it."""
 
     def __init__(
-        self, link: Link, wanted: Wanted, history: Replay, reader: Reader, until: str | None
+        self,
+        connection: ClientConnection,
+        wanted: Wanted,
+        history: Replay,
+        reader: Reader,
+        until: str | None,
     ) -> None:
-        """Prepare.
+        """Prepare; nothing is sent yet.
 
         Args:
-            link: Where to read.
+            connection: Opened, and opened again after a loss.
             wanted: Which events.
-            history: Which of those from before.
-            reader: What counts as read already.
-            until: Stop after the end of this job; None: never.
+            history: Which earlier events.
+            reader: Applies the rule for consumers; what it knows is not yielded.
+            until: Stop after the `end` of this job; None for never.
         """
-        self._link = link
+        self._connection = connection
         self._wanted = wanted
         self._history = history
         self._reader = reader
@@ -61,17 +67,17 @@ class Following:
         self._joined: Joined | None = None
 
     async def open(self) -> None:
-        """Begin: nothing that is published from now on is missed.
+        """Subscribe; nothing published after this returns is missed.
 
         Raises:
-            NothingToListenTo: There is no exchange of events.
-            NoEventLog: There is no stream to read from before.
+            NothingToListenTo: The exchange of events does not exist.
+            NoEventLog: The stream of earlier events does not exist.
             BrokerUnreachable: No broker answers.
             BrokerRefused: The user lacks a permission.
         """
         stream = self._history.streams[0] if self._history.before else None
         while self._joined is None:
-            connection = await self._link.connection()
+            connection = await self._connection.connection()
             try:
                 self._joined = await Joined.open(
                     connection, self._wanted, stream, self._history.since
@@ -82,16 +88,16 @@ class Following:
                 await asyncio.sleep(_PAUSE_S)
 
     async def close(self) -> None:
-        """Leave nothing on the broker."""
+        """Close the channels."""
         joined, self._joined = self._joined, None
         if joined is not None:
             await joined.close()
 
     async def items(self) -> AsyncGenerator[Event | Gap, None]:
-        """Yield the events and the gaps; goes on over a lost connection.
+        """Yield events and gaps; after a lost connection, continue on a new one.
 
         Raises:
-            BrokerUnreachable: No broker answered for as long as the link is patient.
+            BrokerUnreachable: No broker answered within the connection's patience.
         """
         while True:
             try:
@@ -107,7 +113,7 @@ class Following:
                 await asyncio.sleep(_PAUSE_S)
 
     def _shown(self, event: Event) -> list[Event | Gap]:
-        # After a lost connection the log is read from a little before we began, too.
+        # After a loss, the log is read from before the subscription on: clocks differ.
         early = self._again and not self._history.before and event.time < self._opened_at
         if early and not self._reader.seen(event.job_id):
             return []
@@ -116,7 +122,7 @@ class Following:
 
     async def _reopened(self) -> Joined:
         self._again = True
-        connection = await self._link.connection()
+        connection = await self._connection.connection()
         if self._latest is None and self._history.before:
             since = self._history.since
         else:
@@ -133,10 +139,10 @@ class Following:
 
 @asynccontextmanager
 async def opened(following: Following) -> AsyncIterator[AsyncIterator[Event | Gap]]:
-    """Open a follower, give its items, and close it at the end."""
+    """Open a follower for the time of the body, and yield its items."""
     await following.open()
     try:
         async with aclosing(following.items()) as items:
             yield items
     finally:
-        await to_the_end(following.close())
+        await uncancelled(following.close())

@@ -1,65 +1,42 @@
-"""The event log and a live queue as one sequence, over one connection.
+"""Read the event log and a live queue as one sequence of events, over one connection.
 
-Live events come by an exclusive queue bound to the chat. The log is read only for what was
-published before, until it meets the live queue; then it is left. The log alone would do, since a
-stream delivers live as well: measured on RabbitMQ 3.10 (300 events, two busy cores) a median of
-2.0 ms after publishing, and 1.8 ms by a queue. But before 3.13 a broker cannot filter a stream,
-from 3.13 on it leaves out whole chunks only, and each event of another chat costs the reader
-0.07 ms of CPU: 100 followers beside 5000 events a second would need 35 cores.
+Live events are delivered by an exclusive queue that is bound to the chat. The log holds what was
+published before. The log alone would be as fast: on RabbitMQ 3.10 (300 events, two busy cores),
+a stream delivers 2.0 ms after publishing (median), a queue 1.8 ms. But each event of another chat
+costs the reader 0.07 ms of CPU. A broker before 3.13 cannot filter a stream, and a later one
+leaves out whole chunks only. 100 followers beside 5000 events a second would need 35 cores.
 
-The two meet where the live queue's first event has been read from the log; in a chat that is
-silent while others are not, where the log was a second after the queue had been bound.
+Invariants:
+
+- The live queue is bound before the log is opened. Thus each event is in the log, in the queue, or
+  in both.
+- The log is read first, and nothing of the queue before it is done.
+- The log is done once the queue's next event is known from the log. In a chat without live events,
+  it is done at the offset that the log had a second after it was opened.
+- Events where log and queue overlap may be yielded twice. The caller drops repeats.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Self
+from typing import Self
 
 from aio_pika.abc import AbstractConnection
-from aiormq.abc import DeliveredMessage
 
-from aimicromind_schemas.client.log_reading import LogReading, place_of
-from aimicromind_schemas.client.subscription import Fresh, Subscription, event_in
+from aimicromind_schemas.client.log_reading import LogReading, offset_of
+from aimicromind_schemas.client.subscription import BoundQueue, Subscription
+from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_schemas.messages.events import Event
-
-_CHAT: Final = "x-stream-filter-value"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which events.
-
-    Attributes:
-        exchange: Where they are published.
-        binding: Which of them.
-        chat_id: Their chat; None: several.
-        job_id: Their job; None: several.
-    """
-
-    exchange: str
-    binding: str
-    chat_id: str | None
-    job_id: str | None
-
-    def event(self, message: DeliveredMessage) -> Event | None:
-        """Read a message; None: it is not wanted, or no event."""
-        headers = message.header.properties.headers or {}
-        if self.chat_id is not None and headers.get(_CHAT) != self.chat_id:
-            return None
-        event = event_in(message)
-        return event if event is not None and self.job_id in {None, event.job_id} else None
 
 
 class Joined:
-    """What `open` gives; iterate over `events` once, then close it."""
+    """Follows log and queue. `open` it, iterate over `events` once, then `close` it."""
 
     def __init__(self, wanted: Wanted, live: Subscription, log: LogReading | None) -> None:
         self._wanted = wanted
         self._live = live
         self._log = log
-        self._edge: asyncio.Task[int] | None = None
+        self._end: asyncio.Task[int] | None = None
 
     @classmethod
     async def open(
@@ -69,22 +46,23 @@ class Joined:
         stream: str | None,
         since: datetime | None,
     ) -> Self:
-        """Begin: nothing that is published from now on is missed.
+        """Bind the queue, then open the log; nothing published after this returns is missed.
 
         Args:
-            connection: It gets two channels.
+            connection: Two channels are opened on it, and a third while the log is read.
             wanted: Which events.
-            stream: Where to read what was published before; None: nowhere.
-            since: From then on, roughly; None: from the beginning of the stream.
+            stream: The log; None to read live events only.
+            since: Where in the log to begin, to the precision of a stream's chunks; None for its
+                beginning.
 
         Raises:
-            NothingToListenTo: There is no exchange of events.
-            NoSuchQueue: There is no such stream.
+            NothingToListenTo: The exchange of events does not exist.
+            NoSuchQueue: The stream does not exist.
             BrokerGone: The connection closed.
             BrokerRefused: The user lacks a permission.
         """
         live = await Subscription.open(
-            connection, Fresh("", wanted.exchange, (wanted.binding,), {})
+            connection, BoundQueue("", wanted.exchange, (wanted.binding,), {})
         )
         if stream is None:
             return cls(wanted, live, None)
@@ -96,10 +74,10 @@ class Joined:
         return cls(wanted, live, log)
 
     async def events(self, knows: Callable[[Event], bool]) -> AsyncGenerator[Event, None]:
-        """Yield the events in order; some of them twice where log and queue meet.
+        """Yield the events in order; some of them twice where log and queue overlap.
 
         Args:
-            knows: Tells whether an event was given before.
+            knows: Returns whether an event, or a later one of its job, was yielded before.
 
         Raises:
             BrokerGone: The connection closed.
@@ -107,37 +85,37 @@ class Joined:
         if self._log is not None:
             async for event in self._logged(self._log, knows):
                 yield event
-            await self._leave_log()
+            await self._close_log()
         while True:
-            came = self._wanted.event(await self._live.next())
-            if came is not None:
-                yield came
+            live = self._wanted.event(await self._live.next())
+            if live is not None:
+                yield live
 
     async def close(self) -> None:
-        """Leave nothing on the broker."""
-        await self._leave_log()
+        """Close the channels, which also deletes the live queue."""
+        await self._close_log()
         await self._live.close()
 
     async def _logged(
         self, log: LogReading, knows: Callable[[Event], bool]
     ) -> AsyncGenerator[Event, None]:
         await log.begin()
-        edge = self._edge = asyncio.create_task(log.edge())
+        end = self._end = asyncio.create_task(log.end())
         while True:
             message = await log.next()
-            if edge.done() and place_of(message) >= edge.result():
+            if end.done() and offset_of(message) >= end.result():
                 return
-            await log.taken(message)
+            await log.acknowledge(message)
             event = self._wanted.event(message)
             if event is None:
                 continue
             yield event
-            ahead = await self._ahead()
-            if ahead is not None and knows(ahead):
+            live = await self._next_live()
+            if live is not None and knows(live):
                 return
 
-    async def _ahead(self) -> Event | None:
-        """Return what the live queue will give next, as far as that has come."""
+    async def _next_live(self) -> Event | None:
+        """Return the live queue's next event without taking it; None if none was delivered yet."""
         while (first := self._live.peek()) is not None:
             event = self._wanted.event(first)
             if event is not None:
@@ -145,14 +123,14 @@ class Joined:
             await self._live.next()
         return None
 
-    async def _leave_log(self) -> None:
-        edge, self._edge = self._edge, None
+    async def _close_log(self) -> None:
+        end, self._end = self._end, None
         log, self._log = self._log, None
-        if edge is not None:
-            edge.cancel()
-            await asyncio.wait((edge,))
-            if not edge.cancelled():
-                # Nobody needs to know any more why it failed.
-                edge.exception()
+        if end is not None:
+            end.cancel()
+            await asyncio.wait((end,))
+            if not end.cancelled():
+                # asyncio logs an exception that nobody has retrieved.
+                end.exception()
         if log is not None:
             await log.close()

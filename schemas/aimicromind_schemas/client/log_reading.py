@@ -1,9 +1,14 @@
-"""A stream from a time on, with nothing left out.
+"""Read a stream from a time on, without missing a message.
 
-A stream that holds nothing from the time asked for on is read from its next message on. RabbitMQ
-looks for that time and for the next message in two steps, and passes over what is written between
-them (3.10.8: 9 of 2240 messages that were published into an empty stream at that moment). So the
-place is looked up a second time before anything is given.
+Where a stream holds nothing from that time on, RabbitMQ begins with its next message. It finds the
+time and the next message in two steps, and skips what is written between them. With 3.10.8, 9 of
+2240 messages were skipped that were published into an empty stream at that moment.
+
+Invariants:
+
+- `begin` asks for the first offset a second time, on a channel of its own.
+- If the consumer began later than that offset, it is opened again, at that offset.
+- Nothing is returned before. Thus the first message is the first one from the time on.
 """
 
 import asyncio
@@ -22,7 +27,7 @@ _EARLIEST: Final = datetime(1971, 1, 1, tzinfo=UTC)
 
 
 class LogReading:
-    """What `open` gives; `begin` it before the first `next`, close it at the end."""
+    """Reads one stream. `open` it, `begin` before the first `next`, then `close` it."""
 
     def __init__(
         self,
@@ -49,27 +54,28 @@ class LogReading:
         """Consume a stream.
 
         Args:
-            connection: It gets a channel for this.
-            stream: Its name.
-            since: From then on, roughly; None: from the beginning.
-            chat_id: The chat whose messages are wanted, None: all. A broker before 3.13 sends all.
+            connection: A channel is opened on it.
+            stream: Name of the stream.
+            since: Where to begin, to the precision of a stream's chunks; None for its beginning.
+            chat_id: Chat to filter by, None for all. A broker before 3.13 ignores it, and a later
+                one sends messages of other chats in the same chunk: filter again.
 
         Raises:
-            NoSuchQueue: There is no such stream.
+            NoSuchQueue: The stream does not exist.
             BrokerGone: The connection closed.
             BrokerRefused: The user lacks a permission.
         """
         if since is not None and since < _EARLIEST:
             since = None
         reading = await Subscription.open(
-            connection, stream, asked("first" if since is None else since, chat_id)
+            connection, stream, consumer_arguments("first" if since is None else since, chat_id)
         )
         return cls(connection, stream, since, chat_id, reading)
 
     async def begin(self) -> None:
-        """Wait until the next message is the one that reading begins with.
+        """Wait until the first message to be read has been delivered.
 
-        Where nothing comes for a second, what was published before is in the stream by now.
+        Where nothing is delivered for a second, whatever was published before is in the stream.
 
         Raises:
             BrokerGone: The connection closed.
@@ -79,68 +85,73 @@ class LogReading:
         began_at = None
         with suppress(TimeoutError):
             async with asyncio.timeout(_SETTLES_S):
-                began_at = place_of(await self._reading.arrives())
+                began_at = offset_of(await self._reading.arrives())
         if began_at == 0:
             return
-        first = await self._place(self._since, self._chat_id)
-        if began_at is None and (came := self._reading.peek()) is not None:
-            began_at = place_of(came)
+        first = await self._offset(self._since, self._chat_id)
+        if began_at is None and (delivered := self._reading.peek()) is not None:
+            began_at = offset_of(delivered)
         if began_at is None or began_at > first:
             await self._reading.close()
             self._reading = await Subscription.open(
-                self._connection, self._stream, asked(first, self._chat_id)
+                self._connection, self._stream, consumer_arguments(first, self._chat_id)
             )
 
     async def next(self) -> DeliveredMessage:
         """Wait for the next message.
 
         Raises:
-            BrokerGone: There will be none.
+            BrokerGone: The channel closed.
         """
         return await self._reading.next()
 
-    async def taken(self, message: DeliveredMessage) -> None:
-        """Acknowledge, once enough messages have been read.
+    async def acknowledge(self, message: DeliveredMessage) -> None:
+        """Acknowledge a message, together with others: a stream needs that for its prefetch only.
 
         Raises:
             BrokerGone: The channel closed.
         """
-        await self._reading.taken(message, at_once=False)
+        await self._reading.acknowledge(message, at_once=False)
 
-    async def edge(self) -> int:
-        """Find where the stream is in a second; where nothing is added to it, wait.
+    async def end(self) -> int:
+        """Return the offset of the first message written a second from now; wait for one.
 
-        What is published before this is called may reach the stream a little later.
+        The second covers messages that were published before, and are still being written.
 
         Raises:
             BrokerGone: The connection closed.
         """
         await asyncio.sleep(_SETTLES_S)
-        return await self._place("next", None)
+        return await self._offset("next", None)
 
     async def close(self) -> None:
-        """Leave nothing on the broker."""
+        """Close the channel."""
         await self._reading.close()
 
-    async def _place(self, offset: str | datetime, chat_id: str | None) -> int:
-        """Find the first message from there on; where there is none, wait for it."""
+    async def _offset(self, offset: str | datetime, chat_id: str | None) -> int:
+        """Return the offset of the first message from there on; wait for one."""
         looking = await Subscription.open(
-            self._connection, self._stream, asked(offset, chat_id), prefetch=1
+            self._connection, self._stream, consumer_arguments(offset, chat_id), prefetch=1
         )
         try:
-            return place_of(await looking.next())
+            return offset_of(await looking.next())
         finally:
             await looking.close()
 
 
-def place_of(message: DeliveredMessage) -> int:
-    """Return a message's place in its stream; -1 where it has none that can be read."""
+def offset_of(message: DeliveredMessage) -> int:
+    """Return a message's offset in its stream; -1 where the header is missing or no integer."""
     offset = (message.header.properties.headers or {}).get(_OFFSET)
     return offset if isinstance(offset, int) else -1
 
 
-def asked(offset: str | int | datetime, chat_id: str | None) -> dict[str, Any]:
-    """Return which part of a stream to send; a broker before 3.13 passes over the filter."""
+def consumer_arguments(offset: str | int | datetime, chat_id: str | None) -> dict[str, Any]:
+    """Return the arguments of a consumer that reads a stream.
+
+    Args:
+        offset: As `x-stream-offset` takes it: `first`, `next`, an offset, a time.
+        chat_id: Chat to filter by; a broker before 3.13 ignores the filter.
+    """
     if chat_id is None:
         return {_OFFSET: offset}
     return {

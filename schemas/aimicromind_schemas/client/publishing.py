@@ -1,4 +1,4 @@
-"""Put jobs and cancel requests on the broker, each confirmed before the call returns."""
+"""Publish jobs and cancel requests, each confirmed before the call returns."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -8,23 +8,23 @@ from aio_pika.abc import AbstractChannel
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity, DeliveryError
 
+from aimicromind_schemas.client.connection import TIMEOUT_S, ClientConnection, broker_errors
 from aimicromind_schemas.client.errors import (
     BrokerGone,
     NobodyReceives,
     NotConfirmed,
     QueueFull,
 )
-from aimicromind_schemas.client.link import TIMEOUT_S, Link, told_apart
 from aimicromind_schemas.messages.cancel import CancelRequest
 from aimicromind_schemas.messages.job import SUBMITTED_HEADER, PredictionJob
 from aimicromind_schemas.routing import Names
 
 
 class JobPublisher:
-    """Publishes over one channel, which is opened again when it was lost."""
+    """Publishes over one channel, which is opened again after a loss."""
 
-    def __init__(self, link: Link, names: Names) -> None:
-        self._link = link
+    def __init__(self, connection: ClientConnection, names: Names) -> None:
+        self._connection = connection
         self._names = names
         self._opening = asyncio.Lock()
         self._channel: AbstractChannel | None = None
@@ -32,12 +32,12 @@ class JobPublisher:
     async def submit(
         self, job: PredictionJob, job_id: str, reply_to: str | None, correlation_id: str | None
     ) -> None:
-        """Put a job on the queue; it is safe there once this returns.
+        """Publish a job, and return once the broker has confirmed it.
 
         Raises:
-            NobodyReceives: There is no queue of jobs.
-            QueueFull: It takes no more.
-            NotConfirmed: The broker did not say whether it took it.
+            NobodyReceives: The exchange or the queue of jobs does not exist.
+            QueueFull: The broker nacked the job.
+            NotConfirmed: The connection closed, or no confirm came within 10 s.
             BrokerUnreachable: No broker answers; nothing was sent.
             BrokerRefused: The user lacks a permission.
         """
@@ -55,11 +55,15 @@ class JobPublisher:
         await self._publish(message, self._names.jobs, "", job_id)
 
     async def cancel(self, request: CancelRequest, what: str) -> None:
-        """Publish a cancel request; workers have it, or will have it, once this returns.
+        """Publish a cancel request; running and later workers receive it once this returns.
+
+        Args:
+            request: The request.
+            what: Id of the job or chat, for errors.
 
         Raises:
-            NobodyReceives: There is no exchange of control.
-            NotConfirmed: The broker did not say whether it took it.
+            NobodyReceives: The exchange of cancel requests does not exist.
+            NotConfirmed: The connection closed, or no confirm came within 10 s.
             BrokerUnreachable: No broker answers; nothing was sent.
             BrokerRefused: The user lacks a permission.
         """
@@ -77,7 +81,7 @@ class JobPublisher:
         except BrokerGone as error:
             raise NotConfirmed(what) from error
         try:
-            with told_apart():
+            with broker_errors():
                 try:
                     answer = await to.publish(message, key, mandatory=True, timeout=TIMEOUT_S)
                 except ChannelNotFoundEntity as error:
@@ -91,9 +95,9 @@ class JobPublisher:
 
     async def _opened(self) -> AbstractChannel:
         async with self._opening:
-            connection = await self._link.connection()
+            connection = await self._connection.connection()
             if self._channel is None or self._channel.is_closed:
-                with told_apart():
+                with broker_errors():
                     async with asyncio.timeout(TIMEOUT_S):
                         self._channel = await connection.channel()
             return self._channel

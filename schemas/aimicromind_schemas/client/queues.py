@@ -1,12 +1,13 @@
-"""Events of any chats for services: a queue that replicas share, or one for each of them."""
+"""Read events of any chats from a queue, for services: a shared queue, or one for each replica."""
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
+from aimicromind_schemas.client.connection import ClientConnection
 from aimicromind_schemas.client.errors import BrokerGone
-from aimicromind_schemas.client.link import Link
-from aimicromind_schemas.client.subscription import Fresh, Subscription, event_in
+from aimicromind_schemas.client.subscription import BoundQueue, Subscription
+from aimicromind_schemas.client.wanted import event_in
 from aimicromind_schemas.messages.events import Event
 
 SHARED_ARGUMENTS: Final[dict[str, Any]] = {
@@ -15,20 +16,33 @@ SHARED_ARGUMENTS: Final[dict[str, Any]] = {
     "x-overflow": "drop-head",
     "x-expires": 7 * 86_400_000,
 }
-"""What a shared queue is declared with: it outlives its readers for a week, and refuses nothing."""
+"""Arguments of a shared queue: it outlives its readers for 7 days, and drops its oldest messages.
+
+It never nacks, because that would delay the events of all other queues.
+"""
 
 _SHARED_PREFETCH: Final = 20
 
 
 @asynccontextmanager
-async def reading(link: Link, queue: Fresh) -> AsyncIterator[AsyncIterator[Event]]:
-    """Read a queue of one's own or a shared one, over any number of connections."""
-    first = await _subscribed(link, queue)
-    async with aclosing(_events(link, queue, first)) as events:
+async def reading(
+    connection: ClientConnection, queue: BoundQueue
+) -> AsyncIterator[AsyncIterator[Event]]:
+    """Declare and read a queue for the time of the body, across lost connections.
+
+    Raises:
+        NothingToListenTo: The exchange of events does not exist.
+        BrokerUnreachable: No broker answers; also from the iteration.
+        BrokerRefused: A permission is missing, or the queue exists with other arguments.
+    """
+    first = await _subscribed(connection, queue)
+    async with aclosing(_events(connection, queue, first)) as events:
         yield events
 
 
-async def _events(link: Link, queue: Fresh, first: Subscription) -> AsyncGenerator[Event, None]:
+async def _events(
+    connection: ClientConnection, queue: BoundQueue, first: Subscription
+) -> AsyncGenerator[Event, None]:
     subscription: Subscription = first
     try:
         while True:
@@ -39,14 +53,14 @@ async def _events(link: Link, queue: Fresh, first: Subscription) -> AsyncGenerat
                     await subscription.reject(message)
                     continue
                 yield event
-                await subscription.taken(message)
+                await subscription.acknowledge(message)
             except BrokerGone:
                 await subscription.close()
-                subscription = await _subscribed(link, queue)
+                subscription = await _subscribed(connection, queue)
     finally:
         await subscription.close()
 
 
-async def _subscribed(link: Link, queue: Fresh) -> Subscription:
-    connection = await link.connection()
-    return await Subscription.open(connection, queue, prefetch=_SHARED_PREFETCH)
+async def _subscribed(connection: ClientConnection, queue: BoundQueue) -> Subscription:
+    opened = await connection.connection()
+    return await Subscription.open(opened, queue, prefetch=_SHARED_PREFETCH)

@@ -1,7 +1,15 @@
-"""A consumer on a channel of its own: deliveries, in order, until the channel closes."""
+"""Consume one queue or stream on a channel of its own, with the deliveries in order.
+
+Invariants:
+
+- Deliveries are returned in the order in which the broker sent them, each once.
+- Once the channel closed or the broker cancelled the consumer, the deliveries that were received
+  are still returned. After them, `next` raises.
+- At most `prefetch` deliveries are unacknowledged, except on a queue without acknowledgements.
+- A channel that was opened is closed, even if the caller is cancelled meanwhile.
+"""
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Coroutine, Iterable, Mapping
 from contextlib import suppress
@@ -12,58 +20,43 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.exceptions import ChannelNotFoundEntity
 
+from aimicromind_schemas.client.connection import TIMEOUT_S, broker_errors
 from aimicromind_schemas.client.errors import (
     BrokerGone,
     ClientError,
     NoSuchQueue,
     NothingToListenTo,
 )
-from aimicromind_schemas.client.link import TIMEOUT_S, told_apart
-from aimicromind_schemas.client.transport.channel import open_channel
-from aimicromind_schemas.codec import decode
-from aimicromind_schemas.messages.events import Event, NotAnEvent
-
-_log = logging.getLogger(__name__)
+from aimicromind_schemas.client.transport.opening import open_channel
 
 STREAM_PREFETCH: Final = 400
 _CLOSE_S: Final = 3.0
-_going_on: set[asyncio.Task[None]] = set()
+# asyncio keeps weak references to tasks only.
+_closings: set[asyncio.Task[None]] = set()
 
 
-async def to_the_end(closing: Coroutine[Any, Any, None]) -> None:
-    """Wait for what must be done in any case; it goes on although the wait is cancelled.
+async def uncancelled(closing: Coroutine[Any, Any, None]) -> None:
+    """Wait for a clean-up, which continues even if this wait is cancelled.
 
-    A cancelled scope of anyio, which is how FastAPI leaves a stream whose client has gone, cancels
-    every further wait in it, those for cleaning up included.
+    FastAPI ends the stream of a client that has gone by cancelling a scope of anyio. That cancels
+    every further wait in the scope, including waits of clean-ups.
     """
     task = asyncio.create_task(closing)
-    _going_on.add(task)
-    task.add_done_callback(_going_on.discard)
+    _closings.add(task)
+    task.add_done_callback(_closings.discard)
     await asyncio.shield(task)
 
 
-def event_in(message: DeliveredMessage) -> Event | None:
-    """Read a message; None where it is no event, whatever else it is."""
-    try:
-        return decode(message.body)
-    except NotAnEvent as error:
-        reason = str(error)
-    except Exception as error:  # noqa: BLE001 - one message must not end its reader
-        # Without its text, which might quote the message.
-        reason = f"{type(error).__name__} while it was read."
-    _log.warning("skipped a message with the routing key %r: %s", message.routing_key, reason)
-    return None
-
-
 @dataclass(frozen=True, slots=True)
-class Fresh:
-    """A queue that is declared for the subscription, and bound.
+class BoundQueue:
+    """A queue that is declared and bound for the subscription.
 
     Attributes:
-        name: Empty: the broker gives one, and the queue lives as long as its connection.
-        exchange: What it is bound to.
-        bindings: With which keys.
-        arguments: Of the queue.
+        name: Its name. If it is empty, the broker names the queue. It is then exclusive, deleted
+            with its consumer, and consumed without acknowledgements.
+        exchange: Exchange to bind it to.
+        bindings: Binding keys.
+        arguments: Arguments of the queue.
     """
 
     name: str
@@ -73,31 +66,31 @@ class Fresh:
 
 
 class Subscription:
-    """Reads one queue or stream. Acknowledge with `taken`, unless it was opened `unasked`."""
+    """Reads one queue or stream. `open` it, and `close` it at the end."""
 
-    def __init__(self, channel: AbstractChannel, *, unasked: bool) -> None:
+    def __init__(self, channel: AbstractChannel, *, no_ack: bool) -> None:
         self._channel = channel
-        self._unasked = unasked
-        self._arrived: deque[DeliveredMessage] = deque()
-        self._news = asyncio.Event()
-        self._over = False
+        self._no_ack = no_ack
+        self._delivered: deque[DeliveredMessage] = deque()
+        self._changed = asyncio.Event()
+        self._ended = False
         self._unacknowledged = 0
 
     @classmethod
     async def open(
         cls,
         connection: AbstractConnection,
-        queue: Fresh | str,
+        queue: BoundQueue | str,
         arguments: Mapping[str, Any] | None = None,
         prefetch: int = STREAM_PREFETCH,
     ) -> Self:
-        """Consume a queue; one of its own that nobody named is consumed without acknowledgement.
+        """Consume a queue.
 
         Args:
-            connection: It gets a channel for this.
-            queue: Its name, or what to declare.
-            arguments: Of the consumer.
-            prefetch: How many deliveries may wait for their acknowledgement.
+            connection: A channel is opened on it.
+            queue: Name of a queue that exists, or a queue to declare.
+            arguments: Arguments of the consumer.
+            prefetch: Most unacknowledged deliveries.
 
         Raises:
             BrokerGone: The connection closed.
@@ -109,25 +102,25 @@ class Subscription:
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
-            await to_the_end(_undo(opening))
+            await uncancelled(_undo(opening))
             raise
 
     @classmethod
     async def _open(
         cls,
         connection: AbstractConnection,
-        queue: Fresh | str,
+        queue: BoundQueue | str,
         arguments: Mapping[str, Any] | None,
         prefetch: int,
     ) -> Self:
-        unasked = isinstance(queue, Fresh) and not queue.name
-        with told_apart():
+        no_ack = isinstance(queue, BoundQueue) and not queue.name
+        with broker_errors():
             async with asyncio.timeout(TIMEOUT_S):
                 channel = await open_channel(connection)
-        subscription = cls(channel, unasked=unasked)
+        subscription = cls(channel, no_ack=no_ack)
         channel.closing.add_done_callback(subscription._end)
         channel.on_consumer_cancel_callbacks.add(subscription._end)
-        name = await subscription._declared(queue) if isinstance(queue, Fresh) else queue
+        name = await subscription._declared(queue) if isinstance(queue, BoundQueue) else queue
         await subscription._consume(name, arguments, prefetch)
         return subscription
 
@@ -135,70 +128,72 @@ class Subscription:
         """Wait for the next delivery.
 
         Raises:
-            BrokerGone: There will be none.
+            BrokerGone: The channel closed, or the queue was deleted.
         """
         await self.arrives()
-        return self._arrived.popleft()
+        return self._delivered.popleft()
 
     async def arrives(self) -> DeliveredMessage:
-        """Wait for the next delivery, and leave it there for `next`.
+        """Wait for the next delivery, and leave it for `next`.
 
         Raises:
-            BrokerGone: There will be none.
+            BrokerGone: The channel closed, or the queue was deleted.
         """
-        while not self._arrived:
-            if self._over:
+        while not self._delivered:
+            if self._ended:
                 raise BrokerGone
-            self._news.clear()
-            await self._news.wait()
-        return self._arrived[0]
+            self._changed.clear()
+            await self._changed.wait()
+        return self._delivered[0]
 
     def peek(self) -> DeliveredMessage | None:
-        """Return the delivery that `next` would give without a wait, if there is one."""
-        return self._arrived[0] if self._arrived else None
+        """Return the delivery that `next` would return without a wait; None if there is none."""
+        return self._delivered[0] if self._delivered else None
 
-    async def taken(self, message: DeliveredMessage, *, at_once: bool = True) -> None:
+    async def acknowledge(self, message: DeliveredMessage, *, at_once: bool = True) -> None:
         """Acknowledge a delivery and all before it.
 
         Args:
             message: The delivery.
-            at_once: Otherwise with some that follow: a stream only wants to know when to send more.
+            at_once: False to wait for half of a stream's prefetch: a stream needs
+                acknowledgements only to send more.
 
         Raises:
-            BrokerGone: The channel closed; what a queue gave comes again.
+            BrokerGone: The channel closed; a queue redelivers.
         """
         self._unacknowledged += 1
-        if self._unasked or not (at_once or self._unacknowledged >= STREAM_PREFETCH // 2):
+        if self._no_ack or not (at_once or self._unacknowledged >= STREAM_PREFETCH // 2):
             return
         self._unacknowledged = 0
-        with told_apart():
+        with broker_errors():
             await self._channel.basic_ack(message.delivery_tag or 0, multiple=True)
 
     async def reject(self, message: DeliveredMessage) -> None:
-        """Reject a delivery for good: it goes where the queue dead-letters, if it does.
+        """Reject a delivery without requeueing it.
 
-        To acknowledge it would lose what an operator may want to look at, to requeue it would
-        bring it back for ever.
+        A queue with a dead-letter exchange keeps it for operators. Requeued, it would be delivered
+        without end.
 
         Raises:
             BrokerGone: The channel closed.
         """
-        if not self._unasked:
-            with told_apart():
+        if not self._no_ack:
+            with broker_errors():
                 await self._channel.basic_reject(message.delivery_tag or 0, requeue=False)
 
     async def close(self) -> None:
-        """Close the channel, also if the caller is cancelled; the rest is requeued."""
-        await to_the_end(self._close())
+        """Close the channel, even if the caller is cancelled; unacknowledged messages requeue."""
+        await uncancelled(self._close())
 
     async def _close(self) -> None:
-        with suppress(BrokerGone, TimeoutError), told_apart():
+        with suppress(BrokerGone, TimeoutError), broker_errors():
             async with asyncio.timeout(_CLOSE_S):
                 await self._channel.close()
 
-    async def _declared(self, queue: Fresh) -> str:
+    async def _declared(self, queue: BoundQueue) -> str:
+        """Declare and bind a queue, and return its name."""
         own = not queue.name
-        with told_apart():
+        with broker_errors():
             async with asyncio.timeout(TIMEOUT_S):
                 declared = await self._channel.queue_declare(
                     queue.name,
@@ -216,26 +211,29 @@ class Subscription:
         return name
 
     async def _consume(self, name: str, arguments: Mapping[str, Any] | None, prefetch: int) -> None:
-        with told_apart():
+        with broker_errors():
             async with asyncio.timeout(TIMEOUT_S):
                 await self._channel.basic_qos(prefetch_count=prefetch)
                 try:
                     await self._channel.basic_consume(
-                        name, self._take, no_ack=self._unasked, arguments=dict(arguments or {})
+                        name, self._take, no_ack=self._no_ack, arguments=dict(arguments or {})
                     )
                 except ChannelNotFoundEntity as error:
                     raise NoSuchQueue(name) from error
 
     async def _take(self, message: DeliveredMessage) -> None:
-        self._arrived.append(message)
-        self._news.set()
+        self._delivered.append(message)
+        self._changed.set()
 
     def _end(self, *_: object) -> None:
-        self._over = True
-        self._news.set()
+        self._ended = True
+        self._changed.set()
 
 
 async def _undo(opening: asyncio.Task[Subscription]) -> None:
-    """Close what nobody waits for any more; what is cancelled half-way leaves a channel."""
+    """Wait for an opening whose caller was cancelled, and close its channel.
+
+    Cancelled half-way, the opening would leave a channel on the connection.
+    """
     with suppress(ClientError, TimeoutError):
         await (await opening).close()

@@ -1,1 +1,1 @@
-"""The messages: jobs, events, cancel requests."""
+"""Types of the messages: jobs, events, cancel requests."""

@@ -1,7 +1,4 @@
-"""The cancel request: what anyone puts on the exchange `control` to have jobs stopped.
-
-By job it covers that job, by chat the jobs of the chat that were submitted up to a time.
-"""
+"""Cancel requests: messages on the exchange `control` that stop jobs, by job or by chat."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,16 +13,16 @@ from aimicromind_schemas.messages.raw_object import utf8_of
 from aimicromind_schemas.routing import chat_fits
 from aimicromind_schemas.wire import UtcTime, dump_json, load_json, time_text
 
-# Many times what ids and a time take: whoever reads one builds all of it.
+# Far more than ids and a time need. A longer body is not built as Python objects.
 _MAX_BYTES: Final = 64 * 1024
 _TIME: Final[TypeAdapter[datetime]] = TypeAdapter(UtcTime)
 
-# For JSON Schema: the names on the wire, and the docstrings below.
+# For JSON Schema: the names in JSON, and the docstrings below.
 _DESCRIBED: Final = ConfigDict(alias_generator=to_camel, use_attribute_docstrings=True)
 
 
 class InvalidCancel(ValueError):
-    """A body that is no cancel request. Its text names fields, and quotes no value."""
+    """A body is no cancel request. The text names fields, and quotes no value."""
 
     def __init__(self, remedy: str) -> None:
         super().__init__(f"Not a valid cancel request: {remedy}.")
@@ -76,10 +73,13 @@ CancelRequest: TypeAlias = JobCancel | ChatCancel
 
 
 def decode_cancel(body: bytes) -> CancelRequest:
-    """Read a cancel request. Null and empty count as absent; members not known are skipped.
+    """Read a cancel request. Null and empty count as absent; unknown members are skipped.
+
+    Args:
+        body: One JSON object in UTF-8, UTF-16 or UTF-32, of at most 64 KiB.
 
     Raises:
-        InvalidCancel: The body is anything else.
+        InvalidCancel: The body is no cancel request.
     """
     if len(body) > _MAX_BYTES:
         raise InvalidCancel(f"send at most {_MAX_BYTES} bytes")

@@ -1,7 +1,7 @@
-"""The events whose data the endpoint writes, relayed as they come.
+"""Events whose data the endpoint writes; the worker passes the data on unchanged.
 
-Where no shape is documented, `data` is what JSON gave. A known name with data of another shape
-arrives as a `GenericEvent` of that name.
+Without a documented shape, `data` is any JSON value. An event with a known name and data of another
+shape is a `GenericEvent` with that name.
 """
 
 from typing import Any, Literal

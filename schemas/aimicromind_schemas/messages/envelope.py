@@ -1,4 +1,4 @@
-"""The envelope that every event of a chat has, and the event of no known shape."""
+"""The envelope of each event, and the generic event for unknown names and shapes."""
 
 from typing import Any, ClassVar
 
@@ -90,7 +90,7 @@ class GenericEvent(ChatEvent):
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 - data goes by the name
-    """Undo the shapes. What is in them stays as it is: pydantic writes 255 levels at most."""
+    """Return a value without models. Values inside stay: pydantic writes 255 levels at most."""
     match value:
         case tuple():
             return [_plain(item) for item in value]

@@ -1,4 +1,4 @@
-"""Every event as one type, and the way from a JSON object to it."""
+"""The union of all events, and the reading of an event from a JSON object."""
 
 from typing import Annotated, Any, Final
 
@@ -67,7 +67,7 @@ KnownEvent = (
 """One class for each name of the contract."""
 
 Event = KnownEvent | GenericEvent
-"""What `decode` gives and `encode` takes."""
+"""Any event, as `decode` returns it and `encode` takes it."""
 
 _KNOWN: Final[TypeAdapter[KnownEvent]] = TypeAdapter(
     Annotated[KnownEvent, Field(discriminator="event")]
@@ -75,10 +75,18 @@ _KNOWN: Final[TypeAdapter[KnownEvent]] = TypeAdapter(
 
 
 class NotAnEvent(ValueError):
-    """A message that is no event of a chat."""
+    """A message is no event of a chat.
+
+    Attributes:
+        unreadable: Members of the envelope that are missing or ill-typed.
+    """
 
     def __init__(self, unreadable: tuple[str, ...] = ()) -> None:
-        """Name the envelope's missing or ill-typed members; none: it is no object."""
+        """Write the sentence.
+
+        Args:
+            unreadable: Names of these members; empty if the body is no JSON object.
+        """
         self.unreadable = unreadable
         super().__init__(
             f"Not an event: {', '.join(unreadable)} missing or of the wrong type."
@@ -88,14 +96,13 @@ class NotAnEvent(ValueError):
 
 
 def event_from(fields: dict[str, Any]) -> Event:
-    """Find the class of an event and fill it.
+    """Return the event in a JSON object: of the class for its name, else a GenericEvent.
 
     Args:
-        fields: The members by their names on the wire; `time` may be an aware datetime.
+        fields: The members by their names in JSON; `time` may be an aware datetime.
 
     Raises:
-        NotAnEvent: A member of the envelope is missing or has the wrong type. Never on account
-            of an unknown name or an unexpected shape of the data: those give a GenericEvent.
+        NotAnEvent: A member of the envelope is missing or ill-typed.
     """
     try:
         return _KNOWN.validate_python(fields, by_alias=True, by_name=False)

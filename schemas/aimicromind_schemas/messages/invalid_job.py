@@ -1,4 +1,4 @@
-"""Says what is wrong with a job without quoting it: a job holds prompts and may hold secrets."""
+"""Describe the problems of an invalid job without quoting it, because it may hold secrets."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -26,20 +26,24 @@ _REMEDIES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a job."""
+    """One problem of a job."""
 
     field: str
-    """Name on the wire; empty where the whole body is meant."""
+    """Name of the field in JSON; empty for the whole body."""
 
     found: str
-    """The kind of value that was there, never the value."""
+    """Kind of the value that was sent, never the value."""
 
     remedy: str
     """What to send instead."""
 
 
 class InvalidJob(ValueError):
-    """A body that is no job. Its text names fields and kinds of values, and quotes none."""
+    """A body is no valid job. The text names fields and kinds of values, and quotes no value.
+
+    Attributes:
+        problems: Each field once.
+    """
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         self.problems = problems
@@ -48,7 +52,7 @@ class InvalidJob(ValueError):
 
     @property
     def is_unreadable(self) -> bool:
-        """Whether the body is no JSON object, so that nothing can be said of fields."""
+        """Whether the body is no JSON object, hence without fields."""
         return any(not problem.field for problem in self.problems)
 
 
@@ -58,21 +62,21 @@ def is_absent(value: object) -> bool:
 
 
 def body_problem(found: str) -> Problem:
-    """Describe a body that cannot be read at all."""
+    """Return the problem of a body that is no JSON object."""
     return Problem("", found, _REMEDIES[""])
 
 
 def field_problem(field: str, found: str) -> Problem:
-    """Describe a refused field by the kind of value that was there."""
+    """Return the problem of a field, with the kind of its value."""
     return Problem(field, found, _REMEDIES[field])
 
 
 def field_problems(errors: list[ErrorDetails], fields: Mapping[str, Any]) -> tuple[Problem, ...]:
-    """Describe each refused field once.
+    """Return the problem of each invalid field, once.
 
     Args:
-        errors: Pydantic's. One about the job as a whole has the field's name as its type.
-        fields: The job as it was sent.
+        errors: Errors of pydantic. The type of an error of the whole job is a field's name.
+        fields: The members of the job, as sent.
     """
     names = dict.fromkeys(
         str(error["loc"][0] if error["loc"] else error["type"]) for error in errors
@@ -81,7 +85,7 @@ def field_problems(errors: list[ErrorDetails], fields: Mapping[str, Any]) -> tup
 
 
 def kind_of(value: object) -> str:
-    """Name the kind of a value, without the value."""
+    """Return the kind of a value, such as `string of 3 characters`, without the value."""
     if is_absent(value):
         return "missing"
     match value:

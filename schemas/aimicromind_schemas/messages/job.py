@@ -1,7 +1,6 @@
-"""The job: what a producer puts on the queue to have a prediction made.
+"""The job: a request for a prediction, as a producer publishes it.
 
-Reading is strict about what the worker acts on, and leaves the rest to the endpoint as it came.
-Ids that a job lacks are filled in by whoever knows the message it came in.
+Fields for the worker are validated strictly. All others are sent to the endpoint unchanged.
 """
 
 from functools import cache
@@ -17,7 +16,7 @@ from aimicromind_schemas.odd_json import TooDeep
 from aimicromind_schemas.wire import Text, json_of, load_json, time_text
 
 SUBMITTED_HEADER: Final = "x-aimicromind-submitted-at"
-"""Tells when a job was submitted, ISO 8601 with microseconds: an AMQP timestamp has seconds."""
+"""Header with the time of submission, ISO 8601 with microseconds; an AMQP timestamp has seconds."""
 
 _INSTEAD_OF_QUESTION: Final = ("form", "human_input", "action", "uploads")
 _FOR_ENDPOINT: Final = (
@@ -73,10 +72,13 @@ class PredictionJob(JobTerms):
 
     @classmethod
     def decode(cls, body: bytes) -> Self:
-        """Read a job from the queue, by the worker's own rules.
+        """Read a job by the worker's own rules.
+
+        Args:
+            body: One JSON object in UTF-8, UTF-16 or UTF-32.
 
         Raises:
-            InvalidJob: The body is anything but a valid job.
+            InvalidJob: The body is no valid job.
         """
         members = RawJob.read(body).members
         fields: dict[str, Any] = {}
@@ -91,11 +93,11 @@ class PredictionJob(JobTerms):
             raise InvalidJob((body_problem(str(error)),)) from None
 
     def encode(self) -> bytes:
-        """Write the job for the queue; `decode` gives an equal one.
+        """Return the body of the job's message; `decode` returns an equal job.
 
         Raises:
-            ValueError: A value that JSON cannot hold: NaN.
-            TypeError: A value that JSON does not know.
+            ValueError: A value has no JSON form, such as NaN.
+            TypeError: A value has a type that JSON does not have.
         """
         fields = self._present(tuple(type(self).model_fields))
         if self.expires_at is not None:
@@ -103,9 +105,9 @@ class PredictionJob(JobTerms):
         return json_of(fields)
 
     def endpoint_fields(self) -> dict[str, Any]:
-        """Return what the endpoint is sent, without the ids and what is meant for the worker.
+        """Return the fields for the endpoint, by their names in JSON, without ids and terms.
 
-        The dict is new, the values are the job's own: copy one before changing it.
+        The dict is new. Its values are the job's own: copy a value before changing it.
         """
         return self._present(_FOR_ENDPOINT)
 

@@ -1,4 +1,4 @@
-"""What a job says to the worker; the rest of it is for the endpoint."""
+"""The fields of a job that the worker acts on; all others are for the endpoint."""
 
 import re
 from typing import Annotated, ClassVar, Final, Literal, LiteralString, Never, Self
@@ -30,7 +30,7 @@ _Calls = Annotated[int, Field(ge=1)]
 
 
 def id_text(value: object) -> object:
-    """Read an id that is a whole number of at most 64 bits as its digits."""
+    """Return the digits of an id that is a whole number of at most 64 bits, others unchanged."""
     number = whole(value)
     is_number = isinstance(number, int) and not isinstance(number, bool)
     return str(number) if is_number and number in _NUMBERS else value
@@ -100,7 +100,7 @@ class JobTerms(Quiet, BaseModel):
     @field_validator("tags", mode="before")
     @classmethod
     def _few_tags(cls, tags: object) -> object:
-        # Before they are looked at one by one: each that is no string costs a report of its own.
+        # Before each is validated: pydantic reports each value that is no string.
         if isinstance(tags, dict) and len(tags) > _MAX_TAGS_BYTES // _LEAST_TAG_BYTES:
             reject("tags", "tags take more than 16 KiB")
         return tags
@@ -124,10 +124,10 @@ class JobTerms(Quiet, BaseModel):
 
 
 def reject(field: LiteralString, because: LiteralString) -> Never:
-    """Blame a field: the type of the error is its name, as `field_problems` expects."""
+    """Raise pydantic's error for a field; its type is the field's name, for `field_problems`."""
     raise PydanticCustomError(field, because)
 
 
 def is_job_id(text: str) -> bool:
-    """Return whether a text, such as the `message_id` of a message, can be a job's id."""
+    """Return whether a text, such as a `message_id`, is a valid job id: 1 to 128 characters."""
     return re.fullmatch(_JOB_ID, text) is not None

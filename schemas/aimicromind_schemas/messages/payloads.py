@@ -1,7 +1,4 @@
-"""What the data of the endpoint's events holds, where it is more than a text.
-
-Fields not named here are kept, so that nothing of a newer endpoint is lost.
-"""
+"""Data of the endpoint's events that is more than a text; unknown fields are kept."""
 
 from typing import Any
 

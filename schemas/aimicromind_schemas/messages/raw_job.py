@@ -1,4 +1,4 @@
-"""A job as the worker has it: its terms are read, the rest stays bytes of the message."""
+"""A job whose terms are read, while all other members stay bytes of the message."""
 
 from typing import Final, Self
 
@@ -33,7 +33,7 @@ FOR_ENDPOINT: Final = (
     "action",
     "leadEmail",
 )
-"""Members that go to the endpoint as they came, beside those that have no name here."""
+"""Members that are sent to the endpoint unchanged, beside unknown ones."""
 
 INSTEAD_OF_QUESTION: Final = ("form", "humanInput", "action", "uploads")
 _TERMS: Final = frozenset(str(field.alias) for field in JobTerms.model_fields.values())
@@ -44,7 +44,7 @@ _KINDS: Final = {b"{": "object", b"[": "list", b'"': "string", b"t": "boolean", 
 
 
 class RawJob(JobTerms):
-    """A job whose terms are read. It keeps the body, and copies nothing of it."""
+    """A job as the worker keeps it. Its members are slices of the body, without a copy."""
 
     _present: dict[str, memoryview] = PrivateAttr()
     _members: Members = PrivateAttr()
@@ -52,10 +52,13 @@ class RawJob(JobTerms):
 
     @classmethod
     def read(cls, body: bytes) -> Self:
-        """Read a job from the queue.
+        """Read a job.
+
+        Args:
+            body: One JSON object in UTF-8, UTF-16 or UTF-32.
 
         Raises:
-            InvalidJob: The body is anything but a valid job.
+            InvalidJob: The body is no valid job.
         """
         try:
             members = members_of(utf8_of(body), _NAMES)
@@ -81,25 +84,25 @@ class RawJob(JobTerms):
         return job
 
     def raw(self, name: str) -> memoryview | None:
-        """Return the JSON of a member; None where it is absent, null or empty."""
+        """Return the JSON of a named member; None where it is absent, null or empty."""
         return self._present.get(name)
 
     @property
     def members(self) -> Members:
-        """All members, also those that are null or empty."""
+        """All members, null and empty ones included."""
         return self._members
 
     @property
     def override(self) -> Members:
-        """The members of `overrideConfig`; of its own, `sessionId` is named."""
+        """The members of `overrideConfig`; only `sessionId` is named."""
         return self._override
 
 
 def readable_ids(body: bytes) -> tuple[str | None, str | None]:
-    """Find chat id and job id in a body that is no valid job, so that its chat can be told.
+    """Return chat id and job id of a body that may be no valid job, for its `error` and `end`.
 
-    Never raises. An id that cannot be read, or could not be used, is None. A body that is broken
-    is read as far as it makes sense.
+    It never raises. An id that cannot be read, or is invalid, is None. Broken JSON is searched for
+    both.
     """
     found = values_in(body, _IDS)
     chat_id, job_id = id_text(found.get("chatId")), id_text(found.get("jobId"))
@@ -110,7 +113,7 @@ def readable_ids(body: bytes) -> tuple[str | None, str | None]:
 
 
 def _unasked(present: dict[str, memoryview]) -> dict[str, Problem]:
-    """Return what is wrong with the members for the endpoint of which something is known."""
+    """Return the problems of `question` and `overrideConfig`, the checked ones for the endpoint."""
     problems: dict[str, Problem] = {}
     for name, opening in (("question", '"'), ("overrideConfig", "{")):
         value = present.get(name)

@@ -1,7 +1,7 @@
-"""Split a JSON object into its members without building their values.
+"""Split a JSON object into its members, without building Python objects of their values.
 
-A body of 8 MiB can hold millions of lists, which take 20 times the memory as Python objects. So
-members stay slices of the body. msgspec checks their syntax, and builds nothing for that.
+A body of 8 MiB can hold millions of lists, which take 20 times the memory as Python objects. Thus
+members stay slices of the body. msgspec checks their syntax without building them.
 """
 
 import codecs
@@ -19,11 +19,11 @@ from aimicromind_schemas.wire import load_json
 
 _SPACE: Final = rb"[ \t\n\r]*+"
 _OPENING: Final = re.compile(_SPACE + rb"\{" + _SPACE)
-# C programs count the 0 at the end of a text, too.
+# Producers in C may send the 0 at the end of a text.
 _CLOSING: Final = re.compile(rb"\}[ \t\n\r\0]*+\Z")
 _COLON: Final = re.compile(b":" + _SPACE)
 _COMMA: Final = re.compile(_SPACE + b"," + _SPACE)
-# Most names and values are short and plain; all others go to msgspec.
+# Most names and values are short and plain: no call of msgspec for these.
 _SHORT_NAME: Final = re.compile(rb'"([^"\\\x00-\x1f]{0,200}+)"' + _SPACE + _COLON.pattern)
 _SHORT: Final = re.compile(
     rb'(?:"[^"\\\x00-\x1f]{0,500}+"|true|false|null|-?(?:0|[1-9][0-9]{0,15}+)(?![0-9.eE]))' + _SPACE
@@ -35,7 +35,7 @@ _SCALAR_BEHIND: Final = re.compile(
     rb"[ \t\n\r]*+:[ \t\n\r]*+(" + _ANY_STRING.pattern + rb"|-?[0-9.eE+-]+)", re.DOTALL
 )
 LONGEST_BYTES: Final = 128 * 1024
-"""Of a value that is built: 16 KiB of tags, each character an escape, and some white space."""
+"""Longest value that is built: 16 KiB of tags, with an escape for each character, and spaces."""
 
 _STRINGS_LOOKED_AT: Final = 100_000
 _QUOTE: Final = ord('"')
@@ -46,16 +46,17 @@ _value: Final = msgspec.json.Decoder(msgspec.Raw).decode
 
 
 class NotAnObject(ValueError):
-    """Text that is no JSON object in UTF-8."""
+    """A body is no JSON object, or no Unicode text; the text says which."""
 
 
 @dataclass(frozen=True, slots=True)
 class Members:
-    """The members of an object, as they are written. White space may follow a value.
+    """The members of an object as slices of its JSON. White space may follow a value.
 
     Attributes:
-        named: The values of those that were asked for; of equal names, the last.
-        others: The others in their order, names included, in runs that commas may join.
+        named: Values of the requested members; of equal names, the last.
+        others: All other members with their names, in order. Each item is a run of members
+            without a requested one between; joined by commas, the runs are valid again.
     """
 
     named: Mapping[str, memoryview]
@@ -65,7 +66,7 @@ class Members:
 def utf8_of(body: bytes | memoryview) -> memoryview:
     """Return a body as UTF-8 without a byte order mark.
 
-    A body in UTF-16 or UTF-32 is written anew; any other is not copied.
+    A body in UTF-16 or UTF-32 is converted. Any other is not copied.
 
     Raises:
         NotAnObject: It is no Unicode text.
@@ -93,11 +94,12 @@ def members_of(text: memoryview, names: frozenset[str]) -> Members:
     """Split an object, and check the syntax of all of it.
 
     Args:
-        text: In UTF-8, see `utf8_of`.
-        names: Members to find.
+        text: JSON in UTF-8, see `utf8_of`.
+        names: Names of the members to return by name.
 
     Raises:
-        NotAnObject: It is no JSON object, or is nested deeper than msgspec reads.
+        NotAnObject: It is no JSON object, is nested deeper than msgspec reads, or repeats
+            requested names more than 1000 times between others.
     """
     opening = _OPENING.match(text)
     if opening is None:
@@ -111,20 +113,20 @@ def is_absent_text(value: memoryview) -> bool:
 
 
 def short_value(value: memoryview) -> Any:  # noqa: ANN401 - JSON holds anything
-    """Read a value that is no longer than `LONGEST_BYTES`.
+    """Build a value of at most `LONGEST_BYTES`.
 
     Raises:
-        ValueError: It is longer, or cannot be built.
+        ValueError: It is longer, or no JSON.
     """
     if len(value) > LONGEST_BYTES:
-        raise ValueError("longer than any value that is read")
+        raise ValueError(f"the value has {len(value)} bytes: send at most {LONGEST_BYTES}")
     return load_json(value)
 
 
 def values_in(body: bytes | memoryview, names: frozenset[str]) -> dict[str, object]:
-    """Read some short members of an object that may be broken anywhere. Never raises.
+    """Return short members of an object, which may be broken JSON. It never raises.
 
-    Of a broken one it looks at the first 100,000 strings. What cannot be read is left out.
+    In broken JSON, the first 100,000 strings are searched. Unreadable members are left out.
     """
     try:
         named = members_of(utf8_of(body), names).named
@@ -154,7 +156,7 @@ def _values_in_broken(text: memoryview, names: frozenset[str]) -> dict[str, obje
 
 
 class _Splitting:
-    """One splitting. Positions hold for `_text` and `_checked` alike: these are equally long."""
+    """Splits one object. `_text` and `_checked` have one length. Thus offsets hold for both."""
 
     def __init__(self, text: memoryview, names: frozenset[str]) -> None:
         self._text = text
@@ -186,7 +188,7 @@ class _Splitting:
         return Members(named, tuple(self._text[run] for run in runs))
 
     def _name(self, at: int) -> tuple[str, int]:
-        """Read the name at a place; with it, where its value begins."""
+        """Return the name at an offset, and the offset of its value."""
         short = _SHORT_NAME.match(self._text, at)
         if short is not None:
             return short[1].decode(), short.end()
@@ -197,14 +199,14 @@ class _Splitting:
         return load_json(self._text[at:end]), colon.end()
 
     def _end_of_value(self, at: int) -> int:
-        """Find where a value and the white space behind it end."""
+        """Return the offset behind a value and the white space after it."""
         short = _SHORT.match(self._text, at)
         if short is not None:
             return short.end()
         try:
             _value(self._checked[at:])
         except msgspec.DecodeError as error:
-            # At least the closing brace follows, which is more than one value.
+            # At least the closing brace follows: msgspec reports its offset as trailing characters.
             behind = _BEHIND.search(str(error))
             if behind is not None:
                 return at + int(behind[1]) - 1
@@ -212,8 +214,8 @@ class _Splitting:
             raise NotAnObject("JSON nested too deeply") from None
         if self._checked is not self._text:
             raise self._broken(at)
-        # msgspec refuses halves of surrogate pairs, which are legal (RFC 8259, 8.2). It is given
-        # other escapes of the same length in their place.
+        # msgspec raises on lone surrogates, which JSON allows (RFC 8259, 8.2). For the check only,
+        # other escapes of the same length replace them.
         mended = bytes(self._text).replace(rb"\ud", rb"\u0").replace(rb"\uD", rb"\u0")
         self._checked = memoryview(mended)
         return self._end_of_value(at)

@@ -1,7 +1,4 @@
-"""The events whose data the worker writes: how a job goes, apart from what the endpoint says.
-
-Their types are exact. Fields that a newer worker adds are skipped.
-"""
+"""Events whose data the worker writes; unknown fields of a newer worker are skipped."""
 
 from typing import Any, Literal, Self
 

@@ -1,1 +1,1 @@
-"""A private RabbitMQ node, as a process or in Docker."""
+"""A private RabbitMQ node, as a child process or in a Docker container."""

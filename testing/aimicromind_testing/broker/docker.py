@@ -1,6 +1,6 @@
-"""A throwaway RabbitMQ in a container, for machines that have Docker and no `rabbitmq-server`.
+"""Run RabbitMQ in a container, on machines that have Docker and no `rabbitmq-server`.
 
-Written for Docker's command line; not tried where this was written, which has no engine.
+No test covers this module: it has not been tried with a Docker engine.
 """
 
 import asyncio
@@ -9,19 +9,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
-from aimicromind_testing.broker.private import BrokerDidNotStart
-from aimicromind_testing.broker.probe import speaks_amqp
+from aimicromind_testing.broker.probe import until_it_speaks_amqp
+from aimicromind_testing.broker.programs import BrokerDidNotStart
 
 _IMAGE = "rabbitmq:4"
 _COMMAND_TIMEOUT_S = 15.0
-# The first start may have to fetch the image.
+# The first start may pull the image.
 _FIRST_START_TIMEOUT_S = 300.0
 _START_DEADLINE = timedelta(seconds=60)
-_PROBE_PAUSE_S = 0.25
 
 
 async def docker_answers() -> bool:
-    """Return whether there is a Docker engine to start a container with."""
+    """Return whether the Docker engine answers."""
     if shutil.which("docker") is None:
         return False
     try:
@@ -33,10 +32,10 @@ async def docker_answers() -> bool:
 
 @asynccontextmanager
 async def docker_broker() -> AsyncIterator[str]:
-    """Run a container for the body, and give the broker's URL.
+    """Run a container for the time of the body, and yield the broker's `amqp://` address.
 
     Raises:
-        BrokerDidNotStart: Docker could not start it, or it does not answer.
+        BrokerDidNotStart: Docker did not start it, or the broker does not answer within 60 s.
     """
     container = await _docker(
         "run", "--detach", "--rm", "--publish", "127.0.0.1::5672", _IMAGE,
@@ -45,22 +44,18 @@ async def docker_broker() -> AsyncIterator[str]:
     try:
         address = await _docker("port", container, "5672/tcp")
         port = int(address.splitlines()[0].rpartition(":")[2])
-        await _until_it_answers(port)
+        try:
+            await until_it_speaks_amqp(port, _START_DEADLINE)
+        except TimeoutError as error:
+            reason = f"no answer within {_START_DEADLINE.total_seconds():g} s"
+            raise BrokerDidNotStart(f"the broker in the container: {reason}") from error
         yield f"amqp://guest:guest@127.0.0.1:{port}/"
     finally:
         await _docker("stop", "--time", "5", container)
 
 
-async def _until_it_answers(port: int) -> None:
-    try:
-        async with asyncio.timeout(_START_DEADLINE.total_seconds()):
-            while not await speaks_amqp(port):  # noqa: ASYNC110 - a port rings no bell
-                await asyncio.sleep(_PROBE_PAUSE_S)
-    except TimeoutError as error:
-        raise BrokerDidNotStart("the broker in the container does not answer") from error
-
-
 async def _docker(*arguments: str, within_s: float = _COMMAND_TIMEOUT_S) -> str:
+    """Run a command of Docker, and return its output without surrounding white space."""
     process = await asyncio.create_subprocess_exec(
         "docker",
         *arguments,
@@ -76,5 +71,6 @@ async def _docker(*arguments: str, within_s: float = _COMMAND_TIMEOUT_S) -> str:
         await process.wait()
         raise BrokerDidNotStart(f"docker {arguments[0]} took more than {within_s:g} s") from error
     if process.returncode != 0:
-        raise BrokerDidNotStart(f"docker {arguments[0]} failed", errors.decode(errors="replace"))
+        reason = f"docker {arguments[0]} ended with exit code {process.returncode}"
+        raise BrokerDidNotStart(reason, errors.decode(errors="replace"))
     return output.decode().strip()

@@ -1,7 +1,4 @@
-"""The folder a private broker lives in: its configuration, data, log and environment.
-
-Knows RabbitMQ's settings and nothing of processes; `broker.py` starts and stops the node.
-"""
+"""The folder of a private RabbitMQ node: configuration, data, log, and environment variables."""
 
 import os
 import random
@@ -17,7 +14,7 @@ from typing import Self
 _LOOPBACK = "127.0.0.1"
 
 _CONFIGURATION = {
-    # Little memory and disk, so that it fits beside the tests it serves.
+    # Small limits, because tests run on the same machine.
     "vm_memory_high_watermark.absolute": "512MB",
     "disk_free_limit.absolute": "50MB",
     "raft.wal_max_size_bytes": "67108864",
@@ -32,9 +29,12 @@ _picked: set[int] = set()
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a node is among other nodes.
+    """Name of a node, and what it must share with the other nodes of a cluster.
 
-    Those of one cluster share the port of Erlang's port mapper and the cookie.
+    Attributes:
+        node_name: Erlang's name of the node, NAME@HOST.
+        epmd_port: Port of Erlang's port mapper; shared.
+        cookie: Erlang's secret between nodes; shared.
     """
 
     node_name: str
@@ -43,24 +43,23 @@ class Identity:
 
     @classmethod
     def new(cls) -> Self:
-        """Make one that no other node of this machine has."""
+        """Return one that no other node of this machine has."""
         (epmd_port,) = _free_ports(1)
         return cls(_new_node_name(), epmd_port, secrets.token_hex(16))
 
     def neighbour(self) -> Self:
-        """Make one that may be in a cluster with this."""
+        """Return one for another node of the same cluster."""
         return replace(self, node_name=_new_node_name())
 
 
 @dataclass(frozen=True, slots=True)
 class BrokerTls:
-    """What a broker shows to those who connect by TLS, and asks of them.
+    """Certificates of a broker's TLS listener.
 
     Attributes:
-        certificate: PEM file with its certificate.
-        key: PEM file with the key of that.
-        asks_for: PEM file with the CA of the certificates that clients must show; None: they
-            need none.
+        certificate: PEM file with the broker's certificate.
+        key: PEM file with its private key.
+        asks_for: PEM file with the CA of client certificates; None if clients need none.
     """
 
     certificate: Path
@@ -68,7 +67,7 @@ class BrokerTls:
     asks_for: Path | None = None
 
     def configuration(self, port: int) -> dict[str, str]:
-        """Return it as lines of `rabbitmq.conf`, by name."""
+        """Return the lines of `rabbitmq.conf` for a listener on a loopback port, by name."""
         lines = {
             "listeners.ssl.1": f"{_LOOPBACK}:{port}",
             "ssl_options.certfile": str(self.certificate),
@@ -84,9 +83,9 @@ class BrokerTls:
 
 
 class BrokerHome:
-    """A temporary folder with all that one RabbitMQ node reads and writes.
+    """A temporary folder with all files of one RabbitMQ node.
 
-    It keeps its ports until `remove`, so that the node can come back as itself.
+    The ports are picked once. Thus a node that is started again listens where it did.
     """
 
     def __init__(
@@ -114,13 +113,13 @@ class BrokerHome:
 
     @property
     def console(self) -> Path:
-        """What the node writes to stdout and stderr, before its log is open."""
+        """File with the node's stdout and stderr, used before its log is open."""
         return self.folder / "console.log"
 
     def environment(self) -> dict[str, str]:
-        """Return the variables of the node and of its command line tools.
+        """Return the environment variables of the node and of its command line tools.
 
-        What the caller's environment says about RabbitMQ or Erlang is left out.
+        The caller's own variables for RabbitMQ and Erlang are left out.
         """
         inherited = {
             name: value
@@ -145,12 +144,12 @@ class BrokerHome:
             "RABBITMQ_NODENAME": self._identity.node_name,
             "RABBITMQ_PID_FILE": str(self.folder / "pid"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _LOOPBACK_DISTRIBUTION,
-            # Makes the start script become the node instead of waiting for it: one process.
+            # The start script then replaces itself by the node, instead of waiting for it.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
 
     def log_tail(self, lines: int = 60) -> str:
-        """Return the last lines that the node wrote, from its console and from its log."""
+        """Return the last lines of the node's console, and of each of its logs."""
         written = [self.console, *sorted((self.folder / "log").glob("*.log"))]
         tails = (
             path.read_text("utf-8", "replace").splitlines()[-lines:]
@@ -160,7 +159,7 @@ class BrokerHome:
         return "\n".join(line for tail in tails for line in tail)
 
     def remove(self) -> None:
-        """Delete the folder; a second time does nothing."""
+        """Delete the folder, if it exists."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _write_files(self, configuration: Mapping[str, str]) -> None:
@@ -182,10 +181,11 @@ def _new_node_name() -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    """Pick free loopback ports below the range from which outgoing connections take theirs.
+    """Pick free loopback ports, each once in this process.
 
-    So a node that was stopped finds its ports free when it starts again. No port is picked
-    twice: it may be free only because its node has not begun to listen.
+    They are below the range for outgoing connections (Linux: 32768 to 60999). Thus they are still
+    free when a stopped node starts again. A port that was picked may be free only because its node
+    does not listen yet.
     """
     ports: list[int] = []
     while len(ports) < count:

@@ -1,12 +1,9 @@
-"""A RabbitMQ node of one's own: started from the machine's `rabbitmq-server`, gone afterwards.
+"""Run a private RabbitMQ node, started from the machine's `rabbitmq-server`.
 
-It listens on loopback only and touches no other node, user or folder of the machine.
-Linux is tested; the macOS paths (Homebrew) are written for, but have not been tried.
+It listens on loopback only, and touches no other node, user or folder of the machine. It is tested
+on Linux. The paths of Homebrew on macOS are searched, but have not been tried.
 """
 
-import asyncio
-import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Mapping
@@ -16,57 +13,28 @@ from types import TracebackType
 from typing import IO, Self
 
 from aimicromind_testing.broker.home import BrokerHome, BrokerTls, Identity
-from aimicromind_testing.broker.probe import speaks_amqp
+from aimicromind_testing.broker.probe import until_it_speaks_amqp
 from aimicromind_testing.broker.process import OwnedProcess
+from aimicromind_testing.broker.programs import BrokerDidNotStart, find_epmd, find_rabbitmq_server
 
 _START_DEADLINE = timedelta(seconds=60)
 _STOP_DEADLINE = timedelta(seconds=15)
 _COMMAND_DEADLINE = timedelta(seconds=30)
-_PROBE_PAUSE = timedelta(milliseconds=50)
-
-
-class BrokerDidNotStart(Exception):
-    """No RabbitMQ node could be started; the text says why, with the end of its log."""
-
-    def __init__(self, reason: str, log: str = "") -> None:
-        super().__init__(f"{reason}\n{log}" if log else reason)
 
 
 class CommandFailed(Exception):
     """A command line tool of the broker ended with an error."""
 
     def __init__(self, arguments: tuple[str, ...], exit_code: int | None, output: str) -> None:
-        super().__init__(f"rabbitmqctl {' '.join(arguments)} gave {exit_code}: {output}")
-
-
-def find_rabbitmq_server() -> Path | None:
-    """Find the start script of RabbitMQ: the one that PRIVATE_BROKER_SERVER names, else by search.
-
-    Debian's `/usr/sbin/rabbitmq-server` is passed over: it changes to another user.
-    """
-    if named := os.environ.get("PRIVATE_BROKER_SERVER"):
-        return Path(named)
-    folders = [
-        Path("/usr/lib/rabbitmq/bin"),
-        *sorted(Path("/usr/lib/rabbitmq/lib").glob("rabbitmq_server-*/sbin"), reverse=True),
-        Path("/opt/homebrew/sbin"),
-        Path("/usr/local/sbin"),
-        Path("/opt/homebrew/opt/rabbitmq/sbin"),
-        *(Path(folder) for folder in os.get_exec_path()),
-    ]
-    wrappers = {Path("/usr/sbin"), Path("/sbin")}
-    for folder in folders:
-        script = folder / "rabbitmq-server"
-        if folder not in wrappers and os.access(script, os.X_OK):
-            return script
-    return None
+        command = f"rabbitmqctl {' '.join(arguments)}"
+        super().__init__(f"{command} ended with exit code {exit_code}: {output}")
 
 
 class PrivateBroker:
-    """One node with an empty virtual host `/` and the user `guest`; its data goes with it.
+    """One node with an empty virtual host `/` and the user `guest`; its data is deleted at the end.
 
-    Use it with `async with`, from one task: its methods do not overlap. On Linux the node also
-    ends with the thread that started it.
+    Use it with `async with`, from one task: calls of its methods must not overlap. On Linux the
+    node also ends with the thread that started it.
     """
 
     def __init__(
@@ -81,11 +49,11 @@ class PrivateBroker:
         """Prepare; nothing is started or written yet.
 
         Args:
-            server: The start script; found by `find_rabbitmq_server` if not given.
+            server: The start script; by default what `find_rabbitmq_server` returns.
             settings: Further lines of `rabbitmq.conf`, by name.
-            identity: Who it is to other nodes; one of its own if not given.
-            management: Whether it also answers the management API, which takes longer to start.
-            tls: With which it also listens for TLS.
+            identity: Name, cookie and port mapper of the node; new ones by default.
+            management: Whether the management API answers, too; it makes the start longer.
+            tls: Certificates of a further listener, for TLS; None for no such listener.
         """
         self._management = management
         self._tls = tls
@@ -98,22 +66,22 @@ class PrivateBroker:
 
     @property
     def port(self) -> int:
-        """The AMQP port, the same after every start."""
+        """The port for AMQP, the same after every start."""
         return self._home.amqp_port
 
     @property
     def url(self) -> str:
-        """Where clients connect."""
+        """The address for clients, `amqp://`."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
 
     @property
     def tls_port(self) -> int:
-        """The port for TLS, if it was asked for; there is no AMQP without TLS on it."""
+        """The port for `amqps://`; only with `tls`."""
         return self._home.tls_port
 
     @property
     def management_url(self) -> str:
-        """Where the management API answers, if it was asked for."""
+        """The address of the management API; only with `management`."""
         return f"http://guest:guest@127.0.0.1:{self._home.management_port}"
 
     @property
@@ -124,15 +92,15 @@ class PrivateBroker:
     async def __aenter__(self) -> Self:
         self._server = self._server or find_rabbitmq_server()
         if self._server is None:
-            reason = "rabbitmq-server was not found; install RabbitMQ or name its start script"
-            raise BrokerDidNotStart(reason)
+            reason = "rabbitmq-server was not found: install RabbitMQ, or name its start script "
+            raise BrokerDidNotStart(f"{reason}in PRIVATE_BROKER_SERVER")
         self._entered = BrokerHome(
             self._settings, self._identity, management=self._management, tls=self._tls
         )
         try:
             await self.start()
         except BaseException:
-            await self._leave_nothing()
+            await self._end_all()
             raise
         return self
 
@@ -145,27 +113,26 @@ class PrivateBroker:
         try:
             await self.stop()
         finally:
-            await self._leave_nothing()
+            await self._end_all()
 
     async def start(self) -> None:
-        """Start the node with the data it has; return when it answers AMQP clients.
+        """Start the node with the data that it has, and wait until it answers AMQP clients.
 
         Raises:
-            BrokerDidNotStart: It ended, or was silent for a minute.
+            BrokerDidNotStart: The node ended, or does not answer within 60 s.
         """
         if self._epmd is None:
-            self._epmd = await self._run(_epmd(self._server))
+            self._epmd = await self._run(find_epmd(self._server))
         if self._node is None:
             self._node = await self._run(str(self._server))
         try:
-            async with asyncio.timeout(_START_DEADLINE.total_seconds()):
-                await self._answers(self._node)
+            await until_it_speaks_amqp(self.port, _START_DEADLINE, self._check_that_it_runs)
         except TimeoutError as error:
-            reason = f"RabbitMQ does not answer after {_START_DEADLINE}"
+            reason = f"RabbitMQ does not answer within {_START_DEADLINE.total_seconds():g} s"
             raise BrokerDidNotStart(reason, self._home.log_tail()) from error
 
     async def stop(self) -> None:
-        """Stop the node in good order, or by force after 15 s; its data stays."""
+        """Stop the node by SIGTERM, or by SIGKILL after 15 s; its data stays."""
         if self._node is not None:
             self._node.signal(signal.SIGCONT)
             self._node.signal(signal.SIGTERM)
@@ -173,32 +140,32 @@ class PrivateBroker:
         await self.kill()
 
     async def kill(self) -> None:
-        """End the node at once, as a power cut would; what it wrote to disk stays."""
+        """End the node by SIGKILL; what it wrote to disk stays."""
         if self._node is not None:
             self._node.signal(signal.SIGKILL)
             await self._node.ends_within(_STOP_DEADLINE)
         self._node = None
 
     async def restart(self) -> None:
-        """Stop the node in good order and start it on the same ports, with the same data."""
+        """Stop the node by SIGTERM, and start it on the same ports with the same data."""
         await self.stop()
         await self.start()
 
     def suspend(self) -> None:
-        """Freeze the node: its connections stay open and silent."""
+        """Suspend the node by SIGSTOP: its connections stay open and silent."""
         if self._node is not None:
             self._node.suspend()
 
     def resume(self) -> None:
-        """Resume a frozen node."""
+        """Resume a suspended node by SIGCONT."""
         if self._node is not None:
             self._node.signal(signal.SIGCONT)
 
     async def rabbitmqctl(self, *arguments: str) -> str:
-        """Run the broker's own tool on this node and give what it printed; takes about 1 s.
+        """Run `rabbitmqctl` on this node, and return its output; takes about 1 s.
 
         Raises:
-            CommandFailed: The tool ended with an error, or not within half a minute.
+            CommandFailed: The exit code is not 0, or the command took more than 30 s.
         """
         tool = str(Path(str(self._server)).with_name("rabbitmqctl"))
         with tempfile.TemporaryFile() as output:
@@ -217,8 +184,7 @@ class PrivateBroker:
     @property
     def _home(self) -> BrokerHome:
         if self._entered is None:
-            reason = "a PrivateBroker works inside `async with` only"
-            raise RuntimeError(reason)
+            raise RuntimeError("a PrivateBroker works inside `async with` only")
         return self._entered
 
     async def _run(self, *command: str, output: IO[bytes] | None = None) -> OwnedProcess:
@@ -231,15 +197,14 @@ class PrivateBroker:
                 output=output or console,
             )
 
-    async def _answers(self, node: OwnedProcess) -> None:
-        while not await speaks_amqp(self.port):
-            if node.exit_code is not None:
-                reason = f"RabbitMQ ended with {node.exit_code} while starting"
-                raise BrokerDidNotStart(reason, self._home.log_tail())
-            await asyncio.sleep(_PROBE_PAUSE.total_seconds())
+    def _check_that_it_runs(self) -> None:
+        exit_code = self._node.exit_code if self._node is not None else None
+        if exit_code is not None:
+            reason = f"RabbitMQ ended with exit code {exit_code} while starting"
+            raise BrokerDidNotStart(reason, self._home.log_tail())
 
-    async def _leave_nothing(self) -> None:
-        """End everything by force, also after a start or stop that was broken off."""
+    async def _end_all(self) -> None:
+        """End all processes by SIGKILL and delete the folder, even after a cancelled start."""
         owned = [process for process in (self._node, self._epmd) if process is not None]
         self._node = self._epmd = None
         for process in owned:
@@ -247,14 +212,5 @@ class PrivateBroker:
         self._home.remove()
         for process in owned:
             await process.ends_within(_STOP_DEADLINE)
+        # A process may have written once more before it ended.
         self._home.remove()
-
-
-def _epmd(server: Path | None) -> str:
-    """Find Erlang's port mapper, to run it as a child: one started by the node outlives it."""
-    beside = [str(server.parent)] if server is not None else []
-    program = shutil.which("epmd", path=os.pathsep.join([*beside, *os.get_exec_path()]))
-    if program is None:
-        reason = "Erlang's epmd was not found on the PATH"
-        raise BrokerDidNotStart(reason)
-    return program

@@ -1,4 +1,4 @@
-"""Child processes that do not outlive this one: each leads a session of its own."""
+"""Run child processes that do not outlive this one, each in a session of its own."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,9 @@ from typing import IO, Self
 
 
 class OwnedProcess:
-    """A running child and whatever it started in its session; signals reach all of them.
+    """A running child, with all processes of its session; a signal reaches all of them.
 
-    A ^C on the terminal does not reach it, so that the one who started it can end it in order.
+    A ^C on the terminal reaches this process only, which can then end the child in order.
     """
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -28,7 +28,7 @@ class OwnedProcess:
         """Start a command whose stdout and stderr go to the file `output`."""
         return cls(
             await asyncio.create_subprocess_exec(
-                *_dies_with_its_parent(),
+                *dies_with_its_parent(),
                 *command,
                 cwd=folder,
                 env=environment,
@@ -45,20 +45,20 @@ class OwnedProcess:
         return self._process.returncode
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the whole session; nothing happens if it has ended."""
+        """Send a signal to the whole session; nothing happens if the child has ended."""
         if self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, number)
 
     def suspend(self) -> None:
-        """Stop the whole session and return when the child stands still; SIGCONT lets it go on."""
+        """Send SIGSTOP to the whole session, and wait until the child has stopped."""
         self.signal(signal.SIGSTOP)
         if self._process.returncode is None and sys.platform == "linux":
-            # A busy machine is in no hurry to stop all threads.
+            # The kernel stops the threads some time after the signal.
             os.waitid(os.P_PID, self._process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
 
     async def ends_within(self, deadline: timedelta) -> bool:
-        """Wait for its end; say whether it came in time."""
+        """Wait for the child's end, and return whether it ended in time."""
         try:
             async with asyncio.timeout(deadline.total_seconds()):
                 await self._process.wait()
@@ -67,8 +67,11 @@ class OwnedProcess:
         return True
 
 
-def _dies_with_its_parent() -> tuple[str, ...]:
-    """Return a prefix that ends the command even if this process is killed; only Linux has one."""
+def dies_with_its_parent() -> tuple[str, ...]:
+    """Return a command prefix with which the kernel kills the command when its parent ends.
+
+    It is empty except on Linux with the `setpriv` of util-linux.
+    """
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     if setpriv is None or Path(setpriv).resolve().name != "setpriv":  # busybox lacks the option
         return ()

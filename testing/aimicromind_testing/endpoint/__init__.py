@@ -1,1 +1,1 @@
-"""A prediction endpoint that answers by scripts and recordings."""
+"""A prediction endpoint that answers by scripts and by recordings of a real server."""

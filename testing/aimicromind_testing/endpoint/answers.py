@@ -1,4 +1,4 @@
-"""The answers an endpoint is known to give, as scripts to be combined."""
+"""The known answers of the prediction endpoint, as scripts to be combined."""
 
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,11 +25,14 @@ END = send("end", "[DONE]")
 
 
 def play(recording: Recording | str, pace: float = 1.0) -> Script:
-    """Answer as it was recorded, bytes, headers and ending.
+    """Answer as recorded, with the same bytes, headers and ending.
 
     Args:
         recording: A recording or its name.
-        pace: What the recorded waits are multiplied by; 0 is as fast as the client reads.
+        pace: Factor for the recorded waits; 0 for as fast as the client reads.
+
+    Raises:
+        FileNotFoundError: There is no recording of this name.
     """
     if isinstance(recording, str):
         recording = Recording.load(recording)
@@ -44,12 +47,12 @@ def answer(
     before: Iterable[Step] = (),
     after: Iterable[Step] = (),
 ) -> Script:
-    """Answer with a whole stream: `start`, tokens, `metadata` of the very call, `end`.
+    """Answer with a whole stream: `start`, tokens, `metadata` of the call, `end`.
 
     Args:
-        tokens: How many.
-        rate: Tokens per second; 0 is as fast as the client reads.
-        token: Gives the text of a token by its number, counted from 0, when it is due.
+        tokens: Number of tokens.
+        rate: Tokens per second; 0 for as fast as the client reads.
+        token: Returns the text of a token by its number, from 0; called when the token is due.
         before: Steps between `start` and the first token, such as waits and heartbeats.
         after: Steps between the last token and `metadata`, such as `usedTools`.
     """
@@ -71,10 +74,10 @@ def answer(
 
 
 def silent_answer(text: str, *, before: Iterable[Step] = ()) -> Script:
-    """Answer with `metadata` and `end` alone, although the memory has the text.
+    """Answer with `metadata` and `end` only, while the server saves the text.
 
     Args:
-        text: The answer.
+        text: The saved answer.
         before: Steps before `metadata`, such as `Unheard(frame("usedTools", [...]))`.
     """
     before = (*before, Unheard(frame("token", text)))
@@ -86,7 +89,7 @@ def silent_answer(text: str, *, before: Iterable[Step] = ()) -> Script:
 
 
 def whole_answer(text: str, extra: Mapping[str, object] | None = None) -> Script:
-    """Answer at once with JSON, as a flow that cannot stream does although it was asked to.
+    """Answer with one JSON object, as a flow that cannot stream does even if asked to stream.
 
     Args:
         text: The answer.
@@ -101,7 +104,12 @@ def whole_answer(text: str, extra: Mapping[str, object] | None = None) -> Script
 
 
 def error_answer(text: str, tokens: int = 0) -> Script:
-    """Answer 200 with tokens, if any, then an `error` frame, then `end`: a run that failed."""
+    """Answer 200 with tokens, then an `error` frame, then `end`: a run that failed.
+
+    Args:
+        text: The error's text.
+        tokens: Number of tokens before it.
+    """
     start = [send("start", "")] if tokens else []
     said = [send("token", f"tok{number} ") for number in range(tokens)]
     return Script.of(Head(), *start, *said, send("error", text), END)
@@ -114,36 +122,40 @@ def status_answer(
     content_type: str = "text/html; charset=utf-8",
     headers: Iterable[tuple[str, str]] = (),
 ) -> Script:
-    """Answer with a status, further headers and a body of known length."""
+    """Answer with a status and a body; `headers` are added to `Content-*` and `Connection`."""
     framing = (("Content-Type", content_type), ("Content-Length", str(len(body))))
     return Script.of(Head(status, (*framing, *headers, ("Connection", "keep-alive"))), Send(body))
 
 
 def json_answer(status: int, value: object) -> Script:
-    """Answer with JSON."""
+    """Answer with a status and a value as JSON."""
     return status_answer(status, json_of(value), content_type="application/json; charset=utf-8")
 
 
 def json_error(status: int, message: str) -> Script:
-    """Answer with an error as the real server words it outside of streams."""
+    """Answer with an error in the JSON form that the real server uses outside of streams."""
     return json_answer(
         status, {"statusCode": status, "success": False, "message": message, "stack": {}}
     )
 
 
 def html_page(status: int = 200) -> Script:
-    """Answer with the server's user interface, as a wrong path does."""
+    """Answer with a page of the server's user interface, as the real server does at wrong paths."""
     return status_answer(status, b"<!doctype html><html><body>AiMicromind</body></html>")
 
 
 def too_many_requests(retry_after: str | None = "1") -> Script:
-    """Answer 429 with the value of `Retry-After`, if any: seconds or a date."""
+    """Answer 429.
+
+    Args:
+        retry_after: Value of `Retry-After`, in seconds or a date; None for no such header.
+    """
     headers = [] if retry_after is None else [("Retry-After", retry_after)]
     return status_answer(429, b"Too many requests", headers=headers)
 
 
 def never_answers() -> Script:
-    """Take the request and send nothing, not even headers."""
+    """Read the request and send nothing, not even headers."""
     return Script.of(Stall())
 
 

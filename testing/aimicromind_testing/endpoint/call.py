@@ -1,4 +1,4 @@
-"""One call as the endpoint saw it: what was asked, how far the answer got, what the run said."""
+"""The record of one call at the scripted endpoint: request, answer and run."""
 
 import time
 import uuid
@@ -9,43 +9,43 @@ from typing import Any, Self
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """A prediction request and its fate. The endpoint writes it; tests and scripts read it.
+    """A prediction request, and what became of it. The endpoint writes it, tests read it.
 
-    The answer is the client's side of it: `live`, `ended`, `bytes_sent`. The run is the
-    server's, which goes on when its client has gone: `said`, `run_ended`.
+    `live`, `ended` and `bytes_sent` belong to the answer, as its client sees it. `said` and
+    `run_ended` belong to the server's run, which continues when the client has gone.
     """
 
     flow: str
     json: Mapping[str, Any]
-    """The request's body."""
+    """The request's body, read."""
     headers: Mapping[str, str]
     """The request's headers, names in lower case."""
     chat_id: str
-    """Where the stream goes: `chatId`, else the session asked for, else one made up here."""
+    """Chat of the stream: `chatId`, else `overrideConfig.sessionId`, else a random one."""
     session_id: str
-    """Whose memory is used: `overrideConfig.sessionId`, else the chat."""
+    """Session of the flow's memory: `overrideConfig.sessionId`, else the chat."""
     started: float = field(default_factory=time.monotonic)
-    """Seconds of `time.monotonic`."""
+    """When the request was read, in seconds of `time.monotonic`."""
     ended: float | None = None
-    """When the answer was over for its client, for whatever reason; None while it runs."""
+    """When the answer ended for its client, for any reason; None before."""
     run_ended: float | None = None
-    """When the run was over, for whatever reason; None while it goes on or hangs."""
+    """When the run ended, for any reason; None before, or while it hangs."""
     bytes_sent: int = 0
-    """To its client, of the body, without chunk framing; also what other runs of its chat said."""
+    """Bytes of the body to its client, without chunk framing, those of other runs included."""
     said: bytearray = field(default_factory=bytearray)
-    """What its run said of the body, whoever received it, if anyone."""
+    """Bytes of the body that its run wrote, whether or not a client received them."""
     body: bytes = field(default=b"", repr=False)
-    """The request's body, as it came."""
+    """The request's body, as received."""
     aborted: bool = False
-    """An abort request ended its run."""
+    """Whether an abort request ended its run."""
     client_gone: bool = False
-    """The client closed the connection before the answer was over."""
+    """Whether the client closed the connection before the answer had ended."""
 
     @classmethod
     def of(
         cls, flow: str, json: Mapping[str, Any], headers: Mapping[str, str], body: bytes = b""
     ) -> Self:
-        """Read a request as the real server does."""
+        """Find chat and session of a request as the real server does."""
         asked = (json.get("overrideConfig") or {}).get("sessionId")
         chat_id = json.get("chatId") or asked or str(uuid.uuid4())
         session_id = asked or chat_id
@@ -53,10 +53,10 @@ class Call:
 
     @property
     def question(self) -> str:
-        """What was asked; empty when a form or a human's decision was sent instead."""
+        """The question; empty if a form or a human's decision was sent instead."""
         return str(self.json.get("question", ""))
 
     @property
     def live(self) -> bool:
-        """Whether the client still waits for the answer or its rest."""
+        """Whether the answer has not ended for its client."""
         return self.ended is None

@@ -1,4 +1,4 @@
-"""The client of one call: what it is sent, and when the answer is over for it."""
+"""Write the answer of one call to its client's connection, and record when it ended."""
 
 import asyncio
 import time
@@ -9,17 +9,17 @@ from aimicromind_testing.endpoint.script import Head
 
 
 class ServedClient:
-    """Where an answer goes; what is sent to one that is served no more is dropped.
+    """The client of a call. Writes after the answer's end are dropped.
 
-    Several runs may write to it, as those of equal chatIds do.
+    Several runs may write to it, because runs with equal chatIds share a stream.
     """
 
     def __init__(self, call: Call, connection: ServerConnection) -> None:
         self.call = call
         self.served: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        """Done when the answer is over."""
+        """Done when the answer has ended."""
         self.deaf = False
-        """Whether what is sent to it is dropped."""
+        """Whether writes are dropped."""
         self._connection = connection
         self._chunked = False
         self._until_close = False
@@ -28,7 +28,7 @@ class ServedClient:
             self._left()
 
     async def begin(self, head: Head) -> None:
-        """Send the status line and headers, which say how the body is framed."""
+        """Send the status line and headers, which decide how the body is framed."""
         if self.deaf:
             return
         headers = {name.lower(): value.lower() for name, value in head.headers}
@@ -40,7 +40,7 @@ class ServedClient:
         await self._connection.drained()
 
     async def write(self, data: bytes) -> None:
-        """Send a piece of the body; wait while the client reads too slowly."""
+        """Send a part of the body, and wait while the client reads too slowly."""
         if self.deaf:
             return
         self._connection.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
@@ -49,7 +49,7 @@ class ServedClient:
         self.call.bytes_sent += len(data)
 
     async def finish(self) -> None:
-        """End the body in good order."""
+        """Send the end of the body, and close the connection if the headers say so."""
         if self.deaf:
             return
         if self._chunked:
@@ -61,20 +61,20 @@ class ServedClient:
             self._connection.close()
 
     def cut(self) -> None:
-        """Close the connection: FIN."""
+        """Close the connection by FIN."""
         if not self.served.done():
             self._end()
             self._connection.close()
 
     async def reset(self) -> None:
-        """Break the connection when all bytes have arrived: RST."""
+        """Close the connection by RST, once the client's system has all bytes."""
         await self._connection.acknowledged()
         if not self.served.done():
             self._end()
             self._connection.reset()
 
     def mute(self) -> None:
-        """Keep the connection open, and send nothing more."""
+        """Keep the connection open, and drop further writes."""
         self.deaf = True
 
     def _left(self) -> None:

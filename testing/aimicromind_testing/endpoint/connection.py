@@ -1,4 +1,4 @@
-"""HTTP/1.1 on one client's socket: h11 reads the requests, answers are written byte by byte."""
+"""Serve HTTP/1.1 on one client's socket: h11 reads requests, callers write raw answers."""
 
 import asyncio
 import fcntl
@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from aimicromind_schemas.wire import load_json
 
-# SO_LINGER, on with no time to linger: closing sends RST instead of FIN.
+# SO_LINGER, on, 0 s: a close sends RST instead of FIN.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 _POLL_SECONDS = 0.005
@@ -24,17 +24,17 @@ _POLL_SECONDS = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request, read to its end."""
+    """One HTTP request with its whole body."""
 
     method: str
     path: str
-    """With the query, as sent."""
+    """Path and query, as sent."""
     headers: Mapping[str, str]
     """Names in lower case."""
     body: bytes
 
     def json_object(self) -> dict[str, Any] | None:
-        """Read the body; None if it is no JSON object."""
+        """Return the body as a JSON object; None if it is none."""
         try:
             value = load_json(self.body)
         except ValueError:
@@ -43,15 +43,15 @@ class Request:
 
 
 class ServerConnection(asyncio.Protocol):
-    """One client; its requests come one after the other, and are answered in that order."""
+    """The connection of one client. Requests are answered one after the other, in order."""
 
     def __init__(self, opened: Callable[["ServerConnection"], None]) -> None:
         self.held = False
-        """Whether more than the socket and a small buffer hold is unread."""
+        """Whether the write buffer is full, because the client reads too slowly."""
         self.lost = False
-        """Whether the connection is over; nothing may be written then."""
+        """Whether the connection has closed; nothing may be written then."""
         self.when_lost: Callable[[], None] | None = None
-        """Is called when it becomes so."""
+        """Called when the connection closes."""
         self._opened = opened
         self._requests: asyncio.Queue[Request | None] = asyncio.Queue()
         self._parser = h11.Connection(h11.SERVER)
@@ -60,11 +60,11 @@ class ServerConnection(asyncio.Protocol):
         self._writable = asyncio.Event()
 
     async def request(self) -> Request | None:
-        """Wait for the next request; None when the client is gone."""
+        """Wait for the next request; None once the connection has closed."""
         return await self._requests.get()
 
     def write(self, data: bytes) -> None:
-        """Write; whoever does so waits then while the connection is `held`."""
+        """Write without waiting; await `drained` afterwards."""
         self._transport.write(data)
 
     def write_head(self, status: int, headers: tuple[tuple[str, str], ...]) -> None:
@@ -74,39 +74,39 @@ class ServerConnection(asyncio.Protocol):
         self.write("".join(f"{line}\r\n" for line in [*lines, ""]).encode("latin-1"))
 
     async def drained(self) -> None:
-        """Wait until it is not `held`, or lost."""
+        """Wait until the connection is not `held`, or is lost."""
         if self.held:
             await self._writable.wait()
 
     async def acknowledged(self) -> None:
-        """Wait until all is written, and on Linux until the client's side has it, or it is lost."""
+        """Wait until all bytes are written, on Linux also until TCP has acknowledged them."""
         self._transport.set_write_buffer_limits(high=0)
         await self.drained()
         while not self.lost and _unacknowledged_bytes(self._socket) > 0:  # noqa: ASYNC110 - the kernel tells nobody
             await asyncio.sleep(_POLL_SECONDS)
 
     def close(self) -> None:
-        """Send what is written, then FIN."""
+        """Send the write buffer, then FIN."""
         self._transport.close()
 
     def reset(self) -> None:
-        """Send RST; what is not `acknowledged` may be lost."""
+        """Send RST; bytes that are not `acknowledged` may be lost."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._transport.abort()
 
     def abort(self) -> None:
-        """Close without sending what is written."""
+        """Close without sending the write buffer."""
         self._transport.abort()
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Serve a client; asyncio calls this."""
+        """Begin to serve a client; asyncio calls this."""
         self._transport = cast("asyncio.Transport", transport)
         self._opened(self)
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
-        """End what waits; asyncio calls this."""
+        """End all waits; asyncio calls this."""
         self.lost = True
         self.resume_writing()
         if self.when_lost is not None:
@@ -115,13 +115,13 @@ class ServerConnection(asyncio.Protocol):
 
     @override
     def pause_writing(self) -> None:
-        """Hold the writers: the client reads too slowly; asyncio calls this."""
+        """Pause writers; asyncio calls this when the write buffer is full."""
         self.held = True
         self._writable.clear()
 
     @override
     def resume_writing(self) -> None:
-        """Resume the writers; asyncio calls this."""
+        """Resume writers; asyncio calls this when the write buffer has drained."""
         self.held = False
         self._writable.set()
 
@@ -137,7 +137,7 @@ class ServerConnection(asyncio.Protocol):
             self._transport.close()
 
     def _read_event(self) -> bool:
-        """Take one event from the parser; say whether there may be another."""
+        """Read one event of the parser, and return whether there may be another."""
         match self._parser.next_event():
             case h11.Request() as head:
                 self._head = head
@@ -146,7 +146,7 @@ class ServerConnection(asyncio.Protocol):
             case h11.EndOfMessage() if self._head is not None:
                 self._requests.put_nowait(_request(self._head, bytes(self._body)))
                 unread, _ = self._parser.trailing_data
-                # h11 wants to see the answer before it reads on; ours pass it by.
+                # h11 reads no further request before it has seen the answer, which bypasses it.
                 self._parser = h11.Connection(h11.SERVER)
                 self._head, self._body = None, bytearray()
                 if unread:
@@ -161,7 +161,7 @@ class ServerConnection(asyncio.Protocol):
 
 
 def _unacknowledged_bytes(client: socket.socket) -> int:
-    """Return how much the kernel would throw away on a reset; only Linux tells."""
+    """Return the bytes in the socket's send queue, which a reset drops; 0 except on Linux."""
     if sys.platform != "linux":
         return 0
     count = fcntl.ioctl(client.fileno(), termios.TIOCOUTQ, bytes(4))

@@ -1,4 +1,4 @@
-"""The demo's flows: one for each thing a chat may meet, and one whose question sets the load."""
+"""The demo's flows, one for each kind of answer, and a flow whose question sets the load."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,7 @@ from aimicromind_testing.endpoint.call import Call
 from aimicromind_testing.endpoint.script import Script, Step, send
 from aimicromind_testing.endpoint.server import ScriptedEndpoint
 
-_RATE = 15
+_TOKENS_PER_S = 15
 
 _STORY = (
     "A queue lets a busy program say yes to everyone without serving everyone at once. "
@@ -31,10 +31,14 @@ _MANUAL = {
 
 
 def _say(text: str, *, before: list[Step] | None = None, after: list[Step] | None = None) -> Script:
-    """Answer with a text, a word at a time, as fast as one reads."""
+    """Answer with a text, one word for each token."""
     words = re.findall(r"\S+\s*", text)
     return answer(
-        len(words), rate=_RATE, token=words.__getitem__, before=before or [], after=after or []
+        len(words),
+        rate=_TOKENS_PER_S,
+        token=words.__getitem__,
+        before=before or [],
+        after=after or [],
     )
 
 
@@ -55,15 +59,15 @@ DEMO_FLOWS: Mapping[str, tuple[Script, ...]] = {
 
 
 def add_demo_flows(endpoint: ScriptedEndpoint) -> None:
-    """Add the demo's flows to the endpoint."""
+    """Add the flows of `DEMO_FLOWS` to an endpoint."""
     for flow_id, scripts in DEMO_FLOWS.items():
         endpoint.flow(flow_id, *scripts)
 
 
 def load_script() -> Script:
-    """Answer as the question says: `n=300 rate=20` gives 300 tokens, 20 per second.
+    """Answer as the question says: `n=300 rate=20` is 300 tokens, 20 per second.
 
-    Without `n` there are 12 tokens; without `rate` they come as fast as the client reads.
+    Without `n` it is 12 tokens. Without `rate` they are sent as fast as the client reads.
     """
 
     def steps(call: Call) -> Iterator[Step]:

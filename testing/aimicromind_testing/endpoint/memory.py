@@ -1,4 +1,4 @@
-"""What the server remembers of its runs: the messages of each chat, as its API gives them."""
+"""The server's saved messages of each chat, in the form of its API."""
 
 import json
 import time
@@ -15,21 +15,21 @@ Message: TypeAlias = dict[str, Any]
 
 
 class Memory:
-    """The chats of all flows. A run that answered leaves a question and an answer, others nothing.
+    """The saved messages of all flows: a question and an answer for each run that answered.
 
-    A run answered if it said `metadata`, or the JSON of a flow that cannot stream. Messages are
-    made when asked for, from what their runs said.
+    A run answered if it wrote `metadata`, or the JSON of a flow that cannot stream. Messages are
+    derived on request, from the bytes that their runs wrote.
     """
 
     def __init__(self) -> None:
         self._runs: dict[tuple[str, str], list[tuple[Call, float]]] = {}
 
     def expect(self, call: Call, saved_after: float) -> None:
-        """Remember a run, so many seconds after its end."""
+        """Save a run's messages `saved_after` seconds after its end."""
         self._runs.setdefault((call.flow, call.chat_id), []).append((call, saved_after))
 
     def messages(self, flow: str, chat_id: str, *, newest_first: bool = False) -> list[Message]:
-        """Return the messages of a chat by their `createdDate`."""
+        """Return the messages of a chat, sorted by `createdDate`."""
         found = [
             message
             for call, saved_after in self._runs.get((flow, chat_id), [])
@@ -41,7 +41,7 @@ class Memory:
 
 
 def _messages(call: Call, saved: float) -> list[Message]:
-    """Write the question, dated when it came, and the answer."""
+    """Return question and answer of a run; nothing if it did not answer."""
     answer = _answer(bytes(call.said))
     if answer is None:
         return []
@@ -64,7 +64,7 @@ def _of(call: Call, message: Message, created: float) -> Message:
 
 
 def _answer(said: bytes) -> Message | None:
-    """Read the answer from the body; None: the run gave none."""
+    """Return the answer in the bytes of a run; None if there is none."""
     frames = list(_frames(said))
     if not frames:
         return _whole_answer(said)
@@ -95,12 +95,12 @@ def _api_message(metadata: object, content: str) -> Message:
 
 
 def _joined(lists: list[Any]) -> list[Any] | None:
-    """Join the lists of several frames; null where there was none, as in the real memory."""
+    """Join the lists of several frames; None without any, as the real server has it."""
     return [item for part in lists for item in part] if lists else None
 
 
 def _frames(said: bytes) -> Iterator[dict[str, Any]]:
-    # bytes.splitlines knows CR and LF alone, as the protocol does.
+    # bytes.splitlines splits at CR and LF only, as text/event-stream does.
     for line in said.splitlines():
         if line.startswith(b"data:") and isinstance(value := _json(line[len(b"data:") :]), dict):
             yield value

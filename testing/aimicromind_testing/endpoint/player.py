@@ -1,4 +1,4 @@
-"""Plays a script as one run of the server, whether or not its client stays."""
+"""Play a script as one run of the server, which does not depend on its client."""
 
 import asyncio
 import time
@@ -26,7 +26,7 @@ from aimicromind_testing.endpoint.script import (
 )
 
 Channels: TypeAlias = dict[object, ServedClient]
-"""Who receives what is said where: of an event stream by its chatId, which runs may share."""
+"""The receiving client of each stream: of an event stream by its chatId, which runs may share."""
 
 _ABORTED = (
     send(
@@ -37,7 +37,7 @@ _ABORTED = (
     Finish(),
 )
 
-# So many sends may follow each other without a wait before other tasks have their turn.
+# Sends without a wait, after which other tasks run.
 _SENDS_PER_TURN = 16
 
 
@@ -57,7 +57,7 @@ class Player:
         self._sends = 0
 
     async def play(self) -> None:
-        """Do the steps until the run is over."""
+        """Do all steps of the run."""
         self._task = asyncio.current_task()
         try:
             if not self.call.aborted:
@@ -71,7 +71,7 @@ class Player:
             await self._do_all(_ABORTED if self._begun else (Head(), *_ABORTED))
 
     def abort(self) -> None:
-        """Stop the run, if it goes on and is one that an abort request stops."""
+        """End the run, if its script is abortable and it has not ended."""
         if self._script.abortable and self.call.run_ended is None and not self.call.aborted:
             self.call.aborted = True
             if self._task is not None:

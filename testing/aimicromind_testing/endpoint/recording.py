@@ -1,4 +1,4 @@
-"""Answers of a real server, recorded byte for byte: the `recordings` folder as frozen values."""
+"""Read the answers of a real server, recorded byte for byte, from the folder `recordings`."""
 
 import json
 from dataclasses import dataclass
@@ -21,31 +21,31 @@ _ENDINGS: dict[str, RecordedEnding] = {
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One piece of a body, as the recording client read it."""
+    """One part of a body, as the recording client read it."""
 
     seconds: float
-    """Since the request was sent."""
+    """Time since the request was sent."""
     size_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One answer: what was sent, at which pace, and how it ended."""
+    """One answer: its bytes, when each part was received, and how it ended."""
 
     name: str
     status: int
     headers: tuple[tuple[str, str], ...]
-    """As written, in order."""
+    """As the server wrote them, in order."""
     body: bytes
-    """With the chunk framing taken off."""
+    """Without chunk framing."""
     arrivals: tuple[Arrival, ...]
-    """The body's pieces in order; together they are the body."""
+    """The body's parts in order; together they are the body."""
     ending: RecordedEnding
-    """`hangs`: the connection stayed open, and nothing more came."""
+    """`hangs`: the connection stayed open, and nothing more was received."""
 
     @classmethod
     def load(cls, name: str) -> Self:
-        """Read a recording; `recording_names` gives the names.
+        """Read a recording by a name of `recording_names`.
 
         Raises:
             FileNotFoundError: There is no recording of this name.
@@ -63,7 +63,7 @@ class Recording:
         )
 
     def frames(self) -> list[dict[str, Any]]:
-        """Return the recorded frames, read without any code of the worker, to compare with.
+        """Return the JSON of each frame, read without the worker's code, to compare with.
 
         Comments are left out. An answer that is no event stream has no frames.
         """

@@ -1,4 +1,4 @@
-"""What the endpoint does with one call, step by step: the words every answer is made of."""
+"""The steps with which the scripted endpoint answers a call, and scripts made of them."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -32,23 +32,23 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send these bytes of the body: one chunk, where the body is chunked."""
+    """Send a part of the body: one chunk, if the body is chunked."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Unheard:
-    """Say these bytes of the body without sending them: the memory has them, no client does."""
+    """Write a part of the body that is saved, but not sent to the client."""
 
     data: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Go on so many seconds after the previous wait should have ended, or after the call began.
+    """Wait until `seconds` after the due time of the previous wait, or after the call's begin.
 
-    So the pace is kept on average; what a slow reader held up comes to it faster afterwards.
+    Thus the pace holds on average: after a slow reader, the next steps follow faster.
     """
 
     seconds: float
@@ -56,52 +56,51 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Close the connection (FIN); the steps that follow are the run going on without it."""
+    """Close the connection (FIN); the run continues with the next steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Break the connection (RST) when the client's system has all bytes sent before.
+    """Close the connection by RST, once the client's system has all bytes sent before.
 
-    The client itself may drop those it has not read yet. The steps that follow are the run
-    going on.
+    The client may still lose bytes that it has not read. The run continues with the next steps.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Mute:
-    """Keep the connection open and send nothing more on it; the steps that follow are the run."""
+    """Keep the connection open, and send nothing more; the run continues with the next steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """End the run, and the body in good order; the connection serves the next request."""
+    """End the run, and send the end of the body; the connection serves the next request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """End the run and close the connection (FIN), as the death of the server does."""
+    """End the run and close the connection (FIN), as a killed server does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """Let the run hang for ever, with the connection open."""
+    """Keep the run waiting without end, with the connection open."""
 
 
 Break: TypeAlias = Cut | Reset | Mute
-"""What the connection suffers, not the run."""
+"""Affects the connection, not the run."""
 Ending: TypeAlias = Finish | Crash | Stall
-"""What the run ends with; no step after it is done."""
+"""Ends the run; steps after it are not done."""
 Step: TypeAlias = Head | Send | Unheard | Wait | Break | Ending
 
 
 def frame(event: str, data: object) -> bytes:
-    """Write a frame as the real server does, with U+2028 and the like left unescaped."""
+    """Return a frame as the real server writes it; characters such as U+2028 stay unescaped."""
     return b"message:\ndata:%b\n\n" % json_of({"event": event, "data": data})
 
 
 def send(event: str, data: object) -> Send:
-    """Send one frame."""
+    """Return the step that sends one frame."""
     return Send(frame(event, data))
 
 
@@ -109,34 +108,35 @@ def send(event: str, data: object) -> Send:
 class Script:
     """The steps with which a call is answered.
 
-    They run lazily, so that a step is made when it is due. Running out of steps is a `Finish`.
+    They are iterated lazily: a step is computed when it is due. The last one is followed by
+    `Finish`.
     """
 
     steps: Callable[[Call], Iterable[Step]]
     abortable: bool = False
-    """Whether an abort request stops it, as it stops agent flows."""
+    """Whether an abort request ends the run, as it ends runs of agent flows."""
     saved_after: float | None = 0
-    """Seconds from the run's end until its messages are in the memory; None: never."""
+    """Seconds from the run's end until its messages are saved; None for never."""
 
     @classmethod
     def of(cls, *steps: Step) -> Self:
-        """Take steps that are the same for every call."""
+        """Return a script with the same steps for every call."""
         return cls(lambda _: steps)
 
     def delayed(self, seconds: float) -> Self:
-        """Wait before everything else, the headers too."""
+        """Return a copy that waits before all steps, headers included."""
         return replace(self, steps=lambda call: chain([Wait(seconds)], self.steps(call)))
 
     def stopped_by_abort(self) -> Self:
-        """Return a copy that an abort request stops."""
+        """Return a copy that an abort request ends."""
         return replace(self, abortable=True)
 
     def saved(self, after: float) -> Self:
-        """Return a copy whose messages are saved so many seconds after the run's end."""
+        """Return a copy whose messages are saved `after` seconds after the run's end."""
         return replace(self, saved_after=after)
 
     def forgotten(self) -> Self:
-        """Leave no messages in the server's memory."""
+        """Return a copy whose messages are never saved."""
         return replace(self, saved_after=None)
 
     def cut(
@@ -146,9 +146,13 @@ class Script:
         after_bytes: int | None = None,
         after_sends: int | None = None,
     ) -> Self:
-        """Break off with `ending` when so much of the body, or all of it, was sent.
+        """Return a copy that is cut once a part of the body was sent, or all of it.
 
-        The run goes on to its end and is saved, unless `ending` is the run's own.
+        Args:
+            ending: How it is cut. After a `Break` the run continues and is saved; an `Ending`
+                ends the run, too.
+            after_bytes: Cut after this many bytes of the body.
+            after_sends: Cut after this many sends.
         """
         return replace(
             self,

@@ -18,7 +18,8 @@ from aimicromind_testing import answer
 from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S
 from tests.support.builders import a_job
-from tools.contract.places import TOP, TYPESCRIPT
+from tools.contract.places import TYPESCRIPT
+from tools.generated import TOP
 
 TOOLS = TOP / ".tools" / "contract"
 MODULES = TOOLS / "node_modules"

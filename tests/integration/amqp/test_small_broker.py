@@ -240,7 +240,7 @@ async def hanging_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter)
 PEERS = [
     (http, "an HTTP server"),
     (echo, "sends back what it is sent"),
-    (silence, "says nothing"),
+    (silence, "sends nothing"),
     (amqp_1, "speaks AMQP 1.0.0"),
     (garbage, "does not speak AMQP"),
     (broken_frame, "closed the connection"),

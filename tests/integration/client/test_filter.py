@@ -3,7 +3,7 @@ import asyncio
 import pytest
 from aio_pika import Message
 
-from aimicromind_schemas.client.log_reading import asked
+from aimicromind_schemas.client.log_reading import consumer_arguments
 from aimicromind_schemas.client.subscription import Subscription
 from tests.integration.client.stage import filters
 from tests.integration.stage import Stage
@@ -22,12 +22,12 @@ async def test_broker_that_filters_sends_the_log_of_one_chat_alone(stage: Stage)
             key = f"chat.{chat}.token"
             await asyncio.gather(*(exchange.publish(message, key) for _ in range(count)))
         log = await Subscription.open(
-            stage.connection, stage.names.events_log_stream(), asked("first", "mine")
+            stage.connection, stage.names.events_log_stream(), consumer_arguments("first", "mine")
         )
         mine = others = 0
         while mine < 2:
             delivery = await asyncio.wait_for(log.next(), WITHIN_S)
-            await log.taken(delivery, at_once=False)
+            await log.acknowledge(delivery, at_once=False)
             is_mine = delivery.routing_key == "chat.mine.token"
             mine, others = mine + is_mine, others + (not is_mine)
         await log.close()

@@ -125,6 +125,6 @@ async def _to_the_end(events: AsyncIterator[Event]) -> AsyncIterator[Event]:
     "parameter", ["no_verify_ssl=1", "no_verify_ssl=", "cafile=/ca.crt", "keyfile=/key.pem"]
 )
 async def test_address_that_says_something_of_tls_is_refused(parameter: str) -> None:
-    with pytest.raises(ValueError, match="url must say nothing of TLS"):
+    with pytest.raises(ValueError, match="url has TLS parameters"):
         async with Client.open(["amqp://first", f"amqps://broker/?heartbeat=9&{parameter}"]):
             pass

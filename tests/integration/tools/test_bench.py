@@ -5,11 +5,11 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest_asyncio
 
-from benchmarks.loads import FLOOD, Load
-from benchmarks.queues import queues
-from benchmarks.tally import Count
-from benchmarks.turn import Stage, consuming, jobs, stage, turn, working
-from benchmarks.workers import PRODUCT, RAW
+from benchmarks.parts.tally import Count
+from benchmarks.turns.loads import FLOOD, Load
+from benchmarks.turns.queues import queues
+from benchmarks.turns.turn import Stage, consuming, jobs, stage, turn, working
+from benchmarks.turns.workers import PRODUCT, RAW
 
 LOAD = Load(2, FLOOD, 30)
 

@@ -8,8 +8,7 @@ from jsonschema import Draft202012Validator
 
 from aimicromind_schemas import EVENT_NAMES, Names, parse_routing_key, routing_key
 from aimicromind_worker.amqp.topology import topology
-from tools.contract.examples import examples
-from tools.contract.places import ASYNCAPI
+from tools.contract.places import ASYNCAPI, examples
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(ASYNCAPI.read_text())
 MESSAGES: dict[str, Any] = DOCUMENT["components"]["messages"]

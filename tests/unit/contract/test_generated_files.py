@@ -2,12 +2,11 @@ from importlib.resources import files
 
 from aimicromind_schemas import EVENT_NAMES
 from aimicromind_testing import Recording, recording_names
-from tools.contract.compatibility import breaks, read_schemas
-from tools.contract.examples import examples, schema_of_example
+from tools.contract.compatibility import breaks
 from tools.contract.files import drift
-from tools.contract.places import BASELINE, JSON
+from tools.contract.places import BASELINE, JSON, examples, read_folder
 from tools.contract.recording import BY_HAND
-from tools.contract.schema_files import schema_files
+from tools.contract.schema_files import schema_files, schema_of_example
 
 
 def test_files_are_what_the_types_give() -> None:
@@ -15,10 +14,10 @@ def test_files_are_what_the_types_give() -> None:
 
 
 def test_nothing_breaks_who_knows_the_released_contract() -> None:
-    baseline = read_schemas(BASELINE)
+    baseline = read_folder(BASELINE)
 
     assert baseline
-    assert breaks(baseline, read_schemas(JSON)) == []
+    assert breaks(baseline, read_folder(JSON)) == []
 
 
 def test_each_event_name_has_a_schema() -> None:

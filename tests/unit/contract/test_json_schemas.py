@@ -22,12 +22,11 @@ from aimicromind_schemas import (
     decode_cancel,
     event_from,
 )
-from tools.contract.compatibility import read_schemas
-from tools.contract.examples import examples, schema_of_example
-from tools.contract.places import JSON
+from tools.contract.places import JSON, examples, read_folder
+from tools.contract.schema_files import schema_of_example
 from tools.contract.shapes import EXACT_NAMES
 
-VALIDATORS = {name: Draft202012Validator(schema) for name, schema in read_schemas(JSON).items()}
+VALIDATORS = {name: Draft202012Validator(schema) for name, schema in read_folder(JSON).items()}
 EXAMPLES = examples()
 EVENTS = {name: it for name, it in EXAMPLES.items() if name.startswith("event.")}
 ENVELOPE = ("jobId", "chatId", "chatflowId", "attempt", "seq", "time", "event", "data")

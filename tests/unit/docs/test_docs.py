@@ -10,7 +10,8 @@ from aimicromind_worker.app.settings import EVERYDAY, Settings, unknown_names
 from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from tools.docs.failure_cases import CALL_CASES, OWN_CASES
 from tools.docs.failure_facts import settled
-from tools.docs.pages import FAILURES, SETTINGS, TOP, drift
+from tools.docs.pages import FAILURES, SETTINGS, drift
+from tools.generated import TOP
 
 _PAGES = (TOP / "README.md", *sorted((TOP / "docs").glob("*.md")))
 

@@ -99,7 +99,7 @@ def test_header_of_any_message_is_read(payload: bytes) -> None:
 )
 def test_no_frame_whatever_it_holds_is_a_fault_of_the_guard(frames: list[bytes]) -> None:
     guard = MessageGuard()
-    guard.rooms[1] = lambda size: size < 100
+    guard.admits[1] = lambda size: size < 100
 
     for each in frames:
         guard.passed(each)
@@ -129,7 +129,7 @@ def test_body_that_is_too_long_is_read_and_only_its_beginning_passed_on() -> Non
 
 def test_body_that_finds_no_room_leaves_its_size_and_digest() -> None:
     guard = MessageGuard()
-    guard.rooms[3] = lambda size: size != 4
+    guard.admits[3] = lambda size: size != 4
     (before, last), others = message(3, b"body"), list(message(4, b"body"))
 
     assert guard.passed(before) == b""
@@ -143,7 +143,7 @@ def test_body_that_finds_no_room_leaves_its_size_and_digest() -> None:
 
 def test_message_after_one_that_was_cut_comes_whole() -> None:
     guard = MessageGuard()
-    guard.rooms[3] = lambda size: size < 4
+    guard.admits[3] = lambda size: size < 4
     written = [*message(3, b"long"), *message(3, b"abc"), *message(3, b"")]
 
     passed = [guard.passed(each) for each in written]

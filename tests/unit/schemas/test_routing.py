@@ -60,7 +60,7 @@ def test_names_carry_the_prefix() -> None:
 
 @pytest.mark.parametrize("prefix", ["", "a b", "a*", "#", "é", "a" * 65, "a\n"])
 def test_prefix_that_a_broker_could_misread_is_refused(prefix: str) -> None:
-    with pytest.raises(ValueError, match="prefix takes 1 to 64"):
+    with pytest.raises(ValueError, match="use 1 to 64 characters"):
         Names(prefix)
 
 

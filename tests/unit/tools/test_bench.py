@@ -4,17 +4,17 @@ from collections.abc import Sequence
 
 import pytest
 
-from benchmarks.goals import Goal
-from benchmarks.machine import Machine
-from benchmarks.results import Results, shown
-from benchmarks.tally import Count, Tally
+from benchmarks.parts.tally import Count, EventTally
+from benchmarks.report.goals import Goal
+from benchmarks.report.machine import Machine
+from benchmarks.report.results import Results, shown
 
 _MACHINE = Machine("", "", 2, 1.0, "", 0.0, {})
 
 
 def tallied(numbers: Sequence[int], seqs: Sequence[int] | None = None) -> Count:
     """Take in the tokens with these numbers, between a `start` and `metadata` and `end`."""
-    tally = Tally()
+    tally = EventTally()
     tally.take(b"job", 0, 0)
     for place, number in enumerate(numbers):
         tally.take(b"job", seqs[place] if seqs else place + 1, 0)
@@ -50,7 +50,7 @@ def test_events_that_the_worker_numbered_wrong_are_counted() -> None:
 
 
 def test_jobs_of_which_nothing_came_are_lost_whole() -> None:
-    count = Tally().count(jobs=2, events=7)
+    count = EventTally().count(jobs=2, events=7)
 
     assert (count.events, count.lost) == (0, 14)
 

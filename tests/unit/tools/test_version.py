@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tools.version import SOURCE, TOP, NotFound, Place, current, places, released
+from tools.generated import TOP
+from tools.version import SOURCE, NotFound, Place, current, places, released
 
 
 @pytest.fixture

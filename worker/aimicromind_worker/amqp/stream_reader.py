@@ -21,7 +21,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
-from aimicromind_schemas.client.transport.channel import open_channel
+from aimicromind_schemas.client.transport.opening import open_channel
 from aimicromind_worker.amqp.outgoing import Outgoing
 from aimicromind_worker.amqp.waiting import unless_cancelled
 

@@ -1,1 +1,1 @@
-"""The connection to the broker: socket, TLS, frames."""
+"""Connections to the broker: opening, TLS, the socket, and AMQP frames."""

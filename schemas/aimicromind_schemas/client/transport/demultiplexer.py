@@ -1,7 +1,16 @@
-"""Some channels' frames, taken from a connection's bytes before aiormq reads them.
+"""Pass the frames of some channels to handlers, before aiormq reads a connection's bytes.
 
-aiormq wakes two tasks and makes a dozen objects for each frame, which is most of what the
-answers to many small messages cost. Frames are those of AMQP 0-9-1, 2.3.5.
+aiormq wakes two tasks and makes a dozen objects for each frame. With many small messages, that is
+most of the cost of their confirms. Frames are those of AMQP 0-9-1, 2.3.5.
+
+Invariants:
+
+- Input is cut into whole frames; an unfinished frame waits for the rest of its bytes.
+- Each frame passes the guard first, in order. It may hold a frame back, or return several.
+- A frame goes to the handler of its channel, or to aiormq, never to both.
+- The frames left to aiormq keep their order.
+- While frames are received, aiormq receives bytes at least once a second: a frame, or else a
+  heartbeat. Otherwise it would take the broker for dead.
 """
 
 import struct
@@ -15,44 +24,50 @@ from pamqp.heartbeat import Heartbeat
 
 from aimicromind_schemas.client.transport.message_guard import MessageGuard
 
-_start = struct.Struct(">BHI").unpack_from  # kind, channel, bytes of the payload
+_start = struct.Struct(">BHI").unpack_from  # type, channel, bytes of the payload
 _END_BYTES = len(FRAME_END_CHAR)
-_NOT_A_FRAME = b"A"  # of "AMQP": a broker names the protocol that it wants instead
+# AMQP 0-9-1, 4.2.2: a broker answers "AMQP" and the version that it speaks instead.
+_NOT_A_FRAME = b"A"
 _HEARTBEAT = marshal(Heartbeat(), 0)
 _HEARTBEAT_EVERY_S = 1.0
 
 
 def method_of(frame: bytes) -> bytes:
-    """Return the class and method of a method's frame."""
+    """Return the class and method of a method's frame, 2 bytes each."""
     return frame[FRAME_HEADER_SIZE : FRAME_HEADER_SIZE + 4]
 
 
 class FrameHandler(Protocol):
-    """Who reads the frames of one channel."""
+    """Reads the frames of one channel."""
 
     def take(self, frame: bytes) -> bool:
-        """Take a whole frame, or leave it to aiormq; two where a body was cut short."""
+        """Read a whole frame; where the guard shortened a body, its header and body together.
+
+        Returns:
+            False to leave it to aiormq.
+        """
 
 
 class FrameDemultiplexer:
-    """Parts the bytes of one connection. It must see all of them, from the first.
+    """Distributes the bytes of one connection. It must see all of them, from the first.
 
     Attributes:
-        handlers: By the numbers of their channels; frames of all others are left to aiormq.
-        guard: Makes readable what of messages is not.
+        handlers: By channel number; frames of all other channels are left to aiormq.
+        guard: Rewrites frames that pamqp cannot read.
     """
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self.handlers: dict[int, FrameHandler] = {}
         self.guard = MessageGuard()
         self._now = now
-        self._sign_of_life_at = 0.0
+        self._heartbeat_at = 0.0
         self._unfinished = b""
 
     def part(self, data: bytes) -> bytes:
-        """Pass frames to their handlers, and return what aiormq must read.
+        """Pass frames to their handlers, and return the bytes for aiormq.
 
-        These are the frames that are left, or else, from time to time, a heartbeat.
+        Args:
+            data: The next bytes of the connection, cut anywhere.
         """
         data = self._unfinished + data
         if data.startswith(_NOT_A_FRAME):
@@ -71,17 +86,17 @@ class FrameDemultiplexer:
                 left.append(frame)
             at = end
         self._unfinished = data[at:]
-        return b"".join(left) or self._sign_of_life(at)
+        return b"".join(left) or self._heartbeat_after(at)
 
     def rest(self) -> bytes:
-        """Return, once, what came of a frame that the connection's end cut off."""
+        """Return, once, the bytes of a frame that the connection's end cut off."""
         cut_off, self._unfinished = self._unfinished, b""
         return cut_off
 
-    def _sign_of_life(self, taken_bytes: int) -> bytes:
-        # aiormq hangs up on a broker that it never hears.
+    def _heartbeat_after(self, taken_bytes: int) -> bytes:
+        """Return a heartbeat for aiormq, at most once a second, where handlers took all frames."""
         now = self._now()
-        if taken_bytes and now - self._sign_of_life_at > _HEARTBEAT_EVERY_S:
-            self._sign_of_life_at = now
+        if taken_bytes and now - self._heartbeat_at > _HEARTBEAT_EVERY_S:
+            self._heartbeat_at = now
             return _HEARTBEAT
         return b""

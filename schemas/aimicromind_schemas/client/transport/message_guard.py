@@ -1,8 +1,15 @@
-"""Frames of messages, as a broker sends them → frames that aiormq surely reads.
+"""Rewrite frames as a broker sends them, so that aiormq reads each, within bounded memory.
 
 Each connection has a guard of its own, in front of aiormq. It sees whole frames in their order.
-AMQP 0-9-1 sends a message as a method, a content header, and body frames, with nothing of the
-same channel between them; frames of other channels may come between.
+
+Invariants:
+
+- AMQP 0-9-1, 2.3.5: a message is a method, a content header and body frames. Between them are no
+  other frames of the channel; frames of other channels may be.
+- At most one body is being shortened for each channel. A content header ends the one before it.
+- A shortened body is held back until its last frame. Then its header and beginning are returned
+  together: the header names size and SHA-256 of the whole body.
+- For each message, aiormq reads a header and exactly the body bytes that the header announces.
 """
 
 import struct
@@ -25,21 +32,21 @@ from aimicromind_schemas.client.transport.message_header import LeftOut, mended,
 LONGEST_BODY_BYTES: Final = 16 * 1024 * 1024
 """Longest body that is passed on whole."""
 KEPT_BYTES: Final = 64 * 1024
-"""What is kept of a longer one: enough to find the names of most jobs."""
+"""Bytes that are kept of a longer body: enough to find the ids of most jobs."""
 
-_start: Final = struct.Struct(">BHI")  # kind, channel, bytes of the payload
-# Behind a frame's start, class and weight.
+_start: Final = struct.Struct(">BHI")  # type, channel, bytes of the payload
+# The body size follows the frame's start (7 bytes), the class and the weight (2 bytes each).
 _body_size: Final = struct.Struct(">11xQ")
 _EMPTY_FRAME_BYTES: Final = FRAME_HEADER_SIZE + len(FRAME_END_CHAR)
 _TEXT: Final = 0
 
 
 def method_number(of: type[Frame]) -> bytes:
-    """Return the class and method of a kind of frame, as they stand in the frame."""
+    """Return the class and method of a pamqp command as 4 bytes, as a frame has them."""
     return struct.pack(">I", of.index)
 
 
-# Behind class and method: texts, and how many bytes of other arguments stand before and between.
+# Arguments after class and method: `_TEXT` is a short string, a number that many other bytes.
 _TEXTS: Final = {
     method_number(method): layout
     for method, layout in (
@@ -55,19 +62,19 @@ _TEXTS: Final = {
 
 
 class MessageGuard:
-    """The guard of one connection.
+    """Guards one connection.
 
     Attributes:
-        rooms: By channel: tells, for the size of a body that comes, whether there is room for it
-            now. Of a body that finds none only size and digest are passed on.
+        admits: By channel: called with the size in bytes of a coming body. It returns whether the
+            body may be held in memory; if not, only size and digest are passed on.
     """
 
     def __init__(self) -> None:
-        self.rooms: dict[int, Callable[[int], bool]] = {}
+        self.admits: dict[int, Callable[[int], bool]] = {}
         self._cut: dict[int, _CutBody] = {}
 
     def passed(self, frame: bytes) -> bytes:
-        """Return what aiormq is to read for a frame: that, another, several, or nothing yet."""
+        """Return what aiormq is to read for a whole frame: that, another, two, or nothing yet."""
         kind = frame[0]
         if kind == FRAME_METHOD:
             number = frame[FRAME_HEADER_SIZE : FRAME_HEADER_SIZE + 4]
@@ -82,13 +89,12 @@ class MessageGuard:
     def _header(self, frame: bytes) -> bytes:
         _, channel, _ = _start.unpack_from(frame)
         payload = frame[FRAME_HEADER_SIZE:-1]
-        # Whatever was before it on this channel is over.
         self._cut.pop(channel, None)
         size = _body_size.unpack_from(frame)[0] if len(frame) > _body_size.size else 0
-        room = self.rooms.get(channel)
+        admits = self.admits.get(channel)
         if size > LONGEST_BODY_BYTES:
             self._cut[channel] = _CutBody(payload, size, KEPT_BYTES)
-        elif room is not None and not room(size):
+        elif admits is not None and not admits(size):
             self._cut[channel] = _CutBody(payload, size, 0)
         else:
             return _frame(FRAME_HEADER, channel, readable_header(payload))
@@ -96,7 +102,7 @@ class MessageGuard:
 
     def _body(self, frame: bytes) -> bytes:
         if len(frame) == _EMPTY_FRAME_BYTES:
-            return b""  # Allowed, and nothing that pamqp would read.
+            return b""  # AMQP allows an empty body frame; pamqp does not read it.
         if not self._cut:
             return frame
         _, channel, _ = _start.unpack_from(frame)
@@ -112,7 +118,7 @@ class MessageGuard:
 
 
 class _CutBody:
-    """A body that is read and not kept, but for its beginning."""
+    """A body of which only the beginning is kept, with the digest of all of it."""
 
     def __init__(self, header: bytes, size: int, most_kept: int) -> None:
         self.header = header
@@ -126,7 +132,7 @@ class _CutBody:
         return self._sum.hexdigest()
 
     def ends_with(self, part: bytes) -> bool:
-        """Take the next part, and tell whether it was the last."""
+        """Add the next part, and return whether it was the last."""
         self._missing -= len(part)
         self._sum.update(part)
         self.kept += part[: self._most_kept - len(self.kept)]
@@ -134,7 +140,7 @@ class _CutBody:
 
 
 def _with_text(frame: bytes, layout: tuple[int, ...]) -> bytes:
-    """Return a method's frame with texts that are UTF-8."""
+    """Return a method's frame whose short strings are UTF-8, at unchanged length."""
     at = FRAME_HEADER_SIZE + 4
     for width in layout:
         if width != _TEXT:
@@ -142,7 +148,7 @@ def _with_text(frame: bytes, layout: tuple[int, ...]) -> bytes:
             continue
         end = at + 1 + (frame[at] if at < len(frame) else 0)
         if end >= len(frame):
-            break  # No broker sends that: it is left to aiormq.
+            break  # The text would end behind its frame: aiormq raises on it.
         text = frame[at + 1 : end]
         if not text.isascii():
             frame = frame[: at + 1] + mended(text) + frame[end:]

@@ -1,12 +1,14 @@
-"""Open a connection to the first address where a broker answers, under a deadline for each."""
+"""Open a connection to the first address where a broker answers, and channels on it."""
 
 import asyncio
 import re
 import ssl
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from aio_pika.abc import AbstractConnection
+from aiormq.abc import AbstractChannel
 from aiormq.exceptions import (
     AMQPError,
     AuthenticationError,
@@ -16,17 +18,26 @@ from aiormq.exceptions import (
 )
 from yarl import URL
 
-from aimicromind_schemas.client.errors import BrokerRefused, BrokerUnreachable
-from aimicromind_schemas.client.transport.peer import peer_at
+from aimicromind_schemas.client.errors import BrokerRefused, BrokerTlsRefused, BrokerUnreachable
+from aimicromind_schemas.client.transport.peer import peer_at, port_of
 from aimicromind_schemas.client.transport.tls import tls_refusal
 
 Opened = TypeVar("Opened", bound=AbstractConnection)
 
 PATIENCE_S: Final = 5.0
-"""For each address: TCP, TLS and the AMQP handshake."""
+"""Deadline of TCP, TLS and AMQP handshake together, for each address."""
 
-_PORTS: Final = {"amqp": 5672, "amqps": 5671}
-_TOLD: Final = (ProbableAuthenticationError, ConnectionNotAllowed)
+_REFUSED_IN_WORDS: Final = (ProbableAuthenticationError, ConnectionNotAllowed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """An address where no connection was opened."""
+
+    url: URL
+    where: str
+    error: Exception
+    tls_refusal: BrokerTlsRefused | None = None
 
 
 async def first_of(
@@ -39,67 +50,71 @@ async def first_of(
     """Return an open connection.
 
     Args:
-        urls: Addresses, tried in order.
-        prepare: Makes a connection that is not open yet.
-        heartbeat_s: Interval that is asked for.
-        tls: What connections are made with, unless the address says that.
-        named_by: What the addresses come from, for the remedy.
+        urls: Addresses, `amqp://` or `amqps://`, tried in order.
+        prepare: Returns a connection that is not open yet.
+        heartbeat_s: Heartbeat interval to ask the broker for, in seconds.
+        tls: Used for `amqps://` by `prepare`, and to find out why a connection failed.
+        named_by: What holds the addresses, as the remedy is to name it.
 
     Raises:
         BrokerUnreachable: No address answered as a broker.
-        BrokerRefused: A broker answered and refused us.
-        BrokerTlsRefused: One of the two sides does not accept the other's certificate.
+        BrokerRefused: A broker answered and rejects the login or the virtual host.
+        BrokerTlsRefused: At every address, one side rejects the other's certificate.
     """
-    failures: list[tuple[URL, str, Exception]] = []
-    nack_period = []
+    failures: list[_Failure] = []
     for text in urls:
-        url = URL(text).update_query(heartbeat=heartbeat_s)
-        where = f"{url.host}:{url.port or _PORTS.get(url.scheme, 5672)}"
-        try:
-            connection = prepare(url)
-            async with asyncio.timeout(PATIENCE_S):
-                await connection.connect()
-            return connection  # noqa: TRY300 - an address that fails is not the last word
-        except _TOLD as error:
-            raise refused(str(error), where, named_by) from error
-        except AuthenticationError as error:
-            raise refused("it offers no way to log in that we know", where, named_by) from error
-        except InvalidFrameError as error:
-            # So aiormq tells that the virtual host was not opened; it drops the words.
-            peer = await peer_at(url, tls)
-            if peer is not None and peer.is_broker and peer.words:
-                raise refused(peer.words, where, named_by) from error
-            failures.append((url, where, error))
-        # What aiormq raises on a peer that is no broker is of any kind.
-        except Exception as error:  # noqa: BLE001 - see above
-            refusal = await tls_refusal(error, url, tls)
-            if refusal is not None:
-                nack_period.append(refusal)
-            failures.append((url, where, error))
-    if nack_period and len(nack_period) == len(failures):
-        raise nack_period[0]
-    # Once no address is left: another one is not kept waiting for what a peer says.
-    told = await asyncio.gather(*(_told(url, error, tls) for url, _, error in failures))
-    each = [f"{where} ({why})" for (_, where, _), why in zip(failures, told, strict=True)]
+        opened = await _try(URL(text).update_query(heartbeat=heartbeat_s), prepare, tls, named_by)
+        if not isinstance(opened, _Failure):
+            return opened
+        failures.append(opened)
+    refusals = [it.tls_refusal for it in failures if it.tls_refusal is not None]
+    if refusals and len(refusals) == len(failures):
+        raise refusals[0]
+    # Asking a peer takes time, therefore only after all addresses were tried.
+    reasons = await asyncio.gather(*(_reason(it, tls) for it in failures))
+    each = [f"{it.where} ({why})" for it, why in zip(failures, reasons, strict=True)]
     raise BrokerUnreachable(each, named_by)
 
 
-async def _told(url: URL, error: Exception, tls: ssl.SSLContext | None) -> str:
-    """Return why a connection failed."""
-    if isinstance(error, OSError) and not isinstance(error, AMQPError | TimeoutError):
-        return str(error.args[-1]) if error.args else type(error).__name__
-    peer = await peer_at(url, tls)
-    if peer is not None and not peer.is_broker:
-        return peer.words
-    if isinstance(error, TimeoutError):
-        return f"not within {PATIENCE_S:g} s"
-    return "it closed the connection"
+async def open_channel(connection: AbstractConnection) -> AbstractChannel:
+    """Open a channel of aiormq, without publisher confirms.
+
+    With aiormq 7.2.4, aio-pika 10.2 keeps a callback of each of its own channels until the
+    connection closes: 4 KB of memory for each.
+
+    Raises:
+        RuntimeError: The connection has closed.
+    """
+    transport = connection.transport
+    if transport is None:
+        raise RuntimeError("the connection has closed")
+    await connection.ready()
+    return await transport.connection.channel(publisher_confirms=False)
+
+
+def closing_of(connection: AbstractConnection) -> asyncio.Future[Any] | None:
+    """Return a future that is done once an open connection has closed."""
+    return connection.transport.connection.closing if connection.transport else None
+
+
+def refusal_of(closing: asyncio.Future[Any]) -> str | None:
+    """Return the broker's reply text, if it closed the connection with 530 (not-allowed)."""
+    if not closing.done() or closing.cancelled():
+        return None
+    error = closing.exception()
+    return str(error) if isinstance(error, ConnectionNotAllowed) else None
 
 
 def refused(words: str, where: str, named_by: str) -> BrokerRefused:
-    """Return what to do about a broker that refuses the connection, by its own words."""
+    """Return the error, with a remedy, for a broker that rejects a connection.
+
+    Args:
+        words: The broker's reply text.
+        where: HOST:PORT of the broker.
+        named_by: What holds the address, as the remedy is to name it.
+    """
     remedies = (
-        # The broker's words on limits speak of access as well.
+        # First, since RabbitMQ's texts on limits contain "access to vhost" as well.
         (r"\blimit\b", "raise that limit: a worker needs two connections or three, a client two"),
         (r"vhost .* not found", f"add that virtual host, or name another in {named_by}"),
         (r"access to vhost", "grant the user permissions on that virtual host"),
@@ -109,14 +124,43 @@ def refused(words: str, where: str, named_by: str) -> BrokerRefused:
     return BrokerRefused(words, where, next(fitting, "see the broker's log"))
 
 
-def closing_of(connection: AbstractConnection) -> asyncio.Future[Any] | None:
-    """Return what is done once an open connection has closed."""
-    return connection.transport.connection.closing if connection.transport else None
+async def _try(
+    url: URL, prepare: Callable[[URL], Opened], tls: ssl.SSLContext | None, named_by: str
+) -> Opened | _Failure:
+    """Open a connection to one address.
+
+    Raises:
+        BrokerRefused: A broker answered and rejects the login or the virtual host.
+    """
+    where = f"{url.host}:{port_of(url)}"
+    try:
+        connection = prepare(url)
+        async with asyncio.timeout(PATIENCE_S):
+            await connection.connect()
+    except _REFUSED_IN_WORDS as error:
+        raise refused(str(error), where, named_by) from error
+    except AuthenticationError as error:
+        words = "it offers no mechanism to log in that this client knows"
+        raise refused(words, where, named_by) from error
+    except InvalidFrameError as error:
+        # aiormq raises this where the virtual host is not opened, without the reply text.
+        peer = await peer_at(url, tls)
+        if peer is not None and peer.is_broker and peer.words:
+            raise refused(peer.words, where, named_by) from error
+        return _Failure(url, where, error)
+    except Exception as error:  # noqa: BLE001 - of any kind, where the peer is no broker
+        return _Failure(url, where, error, await tls_refusal(error, url, tls))
+    return connection
 
 
-def refusal_of(closing: asyncio.Future[Any]) -> str | None:
-    """Return the broker's words, if it closed a connection that did what it may not."""
-    if not closing.done() or closing.cancelled():
-        return None
-    error = closing.exception()
-    return str(error) if isinstance(error, ConnectionNotAllowed) else None
+async def _reason(failure: _Failure, tls: ssl.SSLContext | None) -> str:
+    """Return why a connection failed, in a few words."""
+    error = failure.error
+    if isinstance(error, OSError) and not isinstance(error, AMQPError | TimeoutError):
+        return str(error.args[-1]) if error.args else type(error).__name__
+    peer = await peer_at(failure.url, tls)
+    if peer is not None and not peer.is_broker:
+        return peer.words
+    if isinstance(error, TimeoutError):
+        return f"not within {PATIENCE_S:g} s"
+    return "it closed the connection"

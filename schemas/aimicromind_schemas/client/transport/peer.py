@@ -1,13 +1,14 @@
-"""Find out what answers at an address, and what a broker there has against us, in its own words.
+"""Find out what answers at an address, and with which reply text a broker there rejects us.
 
-aiormq drops the words of a broker that closes the connection instead of opening a virtual host,
-and knows no other peer than a broker. A second, short handshake asks once more.
+aiormq drops the reply text of a broker that closes the connection instead of opening a virtual
+host. It also has no words for a peer that is no broker. Thus a second, short handshake asks again.
 """
 
 import asyncio
 import ssl
 from typing import Final, NamedTuple
 
+from aiormq.connection import DEFAULT_PORTS
 from pamqp import commands
 from pamqp.base import Frame
 from pamqp.exceptions import PAMQPException
@@ -18,34 +19,38 @@ from yarl import URL
 _WITHIN_S: Final = 2.0
 _HEADER: Final = ProtocolHeader().marshal()
 _LONGEST_FRAME: Final = 131_072
-_PORTS: Final = {"amqp": 5672, "amqps": 5671}
-# The first byte of an AMQP 0-9-1 frame that carries a method, and the record type of a TLS alert.
+# First byte of a method's frame (AMQP 0-9-1, 2.3.5); type and version of a TLS alert (RFC 8446).
 _METHOD, _TLS_ALERT = b"\x01", b"\x15\x03"
 
 
 class Peer(NamedTuple):
-    """What answers.
+    """What answers at an address.
 
     Attributes:
         is_broker: Whether it speaks AMQP 0-9-1.
-        words: What it is instead, or why the broker closes the connection; empty if it does not.
+        words: Of a broker, the reply text with which it closes the connection; empty if it opens
+            the virtual host. Of anything else, what it is and the remedy.
     """
 
     is_broker: bool
     words: str
 
 
+def port_of(url: URL) -> int:
+    """Return the port of an address, by default that of its scheme."""
+    return url.port or DEFAULT_PORTS.get(url.scheme, DEFAULT_PORTS["amqp"])
+
+
 async def peer_at(url: URL, tls: ssl.SSLContext | None) -> Peer | None:
-    """Ask who answers at an address.
+    """Ask what answers at an address; takes 4 s at most.
 
     Returns:
-        None where nothing can be told: it closes the connection without a word, or is gone.
+        None where nothing accepts the connection, or it is closed without an answer.
     """
     try:
         async with asyncio.timeout(_WITHIN_S):
-            port = url.port or _PORTS.get(url.scheme, 5672)
             reader, writer = await asyncio.open_connection(
-                url.host, port, ssl=(tls or True) if url.scheme == "amqps" else None
+                url.host, port_of(url), ssl=(tls or True) if url.scheme == "amqps" else None
             )
     except (OSError, ssl.SSLError):
         return None
@@ -60,6 +65,7 @@ async def peer_at(url: URL, tls: ssl.SSLContext | None) -> Peer | None:
 async def _asked(
     url: URL, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> Peer | None:
+    """Send a protocol header, and judge the peer by what it sends first."""
     first = b""
     try:
         async with asyncio.timeout(_WITHIN_S):
@@ -67,30 +73,31 @@ async def _asked(
             while len(first) < len(_HEADER) and (more := await reader.read(len(_HEADER))):
                 first += more
             if first.startswith(_METHOD):
-                return Peer(is_broker=True, words=await _objection(url, first, reader, writer))
+                return Peer(is_broker=True, words=await _reply_text(url, first, reader, writer))
     except TimeoutError:
         if not first:
-            return Peer(is_broker=False, words="it accepts the connection and says nothing")
+            words = "it accepts the connection and sends nothing: name the broker's port"
+            return Peer(is_broker=False, words=words)
     return Peer(is_broker=False, words=_kind(first)) if first else None
 
 
 def _kind(first: bytes) -> str:
     if first == _HEADER:
-        return "it sends back what it is sent: it is no broker"
+        return "it sends back what it is sent: name the broker's port"
     if first.startswith(b"AMQP"):
         spoken = ".".join(map(str, first[5:8]))
-        return f"it speaks AMQP {spoken}, and not AMQP 0-9-1: let it speak that, or name another"
+        return f"it speaks AMQP {spoken}: enable AMQP 0-9-1 there, or name another broker"
     if first.startswith(b"HTTP"):
         return "it is an HTTP server: name the broker's port for AMQP"
     if first.startswith(_TLS_ALERT):
         return "it speaks TLS: begin the address with amqps://"
-    return "it does not speak AMQP 0-9-1: it is no broker"
+    return "it does not speak AMQP 0-9-1: name the broker's port"
 
 
-async def _objection(
+async def _reply_text(
     url: URL, first: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> str:
-    """Return why the broker does not open the virtual host; empty if it does."""
+    """Log in; return the reply text of a broker that closes the connection, empty if none does."""
     mechanism = url.query.get("auth", "plain").upper()
     login = f"\0{url.user or ''}\0{url.password or ''}" if mechanism == "PLAIN" else ""
     start_ok = commands.Connection.StartOk({}, mechanism, login)

@@ -1,4 +1,4 @@
-"""The socket of a broker's connection: what was heard last, raw writing, and an end at once."""
+"""The socket of a connection to the broker: demultiplexed reading, raw writing, abort."""
 
 import asyncio
 import socket
@@ -13,19 +13,19 @@ from yarl import URL
 
 from aimicromind_schemas.client.transport.demultiplexer import FrameDemultiplexer
 
-# With this a close drops what the system has not sent yet, instead of sending it later.
+# SO_LINGER, on, 0 s: a close drops what the system has not sent, and sends RST.
 _DROP_ON_CLOSE = struct.pack("ii", 1, 0)
-_TLS_GOODBYE_S = 1.0
-# Used where the broker sets no limit; the one that RabbitMQ ships with.
-_FRAME_MAX = 131_072
+_TLS_SHUTDOWN_S = 1.0
+# RabbitMQ's default, used where the broker sets no limit.
+_FRAME_MAX_BYTES = 131_072
 
 
 class SocketTransport(TransportFactory):
-    """Opens one socket for aiormq and keeps a hand on it.
+    """Opens one socket for aiormq, and keeps access to it.
 
     Attributes:
-        heard: How often something came; a number that stands still is silence.
-        demultiplexer: Where frames are taken before aiormq reads them.
+        heard: How often bytes were received; it stands still while the broker is silent.
+        demultiplexer: Sees all bytes before aiormq does.
     """
 
     def __init__(self) -> None:
@@ -41,8 +41,8 @@ class SocketTransport(TransportFactory):
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         trust = kwargs.pop("ssl_context_provider")
         if url.scheme == "amqps":
-            # A peer that is silent would hold the close for half a minute.
-            kwargs |= {"ssl": await trust.get_context(), "ssl_shutdown_timeout": _TLS_GOODBYE_S}
+            # asyncio's default: a silent peer delays the close by 30 s.
+            kwargs |= {"ssl": await trust.get_context(), "ssl_shutdown_timeout": _TLS_SHUTDOWN_S}
         loop = asyncio.get_running_loop()
         host, port = url.host or "", url.port or DEFAULT_PORTS[url.scheme]
         reader = _SocketReader(self)
@@ -52,7 +52,7 @@ class SocketTransport(TransportFactory):
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     def is_free(self) -> bool:
-        """Return whether what is written now goes out now, as far as the system takes it."""
+        """Return whether nothing waits in front of what is written next."""
         transport = self._transport
         return (
             transport is not None
@@ -61,12 +61,12 @@ class SocketTransport(TransportFactory):
         )
 
     def write(self, data: bytes) -> None:
-        """Write whole frames."""
+        """Write whole frames, without waiting; nothing where the socket was never opened."""
         if self._transport is not None:
             self._transport.write(data)
 
     def abort(self) -> None:
-        """Close at once; what the peer has not been sent yet it never gets."""
+        """Close at once; unsent bytes are dropped."""
         if self._transport is None or self._transport.is_closing():
             return
         raw = cast("socket.socket", self._transport.get_extra_info("socket"))
@@ -75,23 +75,25 @@ class SocketTransport(TransportFactory):
 
 
 def frame_max(connection: AbstractConnection) -> int:
-    """Return how many bytes a frame may have at most."""
-    return connection.connection_tune.frame_max or _FRAME_MAX
+    """Return the most bytes that a frame may have on a connection, as negotiated."""
+    return connection.connection_tune.frame_max or _FRAME_MAX_BYTES
 
 
 class _SocketReader(asyncio.StreamReader):
-    def __init__(self, wire: SocketTransport) -> None:
+    """Shows aiormq what the demultiplexer leaves to it."""
+
+    def __init__(self, transport: SocketTransport) -> None:
         super().__init__()
-        self._wire = wire
+        self._socket_transport = transport
 
     @override
     def feed_data(self, data: Iterable[SupportsIndex]) -> None:
-        self._wire.heard += 1
-        if for_aiormq := self._wire.demultiplexer.part(bytes(data)):
+        self._socket_transport.heard += 1
+        if for_aiormq := self._socket_transport.demultiplexer.part(bytes(data)):
             super().feed_data(for_aiormq)
 
     @override
     def feed_eof(self) -> None:
-        if cut_off := self._wire.demultiplexer.rest():
+        if cut_off := self._socket_transport.demultiplexer.rest():
             super().feed_data(cut_off)
         super().feed_eof()

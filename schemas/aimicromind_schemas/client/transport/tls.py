@@ -1,4 +1,4 @@
-"""Tell what TLS failed by: certificates and addresses that are wrong, not a broker that is away."""
+"""Find the remedy for a connection that failed in TLS: a certificate, a name or a port is wrong."""
 
 import asyncio
 import ssl
@@ -9,53 +9,54 @@ from urllib.parse import parse_qs, urlsplit
 from yarl import URL
 
 from aimicromind_schemas.client.errors import BrokerTlsRefused
+from aimicromind_schemas.client.transport.peer import port_of
 
-# One of them switches off all verification.
+# Query parameters that aiormq obeys. `no_verify_ssl` switches verification off.
 _PARAMETERS: Final = {"cafile", "capath", "cadata", "certfile", "keyfile", "no_verify_ssl"}
 _SETTING: Final = "AIMICROMIND_AMQP_"
 _TRUST: Final = (
     f"trust the CA that signed it, by {_SETTING}CA_FILE, or by `tls` where a program connects"
 )
-_NAME: Final = f"use a name that its certificate has in {_SETTING}URL"
+_NAME: Final = f"use a host name of its certificate in {_SETTING}URL"
 _SHOW: Final = (
     "show a certificate that it accepts, by "
     f"{_SETTING}CLIENT_CERTIFICATE, or by `tls` where a program connects"
 )
-_PORT: Final = f"name its port for TLS in {_SETTING}URL, or begin that with amqp://"
+_PORT: Final = f"name its port for TLS in {_SETTING}URL, or begin the address with amqp://"
 # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL.
 _OTHER_NAME: Final = {62, 64}
-# What OpenSSL 3.2 calls it, and those before.
+# Reasons for a peer that answers without TLS: from OpenSSL 3.2 on, and before.
 _NO_TLS: Final = {"RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER"}
-_PORT_OF_TLS: Final = 5671
 _ALERT_WITHIN_S: Final = 2.0
 
 
 def says_tls(url: str) -> bool:
-    """Return whether an address says something of TLS after its `?`, which aiormq would follow."""
+    """Return whether the query of an address holds TLS parameters, which aiormq would obey."""
     return bool(parse_qs(urlsplit(url).query, keep_blank_values=True).keys() & _PARAMETERS)
 
 
 async def tls_refusal(
     error: BaseException, url: URL, tls: ssl.SSLContext | None
 ) -> BrokerTlsRefused | None:
-    """Return what is to be done about a connection that failed by TLS.
+    """Return an error with its remedy for a connection that failed in TLS.
 
     Args:
-        error: What it failed by.
-        url: Where it was to lead.
-        tls: What it was made with, unless the address said that.
+        error: What `connect` raised.
+        url: The address.
+        tls: The context of the connection; None for the system's certificates.
 
     Returns:
-        None where waiting may help, or where it was no TLS.
+        None where another try may succeed, or where the address is not `amqps://`.
     """
     if url.scheme != "amqps":
         return None
-    host, port = url.host or "", url.port or _PORT_OF_TLS
+    host, port = url.host or "", port_of(url)
     refusal = _refusal(error, f"{host}:{port}")
     was_reset = any(isinstance(cause, ConnectionError) for cause in _causes(error))
     if refusal is None and was_reset and tls is not None:
-        # RFC 8446, 4.4.2.4: a server may refuse our certificate after our side of the handshake.
-        # What we write meanwhile has the connection reset, often before we read why.
+        # RFC 8446, 4.4.2.4: a server may reject our certificate after our side of the handshake.
+        # Bytes written meanwhile cause a reset, often before the alert is read. A connection that
+        # writes nothing receives the alert.
         try:
             async with asyncio.timeout(_ALERT_WITHIN_S):
                 reader, writer = await asyncio.open_connection(host, port, ssl=tls)
@@ -75,7 +76,7 @@ def _refusal(error: BaseException, where: str) -> BrokerTlsRefused | None:
                 remedy = _NAME if cause.verify_code in _OTHER_NAME else _TRUST
                 return BrokerTlsRefused(where, cause.verify_message, remedy)
             case ssl.SSLError(reason=str(reason)) if "ALERT" in reason:
-                # So the other side says what it has against ours.
+                # The other side rejects our certificate.
                 return BrokerTlsRefused(where, _words(reason), _SHOW)
             case ssl.SSLError(reason=str(reason)) if reason in _NO_TLS:
                 return BrokerTlsRefused(where, _words(reason), _PORT)

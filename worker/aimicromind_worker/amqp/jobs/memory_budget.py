@@ -30,7 +30,7 @@ class MemoryBudget:
 
     def watch(self, channel: int) -> None:
         """Count the bodies of a channel; above the budget, keep only a body's size and digest."""
-        self._guard.rooms[channel] = self._take
+        self._guard.admits[channel] = self._take
 
     def share(self, holders: int) -> int:
         """Return the bytes for each of a number of holders."""

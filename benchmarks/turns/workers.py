@@ -1,4 +1,4 @@
-"""The workers that are measured: the product, what would be used instead, and the bound."""
+"""The workers that are measured: the product, its peers, and the lower bound."""
 
 import asyncio
 import json
@@ -10,7 +10,7 @@ from typing import Final
 
 import aio_pika
 
-from benchmarks.loads import FLOOD, Load
+from benchmarks.turns.loads import FLOOD, Load
 
 Jobs = Sequence[Mapping[str, str]]
 _COMMAND: Final = str(Path(sys.executable).with_name("aimicromind-worker"))
@@ -18,11 +18,14 @@ _PREFORK_LIMIT: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a worker works in one turn.
+class TurnPlace:
+    """Addresses for a worker in one turn.
 
     Attributes:
-        prefix: Of the names on the broker; those of another turn are others.
+        amqp_url: Address of the broker.
+        base_url: Base address of the endpoint.
+        prefix: First word of the names on the broker, another one in each turn.
+        slots: Most concurrent jobs.
     """
 
     amqp_url: str
@@ -32,15 +35,15 @@ class Place:
 
     @property
     def copies(self) -> str:
-        """A queue for copies of events, which forgets."""
+        """Name of a queue for copies of events, which drops its oldest."""
         return f"copies-of-{self.prefix}"
 
 
 Program = tuple[Sequence[str], Mapping[str, str]]
 
 
-async def _send(place: Place, jobs: Jobs, reply_to: str | None = None) -> None:
-    # Confirmed: a quorum queue may lose what its publisher's channel does not wait for.
+async def _send(place: TurnPlace, jobs: Jobs, reply_to: str | None = None) -> None:
+    # Confirmed: a quorum queue may lose messages whose publisher closes the channel early.
     async with await aio_pika.connect(place.amqp_url) as connection:
         exchange = (await connection.channel()).default_exchange
         messages = (
@@ -50,15 +53,15 @@ async def _send(place: Place, jobs: Jobs, reply_to: str | None = None) -> None:
         await asyncio.gather(*(exchange.publish(it, f"{place.prefix}.jobs") for it in messages))
 
 
-async def _send_with_reply_to(place: Place, jobs: Jobs) -> None:
+async def _send_with_reply_to(place: TurnPlace, jobs: Jobs) -> None:
     await _send(place, jobs, place.copies)
 
 
-async def _send_tasks(place: Place, jobs: Jobs) -> None:
+async def _send_tasks(place: TurnPlace, jobs: Jobs) -> None:
     await asyncio.to_thread(_put_tasks, place, jobs)
 
 
-def _put_tasks(place: Place, jobs: Jobs) -> None:
+def _put_tasks(place: TurnPlace, jobs: Jobs) -> None:
     from benchmarks.peers.celery_app import TASK, celery_app  # noqa: PLC0415 - only if needed
 
     with celery_app(place.amqp_url, place.prefix) as app, app.producer_pool.acquire() as producer:
@@ -67,40 +70,40 @@ def _put_tasks(place: Place, jobs: Jobs) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Worker:
-    """One that is measured.
+class MeasuredWorker:
+    """A worker that is measured.
 
     Attributes:
-        name: What it is called in tables.
-        program: Gives its command line and environment.
-        ready: What it prints once it takes jobs.
-        send: Puts jobs where it takes them from.
-        fits: Whether it can carry a load at all.
+        name: Name in tables.
+        program: Returns its command line and environment.
+        ready: Words that it prints once it is ready.
+        send: Submits jobs.
+        fits: Whether it can run a load at all.
         is_product: Whether it needs the product's topology.
-        event_log: Whether the broker keeps its events in the event log.
-        journal: Whether the broker keeps its milestones.
+        event_log: Whether the topology has the event log.
+        journal: Whether the journal is bound.
     """
 
     name: str
-    program: Callable[[Place], Program]
+    program: Callable[[TurnPlace], Program]
     ready: str = "ready"
-    send: Callable[[Place, Jobs], Awaitable[None]] = _send
+    send: Callable[[TurnPlace, Jobs], Awaitable[None]] = _send
     fits: Callable[[Load], bool] = lambda _: True
     is_product: bool = False
     event_log: bool = True
     journal: bool = True
 
 
-def _peer(module: str) -> Callable[[Place], Program]:
-    def program(place: Place) -> Program:
+def _peer(module: str) -> Callable[[TurnPlace], Program]:
+    def program(place: TurnPlace) -> Program:
         to_there = (place.amqp_url, place.base_url, place.prefix, str(place.slots))
         return (sys.executable, "-m", f"benchmarks.peers.{module}", *to_there), {}
 
     return program
 
 
-def _celery(pool: str) -> Callable[[Place], Program]:
-    def program(place: Place) -> Program:
+def _celery(pool: str) -> Callable[[TurnPlace], Program]:
+    def program(place: TurnPlace) -> Program:
         command = (sys.executable, "-m", "celery", "-A", "benchmarks.peers.celery_app", "worker")
         options = ("-P", pool, "-c", str(place.slots), "-l", "INFO", "--without-gossip")
         environment = {
@@ -113,8 +116,8 @@ def _celery(pool: str) -> Callable[[Place], Program]:
     return program
 
 
-def _product(**settings: str) -> Callable[[Place], Program]:
-    def program(place: Place) -> Program:
+def _product(**settings: str) -> Callable[[TurnPlace], Program]:
+    def program(place: TurnPlace) -> Program:
         given = {
             "AMQP_URL": place.amqp_url,
             "BASE_URL": place.base_url,
@@ -129,31 +132,31 @@ def _product(**settings: str) -> Callable[[Place], Program]:
     return program
 
 
-PRODUCT: Final = Worker("aimicromind-worker", _product(), "worker.ready", is_product=True)
-NAIVE: Final = Worker("naive", _peer("naive"))
-FASTSTREAM: Final = Worker("FastStream", _peer("fast_stream"))
-CELERY_GEVENT: Final = Worker("Celery gevent", _celery("gevent"), " ready.", _send_tasks)
-CELERY_PREFORK: Final = Worker(
+PRODUCT: Final = MeasuredWorker("aimicromind-worker", _product(), "worker.ready", is_product=True)
+NAIVE: Final = MeasuredWorker("naive", _peer("naive"))
+FASTSTREAM: Final = MeasuredWorker("FastStream", _peer("fast_stream"))
+CELERY_GEVENT: Final = MeasuredWorker("Celery gevent", _celery("gevent"), " ready.", _send_tasks)
+CELERY_PREFORK: Final = MeasuredWorker(
     "Celery prefork",
     _celery("prefork"),
     " ready.",
     _send_tasks,
     fits=lambda load: load.streams <= _PREFORK_LIMIT and load.rate != FLOOD,
 )
-RAW: Final = Worker("raw bound", _peer("raw"))
+RAW: Final = MeasuredWorker("raw bound", _peer("raw"))
 WORKERS: Final = (NAIVE, FASTSTREAM, CELERY_GEVENT, CELERY_PREFORK, PRODUCT, RAW)
 
-WITHOUT_LOG: Final = Worker(
+WITHOUT_LOG: Final = MeasuredWorker(
     "without event log",
     _product(EVENTS_LOG="false"),
     "worker.ready",
     is_product=True,
     event_log=False,
 )
-WITHOUT_JOURNAL: Final = Worker(
+WITHOUT_JOURNAL: Final = MeasuredWorker(
     "without journal", _product(), "worker.ready", is_product=True, journal=False
 )
-WITH_COPIES: Final = Worker(
+WITH_COPIES: Final = MeasuredWorker(
     "with reply_to copies", _product(), "worker.ready", _send_with_reply_to, is_product=True
 )
 COSTS: Final = (WITHOUT_LOG, WITHOUT_JOURNAL, WITH_COPIES)

@@ -1,4 +1,4 @@
-"""Counts what comes: whether all of it, in order, once, and how late."""
+"""Count events that are lost, repeated, out of order or late."""
 
 from array import array
 from collections import defaultdict
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """What came of all jobs.
+    """Counts of all jobs. Latency is from the endpoint's write to the consumer's read.
 
     Attributes:
-        events: Messages, repeats included.
-        lost: Of the expected, how many never came.
-        disordered: How many came after one that belongs behind them.
-        repeated: How many came again.
-        p50_ms: Median of the time from the endpoint's writing to the consumer's reading.
-        p99_ms: What one of a hundred tokens exceeds.
-        seconds: From the first to the last message.
+        events: Messages received, repeats included.
+        lost: Events that were expected, and never received.
+        disordered: Events received after a later one.
+        repeated: Events received again.
+        p50_ms: Median of the latency.
+        p99_ms: 99th percentile of the latency.
+        seconds: Time from the first to the last message.
     """
 
     events: int
@@ -29,16 +29,16 @@ class Count:
 
     @property
     def wrong(self) -> int:
-        """How many events are not as they should be."""
+        """Number of wrong events."""
         return self.lost + self.disordered + self.repeated
 
 
 class Series:
-    """Numbers that should come as 0, 1, 2 …
+    """Numbers that are expected as 0, 1, 2 …
 
     Attributes:
-        disordered: How many came after one that belongs behind them.
-        repeated: How many came again.
+        disordered: Numbers received after a higher one.
+        repeated: Numbers received again.
     """
 
     __slots__ = ("_missing", "_next", "disordered", "repeated")
@@ -50,7 +50,7 @@ class Series:
         self._missing: set[int] = set()
 
     def take(self, number: int) -> None:
-        """Note the next one."""
+        """Count a number."""
         if number == self._next:
             self._next += 1
         elif number > self._next:
@@ -63,15 +63,15 @@ class Series:
             self.repeated += 1
 
     def lost(self, expected: int) -> int:
-        """Say how many of so many did not come."""
+        """Return how many of `expected` numbers were not received."""
         return len(self._missing) + expected - self._next
 
 
-class Tally:
-    """Takes in what one consumer gets.
+class EventTally:
+    """Counts the events of one consumer.
 
-    Each event has a number of its worker's (`seq`), and each token the endpoint's own. Both are
-    checked: the first shows what went wrong behind the worker, the second within it.
+    Each event has the worker's number (`seq`), and each token the endpoint's own. Both are checked:
+    the first shows faults behind the worker, the second faults within it.
     """
 
     def __init__(self) -> None:
@@ -84,28 +84,28 @@ class Tally:
         self._last_ns = 0
 
     def take(self, job: bytes, seq: int, now_ns: int) -> None:
-        """Take in any event."""
+        """Count an event."""
         self._events += 1
         self._first_ns = self._first_ns or now_ns
         self._last_ns = now_ns
         self._sequences[job].take(seq)
 
     def take_token(self, job: bytes, number: int, emitted_ns: int, now_ns: int) -> None:
-        """Take in what a token says besides."""
+        """Count a token by the endpoint's number, with its latency."""
         self._tokens[job].take(number)
         self._late_ns.append(now_ns - emitted_ns)
 
     def count(self, jobs: int, events: int) -> Count:
-        """Sum up.
+        """Return all counts.
 
         Args:
-            jobs: How many there should be.
-            events: How many events each of them should have, three of which are no tokens.
+            jobs: Number of jobs expected.
+            events: Number of events expected of each, three of which are no tokens.
         """
         lost = disordered = repeated = 0
         for series, expected in ((self._sequences, events), (self._tokens, events - 3)):
             seen = series.values()
-            # An event that is wrong by both numbers is one event.
+            # An event may be wrong by both numbers, and counts once.
             lost = max(lost, sum(it.lost(expected) for it in seen) + (jobs - len(seen)) * expected)
             disordered = max(disordered, sum(it.disordered for it in seen))
             repeated = max(repeated, sum(it.repeated for it in seen))

@@ -1,26 +1,26 @@
-"""What the worker's speed is held to, as data: each goal names its limit and how it is computed."""
+"""The performance goals of the worker, with their limits and how each is computed."""
 
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.loads import FLOODING, HUNDRED, MANY, MOST, TEN
-from benchmarks.results import Results, shown
-from benchmarks.workers import CELERY_GEVENT, FASTSTREAM, NAIVE, PRODUCT, RAW
+from benchmarks.report.results import Results, shown
+from benchmarks.turns.loads import FLOODING, HUNDRED, MANY, MOST, TEN
+from benchmarks.turns.workers import CELERY_GEVENT, FASTSTREAM, NAIVE, PRODUCT, RAW
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """One limit.
+    """One goal.
 
     Attributes:
-        number: Goals of one number belong together.
-        name: What is measured.
-        limit: What the median of the turns must not pass.
-        limit_text: The same, as people say it.
-        measure: Gives the value of each turn; none where the run did not measure it.
-        is_least: Whether the limit is from below.
+        number: Goals with one number belong together.
+        name: What is measured, with its unit.
+        limit: Limit of the median of all turns.
+        limit_text: The limit as text.
+        measure: Returns the value of each turn; empty where the run did not measure it.
+        is_least: Whether the median must reach the limit, instead of staying below.
     """
 
     number: int
@@ -31,7 +31,7 @@ class Goal:
     is_least: bool = False
 
     def verdict(self, results: Results) -> str:
-        """Say whether it is met."""
+        """Return `met`, `**not met**` or `not measured`."""
         values = self.measure(results)
         if not values:
             return "not measured"
@@ -81,7 +81,7 @@ _CPU, _BROKER, _MEMORY = "cpu_us", "broker_cpu_us", "kb_per_stream"
 _P50, _P99 = "count.p50_ms", "count.p99_ms"
 
 GOALS: Final = (
-    # number, name, limit, the limit as people say it, measure
+    # number, name, limit, limit as text, measure
     Goal(1, "CPU of one message, publisher alone, to awaited", 1 / 15, "1/15", _published),
     Goal(2, "CPU of one event to naive", 1 / 4, "1/4", _beside(_CPU, NAIVE.name, MANY.name)),
     Goal(
@@ -136,7 +136,7 @@ GOALS: Final = (
 
 
 def goals_table(results: Results) -> list[str]:
-    """Write all goals as a table."""
+    """Return the lines of a table of all goals."""
     rows = ["| | goal | limit | measured | |", "|---:|---|---:|---:|---|"]
     rows += [
         f"| {goal.number} | {goal.name} | {goal.limit_text} | {shown(goal.measure(results))} "

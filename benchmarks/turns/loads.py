@@ -1,4 +1,4 @@
-"""The loads: how many streams at once, and how fast each of them speaks."""
+"""The loads: the number of concurrent streams, and the rate of each."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -8,13 +8,13 @@ FLOOD: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What one turn asks of a worker.
+    """The load of one turn.
 
     Attributes:
-        streams: Jobs at once.
-        rate: Tokens per second of each; FLOOD is as fast as the worker reads.
-        tokens: Tokens of each.
-        longer_by: Bytes by which each token is longer than usual.
+        streams: Concurrent jobs.
+        rate: Tokens per second of each job; FLOOD is as fast as the worker reads.
+        tokens: Tokens of each job.
+        longer_by: Bytes added to each token.
     """
 
     streams: int
@@ -24,7 +24,7 @@ class Load:
 
     @property
     def name(self) -> str:
-        """What tables call it, the number of tokens left out."""
+        """Name in tables, without the number of tokens."""
         if self.tokens == 1:
             return f"{self.streams} of one token"
         how = f"at {self.rate}/s" if self.rate else "flooding"
@@ -32,12 +32,12 @@ class Load:
 
     @property
     def question(self) -> str:
-        """What makes the benchmark's endpoint answer like this."""
+        """Question with which the benchmarks' endpoint answers accordingly."""
         return f"n={self.tokens} rate={self.rate} size={self.longer_by}"
 
     @property
     def events_of_a_job(self) -> int:
-        """The tokens, and `start`, `metadata` and `end`."""
+        """Number of events of a job: the tokens, `start`, `metadata` and `end`."""
         return self.tokens + 3
 
 
@@ -47,7 +47,7 @@ HUNDRED: Final = Load(100, 30, 200)
 MANY: Final = Load(500, 20, 200)
 MOST: Final = Load(1000, 10, 200)
 FLOODING: Final = Load(100, FLOOD, 500)
-# What jobs cost beside their events.
+# For the cost of a job beside its events.
 SHORT: Final = Load(500, 20, 1)
 
 WHOLE: Final = (ONE, TEN, HUNDRED, MANY, MOST, FLOODING, SHORT)

@@ -1,4 +1,4 @@
-"""One turn: one worker under one load, with a broker, an endpoint and a consumer around it."""
+"""Measure one worker under one load, between a broker, an endpoint and a consumer."""
 
 import asyncio
 import sys
@@ -13,31 +13,36 @@ from uuid import uuid4
 import msgspec
 
 from aimicromind_testing import PrivateBroker
-from benchmarks.consumer import PATIENCE_S
-from benchmarks.loads import Load
-from benchmarks.programs import Program, broker_pid, cpu_s
-from benchmarks.queues import forget_journal, queues
-from benchmarks.tally import Count
-from benchmarks.workers import Place, Worker
+from benchmarks.parts.consumer import PATIENCE_S
+from benchmarks.parts.programs import Program, broker_pid
+from benchmarks.parts.tally import Count
+from benchmarks.turns.loads import Load
+from benchmarks.turns.queues import forget_journal, queues
+from benchmarks.turns.workers import MeasuredWorker, TurnPlace
+from tests.support.strain import cpu_s
 
 _SAMPLE_EVERY_S: Final = 0.1
-# Time for what follows the last event: confirms, and the jobs' acknowledgement.
+# Time for the last confirms, and for the acknowledgements of the jobs.
 _SETTLE_S: Final = 0.3
 _WARM_UP: Final = Load(10, 50, 20)
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """What one turn gave. CPU is user and system time.
+    """Figures of one turn. CPU time is user and system time.
 
     Attributes:
-        cpu_us: Of the worker, for each event.
-        broker_cpu_us: Of the broker, for each event.
-        kb_per_stream: Most memory held within the load, less that before it, by streams.
-        idle_mb: Memory once it is ready, before any job.
-        ready_s: From its start until it takes jobs.
-        ready_cpu_s: The CPU time of that.
-        endpoint_busy: Part of a core that the endpoint used.
-        consumer_busy: Part of a core that the consumer used.
+        worker: Name of the worker.
+        load: Name of the load.
+        count: Counts of the consumer.
+        cpu_us: CPU time of the worker for an event, in µs.
+        broker_cpu_us: CPU time of the broker for an event, in µs.
+        events_per_s: Events received a second.
+        kb_per_stream: Memory that the load added at most, divided by its streams, in KB.
+        idle_mb: Memory of the ready worker before any job.
+        ready_s: Time from its start until it was ready.
+        ready_cpu_s: CPU time in that time.
+        endpoint_busy: CPU time of the endpoint by duration: 1 is a whole core.
+        consumer_busy: CPU time of the consumer by duration.
     """
 
     worker: str
@@ -56,7 +61,7 @@ class Figures(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What all turns of a run share."""
+    """Broker and endpoint, which all turns of a run share."""
 
     broker: PrivateBroker
     broker_pid: int
@@ -64,25 +69,25 @@ class Stage:
     base_url: str
     folder: Path
 
-    def place(self, slots: int) -> Place:
-        """Give names to a turn that no other has."""
-        return Place(self.broker.url, self.base_url, f"bench-{uuid4().hex[:8]}", slots)
+    def place(self, slots: int) -> TurnPlace:
+        """Return the addresses of a turn, with a prefix that no other turn has."""
+        return TurnPlace(self.broker.url, self.base_url, f"bench-{uuid4().hex[:8]}", slots)
 
 
 @asynccontextmanager
 async def stage() -> AsyncIterator[Stage]:
-    """Start broker and endpoint."""
+    """Run broker and endpoint for the time of the body."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         broker = await stack.enter_async_context(PrivateBroker())
-        endpoint = Program(module("endpoint"), folder / "endpoint.log")
+        endpoint = Program(module("parts.endpoint"), folder / "endpoint.log")
         await stack.enter_async_context(endpoint)
         line = await endpoint.ready("ready")
         yield Stage(broker, broker_pid(broker.node_name), endpoint, line.split()[1], folder)
 
 
-async def turn(stage: Stage, worker: Worker, load: Load) -> Figures:
-    """Run a worker under a load."""
+async def turn(stage: Stage, worker: MeasuredWorker, load: Load) -> Figures:
+    """Run a worker under a load, and return the figures."""
     place = stage.place(load.streams)
     warm_ups = min(_WARM_UP.streams, load.streams)
     async with (
@@ -124,7 +129,7 @@ async def turn(stage: Stage, worker: Worker, load: Load) -> Figures:
 
 
 async def _count(consumer: Program, worker: Program) -> tuple[Count, int]:
-    """Watch the worker's memory until the consumer says what it counted."""
+    """Wait for the consumer's counts; return them with the worker's most memory in bytes."""
     peak = worker.rss_bytes()
     result = asyncio.ensure_future(consumer.says("{", PATIENCE_S + 20))
     while not result.done():
@@ -135,19 +140,19 @@ async def _count(consumer: Program, worker: Program) -> tuple[Count, int]:
 
 @asynccontextmanager
 async def consuming(
-    stage: Stage, place: Place, load: Load, warm_ups: int
+    stage: Stage, place: TurnPlace, load: Load, warm_ups: int
 ) -> AsyncIterator[Program]:
-    """Run the consumer, which expects a load and before it so many jobs to warm up."""
+    """Run a consumer for a load, with `warm_ups` jobs before it."""
     told = map(str, (load.streams, load.events_of_a_job, warm_ups))
-    command = (*module("consumer"), place.amqp_url, place.prefix, *told)
+    command = (*module("parts.consumer"), place.amqp_url, place.prefix, *told)
     async with Program(command, stage.folder / "consumer.log") as consumer:
         await consumer.ready("ready")
         yield consumer
 
 
 @asynccontextmanager
-async def working(stage: Stage, place: Place, worker: Worker) -> AsyncIterator[Program]:
-    """Run a worker that takes jobs."""
+async def working(stage: Stage, place: TurnPlace, worker: MeasuredWorker) -> AsyncIterator[Program]:
+    """Run a worker, which is ready, for the time of the body."""
     command, environment = worker.program(place)
     async with Program(command, stage.folder / "worker.log", environment) as program:
         await program.ready(worker.ready)
@@ -155,12 +160,12 @@ async def working(stage: Stage, place: Place, worker: Worker) -> AsyncIterator[P
 
 
 def module(name: str) -> tuple[str, ...]:
-    """Give the command of a module of the benchmark."""
+    """Return the command line of a module of the benchmarks."""
     return sys.executable, "-m", f"benchmarks.{name}"
 
 
 def jobs(name: str, count: int, load: Load) -> list[dict[str, str]]:
-    """Write the jobs of a load."""
+    """Return the jobs of a load."""
     return [
         {"chatflowId": "load", "question": load.question, "jobId": f"{name}-{number:06d}"}
         for number in range(count)

@@ -1,4 +1,4 @@
-"""A flood during which the connection of events is cut, again and again: what comes, and how."""
+"""Count lost and repeated events of a flood during which the connection of events is reset."""
 
 import asyncio
 from collections import defaultdict
@@ -9,11 +9,11 @@ from typing import Final
 import msgspec
 
 from aimicromind_schemas import Names
-from benchmarks.loads import FLOOD, Load
-from benchmarks.queues import queues
-from benchmarks.tally import Series
-from benchmarks.turn import Stage, jobs, working
-from benchmarks.workers import PRODUCT
+from benchmarks.parts.tally import Series
+from benchmarks.turns.loads import FLOOD, Load
+from benchmarks.turns.queues import queues
+from benchmarks.turns.turn import Stage, jobs, working
+from benchmarks.turns.workers import PRODUCT
 from tests.support.consumer import Consumer, Message
 from tests.support.proxy import Proxy
 
@@ -22,16 +22,16 @@ _PUBLISHES: Final = "events"
 _WITHIN_S: Final = 120.0
 
 
-class Cut(msgspec.Struct, frozen=True):
-    """What a flood with cuts gave.
+class CutFlood(msgspec.Struct, frozen=True):
+    """Figures of a flood with resets.
 
     Attributes:
-        cuts: How often the connection was reset.
-        events: Messages that came, repeats included.
-        lost: Events that never came.
-        disordered: Events that came first after one that belongs behind them.
-        repeated: Messages that came again with the same message_id and the same bytes.
-        altered: Messages that came again otherwise.
+        cuts: Number of resets.
+        events: Messages received, repeats included.
+        lost: Events that were never received.
+        disordered: Events received after a later one.
+        repeated: Repeats with the same `message_id` and the same bytes.
+        altered: Repeats with another `message_id` or other bytes.
     """
 
     cuts: int
@@ -43,12 +43,12 @@ class Cut(msgspec.Struct, frozen=True):
 
     @property
     def wrong(self) -> int:
-        """How many events are not as they should be; repeats may be."""
+        """Number of wrong events; a repeat with the same bytes is allowed."""
         return self.lost + self.disordered + self.altered
 
 
-async def flood_with_cuts(stage: Stage, cuts: int = 3) -> Cut:
-    """Cut each time when a part of the events has come."""
+async def flood_with_cuts(stage: Stage, cuts: int = 3) -> CutFlood:
+    """Run a flood, and reset the connection `cuts` times, after equal parts of the events."""
     place = stage.place(_LOAD.streams)
     expected = _LOAD.streams * _LOAD.events_of_a_job
     async with Proxy(stage.broker.port) as proxy, queues(place, PRODUCT):
@@ -69,8 +69,8 @@ async def flood_with_cuts(stage: Stage, cuts: int = 3) -> Cut:
         return judge(consumer.messages, cuts)
 
 
-def judge(messages: Sequence[Message], cuts: int) -> Cut:
-    """Compare what came with what should have come."""
+def judge(messages: Sequence[Message], cuts: int) -> CutFlood:
+    """Compare the messages received with those expected."""
     first: dict[str, bytes] = {}
     series: defaultdict[str, Series] = defaultdict(Series)
     repeated = altered = 0
@@ -85,12 +85,12 @@ def judge(messages: Sequence[Message], cuts: int) -> Cut:
             altered += 1
     seen = series.values()
     never_seen = (_LOAD.streams - len(seen)) * _LOAD.events_of_a_job
-    return Cut(
+    return CutFlood(
         cuts,
         len(messages),
         sum(it.lost(_LOAD.events_of_a_job) for it in seen) + never_seen,
         sum(it.disordered for it in seen),
         repeated,
-        # An event that came again under another message_id repeats its number.
+        # A repeat with another message_id has a sequence number that was counted before.
         altered + sum(it.repeated for it in seen),
     )

@@ -1,4 +1,4 @@
-"""Programs that take part, each a process of its own, and the CPU time and memory they use."""
+"""Run programs as processes, and measure their CPU time and memory."""
 
 import asyncio
 import contextlib
@@ -7,30 +7,29 @@ import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from shutil import which
 from types import TracebackType
 from typing import Final, Self
 
 import psutil
 
+from aimicromind_testing.broker.process import dies_with_its_parent
+from tests.support.strain import cpu_s
+from tools.generated import TOP
+
 _LOOK_EVERY_S: Final = 0.005
 _STOP_WITHIN_S: Final = 10.0
-_CPU_CLOCK: Final = 2
-# Debian's util-linux has it; the program takes its place, and its process id.
-_DIES_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL", "--") if which("setpriv") else ()
-ROOT: Final = Path(__file__).parents[1]
 
 
 class ProgramFailed(Exception):
-    """A program ended, or did not say in time what was waited for."""
+    """A program ended, or did not print the expected line in time."""
 
 
 class Program:
-    """A process that leads a session of its own. Leaving the context ends it and its children.
+    """A process in a session of its own. Leaving the context ends it and its children.
 
     Attributes:
-        ready_s: How long it took to be ready.
-        ready_cpu_s: The CPU time of that.
+        ready_s: Time from its start until it was ready.
+        ready_cpu_s: CPU time in that time.
     """
 
     def __init__(
@@ -39,9 +38,9 @@ class Program:
         """Prepare.
 
         Args:
-            command: What to run.
-            log: What it prints goes here.
-            environment: Further variables.
+            command: Program and arguments.
+            log: File for stdout and stderr.
+            environment: Variables beside this process's own, without AIMICROMIND_* of those.
         """
         self.ready_s = 0.0
         self.ready_cpu_s = 0.0
@@ -59,9 +58,9 @@ class Program:
         }
         with self._log.open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *_DIES_WITH_US,
+                *dies_with_its_parent(),
                 *self._command,
-                cwd=ROOT,
+                cwd=TOP,
                 env={**inherited, **self._environment},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
@@ -91,7 +90,7 @@ class Program:
         return self._process.pid
 
     async def ready(self, words: str, within_s: float = 30.0) -> str:
-        """Wait until it says that it is ready; give that line."""
+        """Wait until it prints a line with these words, and return the line; it is ready then."""
         began = time.perf_counter()
         line = await self.says(words, within_s)
         self.ready_s = time.perf_counter() - began
@@ -101,7 +100,11 @@ class Program:
         return line
 
     async def says(self, words: str, within_s: float) -> str:
-        """Wait until it has printed a line with these words; give it."""
+        """Wait until it has printed a line with these words, and return the line.
+
+        Raises:
+            ProgramFailed: It ended, or did not print the line in time.
+        """
         until = time.monotonic() + within_s
         while True:
             for line in self._log.read_text(errors="replace").splitlines(keepends=True):
@@ -109,15 +112,16 @@ class Program:
                     return line.strip()
             if self._process.returncode is not None or time.monotonic() > until:
                 tail = self._log.read_text(errors="replace")[-3000:]
-                raise ProgramFailed(f"{' '.join(self._command)} did not say {words}:\n{tail}")
+                command = " ".join(self._command)
+                raise ProgramFailed(f"{command} did not print {words!r} in time:\n{tail}")
             await asyncio.sleep(_LOOK_EVERY_S)
 
     def cpu_s(self) -> float:
-        """Give the CPU time so far, user and system, of it and its children. For a ready one."""
+        """Return the CPU time so far of a ready program and its children, user and system."""
         return sum(cpu_s(pid) for pid in self._pids)
 
     def rss_bytes(self) -> int:
-        """Give the memory that a ready one holds now; pages shared with children count once."""
+        """Return the memory of a ready program now; pages shared with children count once."""
         if len(self._pids) == 1:
             return int(psutil.Process(self.pid).memory_info().rss)
         return sum(int(psutil.Process(pid).memory_full_info().pss) for pid in self._pids)
@@ -127,16 +131,8 @@ class Program:
             os.killpg(self._process.pid, number)
 
 
-def cpu_s(pid: int) -> float:
-    """Give the CPU time so far of a process and all its threads, to the nanosecond.
-
-    The clock's number is that of clock_getcpuclockid(3) on Linux, which Python does not offer.
-    """
-    return time.clock_gettime(~pid << 3 | _CPU_CLOCK)
-
-
 def broker_pid(node_name: str) -> int:
-    """Find a broker's own process among those that this process has started."""
+    """Return the process id of a broker that this process has started."""
     (found,) = (
         child.pid
         for child in psutil.Process().children(recursive=True)

@@ -1,37 +1,38 @@
-"""What a whole run gave, and the figures that are read from it."""
+"""Keep the results of a run, and read figures from them."""
 
 import statistics
 from collections.abc import Sequence
 
 import msgspec
 
-from benchmarks.cut import Cut
-from benchmarks.machine import Machine
-from benchmarks.publishing import Published
-from benchmarks.turn import Figures
-from benchmarks.workers import PRODUCT
+from benchmarks.report.machine import Machine
+from benchmarks.turns.cut import CutFlood
+from benchmarks.turns.publishing import Published
+from benchmarks.turns.turn import Figures
+from benchmarks.turns.workers import PRODUCT
 
 
 class Results(msgspec.Struct, frozen=True):
     """One run.
 
     Attributes:
-        turns: Of each worker and load one for each turn, in order.
-        publishing: Of each way one for each turn, in order.
-        cuts: The floods with cuts.
+        machine: Where it was made.
+        turns: Figures of each worker and load, one for each turn, in order.
+        publishing: Figures of each way of publishing, one for each turn, in order.
+        cuts: Figures of the floods with resets.
     """
 
     machine: Machine
     turns: Sequence[Figures]
     publishing: Sequence[Published]
-    cuts: Sequence[Cut]
+    cuts: Sequence[CutFlood]
 
     def of(self, worker: str, load: str) -> list[Figures]:
-        """Give the turns of a worker under a load; none if it was not measured."""
+        """Return the turns of a worker under a load; empty if it was not measured."""
         return [it for it in self.turns if (it.worker, it.load) == (worker, load)]
 
     def each(self, figure: str, worker: str, load: str | None = None) -> list[float]:
-        """Give a figure, turn by turn; `count.` goes before those of the consumer."""
+        """Return a figure of each turn, by its name; one of the consumer begins with `count.`."""
         return [
             _read(it, figure)
             for it in self.turns
@@ -39,15 +40,15 @@ class Results(msgspec.Struct, frozen=True):
         ]
 
     def beside(self, figure: str, other: str, load: str) -> list[float]:
-        """Give the product's figure as a part of another worker's, turn by turn.
+        """Return the ratio of the worker's figure to another worker's, for each turn.
 
-        The two of a turn are compared: what the machine had to do besides was similar.
+        Both of one turn ran on a similarly busy machine.
         """
         ours, theirs = self.each(figure, PRODUCT.name, load), self.each(figure, other, load)
         return [our / its for our, its in zip(ours, theirs, strict=False) if its]
 
     def published(self, way: str) -> list[float]:
-        """Give the CPU of each message, turn by turn."""
+        """Return the CPU time of a message in µs, for each turn."""
         return [it.cpu_us for it in self.publishing if it.way == way]
 
 
@@ -60,7 +61,7 @@ def _read(figures: Figures, path: str) -> float:
 
 
 def shown(values: Sequence[float], digits: int = 3) -> str:
-    """Write the median, and the range where there are several; a dash where there is none."""
+    """Return the median, and the range of several values; a dash without values."""
     if not values:
         return "-"
     median = number(statistics.median(values), digits)
@@ -70,7 +71,7 @@ def shown(values: Sequence[float], digits: int = 3) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Write so many digits that count, without exponent."""
+    """Return a number with this many significant digits, without exponent."""
     if not value:
         return "0"
     whole = len(str(int(abs(value)))) if abs(value) >= 1 else 0

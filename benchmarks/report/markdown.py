@@ -1,13 +1,14 @@
-"""Results as Markdown, and into the page that shows them."""
+"""Write results as Markdown, and into the page that shows them."""
 
 from collections.abc import Iterable
 from pathlib import Path
 from textwrap import fill
 from typing import Final
 
-from benchmarks.goals import goals_table
-from benchmarks.results import Results, shown
-from benchmarks.workers import COSTS, PRODUCT
+from benchmarks.report.goals import goals_table
+from benchmarks.report.results import Results, shown
+from benchmarks.turns.workers import COSTS, PRODUCT
+from tools.generated import between
 
 _BEGIN: Final = "<!-- figures: written by `make bench` -->\n"
 _END: Final = "<!-- end of figures -->"
@@ -16,13 +17,13 @@ _LOAD_HEAD: Final = (
     "| | CPU µs/event | broker CPU µs/event | events/s | p50 ms | p99 ms | KB/stream | wrong |",
     "|---|---:|---:|---:|---:|---:|---:|---:|",
 )
-# Among few streams, memory that comes and goes anyway hides theirs.
+# With few streams, other changes of memory are larger than theirs.
 _FEW_STREAMS: Final = 100
 _COST_NAMES: Final = tuple(worker.name for worker in COSTS)
 
 
 def markdown(results: Results) -> str:
-    """Write all tables."""
+    """Return all tables."""
     turns = max((len(results.of(it.worker, it.load)) for it in results.turns), default=0)
     lines = [_paragraph(results.machine.sentence), "", f"Median, and range, of {turns} turns.", ""]
     for load in _names(it.load for it in results.turns if it.worker not in _COST_NAMES):
@@ -36,10 +37,8 @@ def markdown(results: Results) -> str:
 
 
 def into_page(page: Path, text: str) -> None:
-    """Put text between the page's markers."""
-    written = page.read_text()
-    before, rest = written.split(_BEGIN)
-    page.write_text(before + _BEGIN + text + rest[rest.index(_END) :])
+    """Write text between the page's markers."""
+    page.write_text(between(page.read_text(), _BEGIN, _END, text))
 
 
 def _row(results: Results, worker: str, load: str) -> str:
@@ -106,5 +105,5 @@ def _paragraph(text: str) -> str:
 
 
 def _names(names: Iterable[str]) -> list[str]:
-    """Leave repeats out."""
+    """Return the names without repeats, in order."""
     return list(dict.fromkeys(names))

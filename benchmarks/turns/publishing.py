@@ -1,6 +1,6 @@
-"""Publishing alone: the product's publisher and awaited publishes, for a hundred attempts.
+"""Measure publishing alone, for 100 attempts: the worker's publisher beside awaited publishes.
 
-Usage: python -m benchmarks.publishing WAY AMQP_URL, with `awaited` or `pipelined` as WAY; it
+Usage: python -m benchmarks.turns.publishing WAY AMQP_URL, with `awaited` or `pipelined` as WAY. It
 prints a Published as JSON.
 """
 
@@ -18,8 +18,8 @@ from aimicromind_schemas import Names
 from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.endpoint.frames import EndpointEvent
 from aimicromind_worker.core.job.numbering import Numbering
-from benchmarks.programs import Program
-from benchmarks.turn import Stage, module
+from benchmarks.parts.programs import Program
+from benchmarks.turns.turn import Stage, module
 from tests.integration.outgoing import sink_at
 
 LANES: Final = 100
@@ -32,11 +32,11 @@ Lane = Callable[[int], Awaitable[int]]
 
 
 class Published(msgspec.Struct, frozen=True):
-    """What one way of publishing gave.
+    """Figures of one way of publishing.
 
     Attributes:
         way: `awaited` or `pipelined`.
-        cpu_us: CPU for each message, user and system.
+        cpu_us: CPU time of a message in µs, user and system.
         per_s: Confirmed messages a second.
     """
 
@@ -49,7 +49,7 @@ async def compare(stage: Stage) -> list[Published]:
     """Measure both ways, one after the other, each in a process of its own."""
     found = []
     for way in ("awaited", "pipelined"):
-        command = (*module("publishing"), way, stage.broker.url)
+        command = (*module("turns.publishing"), way, stage.broker.url)
         async with Program(command, stage.folder / "publishing.log") as program:
             line = await program.says("{", _SECONDS + 60)
         found.append(msgspec.json.decode(line, type=Published))
@@ -115,6 +115,6 @@ async def _run(way: str, url: str) -> None:
 
 
 if __name__ == "__main__":
-    # Each on the event loop that it comes with.
+    # The worker runs on uvloop, aio-pika's users on asyncio's loop.
     start = uvloop.run if sys.argv[1] == "pipelined" else asyncio.run
     start(_run(sys.argv[1], sys.argv[2]))

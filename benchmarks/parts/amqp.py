@@ -1,4 +1,4 @@
-"""AMQP 0-9-1 by hand, for who must cost next to nothing: the consumer and the bound."""
+"""Speak AMQP 0-9-1 at the least cost, for the consumer and the lower bound."""
 
 import asyncio
 from collections.abc import Callable
@@ -25,8 +25,8 @@ class AmqpProtocol(asyncio.Protocol):
     """One connection with one channel.
 
     Attributes:
-        on_body: Called with the body of each message that comes, and its delivery tag.
-        on_ack: Called with each confirm's tag, and whether it stands for all before it.
+        on_body: Called with the body and the delivery tag of each message.
+        on_ack: Called with the tag of each confirm, and whether it confirms all before it.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class AmqpProtocol(asyncio.Protocol):
         self.transport.write(marshal(method, channel))
 
     async def asks(self, method: Frame | None, channel: int = CHANNEL) -> Frame:
-        """Write a method, if there is one to write, and give the broker's next method.
+        """Write a method, if one is given, and return the broker's next method.
 
         Raises:
             ConnectionError: The broker closes the channel or the connection instead.

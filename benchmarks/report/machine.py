@@ -1,4 +1,4 @@
-"""Where and with what a run was made."""
+"""Describe the machine and the versions of a run."""
 
 import os
 import platform
@@ -21,7 +21,7 @@ class Machine(msgspec.Struct, frozen=True):
     """One machine at one time.
 
     Attributes:
-        busy: Its load average over a minute before the run: what else it had to do.
+        busy: Load average of the minute before the run.
     """
 
     date: str
@@ -34,9 +34,9 @@ class Machine(msgspec.Struct, frozen=True):
 
     @property
     def sentence(self) -> str:
-        """Say it for people."""
+        """The machine as a sentence."""
         named = ", ".join(f"{name} {number}" for name, number in self.versions.items())
-        shared = "" if self.busy < _QUIET else ": the machine was shared, take these with care"
+        shared = "" if self.busy < _QUIET else ": other programs ran, figures may be too high"
         return (
             f"{self.date}, {self.cores} cores of {self.processor}, {self.memory_gb:.0f} GB, "
             f"{self.system}, load average before it {self.busy:.1f}{shared}. {named}."
@@ -44,7 +44,7 @@ class Machine(msgspec.Struct, frozen=True):
 
 
 def this_machine(amqp_url: str) -> Machine:
-    """Look at this machine, and ask the broker for its version."""
+    """Return this machine, with the version of a broker."""
     with pika.BlockingConnection(pika.URLParameters(amqp_url)) as connection:
         told = connection._impl.server_properties  # noqa: SLF001 - pika offers it nowhere else
     lines = Path("/proc/cpuinfo").read_text().splitlines()

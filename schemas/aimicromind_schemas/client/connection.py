@@ -1,4 +1,4 @@
-"""A connection to the broker that is opened again when it was lost, and what it is lost by."""
+"""Keep a connection to the broker open, and sort the errors of a lost one."""
 
 import asyncio
 import ssl
@@ -32,30 +32,30 @@ _REFUSALS: Final = (
     ChannelAccessRefused,
     ChannelLockedResource,
     ChannelPreconditionFailed,
-    # It allows no more channels.
+    # 530: no more channels are allowed.
     ConnectionNotAllowed,
 )
 
 
-class Link:
-    """One connection, opened when it is asked for. Any number of tasks may ask."""
+class ClientConnection:
+    """One connection, opened on demand. Any number of tasks may ask for it."""
 
     def __init__(
         self, urls: Sequence[str], name: str, patience: timedelta, tls: ssl.SSLContext | None
     ) -> None:
-        """Prepare.
+        """Prepare; nothing is opened yet.
 
         Args:
             urls: Addresses, tried in order.
-            name: What operators see in the broker's list of connections.
-            patience: How long to try.
-            tls: For amqps://; None: the system's certificates are trusted.
+            name: Shown to operators in the broker's list of connections.
+            patience: How long to try to connect.
+            tls: For `amqps://`; None trusts the system's certificates.
 
         Raises:
-            ValueError: An address says something of TLS after its `?`.
+            ValueError: An address has TLS parameters after its `?`.
         """
         if any(map(says_tls, urls)):
-            raise ValueError("url must say nothing of TLS after the ?: use the argument tls")
+            raise ValueError("url has TLS parameters after the ?: use the argument tls")
         self._urls = urls
         self._name = name
         self._patience = patience
@@ -65,15 +65,16 @@ class Link:
         self._closing: asyncio.Future[Any] | None = None
 
     async def connection(self, *, once: bool = False) -> AbstractConnection:
-        """Return the connection, a new one if the last was lost.
+        """Return the open connection; open a new one if the last was lost.
 
         Args:
-            once: Try each address once and wait for none.
+            once: Try each address once, without waiting.
 
         Raises:
             BrokerUnreachable: No address answered in time.
-            BrokerRefused: One answered and let us not in.
-            BrokerTlsRefused: One of the two sides does not accept the other's certificate.
+            BrokerRefused: The broker rejects the login or the virtual host, or the last connection
+                was closed for a limit.
+            BrokerTlsRefused: One side rejects the other's certificate.
         """
         async with self._opening:
             if self._connection is None or not self._connection.connected.is_set():
@@ -84,7 +85,7 @@ class Link:
             return self._connection
 
     async def close(self) -> None:
-        """Close what is open."""
+        """Close the connection, if one is open, within 3 s."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(TimeoutError, ConnectionError, AMQPError, RuntimeError):
@@ -112,17 +113,17 @@ class Link:
 
 
 def _check(closing: asyncio.Future[Any] | None) -> None:
-    """Find out whether another connection would be closed like the last one.
+    """Check that the last connection was not closed for a limit, as the next would be.
 
     Raises:
-        BrokerRefused: It would: it has all the channels that it may have.
+        BrokerRefused: It was: the broker allows too few channels.
     """
     if closing is not None and (reason := refusal_of(closing)) is not None:
         raise BrokerRefused(reason, remedy="raise that limit: a client needs up to 3 channels")
 
 
 def _guarded(url: URL, name: str, tls: ssl.SSLContext | None) -> AbstractConnection:
-    """Prepare a connection on which no message ends more than itself."""
+    """Prepare a connection that no message can end."""
     connection = aio_pika.Connection(
         url, ssl_context=tls, client_properties={"connection_name": name}
     )
@@ -131,18 +132,18 @@ def _guarded(url: URL, name: str, tls: ssl.SSLContext | None) -> AbstractConnect
 
 
 @contextmanager
-def told_apart() -> Iterator[None]:
-    """Turn what aiormq raises where a connection closed into `BrokerGone`.
+def broker_errors() -> Iterator[None]:
+    """Raise the client's errors for those of aiormq.
 
     Raises:
-        BrokerGone: The connection or channel closed, or the broker fell silent.
+        BrokerGone: The connection or channel closed, or a deadline passed.
         BrokerRefused: A permission is missing, a queue exists with other arguments, or a limit is
             reached.
     """
     try:
         yield
     except asyncio.CancelledError as error:
-        # aiormq cancels what waits on a connection that closes; nobody may have cancelled us.
+        # aiormq cancels what waits on a connection that closes, without a cancel of the task.
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
@@ -152,7 +153,7 @@ def told_apart() -> Iterator[None]:
     except (AMQPError, OSError, RuntimeError) as error:
         raise BrokerGone from error
     except Exception as error:
-        # What waited for an answer of a killed broker, aiormq fails with a bare Exception.
+        # aiormq 7 raises a bare Exception in calls that wait for a killed broker.
         if type(error) is Exception:
             raise BrokerGone from error
         raise

@@ -1,4 +1,4 @@
-"""The exchanges and queues of a turn: the product gets its own, a peer one of each and no more."""
+"""Declare the exchanges and queues of a turn: the worker's topology, or one of each for a peer."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,14 +13,14 @@ from aimicromind_worker.amqp.connection import connect
 from aimicromind_worker.amqp.declaring import declare, remove
 from aimicromind_worker.app.broker_settings import BrokerSettings
 from aimicromind_worker.app.build import needed_topology
-from benchmarks.workers import Place, Worker
+from benchmarks.turns.workers import MeasuredWorker, TurnPlace
 
 _COPIES_KEPT: Final = 1000
 
 
 @asynccontextmanager
-async def queues(place: Place, worker: Worker) -> AsyncIterator[None]:
-    """Have them for the time of the body."""
+async def queues(place: TurnPlace, worker: MeasuredWorker) -> AsyncIterator[None]:
+    """Declare them for the time of the body."""
     settings = BrokerSettings.read(
         amqp_url=place.amqp_url, prefix=place.prefix, events_log=worker.event_log
     )
@@ -44,8 +44,8 @@ async def queues(place: Place, worker: Worker) -> AsyncIterator[None]:
             await channel.exchange_delete(names.events)
 
 
-async def forget_journal(place: Place) -> None:
-    """Take the journal's bindings away, which no setting can."""
+async def forget_journal(place: TurnPlace) -> None:
+    """Unbind the journal, which no setting does."""
     names = Names(place.prefix)
     async with (
         connect([place.amqp_url], "bench", timedelta(seconds=60)) as connection,

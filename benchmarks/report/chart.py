@@ -1,12 +1,12 @@
-"""CPU of one event as a bar chart in SVG, one group of bars for each load."""
+"""Draw the CPU time of one event as a bar chart in SVG, with a group of bars for each load."""
 
 import math
 import statistics
 from collections.abc import Iterator
 from typing import Final
 
-from benchmarks.results import Results, number
-from benchmarks.workers import PRODUCT, WORKERS
+from benchmarks.report.results import Results, number
+from benchmarks.turns.workers import PRODUCT, WORKERS
 
 _LEFT: Final = 150
 _WIDTH: Final = 560
@@ -16,7 +16,7 @@ _OWN, _OTHER = "#1f6feb", "#9aa4b2"
 
 
 def chart(results: Results) -> str:
-    """Draw it; the scale is logarithmic, and begins at 1 µs."""
+    """Return the chart; its scale is logarithmic, from 1 µs on."""
     bars = list(_bars(results))
     longest = max((cpu for *_, cpu in bars), default=1)
     lines, y, last = [], 44, ""

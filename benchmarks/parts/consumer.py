@@ -1,9 +1,9 @@
-"""The consumer: checks that all came, in order, and how late. A process of its own.
+"""Consume all events, and count what is lost, repeated, out of order and late.
 
-Usage: python -m benchmarks.consumer AMQP_URL PREFIX JOBS EVENTS WARM_UPS
+Usage: python -m benchmarks.parts.consumer AMQP_URL PREFIX JOBS EVENTS WARM_UPS
 
-It prints `ready`, then `warm` after so many ends of jobs whose names begin with `warm`, which
-do not count, and in the end a Count as JSON.
+It prints `ready`, then `warm` after WARM_UPS ends of jobs whose ids begin with `warm`. These do
+not count. In the end it prints a Count as JSON.
 """
 
 import asyncio
@@ -17,8 +17,8 @@ from dataclasses import asdict
 import uvloop
 from pamqp import commands
 
-from benchmarks.amqp import AmqpProtocol
-from benchmarks.tally import Tally
+from benchmarks.parts.amqp import AmqpProtocol
+from benchmarks.parts.tally import EventTally
 
 PATIENCE_S = 240.0
 _EVENT = re.compile(
@@ -27,20 +27,24 @@ _EVENT = re.compile(
 
 
 class Consumer:
-    """Takes in bodies."""
+    """Reads the bodies of messages."""
 
     def __init__(self, jobs: int, warm_ups: int) -> None:
-        self.tally = Tally()
+        self.tally = EventTally()
         self.all_ended = asyncio.Event()
         self._jobs = jobs
         self._warm_ups = warm_ups
 
     def take(self, body: bytes, _tag: int) -> None:
-        """Take in a message."""
+        """Count a message.
+
+        Raises:
+            ValueError: It has no event.
+        """
         now = time.time_ns()
         found = _EVENT.search(body)
         if found is None:
-            raise ValueError("this is no event")
+            raise ValueError(f"a body of {len(body)} bytes is no event")
         job, seq, name, emitted, number = found.groups()
         if job.startswith(b"warm"):
             self._take_warm_up(name)
@@ -60,7 +64,7 @@ class Consumer:
 
 
 async def consume(url: str, prefix: str, jobs: int, events: int, warm_ups: int) -> None:
-    """Consume until all jobs have ended, or patience has, and tell."""
+    """Consume until all jobs have ended, for `PATIENCE_S` at most, and print the count."""
     consumer = Consumer(jobs, warm_ups)
     protocol = await AmqpProtocol.open(url)
     protocol.on_body = consumer.take
@@ -75,9 +79,9 @@ async def consume(url: str, prefix: str, jobs: int, events: int, warm_ups: int) 
     try:
         await asyncio.wait_for(consumer.all_ended.wait(), PATIENCE_S)
     except TimeoutError:
-        print("patience ended", flush=True)
+        print(f"not all jobs ended within {PATIENCE_S:g} s", flush=True)
     print(json.dumps(asdict(consumer.tally.count(jobs, events))), flush=True)
-    # Its CPU time is asked for afterwards.
+    # The process must run on, because its CPU time is read afterwards.
     await asyncio.Event().wait()
 
 

@@ -1,10 +1,10 @@
-"""An endpoint that costs next to nothing: `python -m benchmarks.endpoint`, one process.
+"""Serve predictions at the least cost: `python -m benchmarks.parts.endpoint`.
 
-It answers a question such as `n=200 rate=20` with so many tokens, so many a second; rate 0 is as
-fast as the client reads. A token reads `<time.time_ns() of its writing> <number, from 0> word`.
-`skip=7` leaves a token out, and `swap=7` sends one after its follower, to try those who check.
-`size=1000` makes each longer by as much.
-With `bare=1` a token is its number alone, in eight bytes, so that a million of them fit an answer.
+The question sets the answer: `n=200 rate=20` is 200 tokens, 20 a second; rate 0 is as fast as the
+client reads. A token is `TIME NUMBER word`: time.time_ns() when it was written, and its number
+from 0. `size=1000` makes each token 1000 bytes longer. With `bare=1` a token is its number only, in
+8 bytes: a million of them fit into one answer. To test the checks, `skip=7` leaves out token 7, and
+`swap=7` sends it after token 8.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ _now = time.time_ns
 
 
 def _chunk(data: bytes) -> bytes:
-    """Write one event as the server does: a frame of its own chunk."""
+    """Return one event as the server writes it: a frame in a chunk of its own."""
     frame = b"message:\ndata:%b\n\n" % data
     return b"%x\r\n%b\r\n" % (len(frame), frame)
 
@@ -48,7 +48,7 @@ _PLAIN = b'{"event":"token","data":"%019d %07d word"}'
 
 
 def _token(more: int) -> bytes:
-    # The length is the same for all times and numbers, so that the chunk's front is, too.
+    # All times and numbers have one length. Thus the chunk size is constant.
     whole = _chunk(_PLAIN % (0, 0) if not more else (_PLAIN % (0, 0))[:-2] + b"x" * more + b'"}')
     return whole.replace(b"%019d" % 0, b"%d", 1).replace(b"%07d" % 0, b"%07d", 1)
 
@@ -58,16 +58,16 @@ _BARE_TOKEN = _chunk(b'{"event":"token","data":"%07d "}' % 0).replace(b"%07d" % 
 
 
 class Pace:
-    """Has streams speak when it is their turn."""
+    """Sends the tokens of all streams when they are due."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._due: list[tuple[float, int, Stream]] = []
+        self._due: list[tuple[float, int, EndpointStream]] = []
         self._entered = 0
         self._ticks = False
 
-    def add(self, stream: "Stream") -> None:
-        # Streams that begin at once do not speak at once.
+    def add(self, stream: "EndpointStream") -> None:
+        # Streams that begin together send at different times.
         self._entered += 1
         first = (self._entered * 0.618) % 1 * stream.period
         heapq.heappush(self._due, (self._loop.time() + first, self._entered, stream))
@@ -79,7 +79,7 @@ class Pace:
         due, now = self._due, self._loop.time()
         while due and due[0][0] <= now:
             at, number, stream = due[0]
-            if stream.speak():
+            if stream.send_next():
                 heapq.heapreplace(due, (at + stream.period, number, stream))
             else:
                 heapq.heappop(due)
@@ -88,8 +88,8 @@ class Pace:
             self._loop.call_at(max(due[0][0], now + _TICK_S), self._tick)
 
 
-class Stream(asyncio.Protocol):
-    """One connection; it answers one request after the other.
+class EndpointStream(asyncio.Protocol):
+    """One connection, which answers one request after the other.
 
     Attributes:
         period: Seconds between two tokens.
@@ -146,8 +146,8 @@ class Stream(asyncio.Protocol):
             self._pours, self._is_bare = True, b"bare" in wishes
             self._pour()
 
-    def speak(self) -> bool:
-        """Write the next token, or the ending; say whether there is more."""
+    def send_next(self) -> bool:
+        """Write the next token, or the ending, and return whether more follows."""
         for number in self._numbers:
             self._transport.write(self._token % (_now(), number))
             return True
@@ -195,8 +195,10 @@ def _numbers(wishes: dict[bytes, int]) -> Sequence[int]:
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
     pace = Pace(loop)
-    server = await loop.create_server(lambda: Stream(loop, pace), "127.0.0.1", 0, backlog=4096)
-    # No pause of a collection is to be taken for the worker's.
+    server = await loop.create_server(
+        lambda: EndpointStream(loop, pace), "127.0.0.1", 0, backlog=4096
+    )
+    # Pauses of garbage collection here would count as latency of the worker.
     gc.freeze()
     gc.disable()
     print(f"ready http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)

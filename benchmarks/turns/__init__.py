@@ -1,0 +1,1 @@
+"""Turns: one worker under one load, and what is measured in one."""
