@@ -8,7 +8,7 @@ import asyncio
 import struct
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from aiormq.channel import Channel
 from aiormq.connection import Connection
@@ -20,9 +20,7 @@ from pamqp.header import ContentHeader
 from aimicromind_schemas.client.transport.demultiplexer import method_of
 from aimicromind_schemas.client.transport.message_guard import method_number
 from aimicromind_schemas.client.transport.socket_transport import SocketTransport, frame_max
-
-Item = TypeVar("Item")
-Sent_contra = TypeVar("Sent_contra", contravariant=True)
+from aimicromind_worker.amqp.events.resend_buffer import Message
 
 # The same on every connection, so that frames can be sent again on another one.
 CHANNEL_NUMBER = 1
@@ -50,35 +48,35 @@ class PartsChanged(RuntimeError):
         )
 
 
-class Sender(Protocol[Sent_contra]):
+class Sender(Protocol):
     """The publisher whose messages a channel sends."""
 
     def may_write(self) -> bool:
         """Return whether anything may be written now."""
 
-    def confirmed(self, sent: Sent_contra) -> None:
+    def on_ack(self, message: Message) -> None:
         """Record that the broker has confirmed a message."""
 
-    def refused(self, sent: Sent_contra) -> None:
+    def on_nack(self, message: Message) -> None:
         """Record that the broker has nacked a message."""
 
-    def returned(self, message_id: str) -> None:
+    def on_return(self, message_id: str) -> None:
         """Record that no queue took a message; its confirm follows."""
 
 
-class ConfirmChannel(Channel, Generic[Item]):
+class ConfirmChannel(Channel):
     """Sends ready frames and reports the broker's answer to each, by the item sent with it.
 
     Call `send` and `take_back` from the event loop's thread only. The sender hears of each
     item once, unless the channel closes first.
     """
 
-    def __init__(self, connection: Connection, wire: SocketTransport, sender: Sender[Item]) -> None:
+    def __init__(self, connection: Connection, wire: SocketTransport, sender: Sender) -> None:
         super().__init__(connection, CHANNEL_NUMBER, frame_buffer=connection.FRAME_BUFFER_SIZE)
         self._wire = wire
         self._sender = sender
         self._unblocked: asyncio.Event = getattr(connection, _UNBLOCKED)
-        self._unconfirmed: dict[int, Item] = {}
+        self._unconfirmed: dict[int, Message] = {}
         self._oldest_tag = 1
         self._last_tag = 0
         self._batch: list[bytes] = []
@@ -88,8 +86,8 @@ class ConfirmChannel(Channel, Generic[Item]):
 
     @classmethod
     async def open_on(
-        cls, connection: Connection, wire: SocketTransport, sender: Sender[Item]
-    ) -> "ConfirmChannel[Item]":
+        cls, connection: Connection, wire: SocketTransport, sender: Sender
+    ) -> "ConfirmChannel":
         """Open the channel, in confirm mode; its number must be free."""
         channel = cls(connection, wire, sender)
         connection.channels[CHANNEL_NUMBER] = wire.demultiplexer.handlers[CHANNEL_NUMBER] = channel
@@ -111,10 +109,10 @@ class ConfirmChannel(Channel, Generic[Item]):
         """How many items the broker has not answered for."""
         return len(self._unconfirmed)
 
-    def send(self, frames: bytes, item: Item) -> None:
+    def send(self, frames: bytes, message: Message) -> None:
         """Send one message's frames soon, or once it may be; all in the order of the calls."""
         self._last_tag += 1
-        self._unconfirmed[self._last_tag] = item
+        self._unconfirmed[self._last_tag] = message
         self._batch.append(frames)
         if not self._flush_is_due:
             self._flush_is_due = True
@@ -124,7 +122,7 @@ class ConfirmChannel(Channel, Generic[Item]):
             else:
                 self.loop.call_soon(self._flush)
 
-    def take_back(self) -> list[Item]:
+    def take_back(self) -> list[Message]:
         """Return what was sent and is not answered, in order; this channel is done with it."""
         items = list(self._unconfirmed.values())
         self._unconfirmed.clear()
@@ -155,7 +153,7 @@ class ConfirmChannel(Channel, Generic[Item]):
         method = method_of(frame)
         if method in {_ACK, _NACK}:
             tag, flags = _answer(frame)
-            settle = self._sender.confirmed if method == _ACK else self._sender.refused
+            settle = self._sender.on_ack if method == _ACK else self._sender.on_nack
             if flags & _MULTIPLE:
                 self._settle_all(tag or self._last_tag, settle)
             elif tag in self._unconfirmed:
@@ -163,7 +161,7 @@ class ConfirmChannel(Channel, Generic[Item]):
             return True
         return method == _RETURN
 
-    def _settle_all(self, last: int, settle: Callable[[Item], None]) -> None:
+    def _settle_all(self, last: int, settle: Callable[[Message], None]) -> None:
         # Tags below the oldest are settled for good, and not looked for again.
         for tag in range(self._oldest_tag, last + 1):
             if tag in self._unconfirmed:
@@ -173,7 +171,7 @@ class ConfirmChannel(Channel, Generic[Item]):
     def _take_returned(self, frame: bytes) -> None:
         header = unmarshal(frame)[2]
         if isinstance(header, ContentHeader):
-            self._sender.returned(header.properties.message_id or "")
+            self._sender.on_return(header.properties.message_id or "")
 
 
 def check_parts(connection: Connection) -> None:

@@ -93,6 +93,10 @@ class EventFrames:
         """Write the publish frame to one queue, through the default exchange."""
         return self._publish("", queue, mandatory=mandatory)
 
+    def to_streams(self, queue: str, beside: str, event: NumberedEvent) -> bytes:
+        """Write all frames of an event for two queues, of which the first must be there."""
+        return self.to_queue(queue, mandatory=True) + self.content(event, beside)
+
     def _name(self, name: str) -> tuple[bytes, bytes]:
         known = self._names.get(name)
         if known is None:

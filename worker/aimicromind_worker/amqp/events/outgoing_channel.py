@@ -39,7 +39,7 @@ class OutgoingChannel:
     """Publishes any number of messages at a time, over all connections of a link.
 
     Attributes:
-        given_up: How many messages were found at fault.
+        messages_at_fault: How many messages were found at fault.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class OutgoingChannel:
             usable: Waits until something may be published.
             note_loss: Has the next call of `usable` wait until that is sure again.
         """
-        self.given_up = 0
+        self.messages_at_fault = 0
         self._link = link
         self._usable = usable
         self._note_loss = note_loss
@@ -86,7 +86,7 @@ class OutgoingChannel:
                     in_doubt = True
                 closed += closed_on_us(loss)
                 if closed == _CLOSED_FOR_ONE:
-                    self.given_up += 1
+                    self.messages_at_fault += 1
                     raise CannotBePublished(sentence(loss))
         finally:
             self._in_doubt -= in_doubt

@@ -17,9 +17,9 @@ from aiormq.exceptions import ChannelAccessRefused
 
 from aimicromind_worker.amqp.connection import BrokerConnection, PermissionMissing
 from aimicromind_worker.amqp.declaring import declare
+from aimicromind_worker.amqp.events.isolation import FramesTooLarge
+from aimicromind_worker.amqp.events.message_publisher import MessagePublisher
 from aimicromind_worker.amqp.events.outgoing_channel import OutgoingChannel
-from aimicromind_worker.amqp.events.outlet import FramesTooLarge
-from aimicromind_worker.amqp.events.publisher import EventPublisher
 from aimicromind_worker.amqp.events.publisher_link import (
     LOST,
     PublisherLink,
@@ -48,7 +48,7 @@ class PublisherConnection:
         connect: Callable[[], AbstractAsyncContextManager[BrokerConnection]],
         interval: timedelta,
         wanted: Topology,
-        publisher: EventPublisher,
+        publisher: MessagePublisher,
         ownership: JobOwnership,
         waits_out: tuple[type[Exception], ...] = (),
     ) -> None:
@@ -74,7 +74,7 @@ class PublisherConnection:
     @property
     def frame_max(self) -> int:
         """Most bytes of one frame that the broker takes."""
-        return self._publisher.frame_max
+        return self._publisher.sender.frame_max
 
     def obstacle(self) -> str | None:
         """Return why nothing can be published now; None if it can."""
@@ -136,7 +136,7 @@ class PublisherConnection:
     async def _keep_open(self) -> Never:
         failures = closed_in_a_row = 0
         while True:
-            began, given_up = monotonic(), self._given_up
+            began, at_fault = monotonic(), self._at_fault
             try:
                 await self._one_connection()
             except ChannelAccessRefused as error:
@@ -151,7 +151,7 @@ class PublisherConnection:
                 if is_cancelled() or not self._link.was_open:
                     raise
                 self._link.note_loss(error)
-                at_once = monotonic() - began < _AT_ONCE_S and self._given_up == given_up
+                at_once = monotonic() - began < _AT_ONCE_S and self._at_fault == at_fault
                 closed_in_a_row = closed_in_a_row + 1 if at_once and closed_on_us(error) else 0
                 if closed_in_a_row == _CLOSED_IN_A_ROW:
                     raise PublisherLost(sentence(error)) from error
@@ -160,9 +160,9 @@ class PublisherConnection:
             await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads reconnects
 
     @property
-    def _given_up(self) -> int:
+    def _at_fault(self) -> int:
         """How many messages or chats were found at fault for a connection's end."""
-        return self._publisher.given_up + self._outgoing.given_up
+        return self._publisher.addresses_at_fault + self._outgoing.messages_at_fault
 
     async def _one_connection(self) -> Never:
         try:
@@ -175,7 +175,7 @@ class PublisherConnection:
         self._publisher.counts.reconnected += self._link.was_open
 
     def _note_obstacle(self) -> None:
-        if self.obstacle() is None and not self._publisher.isolates:
+        if self.obstacle() is None and not self._publisher.sender.isolation.is_on:
             self._is_usable.set()
         else:
             self._is_usable.clear()

@@ -18,8 +18,7 @@ from aiormq.exceptions import (
 
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.events.confirm_channel import ConfirmChannel, check_parts
-from aimicromind_worker.amqp.events.publisher import EventPublisher
-from aimicromind_worker.amqp.events.resend_buffer import Sent
+from aimicromind_worker.amqp.events.message_publisher import MessagePublisher
 from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.amqp.waiting import is_cancelled
 
@@ -65,7 +64,7 @@ class PublisherLink:
         of: str,
         connect: Callable[[], AbstractAsyncContextManager[BrokerConnection]],
         interval: timedelta,
-        publisher: EventPublisher,
+        publisher: MessagePublisher,
         ownership: JobOwnership,
     ) -> None:
         """Prepare; nothing is opened yet.
@@ -127,8 +126,8 @@ class PublisherLink:
             finally:
                 self.connection = None
 
-    def _resume(self, connection: BrokerConnection, channel: ConfirmChannel[Sent]) -> None:
-        again = self._publisher.resume(channel, at_fault=self._fault_is_ours)
+    def _resume(self, connection: BrokerConnection, channel: ConfirmChannel) -> None:
+        again = self._publisher.resume(channel, closed_on_us=self._fault_is_ours)
         self._fault_is_ours = False
         self.connection = connection
         if self.was_open:
@@ -136,7 +135,7 @@ class PublisherLink:
         self.was_open, self.lost = True, "the session is over"
 
     async def _watch(
-        self, connection: BrokerConnection, channel: ConfirmChannel[Sent], look: Callable[[], None]
+        self, connection: BrokerConnection, channel: ConfirmChannel, look: Callable[[], None]
     ) -> Never:
         silence_s = self._interval.total_seconds() * _SILENT_INTERVALS
         heard, silent_looks, blocked = connection.wire.heard, 0, False
