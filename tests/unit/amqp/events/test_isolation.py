@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aimicromind_worker.amqp.events.isolation import Isolation
@@ -118,3 +118,19 @@ def test_address_that_closes_connections_is_the_only_one_to_lose_messages(
         assert link.taken[address] == list(range(script.count(("say", address))))
     assert set(link.found) <= {closes_on}
     assert not link.isolates
+
+
+# An event is published while the one before is in flight, and not waited for; both are kept then.
+@example([("say", 0), ("say", 1), ("lose", 0), ("tick", 0), ("say", 0), ("lose", 0)])
+@given(steps("answer", "lose", "tick"))
+def test_address_that_is_waited_for_no_longer_keeps_its_order(
+    script: list[tuple[str, int]],
+) -> None:
+    link = Connections(4, None)
+
+    for does in script:
+        play(link, does)
+    link.finish()
+
+    for address in range(4):
+        assert link.taken[address] == list(range(script.count(("say", address))))

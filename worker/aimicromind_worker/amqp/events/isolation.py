@@ -11,10 +11,12 @@ back. Invariants of isolation:
 """
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 from aimicromind_worker.amqp.events.confirm_channel import ConfirmChannel
 from aimicromind_worker.amqp.events.resend_buffer import Message, ResendBuffer
 
+_by_position = attrgetter("position")
 # RabbitMQ 3.10 never answers some messages when a stream's leader dies.
 _ALONE_AT_MOST_S = 2.0
 
@@ -85,7 +87,8 @@ class Isolation:
         if self._alone is None:
             self.is_on = False
             return []
-        return self._kept.pop(self._alone)
+        # What was in flight when the connection was lost was kept after what came meanwhile.
+        return sorted(self._kept.pop(self._alone), key=_by_position)
 
     def on_tick(self, now_s: float, *, may_answer: bool) -> bool:
         """Return whether the broker has had its time to answer for the address.
