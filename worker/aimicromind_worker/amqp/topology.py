@@ -1,4 +1,4 @@
-"""What exchanges, queues and streams there must be, with their arguments."""
+"""List the exchanges, queues and streams that the worker needs on the broker."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -86,42 +86,15 @@ def topology(
     journal: Retention = JOURNAL_KEEPS,
     jobs_max_length: int = 0,
 ) -> Topology:
-    """Return what is needed.
+    """Return the topology of one prefix.
 
     Args:
         names: The names, from the prefix.
-        event_log: What it keeps; None switches it off.
+        event_log: What the event log keeps; None: there is none.
         journal: What the journal and the endings keep, each.
-        jobs_max_length: Jobs that may wait; more are refused. 0: any number.
+        jobs_max_length: Most jobs in the queue, which nacks more; 0: any number.
     """
-    jobs = _quorum(_DELIVERIES, names.jobs_reaped)
-    if jobs_max_length:
-        jobs = {**jobs, "x-max-length": jobs_max_length}
-    queues = [
-        Queue(
-            names.jobs_dead,
-            {"x-queue-type": "quorum", "x-delivery-limit": _LOOKS, **_SPREAD},
-            (Binding(names.jobs_dead, "#"),),
-        ),
-        Queue(
-            names.jobs_reaped,
-            _quorum(_LOOKS, names.jobs_dead),
-            (Binding(names.jobs_reaped, "#"),),
-        ),
-        Queue(names.jobs, jobs, (Binding(names.jobs, "#"),)),
-        *(_rung(names, delay) for delay in RETRY_DELAYS),
-        Queue(
-            names.journal,
-            _stream(journal),
-            tuple(Binding(names.events, key) for key in JOURNAL_BINDINGS),
-        ),
-        Queue(names.endings, _stream(journal), (Binding(names.events, "chat.*.end"),)),
-        Queue(
-            names.control_log,
-            _stream(_CONTROL_LOG_KEEPS, _CONTROL_SEGMENT_BYTES),
-            (Binding(names.control),),
-        ),
-    ]
+    queues = [*_job_queues(names, jobs_max_length), *_streams(names, journal)]
     exchanges = [
         *map(Exchange, (names.events, names.jobs, names.jobs_reaped, names.jobs_dead)),
         Exchange(names.control, "fanout"),
@@ -131,6 +104,31 @@ def topology(
         exchanges.append(Exchange(names.events_log, "direct", {"x-super-stream": True}))
         queues.append(_partition(names, event_log))
     return Topology(tuple(exchanges), tuple(queues), retired=(names.events_log,))
+
+
+def _job_queues(names: Names, max_length: int) -> list[Queue]:
+    jobs = _quorum(_DELIVERIES, names.jobs_reaped)
+    if max_length:
+        jobs = {**jobs, "x-max-length": max_length}
+    dead = {"x-queue-type": "quorum", "x-delivery-limit": _LOOKS, **_SPREAD}
+    reaped = _quorum(_LOOKS, names.jobs_dead)
+    return [
+        Queue(names.jobs_dead, dead, (Binding(names.jobs_dead, "#"),)),
+        Queue(names.jobs_reaped, reaped, (Binding(names.jobs_reaped, "#"),)),
+        Queue(names.jobs, jobs, (Binding(names.jobs, "#"),)),
+        *(_delay_queue(names, delay) for delay in RETRY_DELAYS),
+    ]
+
+
+def _streams(names: Names, journal: Retention) -> list[Queue]:
+    kept = _stream(journal)
+    milestones = tuple(Binding(names.events, key) for key in JOURNAL_BINDINGS)
+    control = _stream(_CONTROL_LOG_KEEPS, _CONTROL_SEGMENT_BYTES)
+    return [
+        Queue(names.journal, kept, milestones),
+        Queue(names.endings, kept, (Binding(names.events, "chat.*.end"),)),
+        Queue(names.control_log, control, (Binding(names.control),)),
+    ]
 
 
 def _partition(names: Names, event_log: Retention) -> Queue:
@@ -151,7 +149,7 @@ def _quorum(deliveries: int, dead_letters_to: str) -> Mapping[str, Argument]:
     }
 
 
-def _rung(names: Names, delay: timedelta) -> Queue:
+def _delay_queue(names: Names, delay: timedelta) -> Queue:
     # Nothing is consumed from a delay queue, so that its delivery limit is never reached.
     arguments = _quorum(_DELIVERIES, names.jobs)
     ttl_ms = delay // timedelta(milliseconds=1)

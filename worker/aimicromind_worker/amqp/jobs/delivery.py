@@ -20,8 +20,7 @@ from pamqp.common import FieldTable
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_schemas.client.transport.message_header import GUARD_HEADER, note_of
 from aimicromind_worker.amqp.jobs.headers import facts_of
-from aimicromind_worker.amqp.outgoing import Outgoing
-from aimicromind_worker.amqp.republishing import Header, republished
+from aimicromind_worker.amqp.republishing import Header, Outgoing, republished
 from aimicromind_worker.core.job.delays import RETRY_DELAYS
 
 log = structlog.get_logger()
