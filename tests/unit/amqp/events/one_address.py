@@ -17,7 +17,8 @@ from aimicromind_worker.amqp.events.resend_buffer import (
 from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.job.numbering import NumberedEvent
 
-PATIENCE_S: Final = 2.0
+PATIENCE: Final = timedelta(seconds=2)
+PATIENCE_S: Final = PATIENCE.total_seconds()
 TICK_S: Final = 0.25
 _FRAMES: Final = EventFrames(Address("chat", "flow", 1, "job"), "events", 1, 131_072)
 
@@ -60,7 +61,7 @@ class OneAddress:
         self.settled: list[int] = []
         self.passed_over: list[int] = []
         self.messages: list[Message] = []
-        self.nack_period = NackPeriod("events", timedelta(seconds=PATIENCE_S))
+        self.nack_period = NackPeriod("events", PATIENCE)
         self.buffer = ResendBuffer(self.nack_period)
         self.sound, self.failed = an_attempt(), an_attempt()
         self._wire: deque[Message] = deque()

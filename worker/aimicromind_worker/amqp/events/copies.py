@@ -1,11 +1,10 @@
-"""Publish copies of events for `reply_to`, by a connection of their own.
+"""Publish copies of events to the queues that jobs name as `reply_to`, on a separate connection.
 
-Some names that a producer can make up have the broker close the connection that publishes to
-them. So they meet a connection whose loss costs copies only. It is opened for the first of them.
+A producer can make up names for which the broker closes the connection that publishes to them. A
+loss of this connection costs copies only. It is opened for the first copy.
 """
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
@@ -19,14 +18,13 @@ from aimicromind_worker.amqp.events.backpressure import Window
 from aimicromind_worker.amqp.events.frames import EventFrames
 from aimicromind_worker.amqp.events.message_publisher import MessagePublisher
 from aimicromind_worker.amqp.events.nack_period import NackPeriod
-from aimicromind_worker.amqp.events.publisher_link import PublisherLink
+from aimicromind_worker.amqp.events.publisher_link import PublisherLink, pause_s
 from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.amqp.waiting import is_cancelled
 from aimicromind_worker.telemetry.event_counts import EventCounts
 
-# Larger than that of the events: as long as copies keep up, no attempt ever waits for them.
+# Larger than that of the events: no attempt waits for copies while the broker confirms them.
 _WINDOW = Window(messages=8192)
-_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _STEADY_S = 30.0
 
 
@@ -45,11 +43,11 @@ class Copies:
         """Prepare; nothing is opened before the first copy.
 
         Args:
-            connect: Opens a connection for the body; called again whenever one was lost.
-            interval: Of heartbeats.
+            connect: Opens a connection for the body; called again after each loss.
+            interval: Time between heartbeats.
             names: The topology's names.
-            ownership: Once shut, what was not sent is dropped.
-            counts: Of all events of the worker.
+            ownership: When it is lost, the connection is closed at once.
+            counts: What became of the events of the worker.
             window: What may be in flight; beyond that, copies are dropped.
         """
         self._publisher = MessagePublisher(names, window, ownership.is_open, counts)
@@ -66,7 +64,7 @@ class Copies:
         return CopyPublisher(self._publisher, frames, buffer, queue)
 
     async def run(self) -> Never:
-        """Keep a connection open, for ever, from the first copy on; try again what fails."""
+        """Keep a connection open from the first copy on, and open another after each failure."""
         await self._wanted.wait()
         failures = 0
         while True:
@@ -76,13 +74,12 @@ class Copies:
             except (Exception, asyncio.CancelledError) as error:
                 if is_cancelled():
                     raise
-                # Whatever it is, it costs copies only.
+                # No failure of this connection may cost more than copies.
                 self._link.note_loss(error)
-            # What was found at fault is gone, so that the next connection may hold.
+            # The address at fault gets nothing any more, and the next connection may hold.
             held = monotonic() - began > _STEADY_S or self._publisher.addresses_at_fault > at_fault
             failures = 0 if held else failures + 1
-            pause_s = min(_LONGEST_PAUSE_S, _SHORTEST_PAUSE_S * 2 ** min(failures, 10))
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads reconnects
+            await asyncio.sleep(pause_s(failures))
 
     @asynccontextmanager
     async def _opened(self) -> AsyncIterator[BrokerConnection]:

@@ -1,13 +1,15 @@
-"""Send messages on one channel after the other; find the address for which the broker closes them.
+"""Send messages on one channel after the other, and find those that have the broker close it.
 
-A broker that closes a connection names no message. What was in flight is sent again address by
-address, each once the one before is answered. The time is an argument, in seconds that never go
-back. Invariants of isolation:
+A broker that closes a connection names no message. What was in flight is then sent again address
+by address, each after the one before was answered. Invariants of this isolation:
 
-1. While it is on, at most one address has messages in flight, but for those that were not
-   answered in time.
-2. Messages of an address are sent in their order.
-3. The address that is alone in flight at the second close in a row is at fault. No other is.
+1. While it is on, one address has messages in flight. Others have some only if the broker did not
+   answer for them in time.
+2. Messages of an address are sent in the order of their positions.
+3. An address is at fault if the broker closes a connection because of a message while isolation
+   is on and no other address has one in flight.
+
+The time is an argument, in seconds that never go back.
 """
 
 from collections.abc import Sequence
@@ -41,7 +43,7 @@ class ClosesConnection(Exception):
 class Isolation:
     """Keeps the messages of all addresses but one. Pure. A resend buffer stands for an address.
 
-    It is on from the beginning, and until all that was kept has been returned by `next`.
+    It is on from the beginning until `next` has returned all that was kept.
 
     Attributes:
         is_on: Whether only one address's messages may be in flight.
@@ -61,7 +63,7 @@ class Isolation:
         return True
 
     def on_connection_lost(self, unanswered: Sequence[Message], *, closed_on_us: bool) -> bool:
-        """Keep all messages until the next call of `next`, if it is or comes on.
+        """Take the loss of the connection: while isolation is on, all is kept until `next`.
 
         Args:
             unanswered: What was in flight.
@@ -91,7 +93,7 @@ class Isolation:
         return sorted(self._kept.pop(self._alone), key=_by_position)
 
     def on_tick(self, now_s: float, *, may_answer: bool) -> bool:
-        """Return whether the broker has had its time to answer for the address.
+        """Return whether the broker did not answer for the address in time.
 
         Args:
             now_s: The time.
@@ -137,8 +139,8 @@ class ChannelSender:
         """Go on with a channel on which nothing was sent yet.
 
         Returns:
-            What the one before left unanswered, in order: what is to be sent again, and what
-            is not, because its address is at fault.
+            What the channel before left unanswered, in order: first what is to be sent again,
+            then what is not, because its address is at fault.
 
         Raises:
             FramesTooLarge: It takes smaller frames than the one before.
@@ -153,13 +155,13 @@ class ChannelSender:
         return unanswered, []
 
     def due(self, now_s: float) -> list[Message]:
-        """Return the kept messages of the next address, if all that was sent is answered."""
+        """Return what is kept of the next address, if all that was sent is answered."""
         if self.isolation.is_on and self._channel is not None and not self._channel.unanswered:
             return self.isolation.next(now_s)
         return []
 
     def overdue(self, now_s: float) -> list[Message]:
-        """Return the same if the broker had its time to answer. Call it a few times a second."""
+        """Return the same if the broker did not answer in time. Call it a few times a second."""
         channel = self._channel
         may_answer = channel is not None and not (channel.is_closed or channel.blocked)
         if self.isolation.on_tick(now_s, may_answer=may_answer):
