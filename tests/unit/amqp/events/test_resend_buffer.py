@@ -157,6 +157,44 @@ def test_what_follows_a_nacked_event_is_held_until_that_one_is_confirmed() -> No
     assert at.bad == [0, 1]
 
 
+def test_nacked_event_is_sent_again_only_when_all_else_is_answered() -> None:
+    at = OneAddress()
+    at.takes = False
+    at.say()
+    at.arrive()
+    at.takes = True
+    at.say()
+    at.arrive()
+    at.answer()
+
+    at.tick()
+    with_one_in_flight = at.in_flight
+    at.rest()
+
+    assert with_one_in_flight == 1
+    assert at.good == [0, 1, 0, 1]
+    assert at.bad == [1, 0, 1]
+
+
+def test_what_is_held_when_patience_ends_is_sent_in_order_however_it_was_confirmed() -> None:
+    at = OneAddress()
+    at.takes = False
+    at.say()
+    at.arrive()
+    at.takes = True
+    at.say()
+    at.say()
+    at.arrive()
+    at.answer()
+    at.answer(1)
+    at.answer()
+
+    at.now_s = PATIENCE_S
+    at.rest()
+
+    assert at.good == [0, 1, 2, 0, 1, 2]
+
+
 def test_late_confirm_of_an_event_before_the_nacked_one_settles_it() -> None:
     at = OneAddress()
     at.say()
@@ -211,6 +249,36 @@ def test_end_that_is_passed_over_goes_straight_until_the_streams_take_it() -> No
     assert unsettled == []
     assert at.streams == [0]
     assert at.settled == [0]
+
+
+def test_end_that_was_returned_before_a_loss_goes_to_its_address_again() -> None:
+    at = OneAddress()
+    at.routes = False
+    at.say(is_end=True)
+    at.arrive()
+    at.lose()
+
+    at.routes = True
+    at.rest()
+
+    assert at.good == [0]
+    assert at.streams == []
+
+
+def test_dropped_event_does_not_keep_a_nacked_one_from_being_sent_again() -> None:
+    at = OneAddress()
+    at.takes = False
+    at.say()
+    at.arrive()
+    at.fail()
+    at.say(failing=True)
+    at.answer()
+    at.takes = True
+
+    at.tick()
+    at.arrive()
+
+    assert at.bad == [0]
 
 
 def test_queue_that_took_events_for_a_while_is_waited_for_again() -> None:
