@@ -87,7 +87,8 @@ def test_end_is_settled_only_after_all_queues_or_the_streams_took_it(script: lis
     assert {*ends} <= {*at.bad, *at.streams}
 
 
-# Nacked for the first time so late that patience ends before the next tick.
+# `OneAddress` gives no confirm before the nack of an earlier event, see the module's invariants.
+# The example: nacked for the first time so late that patience ends before the next tick.
 @example(
     [
         *("turn", "say", "arrive", 0, "turn", "tick", "arrive", *["wait"] * 5),

@@ -13,11 +13,12 @@ Then all that is held is sent. Invariants:
    settled. It is settled once, and nothing is done with it after that.
 3. While a nacked message is held, no message is sent for the first time. A probe is sent when
    nothing else is in flight.
-4. Each nacked message is sent again at least once while there is time, and all that was sent
-   after it is sent again behind it. Thus a queue that takes messages again in time can have all
-   of them in order.
-5. On one connection, a message is sent twice only if it was nacked, or was confirmed while an
-   earlier one was nacked.
+4. While there is time, a nacked message is sent again, and what was confirmed after its nack
+   follows it again. Thus a queue that takes messages again in time gets all of them in order.
+   What was confirmed before the nack does not: RabbitMQ sends the confirms of a batch before its
+   nacks (`send_confirms_and_nacks` in rabbit_channel.erl).
+5. On one connection, a message is sent twice only if it was nacked, or was confirmed while
+   another one was held.
 6. Held and in flight are at most what was published and is not settled: the window bounds it.
 """
 
