@@ -9,7 +9,7 @@ import pytest
 from pika.exceptions import NackError
 
 from aimicromind_testing import Wait
-from aimicromind_worker.amqp.events.attempt_publisher import Window
+from aimicromind_worker.amqp.events.backpressure import Window
 from benchmarks.refusals import measure
 from tests.faults.trial import Trial, eventually
 from tests.process.jobs import Job, a_job

@@ -47,7 +47,7 @@ async def test_window_fills_and_its_time_for_confirms_stands_still(
         async with alarm(broker, way) as speaker:
             for number in range(1, 10):
                 speaker.say("token", str(number))
-            assert way.publisher.full
+            assert way.publisher.backpressure.is_full
             confirmed = asyncio.create_task(speaker.lane.confirmed())
             await asyncio.sleep(LONGER_THAN_ANY_GRACE_S)
             assert not confirmed.done()
@@ -56,7 +56,7 @@ async def test_window_fills_and_its_time_for_confirms_stands_still(
         await box.received(10)
 
     assert [message.message_id for message in box.messages] == [f"job:1:{n}" for n in range(10)]
-    assert not way.publisher.full
+    assert not way.publisher.backpressure.is_full
 
 
 async def test_job_that_goes_out_again_waits_and_is_there_once(

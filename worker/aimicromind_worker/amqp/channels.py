@@ -1,4 +1,4 @@
-"""How many channels a worker needs on the connection that jobs come by, and what it gets."""
+"""Compare the channels that a broker allows on a connection with those that a worker needs."""
 
 from aimicromind_worker.amqp.connection import BrokerConnection
 
@@ -9,17 +9,17 @@ _OTHERS = 6
 _HIGHEST_NUMBER = 65_535
 
 LEAST = _OTHERS + 1
-"""On the connection that jobs come by."""
+"""Fewest channels on the connection of the jobs."""
 
 LEAST_OF_EVENTS = 3
-"""On the one that events are published on."""
+"""Fewest channels on the connection of the events."""
 
 NEEDED = (
     f"a worker needs two connections, {LEAST} channels on one and {LEAST_OF_EVENTS} on the "
     "other, a third with one channel where jobs have a reply_to, two queues of its own, and one "
     "for each job that it runs"
 )
-"""For the remedy where a limit is reached."""
+"""What a worker needs, for the text that an operator reads where a limit is reached."""
 
 
 class TooFewChannels(Exception):
@@ -38,15 +38,15 @@ def highest_channel(connection: BrokerConnection) -> int:
 
 
 def check_channels(connection: BrokerConnection) -> None:
-    """Find out whether a worker can work on such a connection.
+    """Check that a connection may have the channels that a worker needs.
 
     Raises:
-        TooFewChannels: It cannot.
+        TooFewChannels: It may not.
     """
     if (allowed := highest_channel(connection)) < LEAST:
         raise TooFewChannels(allowed)
 
 
 def asked_at_once(connection: BrokerConnection) -> int:
-    """Return how many chats may be asked for at once, each on a channel of its own."""
+    """Return how many chat locks may be requested at once, each on a channel of its own."""
     return max(1, min(_ASKED_AT_ONCE, highest_channel(connection) - _OTHERS))

@@ -2,20 +2,24 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import wraps
 
 import aio_pika
+from aiormq.abc import ExceptionType
+from aiormq.base import FutureStore
 from aiormq.connection import Connection
 from aiormq.exceptions import AMQPConnectionError
 from yarl import URL
 
 from aimicromind_schemas.client.transport.opening import first_of
 from aimicromind_schemas.client.transport.socket_transport import SocketTransport
-from aimicromind_worker.amqp import close_reasons
 
 _CLOSE_TIMEOUT_S = 5.0
+_Reject = Callable[[FutureStore, ExceptionType | None], Awaitable[None]]
+_reject: _Reject = FutureStore.reject_all
 
 
 class BrokerLost(ConnectionError):
@@ -78,7 +82,7 @@ async def connect(
         BrokerTlsRefused: One side does not accept the other's certificate.
         BrokerLost: The connection closed while the body used it.
     """
-    close_reasons.install()
+    give_closings_a_reason()
     connection = await first_of(
         urls,
         lambda url: BrokerConnection(url, name, tls),
@@ -99,3 +103,18 @@ async def connect(
                 await connection.close()
         except (TimeoutError, ConnectionError, AMQPConnectionError):
             connection.wire.abort()
+
+
+@wraps(_reject)
+def _reject_with_reason(store: FutureStore, exception: ExceptionType | None) -> Awaitable[None]:
+    return _reject(store, exception or AMQPConnectionError("the connection closed"))
+
+
+def give_closings_a_reason() -> None:
+    """Have what waits on a closed connection fail with an error of AMQP, whatever closed it.
+
+    aiormq 7 fails it with a bare `Exception` where it knows no reason, as when a broker is killed.
+    Nobody can tell that from a fault of the program, which ends the worker. This replaces a method
+    of aiormq; calling it again changes nothing.
+    """
+    FutureStore.reject_all = _reject_with_reason  # type: ignore[method-assign]

@@ -8,10 +8,11 @@ above the negotiated size (AMQP 0-9-1, 4.2.6).
 import re
 import struct
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import aio_pika
 import structlog
+from aio_pika import Message
 from aio_pika.abc import AbstractMessage
 from pamqp.common import FieldTable, FieldValue
 from pamqp.encode import field_table
@@ -38,6 +39,22 @@ _TABLE_LENGTH_BYTES = 4
 _LONGEST_NAME_BYTES = 128
 
 
+class Outgoing(Protocol):
+    """Publishes messages one by one."""
+
+    @property
+    def frame_max(self) -> int:
+        """Most bytes of one frame that the broker takes."""
+
+    async def publish(self, message: Message, exchange: str, key: str) -> None:
+        """Publish a message and have that confirmed; wait while that cannot be done.
+
+        Raises:
+            DeliveryError: No queue took it, or one refused it.
+            ConnectionError: There is no way.
+        """
+
+
 def republished(
     source: AbstractMessage,
     own: Mapping[str, Header],
@@ -59,31 +76,13 @@ def republished(
         without: A prefix of further header names that are not carried over.
         **changed: The properties that differ from the delivered message.
     """
-    producers = {
-        name: value
-        for name, value in source.headers.items()
-        if name not in {*own, GUARD_HEADER}
-        and not _BROKERS_OWN.fullmatch(name)
-        and not (without and name.startswith(without))
-    }
-    direct = source.reply_to == _DIRECT_REPLY
-    properties: dict[str, Any] = {
-        "content_type": source.content_type,
-        "content_encoding": source.content_encoding,
-        "priority": source.priority,
-        "correlation_id": source.correlation_id,
-        "reply_to": None if direct else source.reply_to,
-        "message_id": source.message_id,
-        "timestamp": source.timestamp,
-        "type": source.type,
-        "app_id": source.app_id,
-    }
+    producers = _carried(source.headers, own, without)
     again = aio_pika.Message(
         source.body if body is None else body,
         # Counted in from the start: the frame must have space for this header, too.
         headers={LEFT_OUT_HEADER: len(producers), **own},
         delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-        **(properties | changed),
+        **(_properties(source) | changed),
     )
     kept = fitting(producers, frame_max - _header_frame_bytes(again))
     left_out = len(producers) - len(kept)
@@ -93,6 +92,32 @@ def republished(
     else:
         again.headers = {**kept, **own}
     return again
+
+
+def _carried(
+    headers: Mapping[str, FieldValue], own: Mapping[str, Header], without: str | None
+) -> dict[str, FieldValue]:
+    return {
+        name: value
+        for name, value in headers.items()
+        if name not in {*own, GUARD_HEADER}
+        and not _BROKERS_OWN.fullmatch(name)
+        and not (without and name.startswith(without))
+    }
+
+
+def _properties(source: AbstractMessage) -> dict[str, Any]:
+    return {
+        "content_type": source.content_type,
+        "content_encoding": source.content_encoding,
+        "priority": source.priority,
+        "correlation_id": source.correlation_id,
+        "reply_to": None if source.reply_to == _DIRECT_REPLY else source.reply_to,
+        "message_id": source.message_id,
+        "timestamp": source.timestamp,
+        "type": source.type,
+        "app_id": source.app_id,
+    }
 
 
 def fitting(headers: Mapping[str, FieldValue], room_bytes: int) -> FieldTable:

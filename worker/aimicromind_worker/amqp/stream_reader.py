@@ -22,7 +22,7 @@ from aiormq.abc import AbstractChannel, DeliveredMessage
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 from aimicromind_schemas.client.transport.opening import open_channel
-from aimicromind_worker.amqp.outgoing import Outgoing
+from aimicromind_worker.amqp.republishing import Outgoing
 from aimicromind_worker.amqp.waiting import unless_cancelled
 
 log = structlog.get_logger()

@@ -112,34 +112,7 @@ def topology(
         journal: The retention of the journal, and of the endings.
         jobs_max_length: The most jobs in the queue, above which the broker nacks; 0: unlimited.
     """
-    jobs = _quorum(_DELIVERIES, names.jobs_reaped)
-    if jobs_max_length:
-        jobs = {**jobs, "x-max-length": jobs_max_length}
-    queues = [
-        Queue(
-            names.jobs_dead,
-            {"x-queue-type": "quorum", "x-delivery-limit": _LOOKS, **_SPREAD},
-            (Binding(names.jobs_dead, "#"),),
-        ),
-        Queue(
-            names.jobs_reaped,
-            _quorum(_LOOKS, names.jobs_dead),
-            (Binding(names.jobs_reaped, "#"),),
-        ),
-        Queue(names.jobs, jobs, (Binding(names.jobs, "#"),)),
-        *(_delay_queue(names, delay) for delay in RETRY_DELAYS),
-        Queue(
-            names.journal,
-            _stream(journal),
-            tuple(Binding(names.events, key) for key in JOURNAL_BINDINGS),
-        ),
-        Queue(names.endings, _stream(journal), (Binding(names.events, "chat.*.end"),)),
-        Queue(
-            names.control_log,
-            _stream(_CONTROL_LOG_KEEPS, _CONTROL_SEGMENT_BYTES),
-            (Binding(names.control),),
-        ),
-    ]
+    queues = [*_job_queues(names, jobs_max_length), *_streams(names, journal)]
     exchanges = [
         *map(Exchange, (names.events, names.jobs, names.jobs_reaped, names.jobs_dead)),
         Exchange(names.control, "fanout"),
@@ -149,6 +122,31 @@ def topology(
         exchanges.append(Exchange(names.events_log, "direct", {"x-super-stream": True}))
         queues.append(_partition(names, event_log))
     return Topology(tuple(exchanges), tuple(queues), retired=(names.events_log,))
+
+
+def _job_queues(names: Names, max_length: int) -> list[Queue]:
+    jobs = _quorum(_DELIVERIES, names.jobs_reaped)
+    if max_length:
+        jobs = {**jobs, "x-max-length": max_length}
+    dead = {"x-queue-type": "quorum", "x-delivery-limit": _LOOKS, **_SPREAD}
+    reaped = _quorum(_LOOKS, names.jobs_dead)
+    return [
+        Queue(names.jobs_dead, dead, (Binding(names.jobs_dead, "#"),)),
+        Queue(names.jobs_reaped, reaped, (Binding(names.jobs_reaped, "#"),)),
+        Queue(names.jobs, jobs, (Binding(names.jobs, "#"),)),
+        *(_delay_queue(names, delay) for delay in RETRY_DELAYS),
+    ]
+
+
+def _streams(names: Names, journal: Retention) -> list[Queue]:
+    kept = _stream(journal)
+    milestones = tuple(Binding(names.events, key) for key in JOURNAL_BINDINGS)
+    control = _stream(_CONTROL_LOG_KEEPS, _CONTROL_SEGMENT_BYTES)
+    return [
+        Queue(names.journal, kept, milestones),
+        Queue(names.endings, kept, (Binding(names.events, "chat.*.end"),)),
+        Queue(names.control_log, control, (Binding(names.control),)),
+    ]
 
 
 def _partition(names: Names, event_log: Retention) -> Queue:

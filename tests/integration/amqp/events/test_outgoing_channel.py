@@ -8,7 +8,7 @@ from aio_pika.abc import AbstractConnection
 
 from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker
-from aimicromind_worker.amqp.events.attempt_publisher import ClosesConnection
+from aimicromind_worker.amqp.events.isolation import ClosesConnection
 from aimicromind_worker.amqp.events.outgoing_channel import CannotBePublished
 from tests.integration.outgoing import publishing_at
 from tests.integration.speaker import Speaker

@@ -13,7 +13,7 @@ from aimicromind_schemas import Names
 from aimicromind_schemas.client import BrokerUnreachable
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.declaring import TopologyDiffers
-from aimicromind_worker.amqp.events.outlet import FramesTooLarge
+from aimicromind_worker.amqp.events.isolation import FramesTooLarge
 from aimicromind_worker.amqp.topology import Exchange, Queue, Retention, Topology, topology
 from tests.integration.outgoing import publishing_at
 from tests.integration.speaker import Speaker
@@ -83,9 +83,9 @@ async def test_streams_pause_when_the_window_is_full_and_go_on_with_the_next_con
         await way.lost()
         for _ in range(9):
             speaker.say("token")
-        assert not way.publisher.full
+        assert not way.publisher.backpressure.is_full
         speaker.say("token")
-        assert way.publisher.full
+        assert way.publisher.backpressure.is_full
 
         proxy.to_port = broker.port
         await asyncio.wait_for(speaker.lane.room(), WITHIN_S)
@@ -121,7 +121,7 @@ async def test_refused_events_are_sent_again_over_a_loss_and_the_order_holds(
             await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
 
             assert way.publisher.counts.passed_over == 0
-            assert not way.publisher.full
+            assert not way.publisher.backpressure.is_full
     assert list(box.ids) == [*(f"job:1:{seq}" for seq in range(60)), "job:end"]
     check_repeats(box)
 

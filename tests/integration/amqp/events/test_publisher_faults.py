@@ -64,7 +64,7 @@ async def test_full_queue_of_one_consumer_costs_the_others_nothing(
 
         assert publisher.counts.passed_over == 5
         assert publisher.counts.ends_straight == 1
-        assert not publisher.full
+        assert not publisher.backpressure.is_full
     assert list(box.ids) == [*(f"job:1:{seq}" for seq in range(5)), "job:end"]
     assert set(journal.ids) == {"job:end"}
 

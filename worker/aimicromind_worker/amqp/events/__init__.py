@@ -1,1 +1,1 @@
-"""Events out: in order, each confirmed, over a connection of their own."""
+"""Publish events: in order, each confirmed, on connections of their own."""

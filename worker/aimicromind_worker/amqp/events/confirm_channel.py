@@ -1,14 +1,23 @@
-"""A publishing channel whose confirms are pipelined: no task, future or drain per message.
+"""Publish ready frames on a channel, and match the broker's confirms to the messages.
 
-It rests on inner parts of aiormq (hence the upper bound in pyproject.toml): this is the only
-file that knows them, and `check_parts` says at start when they are not as expected.
+No task, future or drain is made for a message. Invariants:
+
+1. The broker counts what is published on a channel from 1 (RabbitMQ: publisher confirms). Nothing
+   else is published on this one. Thus the tag of a message is its number in the calls of `send`.
+2. Frames are written in the order of the calls, whole, and nothing is written while the sender,
+   the broker's alarm or the socket forbids it.
+3. The sender gets one answer for each message: a confirm or a nack. If the channel closes before,
+   `take_back` returns the message instead. A return is reported before its confirm.
+
+It rests on inner parts of aiormq 7 (hence the upper bound in pyproject.toml). No other file knows
+them, and `check_parts` names the one that is not as expected.
 """
 
 import asyncio
 import struct
 from collections.abc import Callable
 from importlib.metadata import version
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from aiormq.channel import Channel
 from aiormq.connection import Connection
@@ -20,15 +29,13 @@ from pamqp.header import ContentHeader
 from aimicromind_schemas.client.transport.demultiplexer import method_of
 from aimicromind_schemas.client.transport.message_guard import method_number
 from aimicromind_schemas.client.transport.socket_transport import SocketTransport, frame_max
-
-Item = TypeVar("Item")
-Sent_contra = TypeVar("Sent_contra", contravariant=True)
+from aimicromind_worker.amqp.events.resend_buffer import Message
 
 # The same on every connection, so that frames can be sent again on another one.
 CHANNEL_NUMBER = 1
 _UNBLOCKED = "_Connection__connection_unblocked"
-# What comes so soon after a write is written together with what else comes until then. The broker
-# reads one write at once and mostly confirms it at once. Where so few are in flight, none waits.
+# Frames that come so soon after a write wait for others, and are written together: the broker reads
+# one write at once, and mostly confirms it at once. While so few are in flight, none waits.
 _GATHERED_FOR_S = 0.002
 _FEW = 16
 _ACK, _NACK, _RETURN = map(
@@ -37,12 +44,12 @@ _ACK, _NACK, _RETURN = map(
 # Behind a frame's start, class and method: a delivery tag, and flags of which one is `multiple`.
 _answer = struct.Struct(">11xQB").unpack_from
 _MULTIPLE = 1
-# Between tries to write while that cannot be done; it grows from the first to the second.
+# Between attempts to write while that is forbidden; it doubles from the first to the second.
 _SHORT_PAUSE_S, _LONG_PAUSE_S = 0.001, 0.032
 
 
 class PartsChanged(RuntimeError):
-    """The installed aiormq has other inner parts than this file was written for."""
+    """The installed aiormq has other inner parts than this module was written for."""
 
     def __init__(self, part: str) -> None:
         super().__init__(
@@ -50,35 +57,34 @@ class PartsChanged(RuntimeError):
         )
 
 
-class Sender(Protocol[Sent_contra]):
+class Sender(Protocol):
     """The publisher whose messages a channel sends."""
 
     def may_write(self) -> bool:
         """Return whether anything may be written now."""
 
-    def confirmed(self, sent: Sent_contra) -> None:
-        """Record that the broker has confirmed a message."""
+    def on_ack(self, message: Message) -> None:
+        """Take a confirm."""
 
-    def refused(self, sent: Sent_contra) -> None:
-        """Record that the broker has nacked a message."""
+    def on_nack(self, message: Message) -> None:
+        """Take a nack."""
 
-    def returned(self, message_id: str) -> None:
-        """Record that no queue took a message; its confirm follows."""
+    def on_return(self, message_id: str) -> None:
+        """Take the return of the message with this id; its confirm follows."""
 
 
-class ConfirmChannel(Channel, Generic[Item]):
-    """Sends ready frames and reports the broker's answer to each, by the item sent with it.
+class ConfirmChannel(Channel):
+    """Sends the frames of messages, and reports the broker's answer to each message.
 
-    Call `send` and `take_back` from the event loop's thread only. The sender hears of each
-    item once, unless the channel closes first.
+    Use it from the event loop only.
     """
 
-    def __init__(self, connection: Connection, wire: SocketTransport, sender: Sender[Item]) -> None:
+    def __init__(self, connection: Connection, wire: SocketTransport, sender: Sender) -> None:
         super().__init__(connection, CHANNEL_NUMBER, frame_buffer=connection.FRAME_BUFFER_SIZE)
         self._wire = wire
         self._sender = sender
         self._unblocked: asyncio.Event = getattr(connection, _UNBLOCKED)
-        self._unconfirmed: dict[int, Item] = {}
+        self._unconfirmed: dict[int, Message] = {}
         self._oldest_tag = 1
         self._last_tag = 0
         self._batch: list[bytes] = []
@@ -88,8 +94,8 @@ class ConfirmChannel(Channel, Generic[Item]):
 
     @classmethod
     async def open_on(
-        cls, connection: Connection, wire: SocketTransport, sender: Sender[Item]
-    ) -> "ConfirmChannel[Item]":
+        cls, connection: Connection, wire: SocketTransport, sender: Sender
+    ) -> "ConfirmChannel":
         """Open the channel, in confirm mode; its number must be free."""
         channel = cls(connection, wire, sender)
         connection.channels[CHANNEL_NUMBER] = wire.demultiplexer.handlers[CHANNEL_NUMBER] = channel
@@ -108,13 +114,13 @@ class ConfirmChannel(Channel, Generic[Item]):
 
     @property
     def unanswered(self) -> int:
-        """How many items the broker has not answered for."""
+        """How many messages the broker has not answered for."""
         return len(self._unconfirmed)
 
-    def send(self, frames: bytes, item: Item) -> None:
-        """Send one message's frames soon, or once it may be; all in the order of the calls."""
+    def send(self, frames: bytes, message: Message) -> None:
+        """Send one message's frames soon, or once nothing forbids it."""
         self._last_tag += 1
-        self._unconfirmed[self._last_tag] = item
+        self._unconfirmed[self._last_tag] = message
         self._batch.append(frames)
         if not self._flush_is_due:
             self._flush_is_due = True
@@ -124,17 +130,17 @@ class ConfirmChannel(Channel, Generic[Item]):
             else:
                 self.loop.call_soon(self._flush)
 
-    def take_back(self) -> list[Item]:
-        """Return what was sent and is not answered, in order; this channel is done with it."""
-        items = list(self._unconfirmed.values())
+    def take_back(self) -> list[Message]:
+        """Return what was sent and is not answered, in order, and forget it."""
+        messages = list(self._unconfirmed.values())
         self._unconfirmed.clear()
         self._batch.clear()
-        return items
+        return messages
 
     def _flush(self) -> None:
         if self.is_closed or not self._batch:
             return
-        # Whole frames: what aiormq writes itself, which are whole frames too, may come between.
+        # aiormq may write between two batches, since it writes whole frames, too.
         if self._wire.is_free() and self._unblocked.is_set() and self._sender.may_write():
             self._wire.write(b"".join(self._batch))
             self._batch.clear()
@@ -146,38 +152,38 @@ class ConfirmChannel(Channel, Generic[Item]):
         self._pause_s = min(self._pause_s * 2, _LONG_PAUSE_S)
 
     def take(self, frame: bytes) -> bool:
-        """Take what the broker says of messages. For the demultiplexer."""
+        """Take a confirm, a nack or a return; False for other frames. For the demultiplexer."""
         if frame[0] != FRAME_METHOD:
-            # Nothing is consumed here: it belongs to a message that comes back.
+            # Nothing is consumed on this channel: header and body belong to a returned message.
             if frame[0] == FRAME_HEADER:
                 self._take_returned(frame)
             return True
         method = method_of(frame)
         if method in {_ACK, _NACK}:
             tag, flags = _answer(frame)
-            settle = self._sender.confirmed if method == _ACK else self._sender.refused
+            report = self._sender.on_ack if method == _ACK else self._sender.on_nack
             if flags & _MULTIPLE:
-                self._settle_all(tag or self._last_tag, settle)
+                self._answer_all(tag or self._last_tag, report)
             elif tag in self._unconfirmed:
-                settle(self._unconfirmed.pop(tag))
+                report(self._unconfirmed.pop(tag))
             return True
         return method == _RETURN
 
-    def _settle_all(self, last: int, settle: Callable[[Item], None]) -> None:
-        # Tags below the oldest are settled for good, and not looked for again.
+    def _answer_all(self, last: int, report: Callable[[Message], None]) -> None:
+        # All tags below the oldest are answered, and not looked for again.
         for tag in range(self._oldest_tag, last + 1):
             if tag in self._unconfirmed:
-                settle(self._unconfirmed.pop(tag))
+                report(self._unconfirmed.pop(tag))
         self._oldest_tag = max(self._oldest_tag, last + 1)
 
     def _take_returned(self, frame: bytes) -> None:
         header = unmarshal(frame)[2]
         if isinstance(header, ContentHeader):
-            self._sender.returned(header.properties.message_id or "")
+            self._sender.on_return(header.properties.message_id or "")
 
 
 def check_parts(connection: Connection) -> None:
-    """Check, before the first message, that aiormq is as this file expects.
+    """Check, before the first message, that aiormq is as this module expects.
 
     Raises:
         PartsChanged: Naming the part.

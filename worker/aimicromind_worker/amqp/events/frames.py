@@ -1,6 +1,6 @@
-"""Write events as AMQP 0-9-1 frames by hand: most of a frame is the same for a whole attempt.
+"""Write events as AMQP 0-9-1 frames: what is the same for a whole attempt is written once.
 
-Layouts are those of the AMQP 0-9-1 specification, 1.8.3.7, 2.3.5 and 4.2.6.
+The layouts are those of the AMQP 0-9-1 specification, 1.8.3.7, 2.3.5 and 4.2.6.
 """
 
 from struct import Struct
@@ -13,7 +13,7 @@ from aimicromind_worker.core.job.numbering import NumberedEvent
 
 APP_ID = "aimicromind-worker"
 _CLASS_BASIC = 60
-_PUBLISH = b"\x00\x3c\x00\x28\x00\x00"  # class, method, and what is left of a ticket
+_PUBLISH = b"\x00\x3c\x00\x28\x00\x00"  # class, method, reserved (once an access ticket)
 _FRAME_OVERHEAD = 8
 # content-type, headers, delivery-mode, correlation-id, message-id, timestamp, type, app-id
 _FLAGS = 1 << 15 | 1 << 13 | 1 << 12 | 1 << 10 | 1 << 7 | 1 << 6 | 1 << 5 | 1 << 3
@@ -39,7 +39,7 @@ class EventFrames:
         self._channel = channel
         self.frame_max = frame_max
         self._longest_body_frame = frame_max - _FRAME_OVERHEAD
-        # `seq` closes the table, so that all before it is written once.
+        # `seq` is last in the table: all before it is the same for each event.
         self._fields = b"".join(
             (
                 _field(b"attempt", b"l", _long_long(address.attempt)),
@@ -58,8 +58,8 @@ class EventFrames:
 
         Args:
             event: What to publish.
-            beside: A queue that the default exchange routes to, beside that of the publish frame:
-                the broker reads it from the header `BCC`, and takes that out.
+            beside: A further queue that the default exchange routes to. The broker reads it from
+                the header `BCC`, and removes that header.
         """
         name = self._name(event.name)[1]
         identity = event.message_id
@@ -86,12 +86,16 @@ class EventFrames:
         return _front(_field(b"BCC", b"A", _long(len(names)) + names) + self._fields)
 
     def to_chat(self, name: str) -> bytes:
-        """Write the publish frame to the chat. An `end` that no queue takes comes back."""
+        """Write the publish frame to the chat. An `end` that no queue takes is returned."""
         return self._name(name)[0]
 
     def to_queue(self, queue: str, *, mandatory: bool = False) -> bytes:
         """Write the publish frame to one queue, through the default exchange."""
         return self._publish("", queue, mandatory=mandatory)
+
+    def to_streams(self, queue: str, beside: str, event: NumberedEvent) -> bytes:
+        """Write all frames of an event for two queues, of which the first must be there."""
+        return self.to_queue(queue, mandatory=True) + self.content(event, beside)
 
     def _name(self, name: str) -> tuple[bytes, bytes]:
         known = self._names.get(name)
@@ -135,5 +139,5 @@ def _text(text: str) -> bytes:
 
 
 def _front(fields: bytes) -> bytes:
-    """Write the properties up to `seq`, whose value closes the table."""
+    """Write the properties up to `seq`, whose value is the end of the table."""
     return _short("application/json") + _long(len(fields) + 8) + fields

@@ -1,88 +1,77 @@
-"""Say how long nacked events are sent again, and when a period of nacks is over.
+"""Decide how long nacked messages are sent again, and when a period of nacks is over.
 
-A nack names no queue, and comes although other queues took the event. Thus one period covers all
-that could have met the same queue. It begins with a first nack, and patience ends a bounded time
-later, for all of it. It is over when an event like the last nacked one is confirmed and nothing
-was nacked for a while.
+A nack names no queue, and comes although other queues took the message. Thus one period covers all
+messages that could have met the same queue. Pure: the time is an argument, in seconds that never
+go back.
+
+1. A period begins with a nack. From then on, nacked messages are sent again for a bounded time,
+   the patience, once in a period.
+2. It ends when a message like the last nacked one is confirmed and nothing was nacked for five
+   times the patience.
 """
 
-from collections.abc import Callable
 from datetime import timedelta
-
-import structlog
-
-from aimicromind_worker.telemetry.event_counts import EventCounts
-
-log = structlog.get_logger()
+from typing import NamedTuple
 
 # A queue that takes and nacks in turns costs the others no more than this part of their time.
 _CALM_TIMES = 5
 
 
-class NackPeriod:
-    """The nacks of one exchange, or of one queue. Not for several threads.
+class Ended(NamedTuple):
+    """A period that is over.
 
     Attributes:
-        to: What the events are published to, for the log.
+        nacked_for_s: From its first nack to its last.
+        passed_over: How many messages were not sent again.
     """
 
-    def __init__(
-        self, to: str, resend_for: timedelta, counts: EventCounts, clock: Callable[[], float]
-    ) -> None:
-        """Begin with none.
+    nacked_for_s: float
+    passed_over: int
 
-        Args:
-            to: See above.
-            resend_for: How long nacked events are sent again, from the first of them.
-            counts: Of all events of the worker.
-            clock: Gives seconds that never go back.
-        """
+
+class NackPeriod:
+    """The nacks of one exchange, or of one queue.
+
+    Attributes:
+        to: What the messages are published to, for the log.
+        patience: How long nacked messages are sent again, from the first of them.
+        began_s: When it began; None while no queue nacks, as far as is known.
+    """
+
+    def __init__(self, to: str, patience: timedelta) -> None:
         self.to = to
-        self._resend_for_s = resend_for.total_seconds()
-        self._counts = counts
-        self._clock = clock
-        self._began: float | None = None
-        self._last = 0.0
+        self.patience = patience
+        self.began_s: float | None = None
+        self._last_s = 0.0
         self._last_name = ""
         self._passed_over = 0
 
-    @property
-    def going_on(self) -> bool:
-        """Whether a queue nacks, as far as is known."""
-        return self._began is not None
-
-    @property
-    def patience_s(self) -> float:
-        """How long nacked events are still sent again, 0 if no more."""
-        if self._began is None:
+    def patience_left_s(self, now_s: float) -> float:
+        """Return how long nacked messages are still sent again, 0 if no more."""
+        if self.began_s is None:
             return 0.0
-        return max(0.0, self._began + self._resend_for_s - self._clock())
+        return max(0.0, self.began_s + self.patience.total_seconds() - now_s)
 
-    def refused(self, name: str) -> None:
-        """Record that an event was nacked."""
-        self._last, self._last_name = self._clock(), name
-        if self._began is None:
-            self._began = self._last
+    def on_nack(self, name: str, now_s: float) -> bool:
+        """Take the nack of an event of this name; return whether a period begins."""
+        self._last_s, self._last_name = now_s, name
+        begins = self.began_s is None
+        if begins:
+            self.began_s = now_s
             self._passed_over = 0
-            log.warning("events.nacked", to=self.to, event_name=name)
+        return begins
 
-    def passed_over(self) -> None:
-        """Record that a nacked event is not sent again."""
-        self._counts.passed_over += 1
+    def on_pass_over(self) -> bool:
+        """Count a message that is not sent again; return whether it is the first."""
         self._passed_over += 1
-        if self._passed_over == 1:
-            log.warning("events.skipped", to=self.to, after_s=self._resend_for_s)
+        return self._passed_over == 1
 
-    def taken(self, name: str) -> None:
-        """Record that an event was confirmed."""
-        if self._began is None or name != self._last_name:
-            return
-        now = self._clock()
-        if now - self._last >= self._resend_for_s * _CALM_TIMES:
-            log.info(
-                "events.taken_again",
-                to=self.to,
-                refused_for_s=round(self._last - self._began, 3),
-                passed_over=self._passed_over,
-            )
-            self._began = None
+    def on_ack(self, name: str, now_s: float) -> Ended | None:
+        """Take the confirm of an event of this name; return what was, if it ends the period."""
+        if self.began_s is None or name != self._last_name:
+            return None
+        if now_s - self._last_s < self.patience.total_seconds() * _CALM_TIMES:
+            return None
+        ended = Ended(self._last_s - self.began_s, self._passed_over)
+        self.began_s = None
+        return ended

@@ -1,7 +1,7 @@
-"""Publish jobs, markers and requests, each confirmed, on the connection of the events.
+"""Publish jobs, markers and requests on the connection of the events, each confirmed.
 
-A message for which the broker closes the channel or the connection is found, since what was in
-flight at a loss is sent again alone. After the second close it is not sent any more.
+What was in flight when a channel or connection was lost is sent again, one message at a time. Thus
+the message for which the broker closes it is found. After the second close it is not sent again.
 """
 
 import asyncio
@@ -23,8 +23,7 @@ from aimicromind_worker.amqp.events.publisher_link import (
 from aimicromind_worker.amqp.waiting import is_cancelled
 
 _OPEN_TIMEOUT_S = 20.0
-# A message for which the broker closes a channel or connection so often is at fault: from the
-# second time on, no other was in flight beside it.
+# Closes after which a message is at fault: at the second, no other was in flight beside it.
 _CLOSED_FOR_ONE = 2
 
 
@@ -39,7 +38,7 @@ class OutgoingChannel:
     """Publishes any number of messages at a time, over all connections of a link.
 
     Attributes:
-        given_up: How many messages were found at fault.
+        messages_at_fault: For how many messages the broker was found to close connections.
     """
 
     def __init__(
@@ -52,10 +51,10 @@ class OutgoingChannel:
 
         Args:
             link: Opens the connections.
-            usable: Waits until something may be published.
-            note_loss: Has the next call of `usable` wait until that is sure again.
+            usable: Waits until messages may be published.
+            note_loss: Has `usable` wait until the next connection is open.
         """
-        self.given_up = 0
+        self.messages_at_fault = 0
         self._link = link
         self._usable = usable
         self._note_loss = note_loss
@@ -66,10 +65,10 @@ class OutgoingChannel:
         self._alone = asyncio.Lock()
 
     async def publish(self, message: Message, exchange: str, key: str) -> None:
-        """Publish a message, and have that confirmed.
+        """Publish a message, and wait for its confirm.
 
         Raises:
-            DeliveryError: No queue took it, or one of them refused it.
+            DeliveryError: The message was returned or nacked.
             CannotBePublished: The broker closes the channel or the connection because of it.
             PublisherLost: The session is over, or a permission is missing.
         """
@@ -77,7 +76,7 @@ class OutgoingChannel:
         try:
             while True:
                 await self._usable()
-                # While any message is in doubt, one goes out after the other.
+                # While any message is in doubt, they are published one after the other.
                 async with self._alone if self._in_doubt else nullcontext():
                     loss = await self._try(message, exchange, key)
                     if loss is None:
@@ -86,13 +85,13 @@ class OutgoingChannel:
                     in_doubt = True
                 closed += closed_on_us(loss)
                 if closed == _CLOSED_FOR_ONE:
-                    self.given_up += 1
+                    self.messages_at_fault += 1
                     raise CannotBePublished(sentence(loss))
         finally:
             self._in_doubt -= in_doubt
 
     async def _try(self, message: Message, exchange: str, key: str) -> BaseException | None:
-        """Publish once; give the loss, if there was one meanwhile."""
+        """Publish once; return the loss of the channel, if there was one meanwhile."""
         await self._usable()
         try:
             channel = await self._open_channel()
@@ -110,7 +109,7 @@ class OutgoingChannel:
         return None
 
     async def _open_channel(self) -> AbstractChannel:
-        """Return the channel, a new one if the last has closed; the connection lives on."""
+        """Return the channel, a new one if the last has closed and its connection has not."""
         async with self._opening:
             connection = self._link.connection
             if connection is None:

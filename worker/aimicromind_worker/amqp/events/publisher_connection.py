@@ -1,11 +1,10 @@
 """Keep the connection open on which events and jobs are published.
 
-A lost one is opened again. What was not confirmed is sent again on it, so that consumers may see
-it twice and miss nothing. Jobs go on meanwhile, up to the window of the events.
+After a loss, another connection is opened. What was not confirmed is sent again on it: consumers
+may see a message twice, and miss none. Jobs go on meanwhile, until the window is full.
 """
 
 import asyncio
-import random
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -17,14 +16,15 @@ from aiormq.exceptions import ChannelAccessRefused
 
 from aimicromind_worker.amqp.connection import BrokerConnection, PermissionMissing
 from aimicromind_worker.amqp.declaring import declare
+from aimicromind_worker.amqp.events.isolation import FramesTooLarge
+from aimicromind_worker.amqp.events.message_publisher import MessagePublisher
 from aimicromind_worker.amqp.events.outgoing_channel import OutgoingChannel
-from aimicromind_worker.amqp.events.outlet import FramesTooLarge
-from aimicromind_worker.amqp.events.publisher import EventPublisher
 from aimicromind_worker.amqp.events.publisher_link import (
     LOST,
     PublisherLink,
     PublisherLost,
     closed_on_us,
+    pause_s,
     sentence,
 )
 from aimicromind_worker.amqp.ownership import JobOwnership
@@ -32,35 +32,34 @@ from aimicromind_worker.amqp.topology import Topology
 from aimicromind_worker.amqp.waiting import is_cancelled, within
 
 _PUBLISH_TIMEOUT = timedelta(minutes=5)
-_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 _STEADY_S = 30.0
-# What is sent again on each connection is then at fault, and was not found. The session ends,
-# and the broker counts the deliveries of its jobs.
+# Then a message is at fault that was not found, and is sent again on each connection. The session
+# ends, and the broker counts the deliveries of its jobs.
 _CLOSED_IN_A_ROW = 4
 _AT_ONCE_S = 5.0
 
 
 class PublisherConnection:
-    """Opens the connection, watches it, and opens it again. One for a session."""
+    """Opens the connection, and another one after each loss. One for a session."""
 
     def __init__(
         self,
         connect: Callable[[], AbstractAsyncContextManager[BrokerConnection]],
         interval: timedelta,
         wanted: Topology,
-        publisher: EventPublisher,
+        publisher: MessagePublisher,
         ownership: JobOwnership,
         waits_out: tuple[type[Exception], ...] = (),
     ) -> None:
         """Prepare; nothing is opened before `run`.
 
         Args:
-            connect: Opens a connection for the body; called again whenever one was lost.
-            interval: Of heartbeats.
-            wanted: What is declared on each new connection.
-            publisher: Publishes on it, over all of them.
-            ownership: Once shut, what was not sent is dropped.
-            waits_out: What a connection that was open once may fail by, to be tried again.
+            connect: Opens a connection for the body; called again after each loss.
+            interval: Time between heartbeats.
+            wanted: What is declared on each connection.
+            publisher: Publishes on each of them.
+            ownership: When it is lost, the connection is closed at once.
+            waits_out: Errors after which another connection is tried, once there was one.
         """
         self._link = PublisherLink("events", connect, interval, publisher, ownership)
         self._wanted = wanted
@@ -74,7 +73,7 @@ class PublisherConnection:
     @property
     def frame_max(self) -> int:
         """Most bytes of one frame that the broker takes."""
-        return self._publisher.frame_max
+        return self._publisher.sender.frame_max
 
     def obstacle(self) -> str | None:
         """Return why nothing can be published now; None if it can."""
@@ -87,7 +86,7 @@ class PublisherConnection:
         return None
 
     async def usable(self) -> None:
-        """Wait until there is no obstacle, and no event is suspected of closing connections.
+        """Wait until there is no obstacle, and no address is searched that closes connections.
 
         Raises:
             PublisherLost: The session is over.
@@ -97,15 +96,15 @@ class PublisherConnection:
             raise PublisherLost("the session is over")
 
     async def publish(self, message: Message, exchange: str, key: str) -> None:
-        """Publish a message to one queue at least, and have that confirmed.
+        """Publish a message to one queue at least, and wait for its confirm.
 
-        While there is no connection, and while the broker has an alarm, this waits. A message
+        This waits while there is no connection, and while the broker has an alarm. A message
         that was in flight when the connection was lost may arrive twice.
 
         Raises:
-            DeliveryError: No queue took it, or one of them refused it.
+            DeliveryError: The message was returned or nacked.
             CannotBePublished: The broker closes the channel or the connection because of it.
-            PublisherLost: There was no way for five minutes, alarms not counted; or a
+            PublisherLost: It could not be published for five minutes, alarms not counted; or a
                 permission is missing.
         """
         try:
@@ -118,14 +117,14 @@ class PublisherConnection:
             raise PublisherLost("nothing could be published for five minutes") from error
 
     async def run(self) -> Never:
-        """Keep a connection open, for ever.
+        """Keep a connection open until an error ends it.
 
         Raises:
-            BrokerUnreachable: There is none to begin with.
-            BrokerRefused, PermissionMissing, TopologyDiffers, DeclarationRefused: To wait would
+            BrokerUnreachable: The first connection could not be opened.
+            BrokerRefused, PermissionMissing, TopologyDiffers, DeclarationRefused: Waiting would
                 not help.
-            FramesTooLarge: The events in flight do not fit another broker.
-            PublisherLost: The broker closes one connection after the other on us.
+            FramesTooLarge: Another broker takes smaller frames than the events in flight have.
+            PublisherLost: The broker closes one connection after the other for a message.
         """
         try:
             await self._keep_open()
@@ -136,7 +135,7 @@ class PublisherConnection:
     async def _keep_open(self) -> Never:
         failures = closed_in_a_row = 0
         while True:
-            began, given_up = monotonic(), self._given_up
+            began, at_fault = monotonic(), self._at_fault
             try:
                 await self._one_connection()
             except ChannelAccessRefused as error:
@@ -151,18 +150,17 @@ class PublisherConnection:
                 if is_cancelled() or not self._link.was_open:
                     raise
                 self._link.note_loss(error)
-                at_once = monotonic() - began < _AT_ONCE_S and self._given_up == given_up
+                at_once = monotonic() - began < _AT_ONCE_S and self._at_fault == at_fault
                 closed_in_a_row = closed_in_a_row + 1 if at_once and closed_on_us(error) else 0
                 if closed_in_a_row == _CLOSED_IN_A_ROW:
                     raise PublisherLost(sentence(error)) from error
             failures = 0 if monotonic() - began > _STEADY_S else failures + 1
-            pause_s = min(_LONGEST_PAUSE_S, _SHORTEST_PAUSE_S * 2 ** min(failures - 1, 10))
-            await asyncio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 - spreads reconnects
+            await asyncio.sleep(pause_s(failures - 1))
 
     @property
-    def _given_up(self) -> int:
-        """How many messages or chats were found at fault for a connection's end."""
-        return self._publisher.given_up + self._outgoing.given_up
+    def _at_fault(self) -> int:
+        """How many messages or addresses were found to have the broker close connections."""
+        return self._publisher.addresses_at_fault + self._outgoing.messages_at_fault
 
     async def _one_connection(self) -> Never:
         try:
@@ -175,7 +173,7 @@ class PublisherConnection:
         self._publisher.counts.reconnected += self._link.was_open
 
     def _note_obstacle(self) -> None:
-        if self.obstacle() is None and not self._publisher.isolates:
+        if self.obstacle() is None and not self._publisher.sender.isolation.is_on:
             self._is_usable.set()
         else:
             self._is_usable.clear()

@@ -1,6 +1,7 @@
-"""Open and watch one connection of a publisher, and find out why it was lost."""
+"""Open a connection for a publisher, watch it, and find out why it was lost."""
 
 import asyncio
+import random
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
@@ -18,20 +19,22 @@ from aiormq.exceptions import (
 
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.events.confirm_channel import ConfirmChannel, check_parts
-from aimicromind_worker.amqp.events.publisher import EventPublisher
-from aimicromind_worker.amqp.events.resend_buffer import Sent
+from aimicromind_worker.amqp.events.message_publisher import MessagePublisher
 from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.amqp.waiting import is_cancelled
 
 log = structlog.get_logger()
 
-_LOOK_EVERY_S = 0.25
+_TICK_S = 0.25
 # A broker that has nothing to say sends a heartbeat every half interval.
 _SILENT_INTERVALS = 1.25
 _OPEN_TIMEOUT_S = 20.0
-# So RabbitMQ says why it closed a channel; the number is its limit.
+# RabbitMQ's reason for closing a channel; the number is its limit.
 _TOO_LARGE = re.compile(r"message size \d+\b.*\blarger than\b.*\bmax size (\d+)")
-# aiormq also says with CancelledError that a connection closed.
+# Before another connection is opened.
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+_MOST_DOUBLINGS = 10
+# aiormq also raises CancelledError where a connection closed.
 LOST = (
     ConnectionError,
     AMQPError,
@@ -51,13 +54,12 @@ class PublisherLost(ConnectionError):
 
 
 class PublisherLink:
-    """Opens a connection for a publisher again and again, one at a time.
+    """Opens the connections of a publisher, one after the other.
 
     Attributes:
-        connection: The one that is open, None while there is none.
+        connection: The connection that is open; None while there is none.
         was_open: Whether there ever was one.
         lost: Why there is none.
-        closed_on_us: How often the broker closed one because of what was published on it.
     """
 
     def __init__(
@@ -65,44 +67,43 @@ class PublisherLink:
         of: str,
         connect: Callable[[], AbstractAsyncContextManager[BrokerConnection]],
         interval: timedelta,
-        publisher: EventPublisher,
+        publisher: MessagePublisher,
         ownership: JobOwnership,
     ) -> None:
         """Prepare; nothing is opened yet.
 
         Args:
-            of: What is published on it, for the log.
+            of: What is published, for the log.
             connect: Opens a connection for the body.
-            interval: Of heartbeats.
-            publisher: Publishes on it, over all of them.
-            ownership: Once shut, what was not sent is dropped.
+            interval: Time between heartbeats.
+            publisher: Publishes on each of them.
+            ownership: When it is lost, the connection is closed at once.
         """
         self.connection: BrokerConnection | None = None
         self.was_open = False
         self.lost = "it is not open yet"
-        self.closed_on_us = 0
         self._log = log.bind(of=of)
         self._connect = connect
         self._interval = interval
         self._publisher = publisher
-        self._fault_is_ours = False
+        self._closed_on_us = False
         self._opening: BrokerConnection | None = None
-        ownership.when_shut(self._drop)
+        ownership.when_shut(self._abort)
 
     async def until_lost(
         self,
         prepare: Callable[[BrokerConnection], Awaitable[None]] | None = None,
-        look: Callable[[], None] = lambda: None,
+        on_tick: Callable[[], None] = lambda: None,
     ) -> Never:
         """Open a connection, and have the publisher send on it until it is lost.
 
         Args:
-            prepare: What to do on it before anything is published.
-            look: Called when it is open, and a few times a second while it is.
+            prepare: Called with it before anything is published.
+            on_tick: Called when it is open, and a few times a second while it is.
 
         Raises:
             FramesTooLarge: It takes smaller frames than the one before.
-            Exception: Whatever `connect`, `prepare` or the loss raise.
+            Exception: What `connect`, `prepare` or the loss raise.
         """
         async with self._connect() as connection:
             check_parts(connection.inner)
@@ -116,7 +117,7 @@ class PublisherLink:
                     )
                 self._resume(connection, channel)
                 try:
-                    await self._watch(connection, channel, look)
+                    await self._watch(connection, channel, on_tick)
                 except LOST as error:
                     self._find_fault(error)
                     raise
@@ -127,51 +128,50 @@ class PublisherLink:
             finally:
                 self.connection = None
 
-    def _resume(self, connection: BrokerConnection, channel: ConfirmChannel[Sent]) -> None:
-        again = self._publisher.resume(channel, at_fault=self._fault_is_ours)
-        self._fault_is_ours = False
+    def _resume(self, connection: BrokerConnection, channel: ConfirmChannel) -> None:
+        again = self._publisher.resume(channel, closed_on_us=self._closed_on_us)
+        self._closed_on_us = False
         self.connection = connection
         if self.was_open:
             self._log.info("publishing.restored", sent_again=again)
         self.was_open, self.lost = True, "the session is over"
 
     async def _watch(
-        self, connection: BrokerConnection, channel: ConfirmChannel[Sent], look: Callable[[], None]
+        self, connection: BrokerConnection, channel: ConfirmChannel, on_tick: Callable[[], None]
     ) -> Never:
         silence_s = self._interval.total_seconds() * _SILENT_INTERVALS
-        heard, silent_looks, blocked = connection.wire.heard, 0, False
-        while silent_looks * _LOOK_EVERY_S < silence_s:
-            look()
+        heard, silent_ticks, blocked = connection.wire.heard, 0, False
+        while silent_ticks * _TICK_S < silence_s:
+            on_tick()
             if blocked != self._publisher.blocked:
                 blocked = not blocked
                 self._log.warning("publishing.blocked" if blocked else "publishing.unblocked")
-            # Look by look: time in which this whole process was stopped is one look.
-            await asyncio.wait((channel.closing,), timeout=_LOOK_EVERY_S)
+            # By ticks: time in which the whole process was stopped counts as one.
+            await asyncio.wait((channel.closing,), timeout=_TICK_S)
             if channel.closing.done():
-                self._drop()
+                self._abort()
                 raise _reason(channel.closing)
-            silent_looks = silent_looks + 1 if heard == connection.wire.heard else 0
+            silent_ticks = silent_ticks + 1 if heard == connection.wire.heard else 0
             heard = connection.wire.heard
-        self._drop()
+        self._abort()
         raise PublisherLost("the broker is silent")
 
     def _find_fault(self, error: BaseException) -> None:
         if too_large := _TOO_LARGE.search(str(error)):
             self._publisher.limit_size(int(too_large[1]))
         elif closed_on_us(error) and not isinstance(error, ChannelNotFoundEntity):
-            self._fault_is_ours = True
-            self.closed_on_us += 1
+            self._closed_on_us = True
 
     def note_loss(self, error: BaseException) -> None:
-        """Keep, and log once, why there is no connection."""
+        """Keep the reason why there is no connection, and log it once."""
         reason = sentence(error)
         lost = str(PublisherLost(reason))
         if lost != self.lost:
             self._log.warning("publishing.lost", reason=reason)
         self.lost = lost
 
-    def _drop(self) -> None:
-        """Close at once, whatever waits to be sent."""
+    def _abort(self) -> None:
+        """Close the connection at once, whatever waits to be sent."""
         if self._opening is not None:
             self._opening.wire.abort()
 
@@ -179,7 +179,8 @@ class PublisherLink:
 def closed_on_us(error: BaseException) -> bool:
     """Return whether a broker closed a channel or connection because of what it was sent.
 
-    A broker that stops, or is told to close a connection, does so with 320, which has no class.
+    A broker that stops, or that an operator has close a connection, uses the reply code 320. For
+    that one, aiormq has no class of its own.
     """
     return isinstance(error, ChannelClosed) or (
         isinstance(error, ConnectionClosed) and type(error) is not ConnectionClosed
@@ -187,10 +188,17 @@ def closed_on_us(error: BaseException) -> bool:
 
 
 def sentence(error: BaseException) -> str:
-    """Return what an error says, on one line."""
+    """Return the text of an error, on one line."""
     if isinstance(error, PublisherLost):
         return error.reason
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def pause_s(failures: int) -> float:
+    """Return how long to wait before a connection is opened again: longer with each failure."""
+    doublings = min(failures, _MOST_DOUBLINGS)
+    longest_s = min(_LONGEST_PAUSE_S, _SHORTEST_PAUSE_S * 2.0**doublings)
+    return longest_s * random.uniform(0.5, 1)  # noqa: S311 - spreads reconnects
 
 
 def _reason(closing: asyncio.Future[object]) -> Exception:

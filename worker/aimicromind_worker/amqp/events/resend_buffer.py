@@ -1,208 +1,250 @@
-"""Keep the events of one chat, or of one reply queue, in order, also while some are nacked.
+"""Keep the messages to one address in order, also while the broker nacks some of them.
 
-What follows a nacked event is held, and the nacked one is sent again, until it is confirmed or the
-patience of `nack_period` is over. Then all that was held is sent, in order. Thus each nacked event
-is sent again at least once, however late it came.
+An address is a chat, or the queue that a job's `reply_to` names. Pure: the publisher reports what
+happened, and carries out the actions that are returned, in their order.
+
+A nack names no queue, and other queues took the message. What follows a nacked message is held.
+The nacked message is sent again, as a probe, until it is confirmed or the time for that is over.
+Then all that is held is sent. Invariants:
+
+1. Messages have positions, in the order of `on_publish`. They are sent for the first time in this
+   order, whatever the broker answers.
+2. A message is in one place: in flight, held, straight (on its way to the streams alone) or
+   settled. It is settled once, and nothing is done with it after that.
+3. While a nacked message is held, no message is sent for the first time. A probe is sent when
+   nothing else is in flight.
+4. While there is time, a nacked message is sent again, and what was confirmed after its nack
+   follows it again. Thus a queue that takes messages again in time gets all of them in order.
+   What was confirmed before the nack does not: RabbitMQ sends the confirms of a batch before its
+   nacks (`send_confirms_and_nacks` in rabbit_channel.erl).
+5. On one connection, a message is sent twice only if it was nacked, or was confirmed while
+   another one was held.
+6. Held and in flight are at most what was published and is not settled: the window bounds it.
 """
 
-from collections import deque
+from enum import Enum, auto
+from itertools import takewhile
 from operator import attrgetter
-from typing import Protocol
+from typing import Final, NamedTuple
 
+from aimicromind_worker.amqp.events.backpressure import AttemptMessages
 from aimicromind_worker.amqp.events.nack_period import NackPeriod
 from aimicromind_worker.core.job.numbering import NumberedEvent
 
-_by_place = attrgetter("place")
+_by_position = attrgetter("position")
+_is_acked = attrgetter("acked")
 
 
-class SentFor(Protocol):
-    """The attempt, or its copies, for which an event was published.
-
-    Attributes:
-        fault: Why nothing more of it is sent: it would have a gap.
-    """
-
-    fault: Exception | None
-
-    def settled(self) -> None:
-        """Record that one event needs no more sending."""
-
-    def frames_straight(self, queue: str, beside: str, event: NumberedEvent) -> bytes:
-        """Write an event's frames for two queues."""
-
-
-class Sent:
-    """One message, in flight or held. Belongs to the publisher.
+class Message:
+    """One event, published and not settled. Only the publisher and its buffers change it.
 
     Attributes:
-        place: Where it is in the order of its buffer.
-        refused: Whether the broker last nacked it, None if it has not answered yet.
-        returned: Whether no queue took it.
-        straight: Whether it left its buffer, for endings and journal alone.
+        attempt: The attempt that it belongs to.
+        buffer: Keeps its order.
+        event: What is published.
+        frames: The same as AMQP frames.
+        is_end: Whether it must reach the streams, if nothing else.
+        position: Its place in the order of its buffer, from 1.
+        acked: Whether the broker's last answer was a confirm; None before the first answer.
+        returned: Whether no queue took it; its confirm follows.
+        straight: Whether it left its buffer's order, for the streams alone.
     """
 
     __slots__ = (
+        "acked",
+        "attempt",
         "buffer",
         "event",
         "frames",
         "is_end",
-        "lane",
-        "place",
-        "refused",
+        "position",
         "returned",
         "straight",
     )
 
     def __init__(
         self,
-        lane: "SentFor",
+        attempt: AttemptMessages,
         buffer: "ResendBuffer",
         event: NumberedEvent,
         frames: bytes,
         *,
         is_end: bool,
     ) -> None:
-        self.lane = lane
+        self.attempt = attempt
         self.buffer = buffer
         self.event = event
         self.frames = frames
         self.is_end = is_end
-        self.place = 0
-        self.refused: bool | None = None
+        self.position = 0
+        self.acked: bool | None = None
         self.returned = False
         self.straight = False
 
 
-class Out(Protocol):
-    """Who sends the messages of a buffer: the publisher."""
+class Do(Enum):
+    """What the publisher does with a message.
 
-    def write(self, sent: Sent) -> bool:
-        """Send a message; False if it never can be."""
+    Attributes:
+        SEND: Send it for the first time.
+        SEND_AGAIN: Send it once more.
+        SEND_STRAIGHT: Send it to the streams alone, past the consumers' exchange.
+        PASS_OVER: Count it: its address does not get it again.
+        SETTLE: Forget it; it needs no more sending.
+    """
 
-    def write_again(self, sent: Sent) -> bool:
-        """Send a message once more; False if it never can be."""
+    SEND = auto()
+    SEND_AGAIN = auto()
+    SEND_STRAIGHT = auto()
+    PASS_OVER = auto()
+    SETTLE = auto()
 
-    def settle(self, sent: Sent) -> None:
-        """Record that a message needs no more sending."""
 
-    def pass_over(self, sent: Sent) -> None:
-        """Skip a nacked message: it is not sent to its address again."""
+class Action(NamedTuple):
+    """One step of the publisher.
 
-    def straight(self, sent: Sent) -> None:
-        """Send an `end` to endings and journal alone."""
+    Attributes:
+        do: What to do.
+        message: With which message; None: with the one that was reported.
+    """
 
-    def hold(self, buffer: "ResendBuffer") -> None:
-        """Schedule `look`, and repeat it as long as it returns True."""
+    do: Do
+    message: Message | None = None
+
+
+Actions = tuple[Action, ...]
+# What is usual is a constant: nothing is allocated for an event that is sent and confirmed.
+NOTHING: Final[Actions] = ()
+SEND: Final[Actions] = (Action(Do.SEND),)
+SETTLE: Final[Actions] = (Action(Do.SETTLE),)
+_SEND_AGAIN: Final[Actions] = (Action(Do.SEND_AGAIN),)
+_SEND_STRAIGHT: Final[Actions] = (Action(Do.SEND_STRAIGHT),)
+_PASS_OVER: Final[Actions] = (Action(Do.PASS_OVER), Action(Do.SETTLE))
+_PASS_OVER_END: Final[Actions] = (Action(Do.PASS_OVER), Action(Do.SEND_STRAIGHT))
 
 
 class ResendBuffer:
-    """Messages to one address, of any number of attempts. Belongs to the publisher.
+    """The messages to one address, of any number of attempts.
 
     Attributes:
-        nack_period: The nacks of its messages, and of other buffers for the same queues.
+        nack_period: The nacks of all messages that may have met the same queue. The publisher
+            reads and tells it the time.
+        is_holding: Whether a nacked message is held, and all that comes behind it.
     """
 
-    def __init__(self, out: Out, nack_period: NackPeriod) -> None:
+    def __init__(self, nack_period: NackPeriod) -> None:
         self.nack_period = nack_period
-        self._out = out
-        self._places = 0
+        self.is_holding = False
+        self._last_position = 0
         self._in_flight = 0
-        self._holding = False
-        self._held: list[Sent] = []
-        self._probe: Sent | None = None
+        self._held: list[Message] = []
+        self._probe: Message | None = None
+        self._straight: list[Message] = []
 
-    def send(self, sent: Sent) -> None:
-        """Send a message, or hold it behind one that was nacked."""
-        self._places += 1
-        sent.place = self._places
-        if self._holding:
-            self._held.append(sent)
-        else:
-            self._write(sent)
+    @property
+    def needs_tick(self) -> bool:
+        """Whether `on_tick` is to be called after a while."""
+        return self.is_holding or bool(self._straight)
 
-    def resume(self, sent: Sent) -> None:
-        """Send a message again that a lost connection left without an answer."""
-        self._in_flight -= 1
-        self._write_again(sent)
+    def on_publish(self, message: Message) -> Actions:
+        """Take in a message behind all others: send it, or hold it behind a nacked one."""
+        self._last_position += 1
+        message.position = self._last_position
+        if self.is_holding:
+            self._held.append(message)
+            return NOTHING
+        self._in_flight += 1
+        return SEND
 
-    def taken(self, sent: Sent) -> None:
+    def on_ack(self, message: Message) -> Actions:
         """Take the confirm of a message."""
+        if message.returned:
+            return self._on_ack_of_returned(message)
+        if message.straight:
+            return SETTLE
         self._in_flight -= 1
-        if self.nack_period.going_on:
-            self.nack_period.taken(sent.event.name)
-        if not self._holding:
-            self._out.settle(sent)
-        elif sent is self._probe:
-            self._out.settle(sent)
-            self._go_on()
-        else:
-            # It may have overtaken a nacked one, which it then must follow once more.
-            sent.refused = False
-            self._held.append(sent)
+        if not self.is_holding:
+            return SETTLE
+        if message is self._probe:
+            return (*SETTLE, *self._send_held())
+        # A queue may have it without the nacked one before it: it follows that one once more.
+        message.acked = True
+        self._held.append(message)
+        return NOTHING
 
-    def refused(self, sent: Sent) -> None:
-        """Take the nack of a message."""
-        self._in_flight -= 1
-        self.nack_period.refused(sent.event.name)
-        if not self.nack_period.patience_s:
-            self._out.pass_over(sent)
-            return
-        sent.refused = True
-        self._held.append(sent)
-        self._probe = None
-        if not self._holding:
-            self._holding = True
-            self._out.hold(self)
+    def on_nack(self, message: Message, *, may_resend: bool) -> Actions:
+        """Take the nack of a message.
 
-    def returned(self, sent: Sent) -> None:
-        """Take the return of a message: there is no queue for it."""
-        self._in_flight -= 1
-        self._out.straight(sent)
-
-    def dropped(self, sent: Sent) -> None:
-        """Record that a message, sent or kept, is not sent again."""
-        self._in_flight -= 1
-        self._out.settle(sent)
-
-    def look(self) -> bool:
-        """Send the nacked message again; once patience is over, for the last time.
-
-        Returns:
-            Whether to look again.
+        Args:
+            message: The message.
+            may_resend: Whether the nack period has time left.
         """
-        if self._holding and not self.nack_period.patience_s:
-            # What is nacked once more is passed over, what is held is sent behind it.
-            self._go_on()
-        elif self._holding and not self._in_flight:
-            self._try()
-        return self._holding
+        if message.straight:
+            self._straight.append(message)
+            return NOTHING
+        self._in_flight -= 1
+        if may_resend:
+            message.acked = False
+            self._held.append(message)
+            self.is_holding, self._probe = True, None
+            return NOTHING
+        message.straight = message.is_end
+        return _PASS_OVER_END if message.is_end else _PASS_OVER
 
-    def _try(self) -> None:
-        held = deque(sorted(self._held, key=_by_place))
-        # They were confirmed late, and stand before the nacked one.
-        while held and held[0].refused is False:
-            self._out.settle(held.popleft())
-        self._probe = held.popleft() if held else None
-        self._held, self._holding = list(held), self._probe is not None
-        if self._probe is not None:
-            self._write_any(self._probe)
+    def on_return(self, message: Message) -> Actions:
+        """Take the return of a message: no queue took it, and its confirm does not say that."""
+        message.returned = True
+        return NOTHING
 
-    def _go_on(self) -> None:
-        held, self._held = sorted(self._held, key=_by_place), []
-        self._holding, self._probe = False, None
-        for sent in held:
-            self._write_any(sent)
+    def on_connection_lost(self, message: Message) -> Actions:
+        """Take a message that a lost connection left without an answer."""
+        message.returned = False
+        return _SEND_AGAIN
 
-    def _write_any(self, sent: Sent) -> None:
-        if sent.refused is None:
-            self._write(sent)
-        else:
-            self._write_again(sent)
+    def on_drop(self, message: Message) -> Actions:
+        """Take a message that the publisher does not send, or waits for, any more."""
+        self._in_flight -= not message.straight
+        return SETTLE
 
-    def _write(self, sent: Sent) -> None:
-        if self._out.write(sent):
-            self._in_flight += 1
+    def on_tick(self, *, may_resend: bool) -> Actions:
+        """Send a probe, or all that is held once the time is over; and straight ones again.
 
-    def _write_again(self, sent: Sent) -> None:
-        if self._out.write_again(sent):
-            self._in_flight += 1
+        Args:
+            may_resend: Whether the nack period has time left.
+        """
+        straight, self._straight = self._straight, []
+        again = [Action(Do.SEND_AGAIN, message) for message in straight]
+        if self.is_holding and not may_resend:
+            # What is nacked from now on is passed over.
+            again += self._send_held()
+        elif self.is_holding and not self._in_flight:
+            again += self._send_probe()
+        return tuple(again)
+
+    def _on_ack_of_returned(self, message: Message) -> Actions:
+        message.returned = False
+        if message.straight:
+            self._straight.append(message)
+            return NOTHING
+        self._in_flight -= 1
+        message.straight = True
+        return _SEND_STRAIGHT
+
+    def _send_probe(self) -> list[Action]:
+        held = sorted(self._held, key=_by_position)
+        # Those were confirmed late, and nothing before them is nacked.
+        first = list(takewhile(_is_acked, held))
+        self._held = held[len(first) :]
+        self._probe = self._held.pop(0) if self._held else None
+        self.is_holding = self._probe is not None
+        again = [self._send(self._probe)] if self._probe is not None else []
+        return [*(Action(Do.SETTLE, message) for message in first), *again]
+
+    def _send_held(self) -> list[Action]:
+        held, self._held = sorted(self._held, key=_by_position), []
+        self.is_holding, self._probe = False, None
+        return [self._send(message) for message in held]
+
+    def _send(self, message: Message) -> Action:
+        self._in_flight += 1
+        return Action(Do.SEND if message.acked is None else Do.SEND_AGAIN, message)

@@ -12,7 +12,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import CancelRequest, InvalidCancel, Names, decode_cancel
-from aimicromind_worker.amqp.outgoing import Outgoing
+from aimicromind_worker.amqp.republishing import Outgoing
 from aimicromind_worker.amqp.stream_reader import NothingThere, read_up_to_now
 
 log = structlog.get_logger()

@@ -20,7 +20,7 @@ from aiormq.abc import DeliveredMessage
 from aimicromind_schemas import Names
 from aimicromind_worker.amqp.jobs.delivery import LOST, BrokerDelivery, NotSettled, send_command
 from aimicromind_worker.amqp.jobs.memory_budget import BudgetRequeues, MemoryBudget
-from aimicromind_worker.amqp.outgoing import Outgoing
+from aimicromind_worker.amqp.republishing import Outgoing
 
 log = structlog.get_logger()
 

@@ -21,8 +21,7 @@ from pamqp.common import FieldTable
 from aimicromind_schemas import FailureKind, Names
 from aimicromind_schemas.client.transport.message_header import GUARD_HEADER, note_of
 from aimicromind_worker.amqp.jobs.headers import facts_of
-from aimicromind_worker.amqp.outgoing import Outgoing
-from aimicromind_worker.amqp.republishing import Header, republished
+from aimicromind_worker.amqp.republishing import Header, Outgoing, republished
 from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.core.job.state import JobState
 

@@ -25,7 +25,7 @@ from aio_pika.abc import AbstractConnection
 from aio_pika.exceptions import DeliveryError
 from aiormq.abc import DeliveredMessage
 
-from aimicromind_worker.amqp.outgoing import Outgoing
+from aimicromind_worker.amqp.republishing import Outgoing
 from aimicromind_worker.amqp.stream_reader import (
     NothingThere,
     StreamSilent,

@@ -4,12 +4,12 @@ import pytest
 from aiormq.base import FutureStore
 from aiormq.exceptions import AMQPConnectionError
 
-from aimicromind_worker.amqp import close_reasons
+from aimicromind_worker.amqp.connection import give_closings_a_reason
 
 
 async def test_what_waits_on_a_connection_that_closes_for_no_reason_fails_as_lost() -> None:
-    close_reasons.install()
-    close_reasons.install()
+    give_closings_a_reason()
+    give_closings_a_reason()
     store = FutureStore(asyncio.get_running_loop())
     call, answer = store.create_task(asyncio.sleep(60)), store.create_future()
 
@@ -21,7 +21,7 @@ async def test_what_waits_on_a_connection_that_closes_for_no_reason_fails_as_los
 
 
 async def test_known_reason_stays() -> None:
-    close_reasons.install()
+    give_closings_a_reason()
     store = FutureStore(asyncio.get_running_loop())
     answer = store.create_future()
 
