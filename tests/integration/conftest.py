@@ -14,7 +14,6 @@ from aimicromind_worker.amqp.declaring import declare, remove
 from aimicromind_worker.amqp.topology import Retention, topology
 from tests.integration.stage import Stage
 from tests.support.amqp import BEAT
-from tests.support.proxy import Proxy
 
 
 @pytest.fixture
@@ -38,13 +37,6 @@ async def declared(connection: AbstractConnection, names: Names) -> AsyncIterato
     await declare(connection, wanted)
     yield names
     await remove(connection, wanted)
-
-
-@pytest_asyncio.fixture
-async def proxy(broker: PrivateBroker) -> AsyncIterator[Proxy]:
-    """A way to the broker that can be held up or broken."""
-    async with Proxy(broker.port) as between:
-        yield between
 
 
 @pytest_asyncio.fixture

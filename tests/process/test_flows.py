@@ -2,17 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 
 import pytest
-import pytest_asyncio
 
-from aimicromind_schemas import Names
 from aimicromind_testing import (
-    PrivateBroker,
     Script,
     answer,
     error_answer,
@@ -20,7 +15,7 @@ from aimicromind_testing import (
     never_answers,
 )
 from tests.process.jobs import a_job
-from tests.process.stage import Stage, set_up
+from tests.process.stage import Stage
 from tests.support.probes import turns
 
 pytestmark = pytest.mark.timeout(120)
@@ -29,12 +24,6 @@ _REFUSED: Final = error_answer("Error: predictionsServices.buildChatflow - Unaut
 _FIRST_BYTE_S: Final = 2
 _SICK_JOBS, _WELL_JOBS = 40, 10
 _A_WHILE: Final = timedelta(seconds=20)
-
-
-@pytest_asyncio.fixture
-async def stage(broker: PrivateBroker, names: Names, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with set_up(broker, names, tmp_path) as ready:
-        yield ready
 
 
 @pytest.mark.parametrize(

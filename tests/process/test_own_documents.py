@@ -6,17 +6,13 @@ The scripted endpoint mixes up what runs of equal chatId say, as the real one do
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from aimicromind_schemas import Names
 from aimicromind_testing import (
     Call,
-    PrivateBroker,
     Script,
     Step,
     answer,
@@ -24,7 +20,7 @@ from aimicromind_testing import (
     status_answer,
 )
 from tests.process.jobs import Job, a_job
-from tests.process.stage import Stage, set_up
+from tests.process.stage import Stage
 from tests.process.test_cancel import by_job, cancel
 from tests.support.consumer import Consumer
 
@@ -41,13 +37,15 @@ def readable(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
-@pytest_asyncio.fixture
-async def stage(
-    broker: PrivateBroker, names: Names, tmp_path: Path, *, readable: bool
-) -> AsyncIterator[Stage]:
-    async with set_up(broker, names, tmp_path, api_key="k3y" if readable else None) as ready:
-        ready.endpoint.flow("documents", _spoken(), own_documents=True)
-        yield ready
+@pytest.fixture
+def api_key(*, readable: bool) -> str | None:
+    return "k3y" if readable else None
+
+
+@pytest.fixture(autouse=True)
+def documents(stage: Stage) -> None:
+    """Have a flow that answers about documents of the conversation."""
+    stage.endpoint.flow("documents", _spoken(), own_documents=True)
 
 
 def _spoken(tokens: int = _TOKENS) -> Script:

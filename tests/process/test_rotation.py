@@ -77,20 +77,6 @@ async def refused_by_its_broker(worker: WorkerProcess) -> None:
         losses += 1
 
 
-async def test_new_password_is_used_when_the_connection_is_lost(
-    stage: Stage, account: Account
-) -> None:
-    worker = await a_worker(stage, account)
-
-    account.write("n3w-password")
-    await account.change("n3w-password")
-    await account.disconnect()
-    await worker.logged("worker.ready", count=2)
-
-    await completes_a_job(stage)
-    assert "-password" not in worker.stderr
-
-
 async def test_password_that_is_not_there_yet_is_waited_for(stage: Stage, account: Account) -> None:
     worker = await a_worker(stage, account)
 

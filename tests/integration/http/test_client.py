@@ -9,11 +9,8 @@ from datetime import timedelta
 import pytest
 
 from aimicromind_testing import (
-    Head,
     Recording,
-    Script,
     ScriptedEndpoint,
-    Send,
     answer,
     json_answer,
     json_error,
@@ -87,21 +84,6 @@ async def test_json_answer_over_the_limit_is_too_large(endpoint: ScriptedEndpoin
 
     with pytest.raises(AnswerTooLarge, match="4096 bytes"):
         await call_once(endpoint, max_answer_bytes=4096)
-
-
-async def test_compressed_stream_is_decoded(endpoint: ScriptedEndpoint) -> None:
-    packed = gzip.compress(b"data: one\n\ndata: two\n\n" * 5000)
-    head = Head(
-        200,
-        (
-            ("Content-Type", "text/event-stream"),
-            ("Content-Encoding", "gzip"),
-            ("Connection", "close"),
-        ),
-    )
-    endpoint.flow("flow", Script.of(head, Send(packed[:30]), Send(packed[30:])))
-
-    assert await call_once(endpoint) == b"data: one\n\ndata: two\n\n" * 5000
 
 
 async def test_compressed_json_is_decoded_and_held_to_its_limit(endpoint: ScriptedEndpoint) -> None:

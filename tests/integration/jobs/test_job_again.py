@@ -211,20 +211,6 @@ async def _fill(connection: AbstractConnection, names: Names) -> int:
             accepted += 1
 
 
-async def test_job_is_reaped_when_the_broker_gives_it_up(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(connection, declared, BODY, message_id="job-1")
-
-    async with jobs_at(broker.url, declared) as jobs:
-        for _ in range(21):
-            await (await jobs.next()).requeue_unchanged()
-        reaped = await first_in(connection, declared.jobs_reaped)
-
-    assert (reaped.body, reaped.message_id) == (BODY, "job-1")
-    assert reaped.headers["x-first-death-reason"] == "delivery_limit"
-
-
 @pytest.mark.parametrize("slots", [1, 2])
 async def test_deliveries_settle_independently_of_their_order(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection, slots: int
