@@ -191,13 +191,12 @@ async def test_killed_workers_run_is_waited_for(stage: Stage, *, readable: bool)
 async def test_run_that_a_leaving_worker_broke_off_is_waited_for(
     stage: Stage, *, readable: bool
 ) -> None:
-    leaving = await stage.ready_worker(ATTEMPT_TIMEOUT_SECONDS=_ATTEMPT_S, DRAIN_SECONDS=1)
+    await stage.ready_workers(2, ATTEMPT_TIMEOUT_SECONDS=_ATTEMPT_S, DRAIN_SECONDS=1)
     (job,) = _turns("a")
     with stage.listen() as consumer:
         stage.submit(job)
         await _began_to_answer(consumer, job)
-        await stage.ready_worker(ATTEMPT_TIMEOUT_SECONDS=_ATTEMPT_S)
-        leaving.signal(signal.SIGTERM)
+        (await stage.workers.holder(job.job_id)).signal(signal.SIGTERM)
         (seen,) = await stage.ended(consumer, job, within_s=_WITHIN_S)
 
     assert (seen.end["status"], seen.end["text"]) == ("completed", _whole(job))

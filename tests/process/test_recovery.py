@@ -18,13 +18,12 @@ def api_key() -> str:
 
 async def test_answer_of_a_killed_worker_comes_whole_in_a_new_attempt(stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(40, rate=8, before=[send("usedTools", _USED)]))
-    first = await stage.ready_worker()
+    await stage.ready_workers(2)
     job = a_job()
     with stage.listen() as consumer:
         stage.submit(job)
         await consumer.saw(job.job_id, "token", 5)
-        await stage.ready_worker()
-        first.signal(signal.SIGKILL)
+        (await stage.workers.holder(job.job_id)).signal(signal.SIGKILL)
         (seen,) = await stage.ended(consumer, job, within_s=25)
         await stage.stop_workers()
 

@@ -1,5 +1,4 @@
 import asyncio
-import gzip
 import json
 import logging
 import socket
@@ -21,7 +20,7 @@ from aimicromind_testing import (
     whole_answer,
 )
 from aimicromind_worker.core.endpoint.errors import AnswerTooLarge, HeadersOverdue
-from aimicromind_worker.core.endpoint.exchange import EventStream, PredictionCall, WholeAnswer
+from aimicromind_worker.core.endpoint.exchange import EventStream, PredictionCall
 from aimicromind_worker.http.client import EndpointClient
 from tests.integration.calls import (
     KEY,
@@ -60,14 +59,6 @@ async def test_recorded_stream_arrives_byte_for_byte(endpoint: ScriptedEndpoint,
     assert body == Recording.load(name).body
 
 
-async def test_json_answer_arrives_whole(endpoint: ScriptedEndpoint) -> None:
-    endpoint.flow("flow", whole_answer("all of it"), streaming=False)
-
-    async with calling(endpoint) as response:
-        assert isinstance(response, WholeAnswer)
-        assert json.loads(response.body)["text"] == "all of it"
-
-
 @pytest.mark.parametrize("content_type", ["text/event-stream; charset=utf-8", "Text/Event-Stream"])
 async def test_parameters_and_case_of_the_content_type_do_not_matter(
     endpoint: ScriptedEndpoint, content_type: str
@@ -84,17 +75,6 @@ async def test_json_answer_over_the_limit_is_too_large(endpoint: ScriptedEndpoin
 
     with pytest.raises(AnswerTooLarge, match="4096 bytes"):
         await call_once(endpoint, max_answer_bytes=4096)
-
-
-async def test_compressed_json_is_decoded_and_held_to_its_limit(endpoint: ScriptedEndpoint) -> None:
-    packed = gzip.compress(b'{"text":"%b"}' % (b"x" * 100_000))
-    headers = [("Content-Encoding", "gzip")]
-    script = status_answer(200, packed, content_type="application/json", headers=headers)
-    endpoint.flow("flow", script)
-
-    assert len(await call_once(endpoint, max_answer_bytes=200_000)) > 100_000
-    with pytest.raises(AnswerTooLarge):
-        await call_once(endpoint, max_answer_bytes=50_000)
 
 
 async def test_request_is_made_as_the_job_says(endpoint: ScriptedEndpoint) -> None:

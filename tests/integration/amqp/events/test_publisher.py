@@ -191,13 +191,6 @@ async def test_events_are_confirmed_only_when_the_broker_says_so(
     assert not confirmed_before
 
 
-async def test_lane_with_nothing_on_its_way_is_confirmed(
-    broker: PrivateBroker, declared: Names
-) -> None:
-    async with sink_at(broker.url, declared) as publisher, asyncio.timeout(WITHIN_S):
-        await Speaker(publisher).lane.confirmed()
-
-
 @pytest.mark.parametrize("window", [{"messages": 4}, {"size_bytes": 4096}])
 async def test_full_window_opens_again_when_the_broker_confirms(
     declared: Names, connection: AbstractConnection, proxy: Proxy, window: dict[str, int]

@@ -22,7 +22,6 @@ from tests.support.amqp import (
     listening,
     reading,
 )
-from tests.support.proxy import Proxy
 
 SOON: Final = timedelta(milliseconds=300)
 _AT_ONCE_S: Final = 0.4
@@ -275,17 +274,3 @@ async def test_end_is_not_confirmed_while_no_queue_at_all_takes_it(
 
         with pytest.raises(BrokerSilent):
             await speaker.lane.confirmed()
-
-
-async def test_silent_broker_is_reported_after_the_time_for_confirms(
-    declared: Names, proxy: Proxy
-) -> None:
-    async with sink_at(proxy.url, declared, confirm_timeout=SOON) as publisher:
-        speaker = Speaker(publisher)
-        proxy.hold()
-        speaker.say("token", "Once")
-
-        with pytest.raises(BrokerSilent, match=r"confirmed nothing for 0\.3 s"):
-            await speaker.lane.confirmed()
-
-        proxy.release()

@@ -9,29 +9,11 @@ from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.channels import LEAST
 from aimicromind_worker.amqp.connection import BrokerConnection, connect
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks, ChatLocksLost
-from tests.support.amqp import BEAT, WITHIN_S, delete_queue, exists
+from tests.support.amqp import BEAT, WITHIN_S, exists
 from tests.support.proxy import Proxy
 
 AT_ONCE = timedelta()
 PATIENT = timedelta(seconds=10)
-
-
-async def test_one_worker_at_a_time_holds_a_chat(
-    broker: PrivateBroker, declared: Names, connection: BrokerConnection
-) -> None:
-    async with connect([broker.url], "other", BEAT) as other:
-        mine = await ChatLocks.open(connection, declared)
-        theirs = await ChatLocks.open(other, declared)
-
-        async with mine.hold("chat", AT_ONCE) as held:
-            assert held is not None
-            for _ in range(3):
-                async with theirs.hold("chat", AT_ONCE) as refused:
-                    assert refused is None
-            async with theirs.hold("another chat", AT_ONCE) as another:
-                assert another is not None
-        async with theirs.hold("chat", AT_ONCE) as free_again:
-            assert free_again is not None
 
 
 async def test_many_refusals_at_once_cost_no_connection(
@@ -92,24 +74,6 @@ async def test_lease_ends_with_its_connection(
             await holding.aclose()
 
 
-async def test_holder_is_told_when_its_lease_is_taken_away(
-    broker: PrivateBroker, declared: Names
-) -> None:
-    async with connect([broker.url], "holder", BEAT) as holder:
-        chat_locks = await ChatLocks.open(holder, declared)
-        async with chat_locks.hold("chat", AT_ONCE) as chat_lock:
-            assert chat_lock is not None
-            told = asyncio.Event()
-            chat_lock.on_loss = told.set
-
-            await delete_queue(holder, declared.chat_lease("chat"))
-
-            async with asyncio.timeout(10):
-                await told.wait()
-        async with chat_locks.hold("chat", AT_ONCE) as again:
-            assert again is not None
-
-
 async def test_lease_leaves_nothing_and_its_end_is_no_loss(
     declared: Names, connection: BrokerConnection
 ) -> None:
@@ -123,20 +87,6 @@ async def test_lease_leaves_nothing_and_its_end_is_no_loss(
         assert not await exists(connection, declared.chat_lease(chat))
 
     assert not lost
-
-
-async def test_fault_of_the_holder_gives_the_lease_back(
-    broker: PrivateBroker, declared: Names, connection: BrokerConnection
-) -> None:
-    chat_locks = await ChatLocks.open(connection, declared)
-    with pytest.raises(ZeroDivisionError):
-        async with chat_locks.hold("chat", AT_ONCE):
-            raise ZeroDivisionError
-
-    async with connect([broker.url], "other", BEAT) as other:
-        theirs = await ChatLocks.open(other, declared)
-        async with theirs.hold("chat", AT_ONCE) as chat_lock:
-            assert chat_lock is not None
 
 
 async def _held(chat_locks: ChatLocks) -> bool:

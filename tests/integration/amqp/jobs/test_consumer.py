@@ -104,17 +104,6 @@ async def test_job_published_to_the_exchange_with_any_key_arrives(
         assert (await jobs.next()).body == b"job"
 
 
-async def test_acknowledged_job_is_gone(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(connection, declared, b"job")
-
-    async with jobs_at(broker.url, declared) as jobs:
-        await (await jobs.next()).ack()
-
-    await until_in_queue(connection, declared.jobs, 0)
-
-
 async def test_job_of_a_lost_worker_comes_again_and_is_counted(
     broker: PrivateBroker, declared: Names, connection: AbstractConnection
 ) -> None:
