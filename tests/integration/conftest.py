@@ -13,6 +13,7 @@ from aimicromind_worker.amqp.connection import BrokerConnection, connect
 from aimicromind_worker.amqp.declaring import declare, remove
 from aimicromind_worker.amqp.topology import Retention, topology
 from tests.integration.stage import Stage
+from tests.integration.wire import Wire
 from tests.support.amqp import BEAT
 
 
@@ -37,6 +38,12 @@ async def declared(connection: AbstractConnection, names: Names) -> AsyncIterato
     await declare(connection, wanted)
     yield names
     await remove(connection, wanted)
+
+
+@pytest.fixture
+def wire(broker: PrivateBroker, declared: Names, connection: BrokerConnection) -> Wire:
+    """The topology on the broker, for an adapter to use."""
+    return Wire(broker, declared, connection)
 
 
 @pytest_asyncio.fixture

@@ -8,14 +8,11 @@ from datetime import timedelta
 import pytest
 
 from aimicromind_testing import (
-    Recording,
     ScriptedEndpoint,
     answer,
     json_answer,
     json_error,
     never_answers,
-    play,
-    recording_names,
     status_answer,
     whole_answer,
 )
@@ -41,22 +38,6 @@ TRACE = {
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "tracestate": "vendor=1",
 }
-WHOLE_STREAMS = [
-    name
-    for name in recording_names()
-    if (recorded := Recording.load(name)).frames() and recorded.ending == "complete"
-]
-
-
-@pytest.mark.parametrize("name", WHOLE_STREAMS)
-async def test_recorded_stream_arrives_byte_for_byte(endpoint: ScriptedEndpoint, name: str) -> None:
-    endpoint.flow("flow", play(name, pace=0))
-
-    async with calling(endpoint) as response:
-        assert isinstance(response, EventStream)
-        body = await body_of(response)
-
-    assert body == Recording.load(name).body
 
 
 @pytest.mark.parametrize("content_type", ["text/event-stream; charset=utf-8", "Text/Event-Stream"])

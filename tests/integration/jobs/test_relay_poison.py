@@ -114,15 +114,6 @@ async def test_event_that_grows_beyond_a_message_is_left_out(stage: Stage) -> No
     assert len(stage.endpoint.calls) == 1
 
 
-async def test_answer_in_layers_of_compression_is_refused(stage: Stage) -> None:
-    stage.endpoint.flow("flow", answered_with(("Content-Encoding", "gzip, gzip")))
-    async with stage.working() as chats:
-        await stage.put(a_job(jobId="job"))
-        await chats.end_of("job")
-
-    assert [error["kind"] for error in chats.data("job", "error")] == ["configuration"]
-
-
 @pytest.mark.parametrize(
     ("reason", "status"), [("expired", "expired"), ("delivery_limit", "failed")]
 )
@@ -143,18 +134,6 @@ async def test_job_that_the_broker_dead_lettered_gets_its_end(
     assert (end["status"], end["calls"]) == (status, 0)
     assert [error["kind"] for error in chats.data("job", "error")] == [reason]
     assert not stage.endpoint.calls
-
-
-async def test_job_whose_reply_to_ends_the_connection_gets_its_end_without_copies(
-    stage: Stage,
-) -> None:
-    stage.endpoint.flow("flow", answer(2))
-    made_up = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMjM0NTY3OAAAAAAAAAAA.a"
-    async with stage.working() as chats:
-        await stage.put(a_job(jobId="poison"), reply_to=made_up)
-        end = await chats.end_of("poison")
-
-    assert (end["status"], end["attempts"], end["calls"]) == ("completed", 1, 1)
 
 
 @asynccontextmanager

@@ -4,15 +4,12 @@ from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 import pytest
-from aio_pika.abc import AbstractConnection
 
-from aimicromind_schemas import FailureKind, Names
-from aimicromind_testing import PrivateBroker
+from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.job.admission import ATTEMPT_HEADER
 from aimicromind_worker.core.job.delays import RETRY_DELAYS
 from aimicromind_worker.jobs.ports import Delivery
-from tests.integration.job_bodies import jobs_at
-from tests.support.amqp import first_in, in_queue, put_job
+from tests.integration.wire import Wire
 from tests.support.fakes import FakeDelivery
 
 
@@ -59,24 +56,22 @@ async def test_fake_delivery_is_settled(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_real_delivery_is_settled(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection, case: str
-) -> None:
+async def test_real_delivery_is_settled(wire: Wire, case: str) -> None:
     settle, expected = CASES[case]
-    await put_job(connection, declared, b"job")
+    await wire.put(b"job")
 
-    async with jobs_at(broker.url, declared) as jobs:
+    async with wire.jobs() as jobs:
         await settle(await jobs.next())
 
     queues = {
-        "jobs": declared.jobs,
-        "delayed": declared.jobs_delay(RETRY_DELAYS[-1]),
-        "reaped": declared.jobs_reaped,
-        "dead": declared.jobs_dead,
+        "jobs": wire.names.jobs,
+        "delayed": wire.names.jobs_delay(RETRY_DELAYS[-1]),
+        "reaped": wire.names.jobs_reaped,
+        "dead": wire.names.jobs_dead,
     }
     headers = {}
     if expected.where in queues:
-        headers = (await first_in(connection, queues[expected.where])).headers
-    assert [await in_queue(connection, queue) for queue in queues.values()] == [0] * len(queues)
+        headers = (await wire.first_in(queues[expected.where])).headers
+    assert [await wire.in_queue(queue) for queue in queues.values()] == [0] * len(queues)
     told = [headers.get(f"x-aimicromind-{name}") for name in ("attempt", "kind", "attempts")]
     assert expected == Became(expected.where, *told)

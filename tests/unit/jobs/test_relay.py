@@ -24,7 +24,6 @@ from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
 from tests.support.builders import (
     ENDED_WELL,
-    MAX_JOB_BYTES,
     NAMES,
     SECRET,
     SLOTS,
@@ -125,14 +124,6 @@ async def test_end_waits_for_the_confirms_before_it_and_the_acknowledgement_for_
     ]
 
 
-async def test_events_of_every_attempt_are_confirmed_before_the_acknowledgement() -> None:
-    stage = Stage(CUT_AFTER, WELL)
-
-    await stage.carry()
-
-    assert stage.publisher.history[-3:] == ["end", "1 confirmed", "ack"]
-
-
 async def test_job_that_must_wait_long_says_so_and_waits_on_the_ladder() -> None:
     stage = Stage(errors.RateLimited("later", retry_after=timedelta(seconds=60)), WELL)
 
@@ -201,17 +192,6 @@ async def test_end_counts_attempts_calls_and_events_and_has_the_winners_text() -
     assert 0 <= end.data.duration_seconds < 20
 
 
-async def test_end_of_a_failed_job_has_the_text_that_was_shown() -> None:
-    stage = Stage([tokens("Once "), USED_TOOLS, CUT])
-
-    delivery = await stage.carry()
-
-    end = stage.publisher.end()
-    assert (end.data.text, end.data.events) == ("Once ", end.seq + 1)
-    assert delivery.parked is not None
-    assert delivery.parked.kind == FailureKind.REPEAT_UNSAFE
-
-
 @pytest.mark.parametrize("facts", [MessageFacts(), MessageFacts(carried_attempt=2)])
 async def test_job_that_expired_in_the_queue_ends_without_a_call(facts: MessageFacts) -> None:
     stage = Stage()
@@ -272,13 +252,6 @@ async def test_job_that_is_none_is_told_to_its_chat_and_parked(
     assert (end.data.attempts, end.data.calls, end.data.events) == (0, 0, 2)
     assert delivery.parked is not None
     assert (delivery.parked.kind, delivery.parked.attempts) == (FailureKind.INVALID_JOB, 0)
-
-
-async def test_job_that_is_too_long_is_parked_as_such() -> None:
-    delivery = await Stage().carry(question="x" * MAX_JOB_BYTES)
-
-    assert delivery.parked is not None
-    assert delivery.parked.kind == FailureKind.TOO_LARGE
 
 
 async def test_leaving_worker_tells_the_chat_and_puts_the_job_again() -> None:
