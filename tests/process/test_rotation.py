@@ -1,7 +1,6 @@
 """Secrets that change while a worker runs: it takes the new ones, and is not restarted for it."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -47,15 +46,14 @@ def replace(file: Path, text: str) -> None:
 
 
 @pytest_asyncio.fixture
-async def account(broker: PrivateBroker, tmp_path: Path) -> AsyncIterator[Account]:
+async def account(broker: PrivateBroker, tmp_path: Path) -> Account:
     folder = tmp_path / "secrets"
     folder.mkdir()
     account = Account(broker, folder, f"user-{uuid4().hex[:8]}")
     await broker.rabbitmqctl("add_user", account.name, "0ld-password")
     await broker.rabbitmqctl("set_permissions", account.name, ".*", ".*", ".*")
     account.write("0ld-password")
-    yield account
-    await broker.rabbitmqctl("delete_user", account.name)
+    return account
 
 
 async def a_worker(stage: Stage, account: Account) -> WorkerProcess:

@@ -129,7 +129,6 @@ async def test_worker_ends_when_a_permission_is_taken_away(stage: Stage, denied:
 
         with pytest.raises((PermissionMissing, DeclarationRefused), match=r"\(ACCESS_REFUSED"):
             await running.ended()
-    await stage.broker.rabbitmqctl("delete_user", user)
 
 
 async def test_worker_that_starts_before_its_broker_works_when_it_comes(

@@ -159,6 +159,14 @@ async def test_unknown_flow_is_not_called_at_all() -> None:
     assert (run.calls, run.job.progress.tally().calls) == (0, 0)
 
 
+async def test_unknown_error_is_tried_once_more_before_output() -> None:
+    run = Run(ERROR, ERROR, WELL)
+
+    assert await run.failure() == FailureKind.ENDPOINT_ERROR
+
+    assert run.calls == 2
+
+
 async def test_fault_of_our_own_comes_out_as_it_is() -> None:
     run = Run([METADATA, ZeroDivisionError("ours")])
 
