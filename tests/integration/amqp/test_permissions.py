@@ -171,8 +171,8 @@ async def test_consumer_follows_and_waits_and_can_do_nothing_else(stage: Stage) 
     assert isinstance(events[-1], EndEvent)
 
 
-async def follow(client: Client, **named: str) -> None:
-    async with client.follow(from_start=True, **named):
+async def follow(client: Client, chat_id: str | None = None, job_id: str | None = None) -> None:
+    async with client.follow(chat_id=chat_id, job_id=job_id, from_start=True):
         pass
 
 

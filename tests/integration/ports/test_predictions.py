@@ -20,6 +20,7 @@ from tests.support.amqp import WITHIN_S
 from tests.support.builders import tokens
 from tests.support.fakes import CUT, HANG, ScriptedPredictions
 from tests.support.fakes import Script as FakeScript
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("no_certificates")
 
@@ -116,9 +117,7 @@ async def test_call_that_is_left_is_open_no_more(calls: Calls) -> None:
         assert await response.body.pump(taken_by(received, once=True))
         assert (bytes(received), calls.open()) == (SAID, 1)
 
-    async with asyncio.timeout(WITHIN_S):
-        while calls.open():  # noqa: ASYNC110 - the server knows
-            await asyncio.sleep(0.01)
+    await until(lambda: not calls.open())
 
 
 @pytest.mark.parametrize("way", ["hangs"])

@@ -23,6 +23,7 @@ from tests.support.amqp import (
     listening,
     reading,
 )
+from tests.support.waiting import until
 
 SOON: Final = timedelta(milliseconds=300)
 _AT_ONCE_S: Final = 0.4
@@ -31,9 +32,7 @@ TAKES_ONE: Final[FieldTable] = {"x-max-length": 1, "x-overflow": "reject-publish
 
 async def until_refused(publisher: EventPublisher) -> None:
     """Wait until the broker has refused an event."""
-    async with asyncio.timeout(WITHIN_S):
-        while not publisher.counts.refused:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.005)
+    await until(lambda: publisher.counts.refused)
 
 
 @asynccontextmanager

@@ -20,6 +20,7 @@ from tests.integration.outgoing import publishing_at
 from tests.integration.wire import Wire
 from tests.support.amqp import BEAT, WITHIN_S, close_connections, delete_queue
 from tests.support.builders import SECRET
+from tests.support.waiting import until
 
 LONG_AGO = timedelta(days=7)
 
@@ -116,9 +117,7 @@ async def test_nothing_is_lost_between_what_came_before_and_what_comes(wire: Wir
         requests = Requests()
         async with control_at(wire.broker.url, wire.names, requests):
             known = len(said)
-            async with asyncio.timeout(WITHIN_S):
-                while len(said) < known + 20:  # noqa: ASYNC110 - the other task tells nobody
-                    await asyncio.sleep(0.01)
+            await until(lambda: len(said) >= known + 20)  # noqa: B023 - awaited here
             last = said[-2]
             await requests.until(last)
             assert set(said[: said.index(last)]) <= set(requests.given)
