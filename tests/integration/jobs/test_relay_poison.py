@@ -114,6 +114,15 @@ async def test_event_that_grows_beyond_a_message_is_left_out(stage: Stage) -> No
     assert len(stage.endpoint.calls) == 1
 
 
+async def test_answer_in_layers_of_compression_is_refused(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answered_with(("Content-Encoding", "gzip, gzip")))
+    async with stage.working() as chats:
+        await stage.put(a_job(jobId="job"))
+        await chats.end_of("job")
+
+    assert [error["kind"] for error in chats.data("job", "error")] == ["configuration"]
+
+
 @pytest.mark.parametrize(
     ("reason", "status"), [("expired", "expired"), ("delivery_limit", "failed")]
 )

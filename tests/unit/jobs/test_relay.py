@@ -24,6 +24,7 @@ from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
 from tests.support.builders import (
     ENDED_WELL,
+    MAX_JOB_BYTES,
     NAMES,
     SECRET,
     SLOTS,
@@ -252,6 +253,13 @@ async def test_job_that_is_none_is_told_to_its_chat_and_parked(
     assert (end.data.attempts, end.data.calls, end.data.events) == (0, 0, 2)
     assert delivery.parked is not None
     assert (delivery.parked.kind, delivery.parked.attempts) == (FailureKind.INVALID_JOB, 0)
+
+
+async def test_job_that_is_too_long_is_parked_as_such() -> None:
+    delivery = await Stage().carry(question="x" * MAX_JOB_BYTES)
+
+    assert delivery.parked is not None
+    assert delivery.parked.kind == FailureKind.TOO_LARGE
 
 
 async def test_leaving_worker_tells_the_chat_and_puts_the_job_again() -> None:
