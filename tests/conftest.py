@@ -12,6 +12,7 @@ from hypothesis import settings
 
 from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker
+from tests.support.proxy import Proxy
 
 # Properties try the same examples in each run, so that a failure is the change's own. `make fuzz`
 # tries others, and many: what it finds becomes an explicit example.
@@ -42,6 +43,13 @@ async def broker() -> AsyncIterator[PrivateBroker]:
     """A broker for all tests of the run; each takes names of its own."""
     async with PrivateBroker() as private:
         yield private
+
+
+@pytest_asyncio.fixture
+async def proxy(broker: PrivateBroker) -> AsyncIterator[Proxy]:
+    """A way to the broker that can be held up or broken."""
+    async with Proxy(broker.port) as between:
+        yield between
 
 
 @pytest.fixture

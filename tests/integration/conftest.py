@@ -13,8 +13,8 @@ from aimicromind_worker.amqp.connection import BrokerConnection, connect
 from aimicromind_worker.amqp.declaring import declare, remove
 from aimicromind_worker.amqp.topology import Retention, topology
 from tests.integration.stage import Stage
+from tests.integration.wire import Wire
 from tests.support.amqp import BEAT
-from tests.support.proxy import Proxy
 
 
 @pytest.fixture
@@ -40,11 +40,10 @@ async def declared(connection: AbstractConnection, names: Names) -> AsyncIterato
     await remove(connection, wanted)
 
 
-@pytest_asyncio.fixture
-async def proxy(broker: PrivateBroker) -> AsyncIterator[Proxy]:
-    """A way to the broker that can be held up or broken."""
-    async with Proxy(broker.port) as between:
-        yield between
+@pytest.fixture
+def wire(broker: PrivateBroker, declared: Names, connection: BrokerConnection) -> Wire:
+    """The topology on the broker, for an adapter to use."""
+    return Wire(broker, declared, connection)
 
 
 @pytest_asyncio.fixture

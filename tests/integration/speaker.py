@@ -1,13 +1,13 @@
-"""An attempt's voice: numbers events and publishes them on a lane of a real sink."""
+"""An attempt's voice: numbers events and publishes them on a lane of any publisher."""
 
 import json
 import time
 from typing import Any
 
-from aimicromind_worker.amqp.events.publisher import EventPublisher
 from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.endpoint.frames import EndpointEvent
 from aimicromind_worker.core.job.numbering import NumberedEvent, Numbering
+from aimicromind_worker.runs.ports import Publisher
 
 
 class Speaker:
@@ -17,7 +17,7 @@ class Speaker:
         lane: The lane that they take.
     """
 
-    def __init__(self, publisher: EventPublisher, job_id: str = "job", **address: Any) -> None:  # noqa: ANN401 - named in Address
+    def __init__(self, publisher: Publisher, job_id: str = "job", **address: Any) -> None:  # noqa: ANN401 - named in Address
         usual: dict[str, Any] = {
             "chat_id": "chat",
             "chatflow_id": "flow",

@@ -12,6 +12,7 @@ from aimicromind_schemas import Names
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.app.worker import Worker
 from tests.support.amqp import WITHIN_S, Inbox, listening
+from tests.support.waiting import until
 
 
 class Running:
@@ -41,9 +42,7 @@ class Running:
 
     async def not_ready(self, reason: str) -> None:
         """Wait until it says that for this reason it takes no jobs."""
-        async with asyncio.timeout(WITHIN_S):
-            while reason not in str(self.worker.condition.why_not_ready()):  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0.02)
+        await until(lambda: reason in str(self.worker.condition.why_not_ready()))
 
     async def ended(self) -> None:
         """Wait for its end; it says its fault, if it has one."""

@@ -15,8 +15,16 @@ pytest.register_assert_rewrite("tests.process.stage")
 from tests.process.stage import Stage, set_up  # noqa: E402 - see above
 
 
+@pytest.fixture
+def api_key() -> str | None:
+    """Return no key: workers find no saved answers, unless a file has a fixture of its own."""
+    return None
+
+
 @pytest_asyncio.fixture
-async def stage(broker: PrivateBroker, names: Names, tmp_path: Path) -> AsyncIterator[Stage]:
+async def stage(
+    broker: PrivateBroker, names: Names, tmp_path: Path, api_key: str | None
+) -> AsyncIterator[Stage]:
     """No worker runs yet, and none after the test."""
-    async with set_up(broker, names, tmp_path) as ready:
+    async with set_up(broker, names, tmp_path, api_key) as ready:
         yield ready

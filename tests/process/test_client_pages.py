@@ -81,18 +81,6 @@ async def test_direct_replies_come_although_the_job_waited_on_the_broker(stage: 
     assert taken[-1]["data"]["status"] == "completed"
 
 
-async def test_job_ends_although_who_asked_for_direct_replies_has_gone(stage: Stage) -> None:
-    stage.endpoint.flow("FLOW_ID", answer(60, rate=30))
-    await stage.ready_worker()
-    with stage.listen() as consumer:
-        connection = await asyncio.to_thread(_ask, stage)
-        connection.close()
-        await consumer.ended("job-1")
-
-    await stage.stop_workers()
-    assert stage.jobs_left() == 0
-
-
 def test_pages_have_programs() -> None:
     assert set(_PROGRAMS) == {"submit", "follow", "request", "shared", "reply"}
 
@@ -126,20 +114,6 @@ def _take_replies(stage: Stage) -> list[dict[str, Any]]:
     exec(compile(_adapted(stage, "reply"), "docs/producers.md:reply", "exec"), known)
     channel.connection.close()
     return taken
-
-
-def _ask(stage: Stage) -> Any:  # noqa: ANN401 - pika has no types
-    """Submit the job of the page, wait for its first reply, and read no more."""
-    connection = pika.BlockingConnection(pika.URLParameters(stage.broker.url))
-    channel = connection.channel()
-    replies = channel.consume("amq.rabbitmq.reply-to", auto_ack=True, inactivity_timeout=0.1)
-    next(replies)
-    job = {"chatflowId": "FLOW_ID", "question": "Why?", "jobId": "job-1"}
-    properties = pika.BasicProperties(reply_to="amq.rabbitmq.reply-to")
-    channel.basic_publish("", stage.names.jobs, json.dumps(job).encode(), properties)
-    while next(replies)[0] is None:
-        pass
-    return connection
 
 
 def _adapted(stage: Stage, name: str) -> str:

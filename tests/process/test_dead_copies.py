@@ -1,6 +1,5 @@
 """A worker that is lost between the parking of a job and its acknowledgement: one dead letter."""
 
-import asyncio
 import json
 import signal
 from typing import Any
@@ -12,6 +11,7 @@ from tests.integration.ops.test_cli import run, settings_for
 from tests.process.jobs import Job, a_job
 from tests.process.stage import Stage
 from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 _JOBS = "aimicromind-worker jobs"
 _FAILS = Script.of(Head(), send("token", "half "), Wait(2), send("error", "Unauthorized"), END)
@@ -25,9 +25,7 @@ async def _dead(stage: Stage, *arguments: str) -> list[dict[str, Any]]:
 
 
 async def _parked(stage: Stage, count: int) -> None:
-    async with asyncio.timeout(15):
-        while stage.dead_jobs() != count:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.05)
+    await until(lambda: stage.dead_jobs() == count, 15)
 
 
 async def _park_twice(stage: Stage, job: Job) -> None:

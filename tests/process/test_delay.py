@@ -43,22 +43,6 @@ async def test_job_that_must_wait_holds_no_slot_and_outlives_its_worker(stage: S
     assert stage.jobs_left() == stage.dead_jobs() == 0
 
 
-async def test_calls_are_counted_over_the_ladder(stage: Stage) -> None:
-    stage.endpoint.flow("busy", too_many_requests(str(_ASKED_S)), too_many_requests("0"), answer(5))
-    await stage.ready_worker(MAX_CALLS=2)
-    job = a_job("busy")
-    with stage.listen() as consumer:
-        stage.submit(job)
-        (seen,) = await stage.ended(consumer, job, within_s=2 * _RUNG_S)
-        await stage.stop_workers()
-
-    assert seen.shown(2) == ["error", "end"]
-    assert seen.only("error")["kind"] == "rate_limited"
-    assert (seen.end["attempts"], seen.end["calls"]) == (2, 2)
-    assert len(stage.endpoint.calls) == 2
-    assert (stage.jobs_left(), stage.dead_jobs()) == (0, 1)
-
-
 async def test_job_whose_time_would_end_on_the_ladder_fails_at_once(stage: Stage) -> None:
     stage.endpoint.flow("busy", too_many_requests(str(_ASKED_S)))
     await stage.ready_worker(JOB_LIFETIME_SECONDS=_RUNG_S)

@@ -2,17 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Final
 
 import pytest
-import pytest_asyncio
 
-from aimicromind_schemas import Names
 from aimicromind_testing import (
-    PrivateBroker,
     Script,
     answer,
     error_answer,
@@ -20,7 +15,7 @@ from aimicromind_testing import (
     never_answers,
 )
 from tests.process.jobs import a_job
-from tests.process.stage import Stage, set_up
+from tests.process.stage import Stage
 from tests.support.probes import turns
 
 pytestmark = pytest.mark.timeout(120)
@@ -29,12 +24,6 @@ _REFUSED: Final = error_answer("Error: predictionsServices.buildChatflow - Unaut
 _FIRST_BYTE_S: Final = 2
 _SICK_JOBS, _WELL_JOBS = 40, 10
 _A_WHILE: Final = timedelta(seconds=20)
-
-
-@pytest_asyncio.fixture
-async def stage(broker: PrivateBroker, names: Names, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with set_up(broker, names, tmp_path) as ready:
-        yield ready
 
 
 @pytest.mark.parametrize(
@@ -71,10 +60,10 @@ async def test_sick_flow_holds_up_no_other(stage: Stage, script: Script) -> None
 
 
 async def test_jobs_of_a_flow_without_a_key_wait_for_it(stage: Stage) -> None:
-    stage.endpoint.flow("locked", *[_REFUSED] * 6, answer(3))
+    stage.endpoint.flow("locked", *[_REFUSED] * 5, answer(3))
     stage.endpoint.flow("well", answer(3))
     worker = await stage.ready_worker(CONCURRENCY=2)
-    locked = [a_job("locked") for _ in range(40)]
+    locked = [a_job("locked") for _ in range(20)]
     well = a_job("well")
     with stage.listen() as consumer:
         stage.submit(*locked)

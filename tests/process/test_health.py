@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from aimicromind_schemas import Names
-from aimicromind_testing import PrivateBroker, answer
-from tests.process.jobs import a_job
+from aimicromind_testing import PrivateBroker
 from tests.process.stage import Stage
 from tests.support.probes import OK, READY, probe, turns
 from tests.support.processes import WorkerProcess, Workers
@@ -19,33 +18,6 @@ _BACK_AT_WORK_WITHIN_S = 10.0
 _A_FEW_SECONDS = 5.0
 # A stream that was declared just before RabbitMQ 3.10 is killed stays down after its return.
 _DECLARED_FOR_GOOD_AFTER_S = 3.0
-
-
-async def test_worker_that_takes_jobs_lives_and_is_ready(stage: Stage) -> None:
-    worker = await stage.ready_worker()
-
-    url = await worker.health_url()
-
-    assert await probe(f"{url}/livez") == OK
-    assert await probe(f"{url}/readyz") == READY
-
-
-async def test_worker_without_a_broker_lives_and_is_not_ready(names: Names, tmp_path: Path) -> None:
-    async with PrivateBroker() as late:
-        await late.kill()
-        async with one_worker(late, names, tmp_path) as worker:
-            url = await worker.health_url()
-            at_first = await probe(f"{url}/readyz")
-            await worker.logged("broker.lost")
-
-            status, body = await probe(f"{url}/readyz")
-
-            assert at_first[0] == status == 503
-            assert body["status"] == "failing"
-            assert f"no broker answers at 127.0.0.1:{late.port}" in body["reasons"][0]
-            assert await probe(f"{url}/livez") == OK
-            await late.start()
-            await turns(f"{url}/readyz", 200, _BACK_AT_WORK_WITHIN_S)
 
 
 async def test_readiness_follows_the_broker_and_liveness_does_not(
@@ -64,28 +36,6 @@ async def test_readiness_follows_the_broker_and_liveness_does_not(
         await broker.start()
         assert await turns(f"{url}/readyz", 200, _BACK_AT_WORK_WITHIN_S) == READY[1]
         assert await probe(f"{url}/livez") == OK
-
-
-async def test_draining_worker_lives_and_is_not_ready(stage: Stage) -> None:
-    stage.endpoint.flow("flow", answer(60, rate=30))
-    worker = await stage.ready_worker()
-    url = await worker.health_url()
-    job = a_job()
-    with stage.listen() as consumer:
-        stage.submit(job)
-        await consumer.saw(job.job_id, "token")
-
-        worker.signal(signal.SIGTERM)
-        await worker.logged("worker.draining")
-
-        not_ready = {**READY[1], "status": "failing", "reasons": ["the worker is draining"]}
-        assert await probe(f"{url}/readyz") == (503, not_ready)
-        assert await probe(f"{url}/livez") == OK
-        assert not consumer.count(job.job_id, "end")
-        (seen,) = await stage.ended(consumer, job)
-        assert await worker.exits() == 0
-
-    assert (seen.end["status"], seen.end["attempts"]) == ("completed", 1)
 
 
 async def test_worker_that_stands_still_gives_no_answer(stage: Stage) -> None:
@@ -109,15 +59,6 @@ async def test_there_are_no_other_paths_and_no_log_of_probes(stage: Stage) -> No
 
     assert [status for status, _ in gave] == [404] * 4
     assert worker.stderr == before
-
-
-async def test_two_workers_of_one_machine_have_ports_of_their_own(stage: Stage) -> None:
-    workers = await stage.ready_workers(2)
-    urls = [await worker.health_url() for worker in workers]
-
-    assert len(set(urls)) == 2
-    for url in urls:
-        assert await probe(f"{url}/readyz") == READY
 
 
 async def test_port_that_is_taken_is_one_sentence(stage: Stage) -> None:

@@ -2,15 +2,10 @@
 
 import json
 import signal
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from aimicromind_schemas import Names
 from aimicromind_testing import (
-    PrivateBroker,
     Reset,
     Script,
     play,
@@ -19,17 +14,16 @@ from aimicromind_testing import (
 )
 from tests.process.jobs import Job, a_job
 from tests.process.recorded import recorded_request
-from tests.process.stage import Stage, set_up
+from tests.process.stage import Stage
 
 _USED = [{"tool": "mail", "toolInput": {}, "toolOutput": "sent"}]
 _TEXT = "It's sent \u2028 now 😀"
 _ANSWER = whole_answer(_TEXT, {"usedTools": _USED, "followUpPrompts": '["Why?"]'})
 
 
-@pytest_asyncio.fixture
-async def stage(broker: PrivateBroker, names: Names, tmp_path: Path) -> AsyncIterator[Stage]:
-    async with set_up(broker, names, tmp_path, api_key="k3y") as ready:
-        yield ready
+@pytest.fixture
+def api_key() -> str:
+    return "k3y"
 
 
 async def test_answer_is_the_servers_own_json(stage: Stage) -> None:

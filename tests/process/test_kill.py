@@ -93,28 +93,6 @@ async def test_job_of_a_worker_killed_before_the_first_token_is_run_again(
     assert stage.jobs_left() == 0
 
 
-async def test_twenty_jobs_survive_the_kill_of_one_of_two_workers(stage: Stage) -> None:
-    stage.endpoint.flow("flow", answer(40, rate=10))
-    killed, _ = await stage.ready_workers(2)
-    jobs = [a_job(tags={"number": str(number)}) for number in range(20)]
-    with stage.listen() as consumer:
-        stage.submit(*jobs)
-        for job in jobs:
-            await consumer.saw(job.job_id, "token", 5)
-
-        killed.signal(signal.SIGKILL)
-        every = await stage.ended(consumer, *jobs)
-        await stage.stop_workers()
-
-    orphans = {line["job_id"] for line in killed.log("job.started")}
-    assert 0 < len(orphans) < len(jobs)
-    for job, seen in zip(jobs, every, strict=True):
-        assert seen.end["status"] == "completed"
-        assert seen.end["attempts"] == (2 if job.job_id in orphans else 1)
-    check_that_no_two_calls_share_a_chat(stage.endpoint)
-    assert stage.jobs_left() == 0
-
-
 @pytest.mark.parametrize("max_calls", [1, 2, 3])
 async def test_jobs_of_a_killed_worker_go_on_side_by_side_however_few_calls_they_have(
     max_calls: int, stage: Stage, record_testsuite_property: Callable[[str, object], None]
@@ -191,26 +169,6 @@ async def test_job_whose_tools_the_journal_has_forgotten_is_called_again_only_if
     assert len(stage.endpoint.calls) == calls
     if status == "failed":
         assert seen.only("error")["kind"] == "repeat_unsafe"
-
-
-async def test_job_of_a_worker_killed_after_a_tool_is_not_run_again(stage: Stage) -> None:
-    used = send("usedTools", [{"tool": "mail", "toolInput": {}, "toolOutput": "sent"}])
-    stage.endpoint.flow("flow", Script.of(Head(), send("token", "I send it. "), used, Stall()))
-    await stage.ready_workers(2)
-    job = a_job()
-    with stage.listen() as consumer:
-        stage.submit(job)
-        await consumer.saw(job.job_id, "usedTools")
-
-        (await stage.workers.holder(job.job_id)).signal(signal.SIGKILL)
-        (seen,) = await stage.ended(consumer, job)
-        await stage.stop_workers()
-
-    assert seen.shown(2) == ["error", "end"]
-    assert seen.only("error")["kind"] == "repeat_unsafe"
-    assert len(stage.endpoint.calls) == 1
-    assert seen.end["calls"] == 1
-    assert stage.jobs_left() == 0
 
 
 async def test_job_that_comes_again_after_its_end_is_not_run_but_ends_again_as_it_did(

@@ -6,17 +6,13 @@ The scripted endpoint mixes up what runs of equal chatId say, as the real one do
 import asyncio
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
-from aimicromind_schemas import Names
 from aimicromind_testing import (
     Call,
-    PrivateBroker,
     Script,
     Step,
     answer,
@@ -24,30 +20,37 @@ from aimicromind_testing import (
     status_answer,
 )
 from tests.process.jobs import Job, a_job
-from tests.process.stage import Stage, set_up
+from tests.process.stage import Stage
 from tests.process.test_cancel import by_job, cancel
 from tests.support.consumer import Consumer
 
-_TOKENS = 60
+_TOKENS = 40
 _RATE = 20
 _WITHIN_S = 40.0
 # More than a run takes, so that who waits for this and who waits for the answer can be told apart.
-_ATTEMPT_S = 8
+_ATTEMPT_S = 6
 
 
-@pytest.fixture(params=[True, False], ids=["messages can be read", "no key"])
-def readable(request: pytest.FixtureRequest) -> bool:
+either_way = pytest.mark.parametrize(
+    "readable", [True, False], ids=["messages can be read", "no key"]
+)
+
+
+@pytest.fixture
+def readable() -> bool:
     """Tell whether there is a key, by which it can be seen that an answer is saved."""
-    return bool(request.param)
+    return True
 
 
-@pytest_asyncio.fixture
-async def stage(
-    broker: PrivateBroker, names: Names, tmp_path: Path, *, readable: bool
-) -> AsyncIterator[Stage]:
-    async with set_up(broker, names, tmp_path, api_key="k3y" if readable else None) as ready:
-        ready.endpoint.flow("documents", _spoken(), own_documents=True)
-        yield ready
+@pytest.fixture
+def api_key(*, readable: bool) -> str | None:
+    return "k3y" if readable else None
+
+
+@pytest.fixture(autouse=True)
+def documents(stage: Stage) -> None:
+    """Have a flow that answers about documents of the conversation."""
+    stage.endpoint.flow("documents", _spoken(), own_documents=True)
 
 
 def _spoken(tokens: int = _TOKENS) -> Script:
@@ -117,6 +120,7 @@ async def test_turns_of_a_conversation_follow_each_other_at_once(stage: Stage) -
     assert began[-1] - began[0] < _ATTEMPT_S
 
 
+@either_way
 async def test_cut_answer_is_not_mixed_with_its_own_repeat(stage: Stage, *, readable: bool) -> None:
     stage.endpoint.flow("documents", _spoken().cut(after_sends=5), _spoken(), own_documents=True)
     await stage.ready_worker(ATTEMPT_TIMEOUT_SECONDS=_ATTEMPT_S)
@@ -132,6 +136,7 @@ async def test_cut_answer_is_not_mixed_with_its_own_repeat(stage: Stage, *, read
         _check_wait(stage, readable=readable)
 
 
+@either_way
 async def test_turn_after_a_cancelled_one_holds_nothing_of_it(
     stage: Stage, *, readable: bool
 ) -> None:
@@ -169,6 +174,7 @@ async def test_flow_of_another_kind_does_not_wait_for_the_conversation(stage: St
     assert cut.run_ended is None or plain.started < cut.run_ended
 
 
+@either_way
 async def test_killed_workers_run_is_waited_for(stage: Stage, *, readable: bool) -> None:
     killed = await stage.ready_worker(ATTEMPT_TIMEOUT_SECONDS=_ATTEMPT_S)
     first, second = _turns("a", "b")
@@ -190,16 +196,16 @@ async def test_killed_workers_run_is_waited_for(stage: Stage, *, readable: bool)
         _check_wait(stage, readable=readable)
 
 
+@either_way
 async def test_run_that_a_leaving_worker_broke_off_is_waited_for(
     stage: Stage, *, readable: bool
 ) -> None:
-    leaving = await stage.ready_worker(ATTEMPT_TIMEOUT_SECONDS=_ATTEMPT_S, DRAIN_SECONDS=1)
+    await stage.ready_workers(2, ATTEMPT_TIMEOUT_SECONDS=_ATTEMPT_S, DRAIN_SECONDS=1)
     (job,) = _turns("a")
     with stage.listen() as consumer:
         stage.submit(job)
         await _began_to_answer(consumer, job)
-        await stage.ready_worker(ATTEMPT_TIMEOUT_SECONDS=_ATTEMPT_S)
-        leaving.signal(signal.SIGTERM)
+        (await stage.workers.holder(job.job_id)).signal(signal.SIGTERM)
         (seen,) = await stage.ended(consumer, job, within_s=_WITHIN_S)
 
     assert (seen.end["status"], seen.end["text"]) == ("completed", _whole(job))

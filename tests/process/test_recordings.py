@@ -200,20 +200,6 @@ async def test_each_event_is_of_its_schema(run: Run) -> None:
             assert VALIDATORS[name].is_valid(message.event), (name, message.body)
 
 
-async def test_no_event_with_a_fault_is_of_its_schema(run: Run) -> None:
-    one_of_each = {message.name: message.event for message in run.came}
-
-    for name, event in one_of_each.items():
-        faulty = [
-            {member: it for member, it in event.items() if member != gone}
-            for gone in event.keys() - {"duration"}
-        ]
-        faulty += [{**event, member: [event[member]]} for member in event.keys() - {"data"}]
-        for each in faulty:
-            assert not VALIDATORS[schema_name(name)].is_valid(each)
-            assert not VALIDATORS["event"].is_valid(each)
-
-
 async def test_failed_jobs_are_kept_among_the_dead(run: Run) -> None:
     assert run.dead == len(FAILURES)
 

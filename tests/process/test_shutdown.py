@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from aimicromind_testing import Head, Script, Stall, answer, send, too_many_requests
+from aimicromind_testing import answer
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
+from tests.support.probes import OK, probe
 
 _AT_ONCE_S = 3.0
 _ENDLESS = answer(100_000, rate=50)
@@ -28,6 +29,7 @@ async def test_idle_worker_ends_at_once(number: signal.Signals, stage: Stage) ->
 async def test_running_jobs_are_finished_and_no_more_are_taken(stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(40, rate=40))
     leaving = await stage.ready_worker(CONCURRENCY=5)
+    url = await leaving.health_url()
     running = [a_job() for _ in range(5)]
     queued, late = [a_job() for _ in range(3)], a_job()
     with stage.listen() as consumer:
@@ -37,6 +39,7 @@ async def test_running_jobs_are_finished_and_no_more_are_taken(stage: Stage) -> 
 
         leaving.signal(signal.SIGTERM)
         await leaving.logged("worker.draining")
+        assert (await probe(f"{url}/livez"), (await probe(f"{url}/readyz"))[0]) == (OK, 503)
         stage.submit(late)
         every = await stage.ended(consumer, *running)
         assert await leaving.exits(_AT_ONCE_S) == 0
@@ -95,74 +98,6 @@ async def test_jobs_that_do_not_fit_go_to_another_worker(
     assert stage.jobs_left() == stage.dead_jobs() == 0
 
 
-@pytest.mark.parametrize(
-    ("silent", "sign"),
-    [
-        pytest.param(Script.of(Stall()), "job.started", id="no answer yet"),
-        pytest.param(too_many_requests("4"), "retry.scheduled", id="waiting to call again"),
-    ],
-)
-async def test_job_without_output_is_handed_back_too(
-    silent: Script, sign: str, stage: Stage
-) -> None:
-    stage.endpoint.flow("flow", silent, answer(3))
-    leaving = await stage.ready_worker(DRAIN_SECONDS=2)
-    job = a_job()
-    with stage.listen() as consumer:
-        stage.submit(job)
-        await stage.endpoint.called(1)
-        await leaving.logged(sign, job_id=job.job_id)
-
-        leaving.signal(signal.SIGTERM)
-        assert await leaving.exits(_AT_ONCE_S) == 0
-        await stage.ready_worker()
-        (seen,) = await stage.ended(consumer, job)
-
-    assert seen.shown(1) == ["retry"]
-    assert seen.shown(2) == ["start", "token", "metadata", "end"]
-    assert (seen.end["status"], seen.end["calls"]) == ("completed", 2)
-
-
-async def test_job_that_used_a_tool_is_not_run_again(stage: Stage) -> None:
-    used = send("usedTools", [{"tool": "mail", "toolInput": {}, "toolOutput": "sent"}])
-    stage.endpoint.flow("flow", Script.of(Head(), send("token", "I send it. "), used, Stall()))
-    leaving = await stage.ready_worker(DRAIN_SECONDS=2)
-    job = a_job()
-    with stage.listen() as consumer:
-        stage.submit(job)
-        await consumer.saw(job.job_id, "usedTools")
-
-        leaving.signal(signal.SIGTERM)
-        assert await leaving.exits(_AT_ONCE_S) == 0
-        await stage.ready_worker()
-        (seen,) = await stage.ended(consumer, job)
-        await stage.stop_workers()
-
-    assert seen.shown(1) == ["start", "token", "usedTools", "retry"]
-    assert seen.shown(2) == ["error", "end"]
-    assert seen.only("error")["kind"] == "repeat_unsafe"
-    assert (seen.end["status"], seen.end["attempts"], seen.end["calls"]) == ("failed", 1, 1)
-    assert len(stage.endpoint.calls) == 1
-    assert (stage.jobs_left(), stage.dead_jobs()) == (0, 1)
-
-
-async def test_job_that_says_it_may_is_run_again_after_a_tool(stage: Stage) -> None:
-    used = send("usedTools", [{"tool": "clock", "toolInput": {}, "toolOutput": "noon"}])
-    stage.endpoint.flow("flow", Script.of(Head(), used, Stall()), answer(3))
-    leaving = await stage.ready_worker(DRAIN_SECONDS=2)
-    job = a_job(idempotent=True)
-    with stage.listen() as consumer:
-        stage.submit(job)
-        await consumer.saw(job.job_id, "usedTools")
-
-        leaving.signal(signal.SIGTERM)
-        assert await leaving.exits(_AT_ONCE_S) == 0
-        await stage.ready_worker()
-        (seen,) = await stage.ended(consumer, job)
-
-    assert (seen.end["status"], seen.end["attempts"]) == ("completed", 2)
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_second_signal_hands_the_jobs_back_at_once(
     number: signal.Signals, stage: Stage
@@ -184,28 +119,3 @@ async def test_second_signal_hands_the_jobs_back_at_once(
 
     assert seen.shown(1) == ["start", "token", "retry"]
     assert (seen.end["status"], seen.end["attempts"]) == ("completed", 2)
-
-
-async def test_twenty_jobs_survive_the_leaving_of_one_of_two_workers(stage: Stage) -> None:
-    # The broker gives the jobs to both workers in turn.
-    jobs = [a_job(flow=f"flow-{number // 2 % 2}") for number in range(20)]
-    stage.endpoint.flow("flow-0", answer(60, rate=30))  # 2 s, longer than the grace
-    stage.endpoint.flow("flow-1", answer(20, rate=40))
-    leaving, staying = await stage.ready_workers(2, DRAIN_SECONDS=1.5)
-    with stage.listen() as consumer:
-        stage.submit(*jobs)
-        for job in jobs:
-            await consumer.saw(job.job_id, "start")
-
-        leaving.signal(signal.SIGTERM)
-        assert await leaving.exits(_AT_ONCE_S) == 0
-        every = await stage.ended(consumer, *jobs)
-        await stage.stop_workers()
-
-    moved = {line["job_id"] for line in leaving.log("job.requeued")}
-    assert 0 < len(moved) < len(jobs)
-    assert staying.log("job.started")
-    for job, seen in zip(jobs, every, strict=True):
-        assert seen.end["status"] == "completed"
-        assert seen.end["attempts"] == (2 if job.job_id in moved else 1)
-    assert stage.jobs_left() == stage.dead_jobs() == 0

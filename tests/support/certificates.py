@@ -1,5 +1,7 @@
 """A CA of a test's own, and what it signs, as files that settings name."""
 
+import ssl
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -22,13 +24,19 @@ class Authority:
         self.ca_file = folder / "ca.crt"
         self._ca.cert_pem.write_to_path(self.ca_file)
 
-    def server(self, *names: str) -> tuple[Path, Path]:
+    def server(self, *names: str, until: datetime | None = None) -> tuple[Path, Path]:
         """Sign a certificate for these hosts; give its file and that of its key."""
-        issued = self._ca.issue_cert(*names)
+        issued = self._ca.issue_cert(*names, not_after=until)
         certificate, key = self._folder / "server.crt", self._folder / "server.key"
         issued.cert_chain_pems[0].write_to_path(certificate)
         issued.private_key_pem.write_to_path(key)
         return certificate, key
+
+    def serving(self, until: datetime | None = None) -> ssl.SSLContext:
+        """Return the context of a server on loopback."""
+        made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=self.ca_file)
+        made.load_cert_chain(*self.server(HOST, until=until))
+        return made
 
     def client(self, name: str) -> Path:
         """Sign a client's certificate; give the file with it and its key."""

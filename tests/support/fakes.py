@@ -141,7 +141,7 @@ class FakeBody:
         return False
 
 
-class RecordingSink:
+class RecordingPublisher:
     """A broker that takes every event at once.
 
     Attributes:
@@ -164,9 +164,9 @@ class RecordingSink:
         self.waits_for_room = asyncio.Event()
         self.end_lost: Exception | None = None
 
-    def lane(self, address: Address) -> "RecordingLane":
+    def lane(self, address: Address) -> "RecordedAttempt":
         self.addresses.append(address)
-        return RecordingLane(self, address)
+        return RecordedAttempt(self, address)
 
     def events(self) -> list[Event]:
         return [decode(event.body) for event in self.published]
@@ -187,10 +187,10 @@ class RecordingSink:
         return ends[0]
 
 
-class RecordingLane:
+class RecordedAttempt:
     """The lane of one attempt."""
 
-    def __init__(self, publisher: RecordingSink, address: Address) -> None:
+    def __init__(self, publisher: RecordingPublisher, address: Address) -> None:
         self._publisher = publisher
         self._address = address
         self._unconfirmed = 0
@@ -220,7 +220,7 @@ class RecordingLane:
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
+class DeadLetterReason:
     """How a delivery was put among the dead."""
 
     kind: FailureKind
@@ -254,30 +254,31 @@ class FakeJournal:
         return self.remembers.get(job_id, History())
 
     async def end_of(self, job_id: str) -> bytes | None:
-        return self.ends.get(job_id)
+        # As the journal: it knows where an end is once it has looked.
+        return self.ends.get(job_id) if job_id in self.asked else None
 
 
-class FakeLease:
-    """A lease that can be taken away."""
+class FakeChatLock:
+    """A chat lock that can be lost."""
 
     def __init__(self) -> None:
         self.on_loss: Callable[[], None] = lambda: None
 
 
 @dataclass
-class FakeLeases:
-    """Leases of a pool in which other workers hold some chats."""
+class FakeChatLocks:
+    """Chat locks of a pool in which other workers hold some chats."""
 
     held_elsewhere: set[str] = field(default_factory=set)
-    held: dict[str, FakeLease] = field(default_factory=dict)
+    held: dict[str, FakeChatLock] = field(default_factory=dict)
 
     @asynccontextmanager
-    async def hold(self, chat_id: str, patience: timedelta) -> AsyncIterator[FakeLease | None]:
+    async def hold(self, chat_id: str, patience: timedelta) -> AsyncIterator[FakeChatLock | None]:
         if chat_id in self.held_elsewhere:
             yield None
             return
         assert chat_id not in self.held
-        self.held[chat_id] = FakeLease()
+        self.held[chat_id] = FakeChatLock()
         try:
             yield self.held[chat_id]
         finally:
@@ -291,32 +292,32 @@ class FakeDelivery:
     body: bytes
     facts: MessageFacts = field(default_factory=MessageFacts)
     history: list[str] = field(default_factory=list)
-    parked: Parked | None = None
-    put_back: JobState | None = None
+    dead_lettered: DeadLetterReason | None = None
+    requeued: JobState | None = None
     delay: timedelta | None = None
-    park_fails_with: Exception | None = None
+    dead_letter_fails_with: Exception | None = None
 
     async def ack(self) -> None:
         self.history.append("ack")
 
     async def requeue(self, state: JobState, delay: timedelta = timedelta()) -> None:
-        self.put_back = state
+        self.requeued = state
         self.delay = delay
-        self.history.append("put again")
+        self.history.append("requeue")
 
     async def reject(self) -> None:
-        self.history.append("refuse")
+        self.history.append("reject")
 
     async def requeue_unchanged(self) -> None:
-        self.history.append("give back")
+        self.history.append("requeue unchanged")
 
     async def dead_letter(
         self, kind: FailureKind, message: str, attempts: int, job_id: str | None = None
     ) -> None:
-        if self.park_fails_with is not None:
-            raise self.park_fails_with
-        self.parked = Parked(kind, message, attempts)
-        self.history.append("park")
+        if self.dead_letter_fails_with is not None:
+            raise self.dead_letter_fails_with
+        self.dead_lettered = DeadLetterReason(kind, message, attempts)
+        self.history.append("dead-letter")
 
 
 async def _chunks(steps: Iterable[Step]) -> AsyncIterator[bytes]:
@@ -346,7 +347,7 @@ class Run:
         **fields: Any,  # noqa: ANN401 - see a_job
     ) -> None:
         self.predictions = ScriptedPredictions(*scripts, streams=streams)
-        self.publisher = RecordingSink()
+        self.publisher = RecordingPublisher()
         ticket = a_ticket(facts, **fields).knowing(history or History())
         self.job = JobRun(
             ticket,

@@ -2,11 +2,9 @@
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import psutil
 
@@ -91,57 +89,6 @@ async def raw_server(
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await server.wait_closed()
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A certificate that signs itself, and its key."""
-
-    certificate: Path
-    key: Path
-    both: Path
-
-    def server(self) -> ssl.SSLContext:
-        """Make a server's context."""
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(self.certificate, self.key)
-        return context
-
-
-def self_signed(folder: Path, name: str) -> Certificate:
-    """Make a certificate for 127.0.0.1 with the machine's openssl."""
-    made = Certificate(folder / f"{name}.crt", folder / f"{name}.key", folder / f"{name}.pem")
-    _openssl(
-        *("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-        *("-nodes", "-days", "2", "-subj", f"/CN={name}"),
-        *("-addext", "subjectAltName=IP:127.0.0.1"),
-        *("-keyout", made.key, "-out", made.certificate),
-    )
-    made.both.write_bytes(made.certificate.read_bytes() + made.key.read_bytes())
-    return made
-
-
-def expired(of: Certificate, folder: Path) -> Certificate:
-    """Make a certificate for the same key and host whose time is over."""
-    request, made = folder / "expired.csr", folder / "expired.crt"
-    (folder / "index.txt").touch()
-    config = folder / "ca.cnf"
-    config.write_text(
-        f"[ca]\ndefault_ca=own\n[own]\ndatabase={folder}/index.txt\nnew_certs_dir={folder}\n"
-        "default_md=sha256\npolicy=any\nx509_extensions=host\nrand_serial=yes\n"
-        "[any]\ncommonName=supplied\n[host]\nsubjectAltName=IP:127.0.0.1\n"
-    )
-    _openssl("req", "-new", "-key", of.key, "-subj", "/CN=expired", "-out", request)
-    _openssl(
-        *("ca", "-batch", "-selfsign", "-notext", "-config", config),
-        *("-keyfile", of.key, "-in", request, "-out", made),
-        *("-startdate", "20200101000000Z", "-enddate", "20200102000000Z"),
-    )
-    return Certificate(made, of.key, made)
-
-
-def _openssl(*arguments: str | Path) -> None:
-    subprocess.run(["openssl", *map(str, arguments)], check=True, capture_output=True)
 
 
 def open_connections(port: int) -> int:

@@ -19,7 +19,7 @@ from aimicromind_worker.jobs.settlement import reject, settle
 from aimicromind_worker.runs.outcome import Cancelled, Failed, Outcome, Unfinished
 from aimicromind_worker.runs.progress import Progress
 from tests.support.builders import LIFETIME, MAX_JOB_BYTES, NAMES, a_job, a_ticket, limits, untraced
-from tests.support.fakes import FakeDelivery, RecordingSink
+from tests.support.fakes import FakeDelivery, RecordingPublisher
 
 POLICY: Final = RetryPolicy()
 MAX_CALLS: Final[int] = Settings.model_fields["max_calls"].default
@@ -145,7 +145,7 @@ def _rejected(body: bytes) -> Rejected:
 
 
 def _settled(outcome: Outcome | Rejected) -> Settled:
-    sink, delivery, span = RecordingSink(), FakeDelivery(a_job()), untraced()
+    sink, delivery, span = RecordingPublisher(), FakeDelivery(a_job()), untraced()
     with capture_logs():
         if isinstance(outcome, Rejected):
             asyncio.run(reject(outcome, delivery, sink, span))

@@ -68,8 +68,8 @@ The crash of a worker is not a failure of a call: [how-it-works.md](how-it-works
 """
 _DELIVERIES: Final = {
     "ack": "acknowledged",
-    "park": "dead letter",
-    "put again": "back to the queue",
+    "dead-letter": "dead letter",
+    "requeue": "back to the queue",
 }
 
 

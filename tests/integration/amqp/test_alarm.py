@@ -6,19 +6,18 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 from aio_pika import Message
-from aio_pika.abc import AbstractConnection
 
-from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.jobs.journal import Journal, JournalMemory
 from aimicromind_worker.core.job.history import History
-from tests.integration.outgoing import Way, publishing_at
+from tests.integration.outgoing import Way
 from tests.integration.speaker import Speaker
-from tests.support.amqp import WITHIN_S, first_in, in_queue, listening
+from tests.integration.wire import Wire
+from tests.support.amqp import WITHIN_S
 from tests.support.proxy import Proxy
 
-BEAT = timedelta(seconds=2)
-LONGER_THAN_ANY_GRACE_S = 7.0
+BEAT = timedelta(seconds=1)
+LONGER_THAN_ANY_GRACE_S = 3.5
 
 
 @asynccontextmanager
@@ -34,17 +33,12 @@ async def alarm(broker: PrivateBroker, way: Way) -> AsyncIterator[Speaker]:
         await broker.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
 
 
-async def test_window_fills_and_its_time_for_confirms_stands_still(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_window_fills_and_its_time_for_confirms_stands_still(wire: Wire) -> None:
     patience = timedelta(seconds=1)
     async with (
-        listening(connection, declared.events) as box,
-        publishing_at(
-            broker.url, declared, beat=BEAT, messages=10, confirm_timeout=patience
-        ) as way,
+        wire.events(beat=BEAT, messages=10, confirm_timeout=patience) as (way, box),
     ):
-        async with alarm(broker, way) as speaker:
+        async with alarm(wire.broker, way) as speaker:
             for number in range(1, 10):
                 speaker.say("token", str(number))
             assert way.publisher.backpressure.is_full
@@ -59,28 +53,24 @@ async def test_window_fills_and_its_time_for_confirms_stands_still(
     assert not way.publisher.backpressure.is_full
 
 
-async def test_job_that_goes_out_again_waits_and_is_there_once(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with publishing_at(broker.url, declared, beat=BEAT) as way:
-        async with alarm(broker, way):
+async def test_job_that_goes_out_again_waits_and_is_there_once(wire: Wire) -> None:
+    async with wire.publishing(beat=BEAT) as way:
+        async with alarm(wire.broker, way):
             publishing = asyncio.create_task(
-                way.publishing.publish(Message(b"job"), "", declared.jobs)
+                way.publishing.publish(Message(b"job"), "", wire.names.jobs)
             )
             await asyncio.sleep(1)
             assert not publishing.done()
         await asyncio.wait_for(publishing, WITHIN_S)
 
-    assert (await first_in(connection, declared.jobs)).body == b"job"
-    assert await in_queue(connection, declared.jobs) == 0
+    assert (await wire.first_in(wire.names.jobs)).body == b"job"
+    assert await wire.in_queue(wire.names.jobs) == 0
 
 
-async def test_look_up_in_the_journal_waits(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with publishing_at(broker.url, declared, beat=BEAT) as way:
-        journal = Journal(connection, way.publishing, declared.journal, JournalMemory())
-        async with alarm(broker, way):
+async def test_look_up_in_the_journal_waits(wire: Wire) -> None:
+    async with wire.publishing(beat=BEAT) as way:
+        journal = Journal(wire.connection, way.publishing, wire.names.journal, JournalMemory())
+        async with alarm(wire.broker, way):
             asking = asyncio.create_task(journal.look_up("job", None))
             await asyncio.sleep(1)
             assert not asking.done()
@@ -89,13 +79,10 @@ async def test_look_up_in_the_journal_waits(
 
 
 async def test_connection_that_is_lost_during_an_alarm_is_replaced(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection, proxy: Proxy
+    wire: Wire, proxy: Proxy
 ) -> None:
-    async with (
-        listening(connection, declared.events) as box,
-        publishing_at(proxy.url, declared, beat=BEAT) as way,
-    ):
-        async with alarm(broker, way) as speaker:
+    async with wire.events(proxy.url, beat=BEAT) as (way, box):
+        async with alarm(wire.broker, way) as speaker:
             proxy.reset()
             speaker.say("end")
             await asyncio.sleep(1)

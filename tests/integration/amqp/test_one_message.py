@@ -5,17 +5,16 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aio_pika import Message
-from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 
-from aimicromind_schemas import CancelRequest, JobCancel, Names
-from aimicromind_testing import PrivateBroker, answer
+from aimicromind_schemas import CancelRequest, JobCancel
+from aimicromind_testing import answer
 from aimicromind_worker.amqp.jobs import delivery, headers
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
 from aimicromind_worker.amqp.stream_reader import read_up_to_now
 from aimicromind_worker.core.job.message_facts import MessageFacts
-from tests.integration.outgoing import publishing_at
 from tests.integration.stage import Stage
+from tests.integration.wire import Wire
 from tests.support.amqp import WITHIN_S, until_in_queue
 from tests.support.builders import a_job
 
@@ -48,9 +47,7 @@ async def test_job_whose_properties_fail_to_be_read_is_rejected_alone(
     assert (following["status"], following["attempts"]) == ("completed", 1)
 
 
-async def test_request_that_fails_to_be_taken_costs_no_other(
-    broker: PrivateBroker, connection: AbstractConnection, declared: Names
-) -> None:
+async def test_request_that_fails_to_be_taken_costs_no_other(wire: Wire) -> None:
     taken: asyncio.Queue[CancelRequest] = asyncio.Queue()
 
     def take(request: CancelRequest) -> None:
@@ -59,20 +56,18 @@ async def test_request_that_fails_to_be_taken_costs_no_other(
         taken.put_nowait(request)
 
     since = datetime.now(UTC) - timedelta(minutes=1)
-    async with publishing_at(broker.url, declared) as way:
-        await way.publishing.publish(Message(JobCancel("odd").encode()), declared.control, "")
-        async with CancelListener.open(connection, way.publishing, declared, take, since):
+    async with wire.publishing() as way:
+        await way.publishing.publish(Message(JobCancel("odd").encode()), wire.names.control, "")
+        async with CancelListener.open(wire.connection, way.publishing, wire.names, take, since):
             for job_id in ("odd", "next"):
                 request = Message(JobCancel(job_id).encode())
-                await way.publishing.publish(request, declared.control, "")
+                await way.publishing.publish(request, wire.names.control, "")
             came = await asyncio.wait_for(taken.get(), WITHIN_S)
 
     assert came == JobCancel("next")
 
 
-async def test_message_of_a_stream_that_fails_to_be_taken_costs_no_other(
-    broker: PrivateBroker, connection: AbstractConnection, declared: Names
-) -> None:
+async def test_message_of_a_stream_that_fails_to_be_taken_costs_no_other(wire: Wire) -> None:
     taken: list[bytes] = []
 
     def take(message: DeliveredMessage) -> None:
@@ -80,9 +75,9 @@ async def test_message_of_a_stream_that_fails_to_be_taken_costs_no_other(
             raise Fault
         taken.append(message.body)
 
-    async with publishing_at(broker.url, declared) as way:
+    async with wire.publishing() as way:
         for body in (b"first", b"odd", b"last"):
-            await way.publishing.publish(Message(body), "", declared.control_log)
-        await read_up_to_now(connection, way.publishing, declared.control_log, None, take)
+            await way.publishing.publish(Message(body), "", wire.names.control_log)
+        await read_up_to_now(wire.connection, way.publishing, wire.names.control_log, None, take)
 
     assert taken == [b"first", b"last"]

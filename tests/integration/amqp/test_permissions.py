@@ -2,8 +2,7 @@
 
 import re
 import shlex
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -31,11 +30,10 @@ _LISTED: Final = {
 _JOB: Final = PredictionJob(chatflow_id="flow", question="Why?")
 
 
-@asynccontextmanager
 async def user(
     broker: PrivateBroker, kind: str, names: Names, *, but: tuple[int, str] | None = None
-) -> AsyncIterator[str]:
-    """Have a user of a kind, and give the address by which it connects.
+) -> str:
+    """Have a user of a kind on the run's own broker, and give the address by which it connects.
 
     Args:
         broker: Where.
@@ -50,10 +48,7 @@ async def user(
     who = f"user-{uuid4().hex[:8]}"
     await broker.rabbitmqctl("add_user", who, "password")
     await broker.rabbitmqctl("set_permissions", who, *listed)
-    try:
-        yield broker.url.replace("guest:guest", f"{who}:password")
-    finally:
-        await broker.rabbitmqctl("delete_user", who)
+    return broker.url.replace("guest:guest", f"{who}:password")
 
 
 def test_page_lists_these_users() -> None:
@@ -68,8 +63,8 @@ async def test_worker_brings_jobs_of_all_kinds_to_their_end(stage: Stage, kind: 
     stage.endpoint.flow("endless", answer(1000, rate=10))
     if kind == "worker":
         await declare(stage.connection, needed_topology(stage.settings()))
+    url = await user(stage.broker, kind, stage.names)
     async with (
-        user(stage.broker, kind, stage.names) as url,
         working(stage.settings(amqp_url=url)),
         chats_of(stage.connection, stage.names) as chats,
         Client.open(stage.broker.url, stage.names.prefix) as client,
@@ -129,24 +124,24 @@ async def test_worker_that_lacks_a_permission_ends_and_names_it(
     await stage.put(a_job())
     await return_a_job(stage)
     full = name if name.startswith("amq.") else f"{stage.names.prefix}.{name}"
-    async with user(stage.broker, "worker", stage.names, but=(which, full)) as url:
-        with pytest.raises(PermissionMissing, match=r"ACCESS_REFUSED.*grant it") as refused:
-            await Running(stage.settings(amqp_url=url)).ended()
+    url = await user(stage.broker, "worker", stage.names, but=(which, full))
+    with pytest.raises(PermissionMissing, match=r"ACCESS_REFUSED.*grant it") as refused:
+        await Running(stage.settings(amqp_url=url)).ended()
 
     # The broker calls the default exchange so.
     assert re.search(f"'{full}'|'amq.default'", str(refused.value))
 
 
 async def test_worker_that_may_not_declare_names_what_is_missing(stage: Stage) -> None:
-    async with user(stage.broker, "worker", stage.names) as url:
-        with pytest.raises(DeclarationRefused, match=f"may not declare {stage.names.events} "):
-            await Running(stage.settings(amqp_url=url)).ended()
+    url = await user(stage.broker, "worker", stage.names)
+    with pytest.raises(DeclarationRefused, match=f"may not declare {stage.names.events} "):
+        await Running(stage.settings(amqp_url=url)).ended()
 
 
 async def test_producer_submits_and_cancels_and_can_do_nothing_else(stage: Stage) -> None:
     await declare(stage.connection, needed_topology(stage.settings()))
+    url = await user(stage.broker, "producer", stage.names)
     async with (
-        user(stage.broker, "producer", stage.names) as url,
         Client.open(url, stage.names.prefix) as client,
     ):
         job_id = await client.submit(_JOB)
@@ -157,29 +152,11 @@ async def test_producer_submits_and_cancels_and_can_do_nothing_else(stage: Stage
     assert await in_queue(stage.connection, stage.names.jobs) == 1
 
 
-async def test_producer_that_lacks_a_permission_is_told(stage: Stage) -> None:
-    await declare(stage.connection, needed_topology(stage.settings()))
-    jobs, control = stage.names.jobs, stage.names.control
-
-    async with (
-        user(stage.broker, "producer", stage.names, but=(1, jobs)) as url,
-        Client.open(url, stage.names.prefix) as client,
-    ):
-        with pytest.raises(BrokerRefused, match=f"'{jobs}'"):
-            await client.submit(_JOB)
-    async with (
-        user(stage.broker, "producer", stage.names, but=(1, control)) as url,
-        Client.open(url, stage.names.prefix) as client,
-    ):
-        with pytest.raises(BrokerRefused, match=f"'{control}'"):
-            await client.cancel(job_id="job")
-
-
 async def test_consumer_follows_and_waits_and_can_do_nothing_else(stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(3))
+    url = await user(stage.broker, "consumer", stage.names)
     async with (
         stage.working() as chats,
-        user(stage.broker, "consumer", stage.names) as url,
         Client.open(url, stage.names.prefix) as client,
     ):
         await stage.put(a_job())
@@ -194,37 +171,32 @@ async def test_consumer_follows_and_waits_and_can_do_nothing_else(stage: Stage) 
     assert isinstance(events[-1], EndEvent)
 
 
+async def follow(client: Client, chat_id: str | None = None, job_id: str | None = None) -> None:
+    async with client.follow(chat_id=chat_id, job_id=job_id, from_start=True):
+        pass
+
+
 @pytest.mark.parametrize(
-    ("which", "name"), [(0, "amq.gen-.*"), (1, "amq.gen-.*"), (2, "amq.gen-.*"), (2, "events")]
+    ("kind", "which", "name", "ask"),
+    [
+        ("producer", 1, "jobs", lambda client: client.submit(_JOB)),
+        ("producer", 1, "control", lambda client: client.cancel(job_id="job")),
+        ("consumer", 0, "amq.gen-.*", lambda client: follow(client, chat_id="chat")),
+        ("consumer", 1, "amq.gen-.*", lambda client: follow(client, chat_id="chat")),
+        ("consumer", 2, "amq.gen-.*", lambda client: follow(client, chat_id="chat")),
+        ("consumer", 2, "events", lambda client: follow(client, chat_id="chat")),
+        ("consumer", 2, "events.log-0", lambda client: follow(client, job_id="job")),
+        ("consumer", 2, "endings", lambda client: client.result("job")),
+    ],
 )
-async def test_consumer_that_lacks_a_permission_is_told(
-    stage: Stage, which: int, name: str
+async def test_client_that_lacks_a_permission_is_told(
+    stage: Stage, kind: str, which: int, name: str, ask: Callable[[Client], Awaitable[object]]
 ) -> None:
     await declare(stage.connection, needed_topology(stage.settings()))
     full = name if name.startswith("amq.") else f"{stage.names.prefix}.{name}"
+    url = await user(stage.broker, kind, stage.names, but=(which, full))
     async with (
-        user(stage.broker, "consumer", stage.names, but=(which, full)) as url,
         Client.open(url, stage.names.prefix) as client,
     ):
         with pytest.raises(BrokerRefused, match=f"'{full}'"):
-            async with client.follow(chat_id="chat", from_start=True):
-                pass
-
-
-async def test_consumer_that_may_not_read_a_stream_is_told(stage: Stage) -> None:
-    await declare(stage.connection, needed_topology(stage.settings()))
-    log, endings = stage.names.events_log_stream(), stage.names.endings
-
-    async with (
-        user(stage.broker, "consumer", stage.names, but=(2, log)) as url,
-        Client.open(url, stage.names.prefix) as client,
-    ):
-        with pytest.raises(BrokerRefused, match=f"'{log}'"):
-            async with client.follow(job_id="job", from_start=True):
-                pass
-    async with (
-        user(stage.broker, "consumer", stage.names, but=(2, endings)) as url,
-        Client.open(url, stage.names.prefix) as client,
-    ):
-        with pytest.raises(BrokerRefused, match=f"'{endings}'"):
-            await client.result("job")
+            await ask(client)

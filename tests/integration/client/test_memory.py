@@ -3,14 +3,10 @@
 import asyncio
 import gc
 
-from aio_pika.abc import AbstractConnection
-
-from aimicromind_schemas import Names
-from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.jobs.journal import Journal, JournalMemory
 from tests.integration.client.stage import client_of
-from tests.integration.outgoing import publishing_at
 from tests.integration.stage import Stage
+from tests.integration.wire import Wire
 
 _TIMES = 60
 
@@ -35,11 +31,9 @@ async def test_followers_that_left_leave_nothing(stage: Stage) -> None:
         assert _futures() < before + _TIMES
 
 
-async def test_look_ups_in_the_journal_leave_nothing(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with publishing_at(broker.url, declared) as way:
-        journal = Journal(connection, way.publishing, declared.journal, JournalMemory())
+async def test_look_ups_in_the_journal_leave_nothing(wire: Wire) -> None:
+    async with wire.publishing() as way:
+        journal = Journal(wire.connection, way.publishing, wire.names.journal, JournalMemory())
         await journal.look_up("job", None)
         before = _futures()
         for number in range(_TIMES):

@@ -10,6 +10,7 @@ from tests.integration.client.stage import a_job, client_of, published
 from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S, delete_queue, in_queue, until_in_queue
 from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 
 async def test_shared_queue_gives_each_event_to_one_reader(stage: Stage) -> None:
@@ -25,9 +26,7 @@ async def test_shared_queue_gives_each_event_to_one_reader(stage: Stage) -> None
             for job in jobs:
                 await chats.end_of(job)
             expected = [event for job in jobs for event in published(chats, job)]
-            async with asyncio.timeout(WITHIN_S):
-                while len(got[0]) + len(got[1]) < len(expected):  # noqa: ASYNC110 - two lists
-                    await asyncio.sleep(0.02)
+            await until(lambda: len(got[0]) + len(got[1]) >= len(expected))
             await _stop(readers)
         await delete_queue(stage.connection, queue)
 

@@ -10,6 +10,7 @@ from aimicromind_testing import Head, Script, ScriptedEndpoint, Stall, send
 from aimicromind_worker.http.client import EndpointClient
 from tests.integration.calls import KEY, a_call, an_endpoint
 from tests.support.http import raw_server
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("no_certificates")
 
@@ -52,9 +53,7 @@ async def test_failure_of_an_abort_is_nobodys(answer: bytes) -> None:
             EndpointClient.open(an_endpoint(f"http://127.0.0.1:{server.port}")) as predictions,
         ):
             predictions.abort(a_call())
-            async with asyncio.timeout(5):
-                while not logs:  # noqa: ASYNC110 - the log tells nobody
-                    await asyncio.sleep(0.01)
+            await until(lambda: logs, 5)
 
     assert {line["log_level"] for line in logs} <= {"debug", "info"}
 

@@ -1,5 +1,4 @@
 import asyncio
-import gzip
 import json
 import logging
 import socket
@@ -9,22 +8,16 @@ from datetime import timedelta
 import pytest
 
 from aimicromind_testing import (
-    Head,
-    Recording,
-    Script,
     ScriptedEndpoint,
-    Send,
     answer,
     json_answer,
     json_error,
     never_answers,
-    play,
-    recording_names,
     status_answer,
     whole_answer,
 )
 from aimicromind_worker.core.endpoint.errors import AnswerTooLarge, HeadersOverdue
-from aimicromind_worker.core.endpoint.exchange import EventStream, PredictionCall, WholeAnswer
+from aimicromind_worker.core.endpoint.exchange import EventStream, PredictionCall
 from aimicromind_worker.http.client import EndpointClient
 from tests.integration.calls import (
     KEY,
@@ -45,30 +38,6 @@ TRACE = {
     "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     "tracestate": "vendor=1",
 }
-WHOLE_STREAMS = [
-    name
-    for name in recording_names()
-    if (recorded := Recording.load(name)).frames() and recorded.ending == "complete"
-]
-
-
-@pytest.mark.parametrize("name", WHOLE_STREAMS)
-async def test_recorded_stream_arrives_byte_for_byte(endpoint: ScriptedEndpoint, name: str) -> None:
-    endpoint.flow("flow", play(name, pace=0))
-
-    async with calling(endpoint) as response:
-        assert isinstance(response, EventStream)
-        body = await body_of(response)
-
-    assert body == Recording.load(name).body
-
-
-async def test_json_answer_arrives_whole(endpoint: ScriptedEndpoint) -> None:
-    endpoint.flow("flow", whole_answer("all of it"), streaming=False)
-
-    async with calling(endpoint) as response:
-        assert isinstance(response, WholeAnswer)
-        assert json.loads(response.body)["text"] == "all of it"
 
 
 @pytest.mark.parametrize("content_type", ["text/event-stream; charset=utf-8", "Text/Event-Stream"])
@@ -87,32 +56,6 @@ async def test_json_answer_over_the_limit_is_too_large(endpoint: ScriptedEndpoin
 
     with pytest.raises(AnswerTooLarge, match="4096 bytes"):
         await call_once(endpoint, max_answer_bytes=4096)
-
-
-async def test_compressed_stream_is_decoded(endpoint: ScriptedEndpoint) -> None:
-    packed = gzip.compress(b"data: one\n\ndata: two\n\n" * 5000)
-    head = Head(
-        200,
-        (
-            ("Content-Type", "text/event-stream"),
-            ("Content-Encoding", "gzip"),
-            ("Connection", "close"),
-        ),
-    )
-    endpoint.flow("flow", Script.of(head, Send(packed[:30]), Send(packed[30:])))
-
-    assert await call_once(endpoint) == b"data: one\n\ndata: two\n\n" * 5000
-
-
-async def test_compressed_json_is_decoded_and_held_to_its_limit(endpoint: ScriptedEndpoint) -> None:
-    packed = gzip.compress(b'{"text":"%b"}' % (b"x" * 100_000))
-    headers = [("Content-Encoding", "gzip")]
-    script = status_answer(200, packed, content_type="application/json", headers=headers)
-    endpoint.flow("flow", script)
-
-    assert len(await call_once(endpoint, max_answer_bytes=200_000)) > 100_000
-    with pytest.raises(AnswerTooLarge):
-        await call_once(endpoint, max_answer_bytes=50_000)
 
 
 async def test_request_is_made_as_the_job_says(endpoint: ScriptedEndpoint) -> None:

@@ -13,7 +13,6 @@ from aimicromind_testing import (
     ScriptedEndpoint,
     Send,
     answer,
-    html_page,
     json_error,
     play,
     status_answer,
@@ -76,29 +75,6 @@ async def test_status_decides_what_failed(
     assert type(failure) is kind
     assert failure.http_status == status
     assert failure.request_sent
-
-
-async def test_error_quotes_the_message_of_its_json(endpoint: ScriptedEndpoint) -> None:
-    endpoint.flow("flow", json_error(400, "Unexpected token"))
-
-    assert "Unexpected token" in str(await failure_of(endpoint))
-
-
-async def test_error_of_500_is_classified_by_its_text(endpoint: ScriptedEndpoint) -> None:
-    endpoint.flow(
-        "flow", json_error(500, "Error: predictionsServices.buildChatflow - Unauthorized")
-    )
-
-    assert type(await failure_of(endpoint)) is Unauthorized
-
-
-async def test_error_page_is_not_quoted(endpoint: ScriptedEndpoint) -> None:
-    endpoint.flow("flow", html_page(503))
-
-    failure = await failure_of(endpoint)
-
-    assert "<" not in str(failure)
-    assert "HTTP 503" in str(failure)
 
 
 @pytest.mark.parametrize("status", [503, 521, 530])
@@ -170,12 +146,6 @@ async def test_anything_but_a_stream_or_json_is_a_matter_of_configuration(
     assert failure.kind == FailureKind.CONFIGURATION
     assert failure.http_status == 200
     assert "AIMICROMIND_PREDICTION_PATH" in str(failure)
-
-
-async def test_plural_path_that_answers_with_a_page_is_told(endpoint: ScriptedEndpoint) -> None:
-    failure = await failure_of(endpoint, prediction_path="/api/v1/predictions/{chatflowId}")
-
-    assert failure.kind == FailureKind.CONFIGURATION
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
-from datetime import timedelta
-from pathlib import Path
+"""The endpoint is reached by TLS, and each side looks whom it has before it."""
+
+import ssl
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -7,18 +9,19 @@ from aimicromind_schemas import FailureKind
 from aimicromind_testing import ScriptedEndpoint
 from aimicromind_worker.core.endpoint.errors import EndpointUnavailable, TlsRefused
 from tests.integration.calls import call_once, failure_of
-from tests.support.http import JSON_ANSWER, Certificate, expired, raw_server, self_signed
+from tests.support.certificates import Authority
+from tests.support.http import JSON_ANSWER, raw_server
 
 pytestmark = pytest.mark.usefixtures("no_certificates")
 
 
 @pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
-    return self_signed(tmp_path_factory.mktemp("certificates"), "server")
+def ours(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates") / "ours")
 
 
-async def test_certificate_that_nobody_trusts_is_refused(certificate: Certificate) -> None:
-    async with raw_server(JSON_ANSWER, certificate.server()) as server:
+async def test_certificate_that_nobody_trusts_is_refused(ours: Authority) -> None:
+    async with raw_server(JSON_ANSWER, ours.serving()) as server:
         failure = await failure_of(f"https://127.0.0.1:{server.port}")
 
         assert server.requests == []
@@ -27,28 +30,24 @@ async def test_certificate_that_nobody_trusts_is_refused(certificate: Certificat
     assert not failure.request_sent
 
 
-async def test_certificate_of_the_ca_file_is_accepted(certificate: Certificate) -> None:
-    async with raw_server(JSON_ANSWER, certificate.server()) as server:
+async def test_certificate_of_the_ca_file_is_accepted(ours: Authority) -> None:
+    async with raw_server(JSON_ANSWER, ours.serving()) as server:
         where = f"https://127.0.0.1:{server.port}"
 
-        assert await call_once(where, ca_file=certificate.certificate) == b'{"text":"ok"}'
+        assert await call_once(where, ca_file=ours.ca_file) == b'{"text":"ok"}'
 
 
-async def test_certificate_of_another_host_is_refused(certificate: Certificate) -> None:
-    async with raw_server(JSON_ANSWER, certificate.server()) as server:
-        failure = await failure_of(
-            f"https://localhost:{server.port}", ca_file=certificate.certificate
-        )
+async def test_certificate_of_another_host_is_refused(ours: Authority) -> None:
+    async with raw_server(JSON_ANSWER, ours.serving()) as server:
+        failure = await failure_of(f"https://localhost:{server.port}", ca_file=ours.ca_file)
 
     assert type(failure) is TlsRefused
 
 
-async def test_certificate_whose_time_is_over_is_refused(
-    certificate: Certificate, tmp_path: Path
-) -> None:
-    old = expired(certificate, tmp_path)
-    async with raw_server(JSON_ANSWER, old.server()) as server:
-        failure = await failure_of(f"https://127.0.0.1:{server.port}", ca_file=old.certificate)
+async def test_certificate_whose_time_is_over_is_refused(ours: Authority) -> None:
+    old = ours.serving(until=datetime(2020, 1, 1, tzinfo=UTC))
+    async with raw_server(JSON_ANSWER, old) as server:
+        failure = await failure_of(f"https://127.0.0.1:{server.port}", ca_file=ours.ca_file)
 
         assert server.requests == []
     assert type(failure) is TlsRefused
@@ -71,18 +70,14 @@ async def test_server_without_tls_is_refused(endpoint: ScriptedEndpoint) -> None
     assert type(failure) is TlsRefused
 
 
-async def test_client_certificate_is_shown_to_a_server_that_asks(
-    certificate: Certificate, tmp_path: Path
-) -> None:
-    mine = self_signed(tmp_path, "client")
-    asks = certificate.server()
-    asks.load_verify_locations(mine.certificate)
-    asks.verify_mode = asks.verify_mode.CERT_REQUIRED
+async def test_client_certificate_is_shown_to_a_server_that_asks(ours: Authority) -> None:
+    asks = ours.serving()
+    asks.verify_mode = ssl.CERT_REQUIRED
     async with raw_server(JSON_ANSWER, asks) as server:
-        where, trusted = f"https://127.0.0.1:{server.port}", {"ca_file": certificate.certificate}
+        where, trusted = f"https://127.0.0.1:{server.port}", {"ca_file": ours.ca_file}
 
         without = await failure_of(where, **trusted)
-        body = await call_once(where, **trusted, client_certificate=mine.both)
+        body = await call_once(where, **trusted, client_certificate=ours.client("client"))
 
     assert without.kind in {FailureKind.TLS_ERROR, FailureKind.ENDPOINT_UNAVAILABLE}
     assert body == b'{"text":"ok"}'

@@ -1,6 +1,5 @@
 """What a job took is free once it has ended: no collector of garbage has to find it."""
 
-import asyncio
 import gc
 from uuid import uuid4
 
@@ -9,8 +8,8 @@ import pytest
 from aimicromind_schemas import RawJob
 from aimicromind_testing import Cut, Head, Script, Wait, answer, send
 from tests.integration.stage import Stage
-from tests.support.amqp import WITHIN_S
 from tests.support.builders import a_job
+from tests.support.waiting import until
 
 FAILS = Script.of(Head(), send("token", "a"), Wait(0.5), Cut())
 
@@ -37,9 +36,7 @@ async def test_job_that_ended_is_freed(stage: Stage, scripts: list[Script]) -> N
 
 async def until_held(job_ids: set[str]) -> None:
     """Wait until this process has just these jobs in memory."""
-    async with asyncio.timeout(WITHIN_S):
-        while held() != job_ids:  # noqa: ASYNC110 - it rings no bell
-            await asyncio.sleep(0.05)
+    await until(lambda: held() == job_ids)
 
 
 def held() -> set[str | None]:

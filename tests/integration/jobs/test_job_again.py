@@ -4,21 +4,16 @@ from uuid import UUID
 
 import pytest
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
-from aiormq.abc import FieldTable
 from aiormq.exceptions import DeliveryError
 
 from aimicromind_schemas import FailureKind, Names
-from aimicromind_testing import PrivateBroker
 from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.core.job.state import JobState
-from tests.integration.job_bodies import jobs_at
+from tests.integration.wire import Wire
 from tests.support.amqp import (
     WITHIN_S,
     delete_queue,
-    first_in,
-    in_queue,
     put_job,
-    until_in_queue,
 )
 from tests.support.raw import put_raw
 
@@ -26,12 +21,8 @@ BODY = b'{"question": "\xe2\x80\xa8 \xff"}'
 SENT = datetime(2026, 11, 22, 13, 20, tzinfo=UTC)
 
 
-async def test_job_put_again_keeps_its_properties_and_gains_headers(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(
-        connection,
-        declared,
+async def test_job_put_again_keeps_its_properties_and_gains_headers(wire: Wire) -> None:
+    await wire.put(
         BODY,
         headers={"traceparent": "t", "mine": [1, {"deep": "er"}], "x-aimicromind-attempt": 1},
         content_type="application/json",
@@ -43,14 +34,16 @@ async def test_job_put_again_keeps_its_properties_and_gains_headers(
         timestamp=SENT,
         type="job",
         app_id="producer",
+        user_id="guest",
+        expiration=600,
     )
 
     state = JobState(attempt=2, sent=True)
 
-    async with jobs_at(broker.url, declared) as jobs:
+    async with wire.jobs() as jobs:
         await (await jobs.next()).requeue(state)
 
-    again = await first_in(connection, declared.jobs)
+    again = await wire.first_in(wire.names.jobs)
     assert again.body == BODY
     assert _own_headers(again) == {
         "traceparent": "t",
@@ -61,15 +54,14 @@ async def test_job_put_again_keeps_its_properties_and_gains_headers(
     assert (again.correlation_id, again.reply_to, again.priority) == ("asked", "replies", 3)
     assert (again.message_id, again.type, again.app_id) == ("job-1", "job", "producer")
     assert again.timestamp == SENT
-    assert await in_queue(connection, declared.jobs) == 0
+    assert (again.user_id, again.expiration) == (None, None)
+    assert await wire.in_queue(wire.names.jobs) == 0
 
 
-async def test_job_put_again_counts_no_delivery_of_the_copy_before(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(connection, declared, BODY)
+async def test_job_put_again_counts_no_delivery_of_the_copy_before(wire: Wire) -> None:
+    await wire.put(BODY)
 
-    async with jobs_at(broker.url, declared) as jobs:
+    async with wire.jobs() as jobs:
         await (await jobs.next()).requeue_unchanged()
         await (await jobs.next()).requeue(JobState())
         facts = (await jobs.next()).facts
@@ -77,41 +69,10 @@ async def test_job_put_again_counts_no_delivery_of_the_copy_before(
     assert (facts.redelivered, facts.deliveries_before) == (False, 0)
 
 
-async def test_what_the_broker_acts_on_is_not_carried_over(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with connection.channel() as channel:
-        copies = await channel.declare_queue(exclusive=True)
-        headers: FieldTable = {
-            "CC": [copies.name],
-            "BCC": [copies.name],
-            "x-death": [{"queue": declared.jobs, "reason": "expired", "count": 1}],
-            "x-first-death-queue": declared.jobs,
-            "x-last-death-reason": "expired",
-            "x-acquired-count": 7,
-            "kept": 1,
-        }
-        await put_job(connection, declared, BODY, headers=headers, user_id="guest", expiration=600)
-        await until_in_queue(connection, copies.name, 1)
+async def test_nameless_job_put_again_has_a_message_id(wire: Wire) -> None:
+    await put_raw(wire.broker.port, wire.names.jobs, BODY)
 
-        async with jobs_at(broker.url, declared) as jobs:
-            await (await jobs.next()).requeue_unchanged()
-            await (await jobs.next()).requeue(JobState())
-
-        again = await first_in(connection, declared.jobs)
-        assert await in_queue(connection, copies.name) == 1
-    assert _own_headers(again) == {"kept": 1, **JobState().to_headers()}
-    assert again.headers.get("x-acquired-count", 0) != 7
-    assert again.user_id is None
-    assert again.expiration is None
-
-
-async def test_nameless_job_put_again_has_a_message_id(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_raw(broker.port, declared.jobs, BODY)
-
-    async with jobs_at(broker.url, declared) as jobs:
+    async with wire.jobs() as jobs:
         unnamed = await jobs.next()
         await unnamed.requeue(JobState())
         named = await jobs.next()
@@ -121,16 +82,14 @@ async def test_nameless_job_put_again_has_a_message_id(
     assert named.body == BODY
 
 
-async def test_parked_job_is_among_the_dead_with_the_reason(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_parked_job_is_among_the_dead_with_the_reason(wire: Wire) -> None:
     before = datetime.now(UTC)
-    await put_job(connection, declared, BODY, headers={"kept": 1}, message_id="job-1")
+    await wire.put(BODY, headers={"kept": 1}, message_id="job-1")
 
-    async with jobs_at(broker.url, declared) as jobs:
+    async with wire.jobs() as jobs:
         await (await jobs.next()).dead_letter(FailureKind.TIMEOUT, "it took too long", 2)
 
-    dead = await first_in(connection, declared.jobs_dead)
+    dead = await wire.first_in(wire.names.jobs_dead)
     assert dead.body == BODY
     assert dead.message_id == "job-1"
     failed_at = datetime.fromisoformat(str(dead.headers.pop("x-aimicromind-failed-at")))
@@ -141,50 +100,44 @@ async def test_parked_job_is_among_the_dead_with_the_reason(
         "x-aimicromind-message": "it took too long",
         "x-aimicromind-attempts": 2,
     }
-    await until_in_queue(connection, declared.jobs, 0)
+    await wire.until_in_queue(wire.names.jobs, 0)
 
 
-async def test_reason_of_a_parked_job_is_cut_to_a_header_s_length(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(connection, declared, BODY)
+async def test_reason_of_a_parked_job_is_cut_to_a_header_s_length(wire: Wire) -> None:
+    await wire.put(BODY)
 
-    async with jobs_at(broker.url, declared) as jobs:
+    async with wire.jobs() as jobs:
         await (await jobs.next()).dead_letter(FailureKind.INTERNAL, "\U0001f600" * 5000, 0)
 
-    dead = await first_in(connection, declared.jobs_dead)
+    dead = await wire.first_in(wire.names.jobs_dead)
     assert dead.headers["x-aimicromind-message"] == "\U0001f600" * 1000
 
 
-async def test_job_that_the_dead_do_not_take_goes_to_the_reaped(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(connection, declared, BODY, message_id="job-1")
-    await delete_queue(connection, declared.jobs_dead)
+async def test_job_that_the_dead_do_not_take_goes_to_the_reaped(wire: Wire) -> None:
+    await wire.put(BODY, message_id="job-1")
+    await delete_queue(wire.connection, wire.names.jobs_dead)
 
-    async with jobs_at(broker.url, declared) as jobs:
+    async with wire.jobs() as jobs:
         await (await jobs.next()).dead_letter(FailureKind.TIMEOUT, "late", 1)
 
-        reaped = await first_in(connection, declared.jobs_reaped)
+        reaped = await wire.first_in(wire.names.jobs_reaped)
     assert (reaped.body, reaped.message_id) == (BODY, "job-1")
-    await until_in_queue(connection, declared.jobs, 0)
+    await wire.until_in_queue(wire.names.jobs, 0)
 
 
-async def test_full_queue_refuses_the_producer_and_loses_no_job_put_again(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(connection, declared, b"held")
-    async with jobs_at(broker.url, declared) as jobs:
+async def test_full_queue_refuses_the_producer_and_loses_no_job_put_again(wire: Wire) -> None:
+    await wire.put(b"held")
+    async with wire.jobs() as jobs:
         held = await jobs.next()
         limit = '{"max-length": 1}'
-        await broker.rabbitmqctl(
-            "set_policy", "--apply-to", "queues", declared.prefix, f"^{declared.jobs}$", limit
+        await wire.broker.rabbitmqctl(
+            "set_policy", "--apply-to", "queues", wire.names.prefix, f"^{wire.names.jobs}$", limit
         )
-        accepted = await _fill(connection, declared)
+        accepted = await _fill(wire.connection, wire.names)
 
         await held.requeue(JobState(attempt=2))
-        assert await in_queue(connection, declared.jobs_delay(RETRY_DELAYS[0])) == 1
-        await broker.rabbitmqctl("clear_policy", declared.prefix)
+        assert await wire.in_queue(wire.names.jobs_delay(RETRY_DELAYS[0])) == 1
+        await wire.broker.rabbitmqctl("clear_policy", wire.names.prefix)
         came = [await jobs.next()]
         while came[-1].body != b"held":
             await came[-1].ack()
@@ -213,34 +166,18 @@ async def _fill(connection: AbstractConnection, names: Names) -> int:
             accepted += 1
 
 
-async def test_job_is_reaped_when_the_broker_gives_it_up(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(connection, declared, BODY, message_id="job-1")
-
-    async with jobs_at(broker.url, declared) as jobs:
-        for _ in range(21):
-            await (await jobs.next()).requeue_unchanged()
-        reaped = await first_in(connection, declared.jobs_reaped)
-
-    assert (reaped.body, reaped.message_id) == (BODY, "job-1")
-    assert reaped.headers["x-first-death-reason"] == "delivery_limit"
-
-
 @pytest.mark.parametrize("slots", [1, 2])
-async def test_deliveries_settle_independently_of_their_order(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection, slots: int
-) -> None:
+async def test_deliveries_settle_independently_of_their_order(wire: Wire, slots: int) -> None:
     for number in range(slots):
-        await put_job(connection, declared, b"%d" % number)
+        await wire.put(b"%d" % number)
 
-    async with jobs_at(broker.url, declared, slots=slots) as jobs:
+    async with wire.jobs(slots=slots) as jobs:
         taken = [await jobs.next() for _ in range(slots)]
         async with asyncio.TaskGroup() as group:
             for delivery in reversed(taken):
                 group.create_task(delivery.requeue(JobState(attempt=2)))
 
-        await until_in_queue(connection, declared.jobs, 0)
+        await wire.until_in_queue(wire.names.jobs, 0)
         bodies = {(await jobs.next()).body for _ in range(slots)}
 
     assert bodies == {b"%d" % number for number in range(slots)}

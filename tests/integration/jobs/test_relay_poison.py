@@ -14,7 +14,7 @@ from aimicromind_testing import END, Head, Script, answer, frame, send
 from aimicromind_testing.endpoint.script import Send
 from aimicromind_worker.core.job.dead_letter import NotReplayable, read_dead_job, replayed
 from tests.integration.stage import Stage
-from tests.support.amqp import WITHIN_S, first_in, until_in_queue
+from tests.support.amqp import WITHIN_S, first_in, in_queue, until_in_queue
 from tests.support.builders import a_job
 from tests.support.raw import (
     HEADERS,
@@ -123,47 +123,26 @@ async def test_answer_in_layers_of_compression_is_refused(stage: Stage) -> None:
     assert [error["kind"] for error in chats.data("job", "error")] == ["configuration"]
 
 
-async def test_job_that_the_broker_gave_up_gets_its_end(stage: Stage) -> None:
-    async with stage.listening() as chats:
-        await stage.put(a_job(jobId="late"), expiration=0.05)
-        jobs = await (await stage.connection.channel()).get_queue(stage.names.jobs)
-        async with asyncio.timeout(WITHIN_S):
-            while (await jobs.declare()).message_count:  # noqa: ASYNC110 - it rings no bell
-                await asyncio.sleep(0.02)
-
-        async with stage.working():
-            end = await chats.end_of("late")
-
-    assert (end["status"], end["attempts"], end["calls"]) == ("expired", 0, 0)
-    assert chats.shown("late") == [(0, "error"), (0, "end")]
-
-
-async def test_job_that_was_delivered_too_often_gets_its_end(stage: Stage) -> None:
-    async with stage.listening() as chats:
-        await stage.put(a_job(jobId="deadly"))
-        jobs = await (await stage.connection.channel()).get_queue(stage.names.jobs)
-        async with asyncio.timeout(WITHIN_S):
-            while (message := await jobs.get(fail=False)) is not None:
-                await message.reject(requeue=True)
-
-        async with stage.working():
-            end = await chats.end_of("deadly")
-
-    assert (end["status"], end["calls"]) == ("failed", 0)
-    assert [error["kind"] for error in chats.data("deadly", "error")] == ["delivery_limit"]
-    assert not stage.endpoint.calls
-
-
-async def test_job_whose_reply_to_ends_the_connection_gets_its_end_without_copies(
-    stage: Stage,
+@pytest.mark.parametrize(
+    ("reason", "status"), [("expired", "expired"), ("delivery_limit", "failed")]
+)
+async def test_job_that_the_broker_dead_lettered_gets_its_end(
+    stage: Stage, reason: str, status: str
 ) -> None:
-    stage.endpoint.flow("flow", answer(2))
-    made_up = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAxMjM0NTY3OAAAAAAAAAAA.a"
-    async with stage.working() as chats:
-        await stage.put(a_job(jobId="poison"), reply_to=made_up)
-        end = await chats.end_of("poison")
+    async with stage.listening() as chats:
+        await stage.put(a_job(), expiration=0.05 if reason == "expired" else None)
+        jobs = await (await stage.connection.channel()).get_queue(stage.names.jobs)
+        async with asyncio.timeout(WITHIN_S):
+            while await in_queue(stage.connection, stage.names.jobs_reaped) == 0:
+                if reason != "expired" and (message := await jobs.get(fail=False)) is not None:
+                    await message.reject(requeue=True)
 
-    assert (end["status"], end["attempts"], end["calls"]) == ("completed", 1, 1)
+        async with stage.working():
+            end = await chats.end_of("job")
+
+    assert (end["status"], end["calls"]) == (status, 0)
+    assert [error["kind"] for error in chats.data("job", "error")] == [reason]
+    assert not stage.endpoint.calls
 
 
 @asynccontextmanager

@@ -15,8 +15,9 @@ from aio_pika.abc import AbstractConnection
 from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker, answer, error_answer
 from tests.integration.stage import Stage
+from tests.integration.wire import Wire
 from tests.integration.workers import working
-from tests.support.amqp import delete_queue, exists, first_in
+from tests.support.amqp import delete_queue, exists
 
 COMMAND: Final = str(Path(sys.executable).with_name("aimicromind-worker"))
 DEADLINE_S: Final = 20.0
@@ -90,25 +91,6 @@ async def test_topology_is_missing_then_declared_then_as_expected(
     assert await exists(connection, names.jobs)
 
 
-async def test_topology_that_differs_is_named(
-    broker: PrivateBroker, names: Names, connection: AbstractConnection
-) -> None:
-    settings = settings_for(broker, names)
-    async with connection.channel() as channel:
-        await channel.declare_queue(names.jobs, durable=True)
-
-    declared, checked = await asyncio.gather(
-        run("topology", "declare", **settings), run("topology", "check", **settings)
-    )
-
-    assert (declared.exit_code, checked.exit_code) == (4, 1)
-    assert f"queue {names.jobs} is different" in declared.err
-    assert f"queue {names.jobs} is different" in checked.out
-    for ran in (declared, checked):
-        assert "AIMICROMIND_PREFIX" in ran.err
-        assert "delete what differs" in ran.err
-
-
 async def test_topology_is_shown_without_a_broker(names: Names) -> None:
     settings = {"amqp_url": NOBODY, "prefix": names.prefix}
     ran, plain = await asyncio.gather(
@@ -126,15 +108,13 @@ async def test_topology_is_shown_without_a_broker(names: Names) -> None:
     assert (ran.exit_code, plain.exit_code) == (0, 0)
 
 
-async def test_submitted_job_is_on_the_queue(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    settings = settings_for(broker, declared)
+async def test_submitted_job_is_on_the_queue(wire: Wire) -> None:
+    settings = settings_for(wire.broker, wire.names)
 
     ran = await run("submit", "flow", "Why?", "--chat", "chat", "--json", **settings)
 
     said = json.loads(ran.out)
-    job = await first_in(connection, declared.jobs)
+    job = await wire.first_in(wire.names.jobs)
     assert ran.exit_code == 0
     assert said["chatId"] == "chat"
     assert job.message_id == said["jobId"]
@@ -176,10 +156,8 @@ async def test_followed_job_that_fails_is_not_achieved(stage: Stage) -> None:
     assert [json.loads(line)["event"] for line in ran.out.splitlines()] == ["error", "end"]
 
 
-async def test_followed_job_that_nobody_runs_is_left_after_a_while(
-    broker: PrivateBroker, declared: Names
-) -> None:
-    settings = settings_for(broker, declared)
+async def test_followed_job_that_nobody_runs_is_left_after_a_while(wire: Wire) -> None:
+    settings = settings_for(wire.broker, wire.names)
 
     ran = await run("submit", "flow", "Why?", "--follow", "--within", "0.5", **settings)
 
@@ -201,15 +179,13 @@ async def test_job_where_nothing_is_declared_is_not_taken(
     assert all("has a worker run?" in ran.err for ran in both)
 
 
-async def test_followed_job_without_a_queue_is_not_taken(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await delete_queue(connection, declared.jobs)
+async def test_followed_job_without_a_queue_is_not_taken(wire: Wire) -> None:
+    await delete_queue(wire.connection, wire.names.jobs)
 
-    ran = await run("submit", "flow", "Why?", "--follow", **settings_for(broker, declared))
+    ran = await run("submit", "flow", "Why?", "--follow", **settings_for(wire.broker, wire.names))
 
     assert ran.exit_code == 1
-    assert f"there is no {declared.jobs}" in ran.err
+    assert f"there is no {wire.names.jobs}" in ran.err
 
 
 async def test_wrong_use_is_told_apart() -> None:
@@ -218,15 +194,6 @@ async def test_wrong_use_is_told_apart() -> None:
     ran = await asyncio.gather(*(run(*arguments, amqp_url=NOBODY) for arguments in uses))
 
     assert [(it.exit_code, it.out) for it in ran] == [(2, "")] * len(uses)
-
-
-async def test_missing_setting_is_named() -> None:
-    commands = [["run"], ["submit", "flow", "Why?"]]
-
-    ran = await asyncio.gather(*(run(*command) for command in commands))
-
-    assert [it.exit_code for it in ran] == [2] * len(commands)
-    assert all("AIMICROMIND_AMQP_URL is not set" in it.err for it in ran)
 
 
 async def test_settings_that_are_wrong_are_named_without_their_values() -> None:
@@ -243,23 +210,6 @@ async def test_settings_that_are_wrong_are_named_without_their_values() -> None:
     for name in ("AMQP_URL", "BASE_URL", "CONCURRENCY", "PREDICTION_PATH"):
         assert f"AIMICROMIND_{name}" in ran.err
     assert "h1dden" not in ran.err
-
-
-async def test_certificates_that_cannot_be_used_are_wrong_settings(tmp_path: Path) -> None:
-    nonsense = tmp_path / "some.pem"
-    nonsense.write_text("no certificate")
-    missing = tmp_path / "missing.pem"
-    settings = {"amqp_url": NOBODY, "base_url": "http://127.0.0.1:1"}
-
-    both = await asyncio.gather(
-        run("run", **settings, ca_file=str(nonsense), client_certificate=str(missing)),
-        run("run", **settings, ca_file=str(missing), client_certificate=str(nonsense)),
-    )
-
-    for ran in both:
-        assert ran.exit_code == 2
-        assert "AIMICROMIND_CA_FILE: is no PEM file" in ran.err
-        assert "AIMICROMIND_CLIENT_CERTIFICATE: is no PEM file" in ran.err
 
 
 async def test_silence_in_place_of_a_broker_is_told() -> None:

@@ -129,16 +129,6 @@ async def test_what_is_not_there_yet_is_no_problem(stage: Stage) -> None:
     assert found[f"queue {stage.names.jobs}"]["state"] == "warning"
 
 
-async def test_queue_that_differs_is_a_problem(stage: Stage) -> None:
-    async with stage.connection.channel() as channel:
-        await channel.declare_queue(stage.names.jobs_dead, durable=True)
-        code, found = await diagnosis(**settings_for(stage))
-        await channel.queue_delete(stage.names.jobs_dead)
-
-    assert code == 1
-    assert found[f"queue {stage.names.jobs_dead}"]["state"] == "problem"
-
-
 @pytest.mark.parametrize(
     ("changed", "about"),
     [

@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from aimicromind_worker.telemetry import page_server
 from aimicromind_worker.telemetry.page_server import Page, serving_pages
+from tests.support.waiting import until
 
 GET = b"GET /ok HTTP/1.1\r\nHost: x\r\n\r\n"
 LAST = b"GET /ok HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
@@ -168,9 +169,7 @@ async def test_answer_that_nobody_takes_is_held_no_longer_than_its_time(
     loop = asyncio.get_running_loop()
     with await connected(port) as connection:
         await loop.sock_sendall(connection, GET.replace(b"/ok", b"/large"))
-        async with asyncio.timeout(WITHIN_S):
-            while not serves_nobody(port):  # noqa: ASYNC110 - the kernel tells nobody
-                await asyncio.sleep(0.02)
+        await until(lambda: serves_nobody(port))
 
         came = 0
         with suppress(ConnectionError):

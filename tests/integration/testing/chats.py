@@ -61,10 +61,15 @@ def text_of(frames: list[dict[str, Any]]) -> str:
     return "".join(frame["data"] for frame in frames if frame["event"] == "token")
 
 
+def client_of(
+    endpoint: ScriptedEndpoint, headers: dict[str, str] | None = None
+) -> httpx.AsyncClient:
+    return httpx.AsyncClient(base_url=f"{endpoint.url}/api/v1", timeout=5, headers=headers)
+
+
 @asynccontextmanager
 async def chatting(
     endpoint: ScriptedEndpoint, headers: dict[str, str] | None = None
 ) -> AsyncIterator[Chats]:
-    base_url = f"{endpoint.url}/api/v1"
-    async with httpx.AsyncClient(base_url=base_url, timeout=5, headers=headers) as client:
+    async with client_of(endpoint, headers) as client:
         yield Chats(client)

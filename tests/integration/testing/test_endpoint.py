@@ -16,14 +16,9 @@ from aimicromind_testing import (
     too_many_requests,
     whole_answer,
 )
+from tests.integration.testing.chats import client_of
 
 QUESTION = {"question": "why?", "streaming": True, "chatId": "chat"}
-
-
-def client_of(
-    endpoint: ScriptedEndpoint, headers: dict[str, str] | None = None
-) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"{endpoint.url}/api/v1", timeout=5, headers=headers)
 
 
 def frames(body: str) -> list[dict[str, Any]]:

@@ -5,14 +5,9 @@ import httpx
 import pytest
 
 from aimicromind_testing import Recording, ScriptedEndpoint, answer
+from tests.integration.testing.chats import client_of
 
 QUESTION = {"question": "why?", "streaming": True, "chatId": "chat"}
-
-
-def client_of(
-    endpoint: ScriptedEndpoint, headers: dict[str, str] | None = None
-) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"{endpoint.url}/api/v1", timeout=5, headers=headers)
 
 
 async def test_unknown_flow_never_answers_a_streaming_call() -> None:

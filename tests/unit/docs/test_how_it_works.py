@@ -22,7 +22,7 @@ from tests.support.fakes import (
     HANG,
     UNSENT,
     FakeDelivery,
-    RecordingSink,
+    RecordingPublisher,
     Run,
     Script,
 )
@@ -139,7 +139,7 @@ async def _told(run: Run) -> Shown:
     return _shown(run.publisher)
 
 
-def _shown(sink: RecordingSink) -> Shown:
+def _shown(sink: RecordingPublisher) -> Shown:
     events = [json.loads(it.body) for it in sink.published]
     return [
         (routing_key(it["chatId"], it["event"]), it["attempt"], it["seq"], it["data"])

@@ -37,11 +37,11 @@ from tests.support.fakes import (
     CUT_BEFORE,
     HANG,
     WELL,
+    DeadLetterReason,
+    FakeChatLocks,
     FakeDelivery,
     FakeJournal,
-    FakeLeases,
-    Parked,
-    RecordingSink,
+    RecordingPublisher,
     Script,
     ScriptedPredictions,
 )
@@ -52,9 +52,9 @@ class Stage:
 
     def __init__(self, *scripts: Script, after_loss: bool = False) -> None:
         self.predictions = ScriptedPredictions(*scripts)
-        self.publisher = RecordingSink()
+        self.publisher = RecordingPublisher()
         self.journal = FakeJournal()
-        self.chat_locks = FakeLeases()
+        self.chat_locks = FakeChatLocks()
         shared = dependencies(self.predictions, self.publisher)
         intake = an_intake(shared, self.journal, after_loss=after_loss)
         self.dead_lettered = DeadLettered(intake, shared, NAMES)
@@ -93,8 +93,8 @@ class Stage:
 
 def facts_after(delivery: FakeDelivery) -> MessageFacts:
     """Read the headers of a job that was put on the queue again, as the next worker does."""
-    assert delivery.put_back is not None
-    return MessageFacts(carried=delivery.put_back)
+    assert delivery.requeued is not None
+    return MessageFacts(carried=delivery.requeued)
 
 
 async def test_end_waits_for_the_confirms_before_it_and_the_acknowledgement_for_its_own() -> None:
@@ -113,14 +113,6 @@ async def test_end_waits_for_the_confirms_before_it_and_the_acknowledgement_for_
     ]
 
 
-async def test_events_of_every_attempt_are_confirmed_before_the_acknowledgement() -> None:
-    stage = Stage(CUT_AFTER, WELL)
-
-    await stage.carry()
-
-    assert stage.publisher.history[-3:] == ["end", "1 confirmed", "ack"]
-
-
 async def test_job_that_must_wait_long_says_so_and_waits_on_the_ladder() -> None:
     stage = Stage(errors.RateLimited("later", retry_after=timedelta(seconds=60)), WELL)
 
@@ -128,7 +120,7 @@ async def test_job_that_must_wait_long_says_so_and_waits_on_the_ladder() -> None
     again = facts_after(delivery)
     await stage.carry(facts=again)
 
-    assert stage.publisher.history[:3] == ["retry", "1 confirmed", "put again"]
+    assert stage.publisher.history[:3] == ["retry", "1 confirmed", "requeue"]
     assert stage.publisher.data("retry") == [
         {
             "kind": "rate_limited",
@@ -163,15 +155,15 @@ async def test_failed_job_says_why_ends_and_is_parked() -> None:
 
     delivery = await stage.carry()
 
-    assert stage.publisher.history == ["error", "1 confirmed", "end", "1 confirmed", "park"]
+    assert stage.publisher.history == ["error", "1 confirmed", "end", "1 confirmed", "dead-letter"]
     assert stage.publisher.data("error") == [
         {"kind": "unauthorized", "message": "the key was refused: no key", "httpStatus": 401}
     ]
     assert stage.publisher.end().data.status == EndStatus.FAILED
-    assert delivery.parked is not None
-    assert delivery.parked.kind == FailureKind.UNAUTHORIZED
-    assert delivery.parked.message == "the key was refused: no key"
-    assert delivery.parked.attempts == 1
+    assert delivery.dead_lettered is not None
+    assert delivery.dead_lettered.kind == FailureKind.UNAUTHORIZED
+    assert delivery.dead_lettered.message == "the key was refused: no key"
+    assert delivery.dead_lettered.attempts == 1
 
 
 async def test_end_counts_attempts_calls_and_events_and_has_the_winners_text() -> None:
@@ -189,17 +181,6 @@ async def test_end_counts_attempts_calls_and_events_and_has_the_winners_text() -
     assert 0 <= end.data.duration_seconds < 20
 
 
-async def test_end_of_a_failed_job_has_the_text_that_was_shown() -> None:
-    stage = Stage([tokens("Once "), USED_TOOLS, CUT])
-
-    delivery = await stage.carry()
-
-    end = stage.publisher.end()
-    assert (end.data.text, end.data.events) == ("Once ", end.seq + 1)
-    assert delivery.parked is not None
-    assert delivery.parked.kind == FailureKind.REPEAT_UNSAFE
-
-
 @pytest.mark.parametrize("facts", [MessageFacts(), MessageFacts(carried=JobState(attempt=2))])
 async def test_job_that_expired_in_the_queue_ends_without_a_call(facts: MessageFacts) -> None:
     stage = Stage()
@@ -212,8 +193,8 @@ async def test_job_that_expired_in_the_queue_ends_without_a_call(facts: MessageF
     assert stage.publisher.shown() == [(attempt, 0, "error"), (attempt, 1, "end")]
     end = stage.publisher.end()
     assert (end.data.status, end.data.attempts, end.data.calls) == (EndStatus.EXPIRED, before, 0)
-    assert delivery.parked is not None
-    assert delivery.parked.kind == FailureKind.EXPIRED
+    assert delivery.dead_lettered is not None
+    assert delivery.dead_lettered.kind == FailureKind.EXPIRED
 
 
 async def test_start_tells_tags_and_redelivery() -> None:
@@ -232,8 +213,8 @@ async def test_job_without_a_name_is_put_again_to_get_one() -> None:
 
     delivery = await stage.carry(jobId=None, chatId=None)
 
-    assert delivery.put_back == JobState()
-    assert stage.publisher.history == ["put again"]
+    assert delivery.requeued == JobState()
+    assert stage.publisher.history == ["requeue"]
 
 
 @pytest.mark.parametrize(
@@ -252,21 +233,24 @@ async def test_job_that_is_none_is_told_to_its_chat_and_parked(
 
     delivery = await stage.carry(body, MessageFacts(message_id="message", correlation_id="c-1"))
 
-    assert stage.publisher.history == ["error", "1 confirmed", "end", "1 confirmed", "park"]
+    assert stage.publisher.history == ["error", "1 confirmed", "end", "1 confirmed", "dead-letter"]
     assert stage.publisher.addresses == [Address(chat_id, "", 0, "c-1")]
     assert stage.publisher.shown() == [(0, 0, "error"), (0, 1, "end")]
     end = stage.publisher.end()
     assert (end.job_id, end.data.status) == (job_id, EndStatus.REJECTED)
     assert (end.data.attempts, end.data.calls, end.data.events) == (0, 0, 2)
-    assert delivery.parked is not None
-    assert (delivery.parked.kind, delivery.parked.attempts) == (FailureKind.INVALID_JOB, 0)
+    assert delivery.dead_lettered is not None
+    assert (delivery.dead_lettered.kind, delivery.dead_lettered.attempts) == (
+        FailureKind.INVALID_JOB,
+        0,
+    )
 
 
 async def test_job_that_is_too_long_is_parked_as_such() -> None:
     delivery = await Stage().carry(question="x" * MAX_JOB_BYTES)
 
-    assert delivery.parked is not None
-    assert delivery.parked.kind == FailureKind.TOO_LARGE
+    assert delivery.dead_lettered is not None
+    assert delivery.dead_lettered.kind == FailureKind.TOO_LARGE
 
 
 async def test_leaving_worker_tells_the_chat_and_puts_the_job_again() -> None:
@@ -274,7 +258,7 @@ async def test_leaving_worker_tells_the_chat_and_puts_the_job_again() -> None:
 
     delivery = await stage.interrupted()
 
-    assert stage.publisher.history == ["start", "token", "retry", "3 confirmed", "put again"]
+    assert stage.publisher.history == ["start", "token", "retry", "3 confirmed", "requeue"]
     (retry,) = stage.publisher.data("retry")
     assert (retry["kind"], retry["nextAttempt"], retry["delaySeconds"]) == ("shutdown", 2, 0)
     facts = facts_after(delivery)
@@ -311,8 +295,8 @@ async def test_next_worker_runs_no_tool_again() -> None:
     delivery = await stage.carry(facts=facts_after(left))
 
     assert stage.predictions.calls == []
-    assert delivery.parked is not None
-    assert delivery.parked.kind == FailureKind.REPEAT_UNSAFE
+    assert delivery.dead_lettered is not None
+    assert delivery.dead_lettered.kind == FailureKind.REPEAT_UNSAFE
     assert stage.publisher.shown() == [(2, 0, "error"), (2, 1, "end")]
     assert (stage.publisher.end().data.attempts, stage.publisher.end().data.calls) == (1, 1)
 
@@ -331,7 +315,7 @@ async def test_job_that_comes_while_leaving_is_put_again_uncalled() -> None:
 
     assert stage.predictions.calls == []
     assert facts_after(delivery).carried.calls == 0
-    assert stage.publisher.history[-1] == "put again"
+    assert stage.publisher.history[-1] == "requeue"
 
 
 async def test_fault_of_our_own_fails_its_job_alone_and_tells_no_content() -> None:
@@ -341,12 +325,12 @@ async def test_fault_of_our_own_fails_its_job_alone_and_tells_no_content() -> No
         first = await stage.carry(jobId="job-1")
         second = await stage.carry(jobId="job-2")
 
-    assert first.parked is not None
-    assert first.parked.kind == FailureKind.INTERNAL
-    assert second.parked is None
+    assert first.dead_lettered is not None
+    assert first.dead_lettered.kind == FailureKind.INTERNAL
+    assert second.dead_lettered is None
     ends = [event for event in stage.publisher.events() if event.event == "end"]
     assert [end.wire()["data"]["status"] for end in ends] == ["failed", "completed"]
-    everything = [repr(logs), repr(first.parked), *map(repr, stage.publisher.published)]
+    everything = [repr(logs), repr(first.dead_lettered), *map(repr, stage.publisher.published)]
     assert SECRET not in "".join(everything)
     (fault,) = [line for line in logs if line["event"] == "job.fault"]
     assert fault["error"] == "ZeroDivisionError"
@@ -416,7 +400,7 @@ async def test_job_that_failed_before_is_parked_and_not_run() -> None:
 
     delivery = await stage.carry(facts=AGAIN)
 
-    assert delivery.parked == Parked(FailureKind.TIMEOUT, "late", 2)
+    assert delivery.dead_lettered == DeadLetterReason(FailureKind.TIMEOUT, "late", 2)
     assert (stage.predictions.calls, stage.publisher.published) == ([], [])
 
 
@@ -453,8 +437,8 @@ async def test_job_whose_dead_worker_used_a_tool_is_not_called_again() -> None:
 
     delivery = await stage.carry(facts=AGAIN)
 
-    assert delivery.parked is not None
-    assert delivery.parked.kind == FailureKind.REPEAT_UNSAFE
+    assert delivery.dead_lettered is not None
+    assert delivery.dead_lettered.kind == FailureKind.REPEAT_UNSAFE
     assert stage.predictions.calls == []
 
 
@@ -464,7 +448,7 @@ async def test_job_of_which_nothing_can_be_known_now_waits_outside() -> None:
 
     delivery = await stage.carry(facts=AGAIN)
 
-    assert delivery.history == ["put again"]
+    assert delivery.history == ["requeue"]
     assert delivery.delay
     assert stage.predictions.calls == []
 
@@ -492,18 +476,18 @@ async def test_job_that_the_broker_gave_up_goes_back_while_nothing_can_be_known(
 
     await stage.dead_lettered.end(delivery)
 
-    assert delivery.history == ["give back"]
+    assert delivery.history == ["requeue unchanged"]
     assert stage.publisher.published == []
 
 
 async def test_fault_while_a_job_is_settled_reaches_nobody_else() -> None:
     stage = Stage(errors.BadRequest("no"))
     delivery = stage.delivery()
-    delivery.park_fails_with = TypeError("a header that cannot be written")
+    delivery.dead_letter_fails_with = TypeError("a header that cannot be written")
 
     await stage.relay.carry(delivery)
 
-    assert delivery.history[-1] == "refuse"
+    assert delivery.history[-1] == "reject"
 
 
 async def test_job_whose_burial_fails_for_a_fault_of_our_own_still_gets_its_end(
@@ -521,6 +505,6 @@ async def test_job_whose_burial_fails_for_a_fault_of_our_own_still_gets_its_end(
         await stage.dead_lettered.end(delivery)
 
     assert [event.event for event in stage.publisher.events()][-2:] == ["error", "end"]
-    assert delivery.parked is not None
-    assert delivery.parked.kind == FailureKind.INTERNAL
+    assert delivery.dead_lettered is not None
+    assert delivery.dead_lettered.kind == FailureKind.INTERNAL
     assert SECRET not in str(logs)

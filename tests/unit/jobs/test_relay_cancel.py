@@ -38,10 +38,10 @@ from tests.support.fakes import (
     CUT_BEFORE,
     HANG,
     WELL,
+    FakeChatLocks,
     FakeDelivery,
     FakeJournal,
-    FakeLeases,
-    RecordingSink,
+    RecordingPublisher,
     Script,
     ScriptedPredictions,
 )
@@ -60,9 +60,9 @@ class Stage:
 
     def __init__(self, *scripts: Script, policy: RetryPolicy = IMPATIENT) -> None:
         self.predictions = ScriptedPredictions(*scripts)
-        self.publisher = RecordingSink()
+        self.publisher = RecordingPublisher()
         self.journal = FakeJournal()
-        self.chat_locks = FakeLeases()
+        self.chat_locks = FakeChatLocks()
         self.held = JobRegistry()
         shared = dependencies(self.predictions, self.publisher, policy, **LONG)
         intake = an_intake(shared, self.journal)
@@ -368,7 +368,7 @@ async def test_job_that_the_broker_gave_up_keeps_that_ending() -> None:
     await stage.dead_lettered.end(delivery)
 
     assert stage.publisher.end().data.status == EndStatus.EXPIRED
-    assert delivery.history[-1] == "park"
+    assert delivery.history[-1] == "dead-letter"
 
 
 async def test_failure_of_the_call_is_not_told_once_the_job_is_cancelled() -> None:

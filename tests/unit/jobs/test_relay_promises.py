@@ -33,10 +33,10 @@ from tests.support.builders import (
 from tests.support.fakes import (
     CUT,
     UNSENT,
+    FakeChatLocks,
     FakeDelivery,
     FakeJournal,
-    FakeLeases,
-    RecordingSink,
+    RecordingPublisher,
     ScriptedPredictions,
 )
 from tests.unit.jobs.test_relay import facts_after
@@ -77,12 +77,12 @@ class Carried:
         self, scripts: list[Any], job: dict[str, Any], facts: MessageFacts | None = None
     ) -> None:
         self.predictions = ScriptedPredictions(*scripts)
-        self.publisher = RecordingSink()
+        self.publisher = RecordingPublisher()
         facts = facts or MessageFacts()
         while True:
             delivery = FakeDelivery(a_job(**job), facts, self.publisher.history)
             asyncio.run(self._relay().carry(delivery))
-            if self.publisher.history[-1] != "put again":
+            if self.publisher.history[-1] != "requeue":
                 break
             facts = facts_after(delivery)
         self.events = [json.loads(event.body) for event in self.publisher.published]
@@ -90,7 +90,7 @@ class Carried:
     def _relay(self) -> Relay:
         shared = dependencies(self.predictions, self.publisher, max_calls=MOST_CALLS)
         intake = an_intake(shared, FakeJournal())
-        gates = Gates(shared, intake, FakeLeases(), Turns(SLOTS))
+        gates = Gates(shared, intake, FakeChatLocks(), Turns(SLOTS))
         return Relay(shared, intake, gates, JobRegistry(), NAMES)
 
     def attempts(self) -> list[list[dict[str, Any]]]:
@@ -105,13 +105,13 @@ def test_job_ends_once_and_is_settled_after_that_was_confirmed(
     carried = Carried(scripts, job, facts)
 
     history = carried.publisher.history
-    last_worker = max((at for at, it in enumerate(history) if it == "put again"), default=-1) + 1
+    last_worker = max((at for at, it in enumerate(history) if it == "requeue"), default=-1) + 1
     assert "end" not in history[:last_worker]
     *before, confirmed, settled = history[last_worker:]
-    assert settled in {"ack", "park"}
+    assert settled in {"ack", "dead-letter"}
     assert confirmed.endswith(" confirmed")
     assert before.count("end") == 1
-    assert not {"ack", "park"} & set(before)
+    assert not {"ack", "dead-letter"} & set(before)
     end = carried.publisher.end()
     assert (settled == "ack") == (end.data.status == "completed")
     assert carried.predictions.open_calls == 0

@@ -23,7 +23,7 @@ async def test_job_of_a_chat_that_another_worker_has_waits_outside_and_says_noth
     await stage.carry(facts=again)
 
     assert delivery.delay == RETRY_DELAYS[0]
-    assert stage.publisher.history[0] == "put again"
+    assert stage.publisher.history[0] == "requeue"
     assert (again.carried.attempt, again.carried.calls) == (1, 1)
     assert stage.publisher.end().data.attempts == 2
 
@@ -173,7 +173,7 @@ async def test_job_whose_lease_is_taken_away_goes_on_elsewhere() -> None:
     await carrying
 
     assert facts_after(delivery).carried.attempt == 1
-    assert stage.publisher.history[-3:] == ["retry", "3 confirmed", "put again"]
+    assert stage.publisher.history[-3:] == ["retry", "3 confirmed", "requeue"]
 
 
 async def test_jobs_that_wait_for_their_chat_leave_with_the_worker_and_say_nothing() -> None:

@@ -16,6 +16,7 @@ from aimicromind_worker.core.endpoint.errors import (
 from aimicromind_worker.core.endpoint.failures import failure_of_status
 from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
 from tests.support.builders import LIFETIME
+from tests.support.waiting import until
 
 REFUSED = EndpointUnavailable("no route", request_sent=False)
 BUSY = failure_of_status(503, "busy")
@@ -237,9 +238,7 @@ async def _fails_again_and_again(breaker: CircuitBreaker) -> None:
 async def test_probe_without_an_answer_does_not_call_again() -> None:
     at = Installation()
     async with at.watching():
-        async with asyncio.timeout(WITHIN_S):
-            while at.breaker.obstacle() is not None:  # noqa: ASYNC110 - the readiness of a worker
-                await asyncio.sleep(0.01)
+        await until(lambda: at.breaker.obstacle() is None)
         async with at.breaker.gate("flow", at.called_off, timedelta()):
             fails(at.breaker, BUSY)
             assert not lets_call(at.breaker)
@@ -248,9 +247,7 @@ async def test_probe_without_an_answer_does_not_call_again() -> None:
 async def test_next_job_is_a_probe_where_none_waits() -> None:
     at = Installation()
     async with at.watching():
-        async with asyncio.timeout(WITHIN_S):
-            while at.breaker.obstacle() is not None:  # noqa: ASYNC110 - the readiness of a worker
-                await asyncio.sleep(0.01)
+        await until(lambda: at.breaker.obstacle() is None)
         async with at.breaker.gate("flow", at.called_off, timedelta()) as passes:
             assert passes
             assert lets_call(at.breaker)

@@ -21,7 +21,7 @@ from aimicromind_worker.runs.outcome import Cancelled, Completed, Delayed, Unfin
 from aimicromind_worker.runs.recovery import Recovery
 from aimicromind_worker.runs.run import JobRun
 from tests.support.builders import END, QUESTION, a_ticket, dependencies, tokens, untraced
-from tests.support.fakes import HANG, UNSENT, WELL, RecordingSink, Script, ScriptedPredictions
+from tests.support.fakes import HANG, UNSENT, WELL, RecordingPublisher, Script, ScriptedPredictions
 
 _NEEDS_IT = FlowFacts(streams=True, own_documents=True)
 _ENDED = frame("metadata", {"chatId": "chat", "chatMessageId": "a1", "question": QUESTION}) + END
@@ -78,7 +78,7 @@ class _Conversation:
         self.predictions.kinds = [_NEEDS_IT]
         self.journal = _Journal()
         self.messages = _Messages()
-        self.publisher = RecordingSink()
+        self.publisher = RecordingPublisher()
         recovery = Recovery(self.messages, timedelta(seconds=1))
         self._dependencies = replace(
             dependencies(self.predictions, self.publisher, recovery=recovery),

@@ -15,7 +15,6 @@ from tests.support.builders import END, METADATA, USED_TOOLS, tokens
 from tests.support.fakes import (
     CUT,
     CUT_AFTER,
-    CUT_AFTER_TOOL,
     CUT_BEFORE,
     ERROR,
     UNSENT,
@@ -133,30 +132,6 @@ async def test_what_may_have_acted_is_not_run_again(acting: bytes) -> None:
     assert run.job.progress.side_effect
 
 
-async def test_idempotent_job_is_run_again_after_a_tool() -> None:
-    run = Run(CUT_AFTER_TOOL, WELL, idempotent=True)
-
-    assert await run.outcome() == Completed()
-
-    assert run.calls == 2
-    assert run.job.progress.side_effect
-
-
-@pytest.mark.parametrize("first", [CUT, CUT_BEFORE, CUT_AFTER])
-async def test_job_that_is_not_idempotent_is_called_once(first: Script) -> None:
-    run = Run(first, WELL, idempotent=False)
-
-    assert await run.failure() == FailureKind.REPEAT_UNSAFE
-
-    assert run.calls == 1
-
-
-async def test_call_that_was_never_sent_does_not_count_as_running() -> None:
-    run = Run(UNSENT, WELL, idempotent=False)
-
-    assert await run.outcome() == Completed()
-
-
 LASTING = [
     errors.Unauthorized("x", http_status=401),
     errors.BadRequest("x", http_status=400),
@@ -190,23 +165,6 @@ async def test_unknown_error_is_tried_once_more_before_output() -> None:
     assert await run.failure() == FailureKind.ENDPOINT_ERROR
 
     assert run.calls == 2
-
-
-async def test_unknown_error_is_final_after_output() -> None:
-    run = Run([tokens("half"), frame("error", "whatever"), END], WELL)
-
-    assert await run.failure() == FailureKind.ENDPOINT_ERROR
-
-    assert run.calls == 1
-
-
-@pytest.mark.parametrize(("own", "calls"), [(None, 3), (2, 2), (1, 1), (9, 3)])
-async def test_job_can_only_lower_the_number_of_calls(own: int | None, calls: int) -> None:
-    run = Run(*[CUT_BEFORE] * 9, maxCalls=own)
-
-    assert await run.failure() == FailureKind.STREAM_CUT
-
-    assert (run.calls, run.job.progress.tally().calls) == (calls, calls)
 
 
 async def test_fault_of_our_own_comes_out_as_it_is() -> None:

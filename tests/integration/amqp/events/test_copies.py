@@ -9,11 +9,9 @@ from typing import Final
 import pytest
 from aio_pika.abc import AbstractConnection
 
-from aimicromind_schemas import Names
-from aimicromind_testing import PrivateBroker
-from tests.integration.outgoing import publishing_at
 from tests.integration.speaker import Speaker
-from tests.support.amqp import WITHIN_S, Inbox, listening
+from tests.integration.wire import Wire
+from tests.support.amqp import WITHIN_S, Inbox
 from tests.support.hostile import HOSTILE
 from tests.support.proxy import Proxy
 
@@ -32,12 +30,11 @@ async def reply_queue(connection: AbstractConnection) -> AsyncIterator[tuple[str
 
 
 async def test_lost_connection_of_copies_brings_them_again_in_order_and_holds_up_no_event(
-    declared: Names, connection: AbstractConnection, proxy: Proxy
+    wire: Wire, proxy: Proxy
 ) -> None:
     async with (
-        reply_queue(connection) as (queue, copies),
-        listening(connection, declared.events) as box,
-        publishing_at(proxy.url, declared) as way,
+        reply_queue(wire.connection) as (queue, copies),
+        wire.events(proxy.url) as (way, box),
     ):
         speaker = Speaker(way.publisher, reply_to=queue)
         for part in range(1, 4):
@@ -60,12 +57,11 @@ async def test_lost_connection_of_copies_brings_them_again_in_order_and_holds_up
 
 
 async def test_silent_connection_of_copies_holds_up_an_end_for_a_bounded_time_once(
-    declared: Names, connection: AbstractConnection, proxy: Proxy
+    wire: Wire, proxy: Proxy
 ) -> None:
     async with (
-        reply_queue(connection) as (queue, copies),
-        listening(connection, declared.events) as box,
-        publishing_at(proxy.url, declared) as way,
+        reply_queue(wire.connection) as (queue, copies),
+        wire.events(proxy.url) as (way, box),
     ):
         speaker = Speaker(way.publisher, reply_to=queue)
         speaker.say("token", "heard")
@@ -87,12 +83,11 @@ async def test_silent_connection_of_copies_holds_up_an_end_for_a_bounded_time_on
 
 
 async def test_full_window_of_copies_drops_and_counts_them_and_events_go_on(
-    declared: Names, connection: AbstractConnection, proxy: Proxy
+    wire: Wire, proxy: Proxy
 ) -> None:
     async with (
-        reply_queue(connection) as (queue, copies),
-        listening(connection, declared.events) as box,
-        publishing_at(proxy.url, declared, messages=10) as way,
+        reply_queue(wire.connection) as (queue, copies),
+        wire.events(proxy.url, messages=10) as (way, box),
     ):
         speaker = Speaker(way.publisher, reply_to=queue)
         other = Speaker(way.publisher, "other", chat_id="other")
@@ -123,11 +118,11 @@ async def test_full_window_of_copies_drops_and_counts_them_and_events_go_on(
 
 
 async def test_no_connection_of_copies_is_opened_before_a_job_wants_one(
-    declared: Names, proxy: Proxy, connection: AbstractConnection
+    wire: Wire, proxy: Proxy
 ) -> None:
     async with (
-        reply_queue(connection) as (queue, copies),
-        publishing_at(proxy.url, declared) as way,
+        reply_queue(wire.connection) as (queue, copies),
+        wire.publishing(proxy.url) as way,
     ):
         before = proxy.open
         Speaker(way.publisher, reply_to=queue).say("token", "Once")
@@ -138,12 +133,11 @@ async def test_no_connection_of_copies_is_opened_before_a_job_wants_one(
 
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_name_that_closes_the_connection_is_given_up_and_others_get_all_in_order(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection, name: str
+    wire: Wire, name: str
 ) -> None:
     async with (
-        reply_queue(connection) as (queue, copies),
-        listening(connection, declared.events) as box,
-        publishing_at(broker.url, declared) as way,
+        reply_queue(wire.connection) as (queue, copies),
+        wire.events() as (way, box),
     ):
         honest = Speaker(way.publisher, reply_to=queue)
         hostile = Speaker(way.publisher, "hostile", chat_id="hostile", reply_to=HOSTILE[name])

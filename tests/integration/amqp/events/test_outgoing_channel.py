@@ -4,15 +4,12 @@ import asyncio
 
 import pytest
 from aio_pika import Message
-from aio_pika.abc import AbstractConnection
 
-from aimicromind_schemas import Names
-from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.events.isolation import ClosesConnection
 from aimicromind_worker.amqp.events.outgoing_channel import CannotBePublished
-from tests.integration.outgoing import publishing_at
 from tests.integration.speaker import Speaker
-from tests.support.amqp import WITHIN_S, in_queue, listening
+from tests.integration.wire import Wire
+from tests.support.amqp import WITHIN_S
 from tests.support.hostile import HOSTILE
 
 BEYOND_A_FRAME = "x" * 140_000
@@ -20,20 +17,19 @@ NAME = HOSTILE["an atom"]
 
 
 async def test_messages_that_close_the_connection_are_given_up_and_those_beside_them_go_out(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+    wire: Wire,
 ) -> None:
-    async with (
-        listening(connection, declared.events) as box,
-        publishing_at(broker.url, declared) as way,
-    ):
+    async with wire.events() as (way, box):
         speaker = Speaker(way.publisher)
         speaker.say("token", "first")
         good = [
-            way.publishing.publish(Message(b"%d" % number), "", declared.jobs_dead)
+            way.publishing.publish(Message(b"%d" % number), "", wire.names.jobs_dead)
             for number in range(20)
         ]
         bad = [
-            way.publishing.publish(Message(b"", headers={"x": BEYOND_A_FRAME}), "", declared.jobs),
+            way.publishing.publish(
+                Message(b"", headers={"x": BEYOND_A_FRAME}), "", wire.names.jobs
+            ),
             way.publishing.publish(Message(b""), "", NAME),
         ]
 
@@ -44,7 +40,7 @@ async def test_messages_that_close_the_connection_are_given_up_and_those_beside_
             speaker.say("end")
             await speaker.lane.confirmed()
         await box.until(lambda: len(box.ids) == 2)
-        parked = await in_queue(connection, declared.jobs_dead)
+        parked = await wire.in_queue(wire.names.jobs_dead)
 
     refused = [result for result in results if result is not None]
     assert [type(error) for error in refused] == [CannotBePublished] * 2
@@ -53,11 +49,9 @@ async def test_messages_that_close_the_connection_are_given_up_and_those_beside_
     assert way.publisher.counts.reconnected <= 4
 
 
-async def test_message_that_closes_the_channel_leaves_the_connection_as_it_is(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with publishing_at(broker.url, declared) as way:
-        good = way.publishing.publish(Message(b"good"), "", declared.jobs_dead)
+async def test_message_that_closes_the_channel_leaves_the_connection_as_it_is(wire: Wire) -> None:
+    async with wire.publishing() as way:
+        good = way.publishing.publish(Message(b"good"), "", wire.names.jobs_dead)
         bad = way.publishing.publish(Message(b"bad"), "no.such.exchange", "key")
 
         with pytest.raises(CannotBePublished, match="NOT_FOUND"):
@@ -65,18 +59,13 @@ async def test_message_that_closes_the_channel_leaves_the_connection_as_it_is(
 
         assert way.publishing.obstacle() is None
         await asyncio.wait_for(
-            way.publishing.publish(Message(b"next"), "", declared.jobs_dead), WITHIN_S
+            way.publishing.publish(Message(b"next"), "", wire.names.jobs_dead), WITHIN_S
         )
         assert way.publisher.counts.reconnected == 0
 
 
-async def test_events_that_close_the_connection_cost_their_own_chat_alone(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with (
-        listening(connection, declared.events) as box,
-        publishing_at(broker.url, declared) as way,
-    ):
+async def test_events_that_close_the_connection_cost_their_own_chat_alone(wire: Wire) -> None:
+    async with wire.events() as (way, box):
         honest = [Speaker(way.publisher, f"job-{n}", chat_id=f"chat-{n}") for n in range(5)]
         hostile = Speaker(way.publisher, "hostile", chat_id="hostile", traceparent=BEYOND_A_FRAME)
         for number in range(20):

@@ -6,25 +6,21 @@ from time import monotonic
 from typing import Final
 
 import pytest
-from aio_pika.abc import AbstractConnection
 from aiormq.abc import FieldTable
 
-from aimicromind_schemas import Names
 from aimicromind_schemas.client import BrokerUnreachable
-from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.declaring import TopologyDiffers
 from aimicromind_worker.amqp.events.isolation import FramesTooLarge
 from aimicromind_worker.amqp.topology import Exchange, Queue, Retention, Topology, topology
 from tests.integration.outgoing import publishing_at
 from tests.integration.speaker import Speaker
+from tests.integration.wire import Wire
 from tests.support.amqp import (
     WITHIN_S,
     Inbox,
     close_connections,
     delete_exchange,
     delete_queue,
-    listening,
-    reading,
 )
 from tests.support.proxy import Proxy
 
@@ -46,12 +42,9 @@ async def reached(inbox: Inbox, count: int) -> None:
 
 
 async def test_unconfirmed_events_come_again_in_order_before_the_new_ones(
-    declared: Names, connection: AbstractConnection, proxy: Proxy
+    wire: Wire, proxy: Proxy
 ) -> None:
-    async with (
-        listening(connection, declared.events) as box,
-        publishing_at(proxy.url, declared) as way,
-    ):
+    async with wire.events(proxy.url) as (way, box):
         speaker = Speaker(way.publisher)
         proxy.hold()
         for _ in range(500):
@@ -71,12 +64,9 @@ async def test_unconfirmed_events_come_again_in_order_before_the_new_ones(
 
 
 async def test_streams_pause_when_the_window_is_full_and_go_on_with_the_next_connection(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection, proxy: Proxy
+    wire: Wire, proxy: Proxy
 ) -> None:
-    async with (
-        listening(connection, declared.events) as box,
-        publishing_at(proxy.url, declared, messages=10) as way,
-    ):
+    async with wire.events(proxy.url, messages=10) as (way, box):
         speaker = Speaker(way.publisher)
         proxy.to_port = 1
         proxy.reset()
@@ -87,7 +77,7 @@ async def test_streams_pause_when_the_window_is_full_and_go_on_with_the_next_con
         speaker.say("token")
         assert way.publisher.backpressure.is_full
 
-        proxy.to_port = broker.port
+        proxy.to_port = wire.broker.port
         await asyncio.wait_for(speaker.lane.room(), WITHIN_S)
         await box.received(10)
 
@@ -95,15 +85,12 @@ async def test_streams_pause_when_the_window_is_full_and_go_on_with_the_next_con
 
 
 async def test_refused_events_are_sent_again_over_a_loss_and_the_order_holds(
-    declared: Names, connection: AbstractConnection, proxy: Proxy
+    wire: Wire, proxy: Proxy
 ) -> None:
-    async with connection.channel() as channel:
+    async with wire.connection.channel() as channel:
         full = await channel.declare_queue(exclusive=True, arguments=TAKES_ONE)
-        await full.bind(declared.events, "#")
-        async with (
-            listening(connection, declared.events) as box,
-            publishing_at(proxy.url, declared, resend_for=timedelta(minutes=1)) as way,
-        ):
+        await full.bind(wire.names.events, "#")
+        async with wire.events(proxy.url, resend_for=timedelta(minutes=1)) as (way, box):
             speaker, refused = Speaker(way.publisher), 0
             for turn in range(3):
                 for _ in range(20):
@@ -126,18 +113,16 @@ async def test_refused_events_are_sent_again_over_a_loss_and_the_order_holds(
     check_repeats(box)
 
 
-async def test_deleted_exchange_is_declared_again_and_nothing_is_missing(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    wanted = topology(declared, Retention("1h", 10_000_000))
+async def test_deleted_exchange_is_declared_again_and_nothing_is_missing(wire: Wire) -> None:
+    wanted = topology(wire.names, Retention("1h", 10_000_000))
     async with (
-        publishing_at(broker.url, declared, wanted) as way,
-        reading(connection, declared.events_log_stream()) as log,
+        wire.publishing(wanted=wanted) as way,
+        wire.reading(wire.names.events_log_stream()) as log,
     ):
         speaker = Speaker(way.publisher)
         speaker.say("token", "before")
         await speaker.lane.confirmed()
-        await delete_exchange(connection, declared.events)
+        await delete_exchange(wire.connection, wire.names.events)
 
         speaker.say("token", "gone")
         assert "NOT_FOUND" in await way.lost()
@@ -148,50 +133,45 @@ async def test_deleted_exchange_is_declared_again_and_nothing_is_missing(
     assert list(log.ids) == ["job:1:0", "job:1:1", "job:end"]
 
 
-async def test_queue_that_differs_when_it_is_declared_again_ends_it(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    wanted = Topology((Exchange(declared.events),), (Queue("other", {"x-queue-type": "classic"}),))
-    async with publishing_at(broker.url, declared, wanted) as way:
-        await delete_queue(connection, "other")
-        async with connection.channel() as channel:
+async def test_queue_that_differs_when_it_is_declared_again_ends_it(wire: Wire) -> None:
+    wanted = Topology(
+        (Exchange(wire.names.events),), (Queue("other", {"x-queue-type": "classic"}),)
+    )
+    async with wire.publishing(wanted=wanted) as way:
+        await delete_queue(wire.connection, "other")
+        async with wire.connection.channel() as channel:
             await channel.declare_queue("other", durable=True, arguments={"x-max-length": 1})
 
-        await close_connections(broker, "aimicromind-worker events")
+        await close_connections(wire.broker, "aimicromind-worker events")
 
         with pytest.raises(TopologyDiffers, match="other"):
             await way.ended()
-    await delete_queue(connection, "other")
+    await delete_queue(wire.connection, "other")
 
 
 async def test_broker_with_smaller_frames_ends_it(
-    broker: PrivateBroker, declared: Names, monkeypatch: pytest.MonkeyPatch
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with publishing_at(broker.url, declared) as way:
+    async with wire.publishing() as way:
         Speaker(way.publisher).say("token", "Once")
-        await broker.rabbitmqctl("eval", "application:set_env(rabbit, frame_max, 65536).")
+        await wire.broker.rabbitmqctl("eval", "application:set_env(rabbit, frame_max, 65536).")
         try:
-            await close_connections(broker, "aimicromind-worker events")
+            await close_connections(wire.broker, "aimicromind-worker events")
 
             with pytest.raises(FramesTooLarge, match="65536 bytes"):
                 await way.ended()
         finally:
-            await broker.rabbitmqctl("eval", "application:set_env(rabbit, frame_max, 131072).")
+            await wire.broker.rabbitmqctl("eval", "application:set_env(rabbit, frame_max, 131072).")
 
 
-async def test_no_broker_to_begin_with_ends_it(declared: Names) -> None:
+async def test_no_broker_to_begin_with_ends_it(wire: Wire) -> None:
     with pytest.raises(BrokerUnreachable):
-        async with publishing_at("amqp://127.0.0.1:1/", declared):
+        async with publishing_at("amqp://127.0.0.1:1/", wire.names):
             pass
 
 
-async def test_silent_connection_is_replaced(
-    declared: Names, connection: AbstractConnection, proxy: Proxy
-) -> None:
-    async with (
-        listening(connection, declared.events) as box,
-        publishing_at(proxy.url, declared, beat=SHORT_BEAT) as way,
-    ):
+async def test_silent_connection_is_replaced(wire: Wire, proxy: Proxy) -> None:
+    async with wire.events(proxy.url, beat=SHORT_BEAT) as (way, box):
         speaker = Speaker(way.publisher)
         speaker.say("token", "heard")
         await speaker.lane.confirmed()
@@ -206,13 +186,8 @@ async def test_silent_connection_is_replaced(
     assert list(box.ids) == ["job:1:0", "job:1:1", "job:end"]
 
 
-async def test_nothing_is_written_once_the_fence_is_shut(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with (
-        listening(connection, declared.events) as box,
-        publishing_at(broker.url, declared) as way,
-    ):
+async def test_nothing_is_written_once_the_fence_is_shut(wire: Wire) -> None:
+    async with wire.events() as (way, box):
         speaker = Speaker(way.publisher)
         speaker.say("token", "heard")
         await speaker.lane.confirmed()
@@ -227,13 +202,11 @@ async def test_nothing_is_written_once_the_fence_is_shut(
     assert list(box.ids) == ["job:1:0"]
 
 
-async def test_connection_on_which_only_confirms_come_is_kept(
-    broker: PrivateBroker, declared: Names
-) -> None:
+async def test_connection_on_which_only_confirms_come_is_kept(wire: Wire) -> None:
     beat = timedelta(seconds=1)
-    async with publishing_at(broker.url, declared, beat=beat) as way:
+    async with wire.publishing(beat=beat) as way:
         speaker = Speaker(way.publisher)
-        ends = monotonic() + 10
+        ends = monotonic() + 4 * beat.total_seconds()
         while monotonic() < ends:
             speaker.say("token", "Once")
             await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)

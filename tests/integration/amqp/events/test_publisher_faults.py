@@ -16,13 +16,14 @@ from aimicromind_worker.amqp.events.publisher import EventPublisher
 from aimicromind_worker.amqp.topology import Exchange, Queue, Topology
 from tests.integration.outgoing import sink_at
 from tests.integration.speaker import Speaker
+from tests.integration.wire import Wire
 from tests.support.amqp import (
     WITHIN_S,
     Inbox,
     listening,
     reading,
 )
-from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 SOON: Final = timedelta(milliseconds=300)
 _AT_ONCE_S: Final = 0.4
@@ -31,9 +32,7 @@ TAKES_ONE: Final[FieldTable] = {"x-max-length": 1, "x-overflow": "reject-publish
 
 async def until_refused(publisher: EventPublisher) -> None:
     """Wait until the broker has refused an event."""
-    async with asyncio.timeout(WITHIN_S):
-        while not publisher.counts.refused:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.005)
+    await until(lambda: publisher.counts.refused)
 
 
 @asynccontextmanager
@@ -45,16 +44,13 @@ async def full_queue(connection: AbstractConnection, names: Names) -> AsyncItera
         yield queue.name
 
 
-async def test_full_queue_of_one_consumer_costs_the_others_nothing(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_full_queue_of_one_consumer_costs_the_others_nothing(wire: Wire) -> None:
     async with (
-        full_queue(connection, declared),
-        listening(connection, declared.events) as box,
-        reading(connection, declared.journal) as journal,
-        sink_at(broker.url, declared, resend_for=SOON) as publisher,
+        full_queue(wire.connection, wire.names),
+        wire.reading(wire.names.journal) as journal,
+        wire.events(resend_for=SOON) as (way, box),
     ):
-        speaker = Speaker(publisher)
+        speaker = Speaker(way.publisher)
         for _ in range(5):
             speaker.say("token", "word ")
         speaker.say("end")
@@ -62,22 +58,19 @@ async def test_full_queue_of_one_consumer_costs_the_others_nothing(
         await box.until(lambda: len(box.ids) == 6)
         await journal.received(1)
 
-        assert publisher.counts.passed_over == 5
-        assert publisher.counts.ends_straight == 1
-        assert not publisher.backpressure.is_full
+        assert way.publisher.counts.passed_over == 5
+        assert way.publisher.counts.ends_straight == 1
+        assert not way.publisher.backpressure.is_full
     assert list(box.ids) == [*(f"job:1:{seq}" for seq in range(5)), "job:end"]
     assert set(journal.ids) == {"job:end"}
 
 
-async def test_repeats_of_a_refused_event_are_the_same_message(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_repeats_of_a_refused_event_are_the_same_message(wire: Wire) -> None:
     async with (
-        full_queue(connection, declared),
-        listening(connection, declared.events) as box,
-        sink_at(broker.url, declared, resend_for=SOON) as publisher,
+        full_queue(wire.connection, wire.names),
+        wire.events(resend_for=SOON) as (way, box),
     ):
-        speaker = Speaker(publisher)
+        speaker = Speaker(way.publisher)
         speaker.say("token", "first")
         speaker.say("token", "second")
         await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
@@ -88,62 +81,56 @@ async def test_repeats_of_a_refused_event_are_the_same_message(
     assert {message.body for message in repeats} == {repeats[0].body}
 
 
-async def test_queue_that_has_room_again_gets_what_it_refused(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_queue_that_has_room_again_gets_what_it_refused(wire: Wire) -> None:
     async with (
-        full_queue(connection, declared) as full,
-        listening(connection, declared.events) as box,
-        sink_at(broker.url, declared, resend_for=timedelta(seconds=WITHIN_S)) as publisher,
+        full_queue(wire.connection, wire.names) as full,
+        wire.events(resend_for=timedelta(seconds=WITHIN_S)) as (way, box),
     ):
-        speaker = Speaker(publisher)
+        speaker = Speaker(way.publisher)
         speaker.say("token", "first")
         speaker.say("token", "second")
         await box.received(2)
 
-        async with connection.channel() as channel:
+        async with wire.connection.channel() as channel:
             late = Inbox()
             await (await channel.get_queue(full)).consume(late.take, no_ack=True)
             await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
             await late.received(2)
 
-        assert publisher.counts.passed_over == 0
+        assert way.publisher.counts.passed_over == 0
     assert list(late.ids) == ["job:1:0", "job:1:1"]
 
 
-async def test_lanes_that_were_not_refused_do_not_wait_for_one_that_was(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with connection.channel() as channel:
+async def test_lanes_that_were_not_refused_do_not_wait_for_one_that_was(wire: Wire) -> None:
+    async with wire.connection.channel() as channel:
         full = await channel.declare_queue(exclusive=True, arguments=TAKES_ONE)
-        await full.bind(declared.events, "chat.refused.#")
-        async with sink_at(broker.url, declared) as publisher:
-            refused = Speaker(publisher, "job-1", chat_id="refused")
+        await full.bind(wire.names.events, "chat.refused.#")
+        async with wire.publishing() as way:
+            refused = Speaker(way.publisher, "job-1", chat_id="refused")
             for _ in range(3):
                 refused.say("token", "word ")
-            other = Speaker(publisher, "job-2", chat_id="other")
+            other = Speaker(way.publisher, "job-2", chat_id="other")
             other.say("token", "word ")
             other.say("end")
 
             await asyncio.wait_for(other.lane.confirmed(), WITHIN_S)
 
-            assert publisher.counts.passed_over == 0
+            assert way.publisher.counts.passed_over == 0
 
 
 async def test_what_follows_a_refused_event_comes_later_by_the_bound_and_only_once(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+    wire: Wire,
 ) -> None:
     bound = timedelta(seconds=1)
     loop = asyncio.get_running_loop()
     async with (
-        full_queue(connection, declared),
-        listening(connection, declared.events) as box,
-        sink_at(broker.url, declared, resend_for=bound) as publisher,
+        full_queue(wire.connection, wire.names),
+        wire.events(resend_for=bound) as (way, box),
     ):
-        speaker = Speaker(publisher)
+        speaker = Speaker(way.publisher)
         speaker.say("token", "first")
         speaker.say("token", "refused")
-        await until_refused(publisher)
+        await until_refused(way.publisher)
         since = loop.time()
         speaker.say("token", "held")
         await box.until(lambda: len(box.ids) == 3)
@@ -156,20 +143,17 @@ async def test_what_follows_a_refused_event_comes_later_by_the_bound_and_only_on
     assert later_s < _AT_ONCE_S
 
 
-async def test_next_attempt_does_not_overtake_what_is_held_of_the_one_before(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_next_attempt_does_not_overtake_what_is_held_of_the_one_before(wire: Wire) -> None:
     async with (
-        full_queue(connection, declared),
-        listening(connection, declared.events) as box,
-        sink_at(broker.url, declared, resend_for=SOON) as publisher,
+        full_queue(wire.connection, wire.names),
+        wire.events(resend_for=SOON) as (way, box),
     ):
-        first = Speaker(publisher)
+        first = Speaker(way.publisher)
         first.say("start")
         first.say("token", "refused")
-        await until_refused(publisher)
+        await until_refused(way.publisher)
         first.say("retry")
-        second = Speaker(publisher, attempt=2)
+        second = Speaker(way.publisher, attempt=2)
         second.say("start")
         await asyncio.wait_for(second.lane.confirmed(), WITHIN_S)
         await box.until(lambda: len(box.ids) == 4)
@@ -178,16 +162,19 @@ async def test_next_attempt_does_not_overtake_what_is_held_of_the_one_before(
 
 
 async def test_queue_that_takes_a_few_at_a_time_gets_all_for_who_takes_only_the_next_one(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
+    wire: Wire,
 ) -> None:
     few: FieldTable = {"x-max-length": 3, "x-overflow": "reject-publish"}
     taken: list[str | None] = []
-    async with connection.channel() as channel, listening(connection, declared.events) as box:
+    async with (
+        wire.connection.channel() as channel,
+        listening(wire.connection, wire.names.events) as box,
+    ):
         queue = await channel.declare_queue(exclusive=True, arguments=few)
-        await queue.bind(declared.events, "#")
+        await queue.bind(wire.names.events, "#")
         window: dict[str, Any] = {"resend_for": timedelta(minutes=1)}
-        async with sink_at(broker.url, declared, **window) as publisher, asyncio.timeout(30):
-            speaker = Speaker(publisher)
+        async with wire.publishing(**window) as way, asyncio.timeout(30):
+            speaker = Speaker(way.publisher)
             for _ in range(30):
                 speaker.say("token", "word ")
             while len(taken) < 30:
@@ -196,44 +183,34 @@ async def test_queue_that_takes_a_few_at_a_time_gets_all_for_who_takes_only_the_
                     taken.append(message.message_id)
             await speaker.lane.confirmed()
 
-        assert publisher.counts.refused > 0
-        assert publisher.counts.passed_over == 0
+        assert way.publisher.counts.refused > 0
+        assert way.publisher.counts.passed_over == 0
     assert list(box.ids) == taken
 
 
-async def test_refused_reply_copies_are_passed_over_and_the_chat_is_whole(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with connection.channel() as channel:
+async def test_refused_reply_copies_are_passed_over_and_the_chat_is_whole(wire: Wire) -> None:
+    async with wire.connection.channel() as channel:
         replies = await channel.declare_queue(exclusive=True, arguments=TAKES_ONE)
-        async with (
-            listening(connection, declared.events) as box,
-            sink_at(broker.url, declared, resend_for=SOON) as publisher,
-        ):
-            speaker = Speaker(publisher, reply_to=replies.name)
+        async with wire.events(resend_for=SOON) as (way, box):
+            speaker = Speaker(way.publisher, reply_to=replies.name)
             for name in ("start", "token", "end"):
                 speaker.say(name)
             await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
             await box.received(3)
 
-            assert publisher.counts.passed_over == 2
+            assert way.publisher.counts.passed_over == 2
     assert [message.message_id for message in box.messages] == ["job:1:0", "job:1:1", "job:end"]
 
 
-async def test_reply_queue_that_refuses_delays_no_event_of_the_chat(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_reply_queue_that_refuses_delays_no_event_of_the_chat(wire: Wire) -> None:
     loop = asyncio.get_running_loop()
-    async with connection.channel() as channel:
+    async with wire.connection.channel() as channel:
         replies = await channel.declare_queue(exclusive=True, arguments=TAKES_ONE)
-        async with (
-            listening(connection, declared.events) as box,
-            sink_at(broker.url, declared, resend_for=timedelta(minutes=1)) as publisher,
-        ):
-            speaker = Speaker(publisher, reply_to=replies.name)
+        async with wire.events(resend_for=timedelta(minutes=1)) as (way, box):
+            speaker = Speaker(way.publisher, reply_to=replies.name)
             speaker.say("start")
             speaker.say("token")
-            await until_refused(publisher)
+            await until_refused(way.publisher)
             since = loop.time()
             speaker.say("token")
             speaker.say("end")
@@ -275,17 +252,3 @@ async def test_end_is_not_confirmed_while_no_queue_at_all_takes_it(
 
         with pytest.raises(BrokerSilent):
             await speaker.lane.confirmed()
-
-
-async def test_silent_broker_is_reported_after_the_time_for_confirms(
-    declared: Names, proxy: Proxy
-) -> None:
-    async with sink_at(proxy.url, declared, confirm_timeout=SOON) as publisher:
-        speaker = Speaker(publisher)
-        proxy.hold()
-        speaker.say("token", "Once")
-
-        with pytest.raises(BrokerSilent, match=r"confirmed nothing for 0\.3 s"):
-            await speaker.lane.confirmed()
-
-        proxy.release()

@@ -17,8 +17,10 @@ from aimicromind_worker.amqp.connection import connect
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener, CancelListenerLost
 from aimicromind_worker.amqp.stream_reader import StreamUnreadable
 from tests.integration.outgoing import publishing_at
+from tests.integration.wire import Wire
 from tests.support.amqp import BEAT, WITHIN_S, close_connections, delete_queue
 from tests.support.builders import SECRET
+from tests.support.waiting import until
 
 LONG_AGO = timedelta(days=7)
 
@@ -74,44 +76,38 @@ async def queues_of(broker: PrivateBroker, names: Names) -> list[list[str]]:
     return [it for it in lines if it[0].startswith(own) and it[0] != names.control_log]
 
 
-async def test_what_came_before_is_known_once_it_is_open(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_what_came_before_is_known_once_it_is_open(wire: Wire) -> None:
     before: list[CancelRequest] = [JobCancel("first")]
     before += [ChatCancel("c", datetime.now(UTC)), JobCancel("last")]
-    await say(connection, declared, *(request.encode() for request in before))
+    await say(wire.connection, wire.names, *(request.encode() for request in before))
     requests = Requests()
 
-    async with control_at(broker.url, declared, requests):
+    async with control_at(wire.broker.url, wire.names, requests):
         assert requests.given == before
 
 
-async def test_what_comes_reaches_every_worker(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_what_comes_reaches_every_worker(wire: Wire) -> None:
     one, two = Requests(), Requests()
     request = JobCancel("job")
 
     async with (
-        control_at(broker.url, declared, one),
-        control_at(broker.url, declared, two),
+        control_at(wire.broker.url, wire.names, one),
+        control_at(wire.broker.url, wire.names, two),
     ):
-        await say(connection, declared, request.encode())
+        await say(wire.connection, wire.names, request.encode())
         await one.until(request)
         await two.until(request)
 
     assert one.given == two.given == [request]
 
 
-async def test_nothing_is_lost_between_what_came_before_and_what_comes(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_nothing_is_lost_between_what_came_before_and_what_comes(wire: Wire) -> None:
     said: list[CancelRequest] = []
     stop = asyncio.Event()
 
     async def go_on() -> None:
-        async with connection.channel() as channel:
-            exchange = await channel.get_exchange(declared.control)
+        async with wire.connection.channel() as channel:
+            exchange = await channel.get_exchange(wire.names.control)
             while not stop.is_set():
                 said.append(JobCancel(f"job-{len(said)}"))
                 await exchange.publish(aio_pika.Message(said[-1].encode()), "")
@@ -119,11 +115,9 @@ async def test_nothing_is_lost_between_what_came_before_and_what_comes(
     speaking = asyncio.create_task(go_on())
     for _ in range(5):
         requests = Requests()
-        async with control_at(broker.url, declared, requests):
+        async with control_at(wire.broker.url, wire.names, requests):
             known = len(said)
-            async with asyncio.timeout(WITHIN_S):
-                while len(said) < known + 20:  # noqa: ASYNC110 - the other task tells nobody
-                    await asyncio.sleep(0.01)
+            await until(lambda: len(said) >= known + 20)  # noqa: B023 - awaited here
             last = said[-2]
             await requests.until(last)
             assert set(said[: said.index(last)]) <= set(requests.given)
@@ -131,29 +125,25 @@ async def test_nothing_is_lost_between_what_came_before_and_what_comes(
     await speaking
 
 
-async def test_marks_of_other_readings_are_no_requests(
-    broker: PrivateBroker, declared: Names
-) -> None:
+async def test_marks_of_other_readings_are_no_requests(wire: Wire) -> None:
     requests = Requests()
 
     with capture_logs() as logs:
         for _ in range(2):
-            async with control_at(broker.url, declared, requests):
+            async with control_at(wire.broker.url, wire.names, requests):
                 pass
 
     assert (requests.given, logs) == ([], [])
 
 
-async def test_what_is_no_request_is_told_without_its_content_and_passed_over(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_what_is_no_request_is_told_without_its_content_and_passed_over(wire: Wire) -> None:
     wrong = json.dumps({"cancel": {"jobId": f"{SECRET} {SECRET}"}}).encode()
     requests = Requests()
-    await say(connection, declared, wrong, b"\xff", JobCancel("before").encode())
+    await say(wire.connection, wire.names, wrong, b"\xff", JobCancel("before").encode())
 
     with capture_logs() as logs:
-        async with control_at(broker.url, declared, requests):
-            await say(connection, declared, wrong, JobCancel("after").encode())
+        async with control_at(wire.broker.url, wire.names, requests):
+            await say(wire.connection, wire.names, wrong, JobCancel("after").encode())
             await requests.until(JobCancel("after"))
 
     assert requests.given == [JobCancel("before"), JobCancel("after")]
@@ -163,39 +153,35 @@ async def test_what_is_no_request_is_told_without_its_content_and_passed_over(
     assert SECRET not in repr(logs)
 
 
-async def test_queue_of_a_worker_goes_with_it_and_says_its_type(
-    broker: PrivateBroker, declared: Names
-) -> None:
-    async with control_at(broker.url, declared, Requests()):
-        ((_, exclusive, arguments),) = await queues_of(broker, declared)
+async def test_queue_of_a_worker_goes_with_it_and_says_its_type(wire: Wire) -> None:
+    async with control_at(wire.broker.url, wire.names, Requests()):
+        ((_, exclusive, arguments),) = await queues_of(wire.broker, wire.names)
 
     assert exclusive == "true"
     assert "classic" in arguments
-    assert await queues_of(broker, declared) == []
+    assert await queues_of(wire.broker, wire.names) == []
 
 
-async def test_deleted_queue_is_told(broker: PrivateBroker, declared: Names) -> None:
-    async with control_at(broker.url, declared, Requests()) as control:
-        (mine,) = [line[0] for line in await queues_of(broker, declared)]
-        await broker.rabbitmqctl("delete_queue", mine)
+async def test_deleted_queue_is_told(wire: Wire) -> None:
+    async with control_at(wire.broker.url, wire.names, Requests()) as control:
+        (mine,) = [line[0] for line in await queues_of(wire.broker, wire.names)]
+        await wire.broker.rabbitmqctl("delete_queue", mine)
 
         with pytest.raises(CancelListenerLost, match="cancelled the consumer"):
             await asyncio.wait_for(control.lost(), WITHIN_S)
 
 
-async def test_closed_connection_is_told(broker: PrivateBroker, declared: Names) -> None:
-    async with control_at(broker.url, declared, Requests()) as control:
-        await close_connections(broker, f"jobs of {declared.prefix}")
+async def test_closed_connection_is_told(wire: Wire) -> None:
+    async with control_at(wire.broker.url, wire.names, Requests()) as control:
+        await close_connections(wire.broker, f"jobs of {wire.names.prefix}")
 
         with pytest.raises(CancelListenerLost):
             await asyncio.wait_for(control.lost(), WITHIN_S)
 
 
-async def test_log_that_is_not_there_is_told(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await delete_queue(connection, declared.control_log)
+async def test_log_that_is_not_there_is_told(wire: Wire) -> None:
+    await delete_queue(wire.connection, wire.names.control_log)
 
-    with pytest.raises(StreamUnreadable, match=declared.control_log):
-        async with control_at(broker.url, declared, Requests()):
+    with pytest.raises(StreamUnreadable, match=wire.names.control_log):
+        async with control_at(wire.broker.url, wire.names, Requests()):
             pass

@@ -6,60 +6,50 @@ from time import monotonic
 
 import pytest
 from aio_pika import Message
-from aio_pika.abc import AbstractConnection
 
-from aimicromind_schemas import FailureKind, Names
-from aimicromind_testing import PrivateBroker
+from aimicromind_schemas import FailureKind
 from aimicromind_worker.amqp.events.outgoing_channel import CannotBePublished
 from aimicromind_worker.amqp.jobs.delivery import NotSettled
 from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.core.job.state import JobState
-from tests.integration.job_bodies import jobs_at
+from tests.integration.wire import Wire
 from tests.support.amqp import (
     WITHIN_S,
     delete_exchange,
     delete_queue,
-    first_in,
-    in_queue,
-    put_job,
-    until_in_queue,
 )
 from tests.support.proxy import Proxy
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
-async def test_as_many_jobs_are_taken_as_there_are_slots(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_as_many_jobs_are_taken_as_there_are_slots(wire: Wire) -> None:
     for number in range(5):
-        await put_job(connection, declared, b"%d" % number)
+        await wire.put(b"%d" % number)
 
-    async with jobs_at(broker.url, declared, slots=2) as jobs:
+    async with wire.jobs(slots=2) as jobs:
         first, second = await jobs.next(), await jobs.next()
-        await until_in_queue(connection, declared.jobs, 3)
+        await wire.until_in_queue(wire.names.jobs, 3)
         await first.ack()
         third = await jobs.next()
-        await until_in_queue(connection, declared.jobs, 2)
+        await wire.until_in_queue(wire.names.jobs, 2)
 
     assert [first.body, second.body, third.body] == [b"0", b"1", b"2"]
 
 
-async def test_one_job_more_is_taken_while_one_waits_and_a_last_one_after_it(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_one_job_more_is_taken_while_one_waits_and_a_last_one_after_it(wire: Wire) -> None:
     for number in range(5):
-        await put_job(connection, declared, b"%d" % number)
+        await wire.put(b"%d" % number)
 
-    async with jobs_at(broker.url, declared, slots=1) as jobs:
+    async with wire.jobs(slots=1) as jobs:
         first = await jobs.next()
         async with jobs.source.take_one_more():
             instead = await jobs.next()
-            await until_in_queue(connection, declared.jobs, 3)
+            await wire.until_in_queue(wire.names.jobs, 3)
         await instead.ack()
         another = await jobs.next()
         await another.ack()
-        await until_in_queue(connection, declared.jobs, 2)
+        await wire.until_in_queue(wire.names.jobs, 2)
         await first.ack()
         following = await jobs.next()
 
@@ -68,15 +58,13 @@ async def test_one_job_more_is_taken_while_one_waits_and_a_last_one_after_it(
     assert not any(each.facts.redelivered for each in every)
 
 
-async def test_jobs_come_in_order_also_where_a_consumer_is_no_longer_wanted(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with jobs_at(broker.url, declared, slots=1) as jobs:
+async def test_jobs_come_in_order_also_where_a_consumer_is_no_longer_wanted(wire: Wire) -> None:
+    async with wire.jobs(slots=1) as jobs:
         for number in range(0, 10, 2):
             async with jobs.source.take_one_more():
                 pass
-            await put_job(connection, declared, b"%d" % number)
-            await put_job(connection, declared, b"%d" % (number + 1))
+            await wire.put(b"%d" % number)
+            await wire.put(b"%d" % (number + 1))
             first, second = await jobs.next(), await jobs.next()
             await first.ack()
             await second.ack()
@@ -84,58 +72,39 @@ async def test_jobs_come_in_order_also_where_a_consumer_is_no_longer_wanted(
             assert [first.body, second.body] == [b"%d" % number, b"%d" % (number + 1)]
 
 
-async def test_stopped_source_takes_no_job_in_place_of_one_that_waits(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with jobs_at(broker.url, declared, slots=1) as jobs, jobs.source.take_one_more():
+async def test_stopped_source_takes_no_job_in_place_of_one_that_waits(wire: Wire) -> None:
+    async with wire.jobs(slots=1) as jobs, jobs.source.take_one_more():
         await jobs.source.stop()
         async with jobs.source.take_one_more():
-            await put_job(connection, declared, b"job")
+            await wire.put(b"job")
 
-            await until_in_queue(connection, declared.jobs, 1)
+            await wire.until_in_queue(wire.names.jobs, 1)
 
 
-async def test_job_published_to_the_exchange_with_any_key_arrives(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with connection.channel() as channel, jobs_at(broker.url, declared) as jobs:
-        exchange = await channel.get_exchange(declared.jobs)
+async def test_job_published_to_the_exchange_with_any_key_arrives(wire: Wire) -> None:
+    async with wire.connection.channel() as channel, wire.jobs() as jobs:
+        exchange = await channel.get_exchange(wire.names.jobs)
         await exchange.publish(Message(b"job"), "any.key.at.all")
 
         assert (await jobs.next()).body == b"job"
 
 
-async def test_acknowledged_job_is_gone(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(connection, declared, b"job")
-
-    async with jobs_at(broker.url, declared) as jobs:
-        await (await jobs.next()).ack()
-
-    await until_in_queue(connection, declared.jobs, 0)
-
-
-async def test_job_of_a_lost_worker_comes_again_and_is_counted(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(connection, declared, b"job")
-    async with jobs_at(broker.url, declared) as jobs:
+async def test_job_of_a_lost_worker_comes_again_and_is_counted(wire: Wire) -> None:
+    await wire.put(b"job")
+    async with wire.jobs() as jobs:
         first = (await jobs.next()).facts
 
-    async with jobs_at(broker.url, declared) as jobs:
+    async with wire.jobs() as jobs:
         second = (await jobs.next()).facts
 
     assert (first.redelivered, first.deliveries_before) == (False, 0)
     assert (second.redelivered, second.deliveries_before) == (True, 1)
 
 
-async def test_job_given_back_comes_again_and_is_counted(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(connection, declared, b"job")
+async def test_job_given_back_comes_again_and_is_counted(wire: Wire) -> None:
+    await wire.put(b"job")
 
-    async with jobs_at(broker.url, declared) as jobs:
+    async with wire.jobs() as jobs:
         counts = []
         for _ in range(3):
             delivery = await jobs.next()
@@ -145,17 +114,15 @@ async def test_job_given_back_comes_again_and_is_counted(
     assert counts == [0, 1, 2]
 
 
-async def test_job_put_on_a_rung_comes_again_when_its_time_is_over(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(connection, declared, b"job", message_id="m", expiration=3600)
+async def test_job_put_on_a_rung_comes_again_when_its_time_is_over(wire: Wire) -> None:
+    await wire.put(b"job", message_id="m", expiration=3600)
 
-    async with jobs_at(broker.url, declared) as jobs:
+    async with wire.jobs() as jobs:
         first = await jobs.next()
         rung = RETRY_DELAYS[0]
         put = monotonic()
         await first.requeue(JobState(attempt=2), rung)
-        assert await in_queue(connection, declared.jobs_delay(rung)) == 1
+        assert await wire.in_queue(wire.names.jobs_delay(rung)) == 1
         again = await jobs.next()
         waited_s = monotonic() - put
         await again.ack()
@@ -167,41 +134,37 @@ async def test_job_put_on_a_rung_comes_again_when_its_time_is_over(
     # Times of AMQP have whole seconds.
     assert again.facts.submitted_at is not None
     assert again.facts.expires_at is None
-    assert await in_queue(connection, declared.jobs_delay(rung)) == 0
+    assert await wire.in_queue(wire.names.jobs_delay(rung)) == 0
 
 
-async def test_job_can_climb_the_ladder_any_number_of_times(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(connection, declared, b"job")
+async def test_job_can_climb_the_ladder_any_number_of_times(wire: Wire) -> None:
+    await wire.put(b"job")
 
-    async with jobs_at(broker.url, declared) as jobs:
-        for _ in range(3):
+    async with wire.jobs() as jobs:
+        for _ in range(2):
             await (await jobs.next()).requeue(JobState(), RETRY_DELAYS[0])
         await (await jobs.next()).reject()
-        await until_in_queue(connection, declared.jobs_reaped, 1)
+        await wire.until_in_queue(wire.names.jobs_reaped, 1)
 
 
-async def test_stopped_source_gives_back_what_was_not_started(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_stopped_source_gives_back_what_was_not_started(wire: Wire) -> None:
     for number in range(3):
-        await put_job(connection, declared, b"%d" % number)
+        await wire.put(b"%d" % number)
 
-    async with jobs_at(broker.url, declared, slots=3) as jobs:
+    async with wire.jobs(slots=3) as jobs:
         started = await jobs.next()
-        await until_in_queue(connection, declared.jobs, 0)
+        await wire.until_in_queue(wire.names.jobs, 0)
         await jobs.source.stop()
-        await until_in_queue(connection, declared.jobs, 2)
+        await wire.until_in_queue(wire.names.jobs, 2)
         with pytest.raises(StopAsyncIteration):
             await jobs.next()
         await started.ack()
 
-    await until_in_queue(connection, declared.jobs, 2)
+    await wire.until_in_queue(wire.names.jobs, 2)
 
 
-async def test_source_can_be_stopped_twice(broker: PrivateBroker, declared: Names) -> None:
-    async with jobs_at(broker.url, declared) as jobs:
+async def test_source_can_be_stopped_twice(wire: Wire) -> None:
+    async with wire.jobs() as jobs:
         await jobs.source.stop()
         await jobs.source.stop()
 
@@ -209,9 +172,7 @@ async def test_source_can_be_stopped_twice(broker: PrivateBroker, declared: Name
             await jobs.next()
 
 
-async def test_facts_are_read_from_properties_and_headers(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_facts_are_read_from_properties_and_headers(wire: Wire) -> None:
     headers = {
         "traceparent": TRACE,
         "tracestate": "vendor=1",
@@ -220,9 +181,7 @@ async def test_facts_are_read_from_properties_and_headers(
         "x-aimicromind-side-effect": True,
         "x-aimicromind-deadline": "2030-01-01T00:00:00+00:00",
     }
-    await put_job(
-        connection,
-        declared,
+    await wire.put(
         b"job",
         headers=headers,
         message_id="id",
@@ -230,7 +189,7 @@ async def test_facts_are_read_from_properties_and_headers(
         reply_to="mine",
     )
 
-    async with jobs_at(broker.url, declared) as jobs:
+    async with wire.jobs() as jobs:
         facts = (await jobs.next()).facts
 
     assert (facts.message_id, facts.correlation_id, facts.reply_to) == ("id", "asked", "mine")
@@ -240,18 +199,16 @@ async def test_facts_are_read_from_properties_and_headers(
     assert facts.expires_at is None
 
 
-async def test_headers_of_other_types_are_taken_for_absent(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
+async def test_headers_of_other_types_are_taken_for_absent(wire: Wire) -> None:
     odd = {
         "traceparent": 7,
         "x-aimicromind-attempt": "3",
         "x-aimicromind-calls": -1,
         "x-aimicromind-deadline": "tomorrow",
     }
-    await put_job(connection, declared, b"job", headers=odd)
+    await wire.put(b"job", headers=odd)
 
-    async with jobs_at(broker.url, declared) as jobs:
+    async with wire.jobs() as jobs:
         facts = (await jobs.next()).facts
 
     assert facts.trace == {}
@@ -269,16 +226,13 @@ async def test_headers_of_other_types_are_taken_for_absent(
     ],
 )
 async def test_expiration_counts_from_the_delivery_whatever_the_producers_clock_says(
-    broker: PrivateBroker,
-    declared: Names,
-    connection: AbstractConnection,
-    ahead: timedelta | None,
+    wire: Wire, ahead: timedelta | None
 ) -> None:
     before = datetime.now(UTC)
     sent = None if ahead is None else before + ahead
-    await put_job(connection, declared, b"job", timestamp=sent, expiration=60)
+    await wire.put(b"job", timestamp=sent, expiration=60)
 
-    async with jobs_at(broker.url, declared) as jobs:
+    async with wire.jobs() as jobs:
         expires_at = (await jobs.next()).facts.expires_at
 
     assert expires_at is not None
@@ -286,12 +240,10 @@ async def test_expiration_counts_from_the_delivery_whatever_the_producers_clock_
     assert before + minute <= expires_at <= datetime.now(UTC) + minute
 
 
-async def test_job_that_came_though_it_could_not_wait_does_not_expire(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with jobs_at(broker.url, declared) as jobs:
+async def test_job_that_came_though_it_could_not_wait_does_not_expire(wire: Wire) -> None:
+    async with wire.jobs() as jobs:
         coming = asyncio.create_task(jobs.next())
-        await put_job(connection, declared, b"job", expiration=0)
+        await wire.put(b"job", expiration=0)
 
         assert (await coming).facts.expires_at is None
 
@@ -313,16 +265,12 @@ EXACT = SECOND + timedelta(microseconds=123_456)
     ],
 )
 async def test_time_of_submission_is_exact_where_a_header_tells_it(
-    broker: PrivateBroker,
-    declared: Names,
-    connection: AbstractConnection,
-    header: str | int | None,
-    known: datetime,
+    wire: Wire, header: str | int | None, known: datetime
 ) -> None:
     headers = {} if header is None else {"x-aimicromind-submitted-at": header}
-    await put_job(connection, declared, b"job", timestamp=SECOND, headers=headers)
+    await wire.put(b"job", timestamp=SECOND, headers=headers)
 
-    async with jobs_at(broker.url, declared) as jobs:
+    async with wire.jobs() as jobs:
         first = await jobs.next()
         await first.requeue(JobState())
         second = await jobs.next()
@@ -330,17 +278,15 @@ async def test_time_of_submission_is_exact_where_a_header_tells_it(
     assert first.facts.submitted_at == second.facts.submitted_at == known
 
 
-async def test_deleted_queue_ends_the_jobs(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    async with jobs_at(broker.url, declared) as jobs:
-        await delete_queue(connection, declared.jobs)
+async def test_deleted_queue_ends_the_jobs(wire: Wire) -> None:
+    async with wire.jobs() as jobs:
+        await delete_queue(wire.connection, wire.names.jobs)
 
-        assert await jobs.lost() == f"the broker cancelled the consumer of {declared.jobs}"
+        assert await jobs.lost() == f"the broker cancelled the consumer of {wire.names.jobs}"
 
 
-async def test_broken_connection_ends_the_jobs(declared: Names, proxy: Proxy) -> None:
-    async with jobs_at(proxy.url, declared) as jobs:
+async def test_broken_connection_ends_the_jobs(wire: Wire, proxy: Proxy) -> None:
+    async with wire.jobs(proxy.url) as jobs:
         proxy.reset("test jobs")
 
         assert await jobs.lost()
@@ -348,10 +294,10 @@ async def test_broken_connection_ends_the_jobs(declared: Names, proxy: Proxy) ->
 
 @pytest.mark.parametrize("settle", ["ack", "requeue_unchanged", "stop"])
 async def test_settling_a_job_of_a_broken_connection_says_that_it_is_lost(
-    declared: Names, connection: AbstractConnection, proxy: Proxy, settle: str
+    wire: Wire, proxy: Proxy, settle: str
 ) -> None:
-    await put_job(connection, declared, b"job")
-    async with jobs_at(proxy.url, declared) as jobs:
+    await wire.put(b"job")
+    async with wire.jobs(proxy.url) as jobs:
         delivery = await jobs.next()
         proxy.reset("test jobs")
         await jobs.lost()
@@ -364,19 +310,15 @@ async def test_settling_a_job_of_a_broken_connection_says_that_it_is_lost(
         with pytest.raises(NotSettled):
             await settlings[settle]()
 
-    assert (await first_in(connection, declared.jobs)).body == b"job"
+    assert (await wire.first_in(wire.names.jobs)).body == b"job"
 
 
 @pytest.mark.parametrize("settle", ["requeue", "dead_letter"])
 async def test_job_goes_out_again_on_the_next_publishing_connection(
-    broker: PrivateBroker,
-    declared: Names,
-    connection: AbstractConnection,
-    proxy: Proxy,
-    settle: str,
+    wire: Wire, proxy: Proxy, settle: str
 ) -> None:
-    await put_job(connection, declared, b"job")
-    async with jobs_at(broker.url, declared, publishing_url=proxy.url) as jobs:
+    await wire.put(b"job")
+    async with wire.jobs(publishing_url=proxy.url) as jobs:
         delivery = await jobs.next()
         await jobs.source.stop()
         settlings: dict[str, Callable[[], Awaitable[None]]] = {
@@ -387,26 +329,24 @@ async def test_job_goes_out_again_on_the_next_publishing_connection(
         proxy.reset()
         settling = asyncio.ensure_future(settlings[settle]())
         await jobs.way.lost()
-        proxy.to_port = broker.port
+        proxy.to_port = wire.broker.port
 
         await asyncio.wait_for(settling, WITHIN_S)
 
-    queue = declared.jobs if settle == "requeue" else declared.jobs_dead
-    assert (await first_in(connection, queue)).body == b"job"
-    assert await in_queue(connection, declared.jobs) == 0
+    queue = wire.names.jobs if settle == "requeue" else wire.names.jobs_dead
+    assert (await wire.first_in(queue)).body == b"job"
+    assert await wire.in_queue(wire.names.jobs) == 0
 
 
-async def test_job_that_cannot_be_published_costs_no_other(
-    broker: PrivateBroker, declared: Names, connection: AbstractConnection
-) -> None:
-    await put_job(connection, declared, b"job")
-    async with jobs_at(broker.url, declared) as jobs:
+async def test_job_that_cannot_be_published_costs_no_other(wire: Wire) -> None:
+    await wire.put(b"job")
+    async with wire.jobs() as jobs:
         delivery = await jobs.next()
-        await delete_exchange(connection, declared.jobs_dead)
+        await delete_exchange(wire.connection, wire.names.jobs_dead)
 
         with pytest.raises(CannotBePublished, match="NOT_FOUND"):
             await delivery.dead_letter(FailureKind.TIMEOUT, "late", 1)
 
         await jobs.way.usable()
         await delivery.ack()
-    await until_in_queue(connection, declared.jobs, 0)
+    await wire.until_in_queue(wire.names.jobs, 0)

@@ -20,13 +20,6 @@ from tests.support.builders import a_job
 JUST_NOW = timedelta(seconds=5)
 
 
-async def test_nothing_is_remembered_of_an_unknown_job(stage: Stage) -> None:
-    async with stage.listening(), publishing_at(stage.broker.url, stage.names) as way:
-        journal = Journal(stage.connection, way.publishing, stage.names.journal, JournalMemory())
-
-        assert await journal.look_up("unknown", None) == History()
-
-
 @pytest.mark.parametrize("since", [None, JUST_NOW])
 async def test_ended_jobs_are_remembered_whoever_asks_at_once(
     stage: Stage, since: timedelta | None

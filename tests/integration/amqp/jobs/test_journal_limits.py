@@ -1,7 +1,6 @@
 """A journal that was cut, that shows nothing for a while, or whose clock is not ours."""
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -19,10 +18,10 @@ from aimicromind_worker.app.build import needed_topology
 from tests.integration.outgoing import publishing_at
 from tests.integration.stage import Stage
 from tests.integration.workers import working
-from tests.support.amqp import WITHIN_S
 from tests.support.builders import a_job
 from tests.support.consumer import cut, give_back_unsettled, publish
 from tests.support.silent_stream import SilentStream
+from tests.support.waiting import until
 
 HOUR = timedelta(hours=1)
 SMALL = 1_000_000
@@ -33,12 +32,6 @@ async def small(stage: Stage) -> str:
     """A journal that keeps little."""
     await declare(stage.connection, needed_topology(stage.settings(journal_max_bytes=SMALL)))
     return stage.names.journal
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WITHIN_S):
-        while not holds():  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize(
