@@ -199,15 +199,7 @@ class Session:
         journal = Journal(consuming, publishing, names.journal, process.journal)
         chat_locks = await ChatLocks.open(consuming, names)
         dependencies = self._dependencies(journal)
-        lifetime = timedelta(seconds=settings.job_lifetime_seconds)
-        intake = Intake(
-            dependencies,
-            journal,
-            names,
-            lifetime,
-            settings.max_job_bytes,
-            after_loss=process.has_worked,
-        )
+        intake = self._intake(dependencies, journal)
         turns = Turns(settings.concurrency, source.take_one_more)
         gates = Gates(dependencies, intake, chat_locks, turns)
         relay = Relay(dependencies, intake, gates, process.held, names)
@@ -223,6 +215,19 @@ class Session:
         )
         grace = timedelta(seconds=settings.drain_seconds)
         await service.run(process.shutdown, grace, process.status.consuming(obstacle))
+
+    def _intake(self, dependencies: Dependencies, journal: Journal) -> Intake:
+        settings = self._settings
+        lifetime = timedelta(seconds=settings.job_lifetime_seconds)
+        after_loss = self._process.has_worked
+        return Intake(
+            dependencies,
+            journal,
+            self._names,
+            lifetime,
+            settings.max_job_bytes,
+            after_loss=after_loss,
+        )
 
     def _dependencies(self, journal: Journal) -> Dependencies:
         process, settings = self._process, self._settings

@@ -111,13 +111,9 @@ class Recovery:
         backoff, refusals = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S), 0
         while self.patience:
             try:
-                for place, chat_id in enumerate(endpoint_chat_ids):
-                    body = await self.memory.messages(chatflow_id, chat_id)
-                    if body is None:
-                        return None
-                    found = read_saved_answer(body, message_id, after)
-                    if found is not None:
-                        return Found(found, chat_id, place)
+                found = await self._look_once(chatflow_id, endpoint_chat_ids, message_id, after)
+                if found is not None:
+                    return found
                 refusals = 0
             except EndpointUnavailable:
                 refusals += 1
@@ -127,4 +123,22 @@ class Recovery:
             if refusals >= _REFUSALS or monotonic() + pause_s > ends:
                 return None
             await asyncio.sleep(pause_s)
+        return None
+
+    async def _look_once(
+        self, chatflow_id: str, endpoint_chat_ids: Sequence[str], message_id: str | None, after: str
+    ) -> Found | None:
+        """Return the first answer that is saved by now.
+
+        Raises:
+            EndpointUnavailable: The endpoint does not answer.
+            NotMessages: The messages cannot be read.
+        """
+        for place, chat_id in enumerate(endpoint_chat_ids):
+            body = await self.memory.messages(chatflow_id, chat_id)
+            if body is None:
+                raise NotMessages
+            saved = read_saved_answer(body, message_id, after)
+            if saved is not None:
+                return Found(saved, chat_id, place)
         return None
