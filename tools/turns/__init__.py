@@ -1,0 +1,1 @@
+"""A model of chat turns: the worker's own protocol under a broker that is late, loses and dies."""

@@ -1,0 +1,88 @@
+"""What `chat_turns` asks a worker to do, and the jobs that wait for their turn."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from heapq import nsmallest
+from typing import Final
+
+MOST_TOLD: Final = 50
+"""Waiting jobs that one message names, the first of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingJob:
+    """A job that waits for its turn.
+
+    Attributes:
+        job_id: Its id.
+        worker: Where it waits: the queue that its worker is told by.
+        submitted_s: When it was submitted, in seconds since 1970; when it came, where not known.
+        came_s: When it came to its worker, by the clock that all times here are of.
+        after: The job before it in its chat; empty: none is named.
+    """
+
+    job_id: str
+    worker: str
+    submitted_s: float
+    came_s: float
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AskLock:
+    """Try to get the chat's lock; the answer goes to `locked`."""
+
+    chat_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskHolder:
+    """Tell the holder which jobs wait here; if it comes back, nobody holds the chat."""
+
+    chat_id: str
+    jobs: tuple[WaitingJob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run a job: its turn has come."""
+
+    chat_id: str
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class NameNext:
+    """Tell a worker that its job is next, and who else waits; the lock was let go just before."""
+
+    chat_id: str
+    job: WaitingJob
+    others: tuple[WaitingJob, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskAgain:
+    """Tell a worker that asked too late that the chat's holder is another by now."""
+
+    chat_id: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class LetGo:
+    """Release the chat's lock."""
+
+    chat_id: str
+
+
+Action = AskLock | AskHolder | Run | NameNext | AskAgain | LetGo
+
+
+def first_of(jobs: Iterable[WaitingJob]) -> tuple[WaitingJob, ...]:
+    """Return the first jobs by time, at most `MOST_TOLD`."""
+    return tuple(nsmallest(MOST_TOLD, jobs, key=by_time))
+
+
+def by_time(job: WaitingJob) -> tuple[float, float, str]:
+    """Return the place of a job among others that may run."""
+    return (job.submitted_s, job.came_s, job.job_id)

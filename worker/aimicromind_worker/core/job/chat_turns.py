@@ -1,0 +1,248 @@
+"""Whose turn it is in a chat, over all workers: the protocol, without broker and clock.
+
+A chat's lock is an exclusive queue, which is its holder's mailbox, too. Whoever holds the lock
+knows who waits, runs one job after the other, and names the next one when that is another
+worker's. Invariants:
+
+- Only the lock lets a job run. A message never does: it can be late, lost, or come twice.
+- Whoever waits has asked the holder within the last `REPEATED_S`, or asks for the lock. So a lost
+  message, or a holder that died, costs at most that time.
+- A holder that has nothing to run lets the lock go, unless a job waits here for the one before it.
+
+Order among the jobs that are known: a job that names the one before it (`after`) waits until that
+one has ended, was delayed by a failure of its own, or is unknown for `UNKNOWN_S`. Of those that
+may run, the one that was submitted first comes first.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from aimicromind_worker.core.job.chat_turn_actions import (
+    Action,
+    AskAgain,
+    AskHolder,
+    AskLock,
+    LetGo,
+    NameNext,
+    Run,
+    WaitingJob,
+    by_time,
+    first_of,
+)
+
+REPEATED_S: Final = 1.0
+"""A waiting worker repeats its question to the holder so often."""
+UNKNOWN_S: Final = 30.0
+"""A job waits so long for one before it that nobody knows."""
+SETTLES_S: Final = 0.03
+"""Who gets the lock of a busy chat without being named listens so long for older jobs."""
+
+
+@dataclass(slots=True)
+class _Chat:
+    """One chat, as this worker sees it.
+
+    Attributes:
+        here: Jobs that wait in this worker.
+        elsewhere: Jobs that wait in others, as the holder knows, or who was named by it.
+        holds: Whether this worker holds the lock.
+        asks: Whether it has asked for the lock, and no answer has come.
+        is_named: Whether a holder named it before it asked.
+        settles: Whether it holds the lock and listens for older jobs.
+        running: The job that it runs.
+        due_s: When something is to be done in any case.
+    """
+
+    here: dict[str, WaitingJob] = field(default_factory=dict)
+    elsewhere: dict[str, WaitingJob] = field(default_factory=dict)
+    holds: bool = False
+    asks: bool = False
+    is_named: bool = False
+    settles: bool = False
+    running: str = ""
+    due_s: float = float("inf")
+
+
+class ChatTurns:
+    """The chats of one worker. Carry out the actions in their order."""
+
+    def __init__(
+        self, worker: str, is_behind: Callable[[str], bool], is_busy: Callable[[str], bool]
+    ) -> None:
+        """Begin with no chat.
+
+        Args:
+            worker: The queue that this worker is told by.
+            is_behind: Tells whether a job has ended, or waits after a failure of its own.
+            is_busy: Tells whether a job of a chat ended a moment ago, as far as is known.
+        """
+        self._worker = worker
+        self._is_behind = is_behind
+        self._is_busy = is_busy
+        self._chats: dict[str, _Chat] = {}
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait here."""
+        return sum(len(chat.here) - bool(chat.running) for chat in self._chats.values())
+
+    def due_s(self) -> float:
+        """Return when `tick` must be called at the latest; infinity: no need."""
+        return min((chat.due_s for chat in self._chats.values()), default=float("inf"))
+
+    def came(self, chat_id: str, job: WaitingJob, now: float) -> list[Action]:
+        """Take in a job of this worker."""
+        chat = self._chats.setdefault(chat_id, _Chat())
+        chat.here[job.job_id] = job
+        if chat.holds:
+            return self._go_on(chat_id, chat, now)
+        if chat.asks:
+            return []
+        if len(chat.here) == 1:
+            return [self._ask_lock(chat_id, chat)]
+        return [self._ask_holder(chat_id, chat, now)]
+
+    def left(self, chat_id: str, job_id: str, now: float) -> list[Action]:
+        """Take out a job that waits no more, or has been run."""
+        chat = self._chats.get(chat_id)
+        if chat is None:
+            return []
+        chat.here.pop(job_id, None)
+        if chat.running == job_id:
+            chat.running = ""
+        if chat.holds:
+            return self._go_on(chat_id, chat, now)
+        if not chat.here and not chat.asks:
+            del self._chats[chat_id]
+        return []
+
+    def locked(self, chat_id: str, now: float, *, granted: bool) -> list[Action]:
+        """Take in the answer to `AskLock`."""
+        chat = self._chats.get(chat_id)
+        if chat is None:
+            return [LetGo(chat_id)] if granted else []
+        was_named, chat.asks = chat.is_named, False
+        if granted:
+            chat.holds, chat.is_named = True, False
+            chat.settles = not was_named and self._is_busy(chat_id)
+            if chat.settles:
+                chat.due_s = now + SETTLES_S
+                return []
+            return self._go_on(chat_id, chat, now)
+        if chat.here or chat.elsewhere:
+            return [self._ask_holder(chat_id, chat, now)]
+        return self._forget(chat_id)
+
+    def lock_lost(self, chat_id: str) -> list[Action]:
+        """Take in that the lock is gone although nobody let it go."""
+        chat = self._chats.get(chat_id)
+        if chat is None or not chat.holds:
+            return []
+        chat.holds = chat.settles = False
+        chat.here.pop(chat.running, None)
+        chat.running = ""
+        chat.elsewhere.clear()
+        return [self._ask_lock(chat_id, chat)] if chat.here else self._forget(chat_id)
+
+    def nobody_holds(self, chat_id: str) -> list[Action]:
+        """Take in that a question to the holder came back, or came too late for it."""
+        chat = self._chats.get(chat_id)
+        if chat is None or chat.holds or chat.asks:
+            return []
+        return [self._ask_lock(chat_id, chat)]
+
+    def asked(
+        self, chat_id: str, worker: str, jobs: Sequence[WaitingJob], now: float
+    ) -> list[Action]:
+        """Take in which jobs of a chat wait in another worker, the first of them."""
+        chat = self._chats.get(chat_id)
+        if chat is None or not chat.holds:
+            return [AskAgain(chat_id, worker)]
+        chat.elsewhere = {
+            it.job_id: it for it in chat.elsewhere.values() if it.worker != worker
+        } | {it.job_id: it for it in jobs if it.worker != self._worker}
+        return self._go_on(chat_id, chat, now)
+
+    def named(self, chat_id: str, others: Iterable[WaitingJob]) -> list[Action]:
+        """Take in that a job of this worker is next; the lock was let go."""
+        chat = self._chats.setdefault(chat_id, _Chat())
+        if chat.holds:
+            return []
+        chat.elsewhere = {it.job_id: it for it in others if it.worker != self._worker}
+        chat.is_named = True
+        return [] if chat.asks else [self._ask_lock(chat_id, chat)]
+
+    def is_behind_now(self, now: float) -> list[Action]:
+        """Look again at the chats whose jobs wait for another one to end."""
+        return [
+            action
+            for chat_id, chat in list(self._chats.items())
+            if chat.holds and not chat.running and chat.due_s != float("inf")
+            for action in self._go_on(chat_id, chat, now)
+        ]
+
+    def tick(self, now: float) -> list[Action]:
+        """Do what is due."""
+        due = [(chat_id, it) for chat_id, it in self._chats.items() if it.due_s <= now]
+        return [action for chat_id, chat in due for action in self._do_due(chat_id, chat, now)]
+
+    def _do_due(self, chat_id: str, chat: _Chat, now: float) -> list[Action]:
+        chat.settles, chat.due_s = False, float("inf")
+        if chat.holds:
+            return self._go_on(chat_id, chat, now)
+        if chat.asks:
+            return []
+        # What a former holder told is old by now.
+        chat.is_named = False
+        chat.elsewhere.clear()
+        return [self._ask_holder(chat_id, chat, now)] if chat.here else self._forget(chat_id)
+
+    def _forget(self, chat_id: str) -> list[Action]:
+        del self._chats[chat_id]
+        return []
+
+    def _ask_lock(self, chat_id: str, chat: _Chat) -> AskLock:
+        chat.asks, chat.due_s = True, float("inf")
+        return AskLock(chat_id)
+
+    def _ask_holder(self, chat_id: str, chat: _Chat, now: float) -> AskHolder:
+        chat.due_s = now + REPEATED_S
+        # Whoever was named, and came too late, knows of others, too.
+        return AskHolder(chat_id, first_of((*chat.here.values(), *chat.elsewhere.values())))
+
+    def _go_on(self, chat_id: str, chat: _Chat, now: float) -> list[Action]:
+        """Run, name or wait for the next job of a chat that this worker holds."""
+        if chat.running or chat.settles:
+            return []
+        known = {**chat.elsewhere, **chat.here}
+        if not known:
+            del self._chats[chat_id]
+            return [LetGo(chat_id)]
+        unknown_until_s = self._unknown_until_s(known)
+        may_run = [it for it in known.values() if unknown_until_s.get(it.job_id, now) <= now]
+        following = min(may_run or known.values(), key=by_time)
+        if not may_run and any(until_s < float("inf") for until_s in unknown_until_s.values()):
+            chat.due_s = min(unknown_until_s.values())
+            return []
+        # Where nothing may run, and nothing is waited for, jobs name each other in a circle.
+        chat.due_s = float("inf")
+        if following.job_id in chat.here:
+            chat.running = following.job_id
+            return [Run(chat_id, following.job_id)]
+        others = first_of(it for it in known.values() if it is not following)
+        chat.holds = False
+        chat.elsewhere.clear()
+        if chat.here:
+            chat.due_s = now + REPEATED_S
+        else:
+            del self._chats[chat_id]
+        return [LetGo(chat_id), NameNext(chat_id, following, others)]
+
+    def _unknown_until_s(self, known: Mapping[str, WaitingJob]) -> dict[str, float]:
+        """Return until when each job waits for the one before it; infinity: until that has run."""
+        return {
+            job.job_id: float("inf") if job.after in known else job.came_s + UNKNOWN_S
+            for job in known.values()
+            if job.after and not self._is_behind(job.after)
+        }
