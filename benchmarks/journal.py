@@ -1,80 +1,188 @@
-"""Measure a look-up in the journal, by its length: `python -m benchmarks.journal`."""
+"""What the pool's memory costs, by how much the journal holds: `python -m benchmarks.journal`."""
 
 import asyncio
+import json
 import statistics
 import time
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 
-import aio_pika
+import click
+import psutil
+from aio_pika import Message
+from pamqp import commands
+from pamqp.body import ContentBody
+from pamqp.frame import marshal
+from pamqp.header import ContentHeader
 
 from aimicromind_schemas import Names
+from aimicromind_schemas.client.transport.opening import open_channel
 from aimicromind_testing import PrivateBroker
-from aimicromind_worker.amqp.connection import connect
+from aimicromind_worker.amqp.connection import BrokerConnection, connect
 from aimicromind_worker.amqp.declaring import declare
 from aimicromind_worker.amqp.jobs.journal import Journal, JournalMemory
 from aimicromind_worker.amqp.topology import Retention, topology
 from tests.integration.outgoing import publishing_at
 
-_MILESTONES = (0, 1_000, 10_000, 100_000)
-_LOOKS = 5
-_BODY = (
-    b'{"jobId":"job-%d","chatId":"chat","chatflowId":"flow","attempt":1,"seq":0,'
-    b'"time":"2026-11-22T13:20:00.123456Z","event":"start",'
-    b'"data":{"tags":{},"redelivered":false,"upstream":null}}'
-)
+_LIFETIME = timedelta(hours=1)
+_LOOKS = 50
+_AT_A_TIME = 500
+_WITHIN_S = 600.0
+_STEPS = (("start", None), ("end", {"status": "completed"}))
 
 
-async def main() -> None:
+@click.command()
+@click.option("--milestones", "counts", multiple=True, type=int, default=(0, 30_000, 100_000))
+@click.option("--rate", default=300, show_default=True, help="Milestones a second that are added.")
+def main(counts: tuple[int, ...], rate: int) -> None:
+    """Print what a worker that starts beside so many milestones of others pays, and then."""
+    asyncio.run(_measure(sorted(counts), rate))
+
+
+async def _measure(counts: list[int], rate: int) -> None:
     names = Names("bench")
     async with (
         PrivateBroker() as broker,
         connect([broker.url], "bench", timedelta(seconds=30)) as connection,
+        connect([broker.url], "fill", timedelta(seconds=30)) as filling,
         AsyncExitStack() as stack,
     ):
         await declare(connection, topology(names, Retention("1h", 10_000_000)))
         way = await stack.enter_async_context(publishing_at(broker.url, names))
+        fill = await _Filler.open(filling, names.journal)
         watching = asyncio.create_task(way.ownership.watch(connection))
-        held = 0
-        print("| milestones | first look-up, ms | one more, ms | ten more at once, ms |")
-        print("|---:|---:|---:|---:|")
-        for milestones in _MILESTONES:
-            await _fill(connection, names, held, milestones)
-            held = milestones
-            journals = [
-                Journal(connection, way.publishing, names.journal, JournalMemory())
-                for _ in range(_LOOKS)
-            ]
-            first = await _time(journals, 1)
-            one = await _time(journals[:1] * _LOOKS, 1)
-            ten = await _time(journals[:1] * _LOOKS, 10)
-            figures = " | ".join(f"{took * 1000:.0f}" for took in (first, one, ten))
-            print(f"| {milestones:,} | {figures} |", flush=True)
+        print(
+            "| milestones | first look-up, ms | until warm, s | milestones/s | CPU, µs each "
+            "| memory, MB | look-up p50, ms | p99, ms | 1,000 at once, ms | tail, µs each |"
+        )
+        print("|---:|" + "---:|" * 9)
+        for count in counts:
+            await fill.up_to(count)
+            memory = JournalMemory()
+            journal = Journal(connection, way.publishing, names, memory, _LIFETIME)
+            print(f"| {count:,} | " + " | ".join(await _figures(journal, fill, rate)) + " |")
         watching.cancel()
 
 
-async def _fill(
-    connection: aio_pika.abc.AbstractConnection, names: Names, first: int, last: int
-) -> None:
-    async with connection.channel(publisher_confirms=False) as channel:
-        for number in range(first, last):
-            message = aio_pika.Message(
-                _BODY % number, message_id=f"job-{number}:1:0", headers={"attempt": 1, "seq": 0}
+async def _figures(journal: Journal, fill: "_Filler", rate: int) -> list[str]:
+    process = psutil.Process()
+    held, cpu_s, began = process.memory_info().rss, _cpu_s(process), time.monotonic()
+    reading = asyncio.create_task(journal.run())
+    try:
+        first_s = await _time(lambda: journal.look_up("job-0", datetime.now(UTC)))
+        await _until(lambda: journal.is_live)
+        warm_s, used_s = time.monotonic() - began, _cpu_s(process) - cpu_s
+        grown = process.memory_info().rss - held
+        looks = [
+            await _time(lambda: journal.look_up("job-1", datetime.now(UTC))) for _ in range(_LOOKS)
+        ]
+        many_s = await _time(
+            lambda: asyncio.gather(
+                *(journal.look_up(f"job-{it}", datetime.now(UTC)) for it in range(1000))
             )
-            await channel.default_exchange.publish(message, names.journal)
+        )
+        tail_us = await _tail(process, fill, rate)
+    finally:
+        reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await reading
+    count = max(1, fill.count)
+    return [
+        f"{first_s * 1000:.1f}",
+        f"{warm_s:.1f}",
+        f"{fill.count / warm_s:,.0f}",
+        f"{used_s / count * 1e6:.1f}",
+        f"{grown / 1e6:.0f}",
+        f"{statistics.median(looks) * 1000:.1f}",
+        f"{max(looks) * 1000:.1f}",
+        f"{many_s * 1000:.0f}",
+        f"{tail_us:.1f}",
+    ]
 
 
-async def _time(journals: Sequence[Journal], jobs: int) -> float:
-    """Return the median time in seconds until `jobs` look-ups that begin at once are done."""
-    since = datetime.now(UTC)
-    times = []
-    for journal in journals:
-        began = time.perf_counter()
-        await asyncio.gather(*(journal.look_up(f"job-{each}", since) for each in range(jobs)))
-        times.append(time.perf_counter() - began)
-    return statistics.median(times)
+async def _tail(process: psutil.Process, fill: "_Filler", rate: int) -> float:
+    """Return the CPU for each milestone that is added and read, without that of adding it."""
+    seconds = 5
+    cpu_s = _cpu_s(process)
+    for _ in range(seconds * 10):
+        began = time.monotonic()
+        fill.add(rate // 10)
+        await asyncio.sleep(max(0.0, 0.1 - (time.monotonic() - began)))
+    both_s = _cpu_s(process) - cpu_s
+    cpu_s = _cpu_s(process)
+    fill.write_nothing(rate * seconds)
+    return (both_s - (_cpu_s(process) - cpu_s)) / (rate * seconds) * 1e6
+
+
+class _Filler:
+    """Adds milestones to a journal, as frames: two of each job."""
+
+    def __init__(self, connection: BrokerConnection, stream: str, channel: int) -> None:
+        self.count = 0
+        self._connection = connection
+        self._stream = stream
+        self._number = channel
+        publish = commands.Basic.Publish(exchange="", routing_key=stream)
+        self._publish = marshal(publish, channel)
+
+    @classmethod
+    async def open(cls, connection: BrokerConnection, stream: str) -> "_Filler":
+        return cls(connection, stream, (await open_channel(connection)).number)
+
+    def add(self, count: int) -> None:
+        """Write so many more."""
+        frames = [self._frames(number) for number in range(self.count, self.count + count)]
+        self._connection.wire.write(b"".join(frames))
+        self.count += count
+
+    def write_nothing(self, count: int) -> None:
+        """Do the work of adding, but for the writing."""
+        b"".join([self._frames(number) for number in range(count)])
+
+    async def up_to(self, count: int) -> None:
+        """Write until there are so many, and they are in the stream."""
+        while self.count < count:
+            self.add(min(_AT_A_TIME, count - self.count))
+            await _until(self._connection.wire.is_free)
+        async with self._connection.channel() as channel:
+            await channel.default_exchange.publish(_marker(), self._stream)
+
+    def _frames(self, number: int) -> bytes:
+        job_id, (event, data) = f"job-{number // 2}", _STEPS[number % 2]
+        said = {"jobId": job_id, "chatId": job_id, "attempt": 1, "event": event, "data": data}
+        body = json.dumps({**said, "time": datetime.now(UTC).isoformat()}).encode()
+        properties = commands.Basic.Properties(message_id=f"{job_id}:1:{number % 2}")
+        header = ContentHeader(0, len(body), properties)
+        return b"".join(
+            (
+                self._publish,
+                marshal(header, self._number),
+                marshal(ContentBody(body), self._number),
+            )
+        )
+
+
+def _marker() -> Message:
+    return Message(b"{}")
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+async def _time(work: Callable[[], Awaitable[object]]) -> float:
+    began = time.perf_counter()
+    await work()
+    return time.perf_counter() - began
+
+
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(_WITHIN_S):
+        while not holds():  # noqa: ASYNC110 - what it reads sets no event
+            await asyncio.sleep(0.005)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -58,7 +58,7 @@ async def stage(
     broker: PrivateBroker,
     endpoint: ScriptedEndpoint,
     names: Names,
-    connection: AbstractConnection,
+    connection: BrokerConnection,
     no_certificates: None,
 ) -> AsyncIterator[Stage]:
     """All of these, for a worker to run on."""

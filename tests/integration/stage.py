@@ -5,10 +5,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aio_pika.abc import AbstractConnection
-
 from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker, ScriptedEndpoint
+from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.declaring import declare, remove
 from aimicromind_worker.app.build import needed_topology
 from aimicromind_worker.app.settings import Settings
@@ -23,7 +22,7 @@ class Stage:
     broker: PrivateBroker
     endpoint: ScriptedEndpoint
     names: Names
-    connection: AbstractConnection
+    connection: BrokerConnection
 
     def settings(self, **changed: Any) -> Settings:  # noqa: ANN401 - named in Settings
         usual: dict[str, Any] = {

@@ -128,7 +128,7 @@ def an_intake(
 class Unwritten:
     """A journal in which no call is."""
 
-    async def open_runs(self, job_id: str, chat_id: str, since: datetime) -> RunsKnown:
+    async def open_runs(self, job_id: str, chat_id: str) -> RunsKnown:
         return RunsKnown()
 
     async def note(self, run: OpenRun) -> None:

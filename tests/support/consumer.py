@@ -18,6 +18,8 @@ import pika
 _CLOSE_TIMEOUT_S = 10.0
 _STREAM_TIMEOUT_S = 20.0
 _SENTINEL: Final = "read-so-far"
+# What workers write to find the end of a stream.
+_MARKER: Final = "x-aimicromind-marker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,7 @@ def read_stream(url: str, queue: str) -> list[Message]:
             channel.basic_ack(method.delivery_tag)
             if properties.message_id == here:
                 break
-            if properties.type == _SENTINEL:
+            if properties.type == _SENTINEL or _MARKER in (properties.headers or {}):
                 continue
             properties.headers.pop("x-stream-offset", None)
             messages.append(Message.of(method, properties, body))

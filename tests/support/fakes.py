@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from aimicromind_schemas import EndEvent, Event, FailureKind, decode
+from aimicromind_schemas.journal.history import History, HistoryUnknown, read_milestone
 from aimicromind_testing import frame
 from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.endpoint.call_failed import CallFailed
@@ -21,7 +22,6 @@ from aimicromind_worker.core.endpoint.exchange import (
     Take,
     WholeAnswer,
 )
-from aimicromind_worker.core.job.history import History, HistoryUnknown
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.numbering import NumberedEvent
 from aimicromind_worker.core.job.retry import RetryPolicy
@@ -233,6 +233,7 @@ class FakeJournal:
     """A memory that is told what it remembers, and notes what it was asked.
 
     Attributes:
+        publisher: What it publishes is remembered, as the journal has it.
         answers: Cleared, it thinks.
         is_silent: It cannot be read.
     """
@@ -242,6 +243,7 @@ class FakeJournal:
     asked: list[str] = field(default_factory=list)
     answers: asyncio.Event = field(default_factory=asyncio.Event)
     is_silent: bool = False
+    publisher: RecordingPublisher | None = None
 
     def __post_init__(self) -> None:
         self.answers.set()
@@ -251,11 +253,27 @@ class FakeJournal:
         await self.answers.wait()
         if self.is_silent:
             raise HistoryUnknown("silent")
-        return self.remembers.get(job_id, History())
+        return self._history(job_id) or History()
+
+    def recall(self, job_id: str) -> History | None:
+        return None if self.is_silent else self._history(job_id)
 
     async def end_of(self, job_id: str) -> bytes | None:
-        # As the journal: it knows where an end is once it has looked.
-        return self.ends.get(job_id) if job_id in self.asked else None
+        ends = {event.message_id: event.body for event in reversed(self._published()) if event.body}
+        return self.ends.get(job_id) or ends.get(f"{job_id}:end".encode())
+
+    def _published(self) -> list[NumberedEvent]:
+        return [] if self.publisher is None else self.publisher.published
+
+    def _history(self, job_id: str) -> History | None:
+        if job_id in self.remembers:
+            return self.remembers[job_id]
+        history: History | None = None
+        for event in self._published():
+            milestone = read_milestone(event.body)
+            if milestone is not None and milestone.job_id == job_id:
+                history = (history or History()).after(milestone)
+        return history
 
 
 class FakeChatLock:

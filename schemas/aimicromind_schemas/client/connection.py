@@ -7,8 +7,6 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, Final
 
-import aio_pika
-from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import (
     AMQPError,
     ChannelAccessRefused,
@@ -16,11 +14,17 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
     ConnectionNotAllowed,
 )
+from tenacity import (
+    AsyncRetrying,
+    retry_if_exception_type,
+    stop_before_delay,
+    wait_exponential,
+)
 from yarl import URL
 
 from aimicromind_schemas.client.errors import BrokerGone, BrokerRefused, BrokerUnreachable
 from aimicromind_schemas.client.transport.opening import closing_of, first_of, refusal_of
-from aimicromind_schemas.client.transport.socket_transport import SocketTransport
+from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.transport.tls import says_tls
 
 TIMEOUT_S: Final = 10.0
@@ -61,10 +65,10 @@ class ClientConnection:
         self._patience = patience
         self._tls = tls
         self._opening = asyncio.Lock()
-        self._connection: AbstractConnection | None = None
+        self._connection: GuardedConnection | None = None
         self._closing: asyncio.Future[Any] | None = None
 
-    async def connection(self, *, once: bool = False) -> AbstractConnection:
+    async def connection(self, *, once: bool = False) -> GuardedConnection:
         """Return the open connection; open a new one if the last was lost.
 
         Args:
@@ -92,24 +96,20 @@ class ClientConnection:
                 async with asyncio.timeout(_CLOSE_S):
                     await connection.close()
 
-    async def _patiently(self) -> AbstractConnection:
-        loop = asyncio.get_running_loop()
-        gives_up_at = loop.time() + self._patience.total_seconds()
-        pause_s = _FIRST_PAUSE_S
-        while True:
-            try:
-                return await self._first()
-            except BrokerUnreachable:
-                if loop.time() + pause_s > gives_up_at:
-                    raise
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+    async def _patiently(self) -> GuardedConnection:
+        tries = AsyncRetrying(
+            retry=retry_if_exception_type(BrokerUnreachable),
+            wait=wait_exponential(_FIRST_PAUSE_S, _LONGEST_PAUSE_S),
+            stop=stop_before_delay(self._patience),
+            reraise=True,
+        )
+        return await tries(self._first)
 
-    async def _first(self) -> AbstractConnection:
+    async def _first(self) -> GuardedConnection:
         return await first_of(self._urls, self._prepared, _HEARTBEAT_S, self._tls, "the address")
 
-    def _prepared(self, url: URL) -> AbstractConnection:
-        return _guarded(url, self._name, self._tls)
+    def _prepared(self, url: URL) -> GuardedConnection:
+        return GuardedConnection(url, self._name, self._tls)
 
 
 def _check(closing: asyncio.Future[Any] | None) -> None:
@@ -120,15 +120,6 @@ def _check(closing: asyncio.Future[Any] | None) -> None:
     """
     if closing is not None and (reason := refusal_of(closing)) is not None:
         raise BrokerRefused(reason, remedy="raise that limit: a client needs up to 3 channels")
-
-
-def _guarded(url: URL, name: str, tls: ssl.SSLContext | None) -> AbstractConnection:
-    """Prepare a connection that no message can end."""
-    connection = aio_pika.Connection(
-        url, ssl_context=tls, client_properties={"connection_name": name}
-    )
-    connection.kwargs["transport_factory"] = SocketTransport()
-    return connection
 
 
 @contextmanager

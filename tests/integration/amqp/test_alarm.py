@@ -7,9 +7,9 @@ from datetime import timedelta
 
 from aio_pika import Message
 
+from aimicromind_schemas.journal.history import History
 from aimicromind_testing import PrivateBroker
-from aimicromind_worker.amqp.jobs.journal import Journal, JournalMemory
-from aimicromind_worker.core.job.history import History
+from tests.integration.journals import a_journal
 from tests.integration.outgoing import Way
 from tests.integration.speaker import Speaker
 from tests.integration.wire import Wire
@@ -69,7 +69,7 @@ async def test_job_that_goes_out_again_waits_and_is_there_once(wire: Wire) -> No
 
 async def test_look_up_in_the_journal_waits(wire: Wire) -> None:
     async with wire.publishing(beat=BEAT) as way:
-        journal = Journal(wire.connection, way.publishing, wire.names.journal, JournalMemory())
+        journal = a_journal(wire.connection, way, wire.names)
         async with alarm(wire.broker, way):
             asking = asyncio.create_task(journal.look_up("job", None))
             await asyncio.sleep(1)

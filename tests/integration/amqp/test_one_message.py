@@ -5,13 +5,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from aio_pika import Message
-from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import CancelRequest, JobCancel
+from aimicromind_schemas.client.streams.markers import read_up_to_now
+from aimicromind_schemas.client.transport.stream_frames import StreamMessage
 from aimicromind_testing import answer
 from aimicromind_worker.amqp.jobs import delivery, headers
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
-from aimicromind_worker.amqp.stream_reader import read_up_to_now
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from tests.integration.stage import Stage
 from tests.integration.wire import Wire
@@ -70,7 +70,7 @@ async def test_request_that_fails_to_be_taken_costs_no_other(wire: Wire) -> None
 async def test_message_of_a_stream_that_fails_to_be_taken_costs_no_other(wire: Wire) -> None:
     taken: list[bytes] = []
 
-    def take(message: DeliveredMessage) -> None:
+    def take(message: StreamMessage) -> None:
         if message.body == b"odd":
             raise Fault
         taken.append(message.body)
@@ -78,6 +78,8 @@ async def test_message_of_a_stream_that_fails_to_be_taken_costs_no_other(wire: W
     async with wire.publishing() as way:
         for body in (b"first", b"odd", b"last"):
             await way.publishing.publish(Message(body), "", wire.names.control_log)
-        await read_up_to_now(wire.connection, way.publishing, wire.names.control_log, None, take)
+        await read_up_to_now(
+            wire.connection, way.publishing.publish, wire.names.control_log, None, take
+        )
 
     assert taken == [b"first", b"last"]

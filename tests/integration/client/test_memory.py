@@ -3,8 +3,8 @@
 import asyncio
 import gc
 
-from aimicromind_worker.amqp.jobs.journal import Journal, JournalMemory
 from tests.integration.client.stage import client_of
+from tests.integration.journals import a_journal
 from tests.integration.stage import Stage
 from tests.integration.wire import Wire
 
@@ -33,7 +33,7 @@ async def test_followers_that_left_leave_nothing(stage: Stage) -> None:
 
 async def test_look_ups_in_the_journal_leave_nothing(wire: Wire) -> None:
     async with wire.publishing() as way:
-        journal = Journal(wire.connection, way.publishing, wire.names.journal, JournalMemory())
+        journal = a_journal(wire.connection, way, wire.names)
         await journal.look_up("job", None)
         before = _futures()
         for number in range(_TIMES):

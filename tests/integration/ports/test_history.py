@@ -8,12 +8,13 @@ import pytest
 import pytest_asyncio
 
 from aimicromind_schemas import EndStatus, Names
+from aimicromind_schemas.client.streams import journal_follower
+from aimicromind_schemas.client.streams import reader as stream_reader
+from aimicromind_schemas.journal.history import History, HistoryUnknown
 from aimicromind_testing import PrivateBroker
-from aimicromind_worker.amqp import stream_reader
 from aimicromind_worker.amqp.connection import connect
-from aimicromind_worker.amqp.jobs.journal import Journal, JournalMemory
-from aimicromind_worker.core.job.history import History, HistoryUnknown
 from aimicromind_worker.jobs.ports import JobHistory
+from tests.integration.journals import a_journal
 from tests.integration.outgoing import publishing_at
 from tests.integration.speaker import Speaker
 from tests.support.amqp import BEAT
@@ -73,7 +74,7 @@ async def real_memory(broker: PrivateBroker, names: Names) -> AsyncIterator[Memo
         def silence() -> None:
             between.is_silent = True
 
-        yield Memory(Journal(reading, way.publishing, names.journal, JournalMemory()), end, silence)
+        yield Memory(a_journal(reading, way, names), end, silence)
 
 
 @pytest_asyncio.fixture(params=["fake", "real"])
@@ -92,20 +93,20 @@ async def test_nothing_is_known_of_an_unknown_job(memory: Memory) -> None:
     assert await memory.history.end_of("job") is None
 
 
-async def test_end_is_found_byte_for_byte_once_the_job_was_looked_up(memory: Memory) -> None:
+async def test_end_is_found_byte_for_byte(memory: Memory) -> None:
     body = await memory.ends("job")
 
-    before = await memory.history.end_of("job")
     known = await memory.history.look_up("job", None)
 
     assert (known.last_attempt, known.calls, known.status) == (1, 1, EndStatus.COMPLETED)
-    assert (before, await memory.history.end_of("job")) == (None, body)
+    assert await memory.history.end_of("job") == body
 
 
 async def test_silent_history_is_no_empty_one(
     memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_reader, "_SILENCE_S", 0.3)
+    for module in (stream_reader, journal_follower):
+        monkeypatch.setattr(module, "_SILENCE_S", 0.3)
     monkeypatch.setattr(stream_reader, "_FIRST_WITHIN_S", 0.3)
     memory.silence()
 

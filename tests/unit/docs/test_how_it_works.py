@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import pytest
 
+from aimicromind_schemas.journal.history import History
 from aimicromind_schemas.routing import routing_key
 from aimicromind_worker.core.endpoint.request import call_chat_id
-from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.jobs.settlement import settle

@@ -7,10 +7,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from aimicromind_schemas import EndStatus, FailureKind
+from aimicromind_schemas.journal.history import History
 from aimicromind_testing import frame
 from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.endpoint.exchange import Address
-from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.jobs.dead_lettered import DeadLettered
@@ -53,13 +53,14 @@ class Stage:
     def __init__(self, *scripts: Script, after_loss: bool = False) -> None:
         self.predictions = ScriptedPredictions(*scripts)
         self.publisher = RecordingPublisher()
-        self.journal = FakeJournal()
+        self.journal = FakeJournal(publisher=self.publisher)
         self.chat_locks = FakeChatLocks()
         shared = dependencies(self.predictions, self.publisher)
         intake = an_intake(shared, self.journal, after_loss=after_loss)
         self.dead_lettered = DeadLettered(intake, shared, NAMES)
-        gates = Gates(shared, intake, self.chat_locks, Turns(SLOTS))
-        self.relay = Relay(shared, intake, gates, JobRegistry(), NAMES)
+        held = JobRegistry()
+        gates = Gates(shared, intake, self.chat_locks, Turns(SLOTS), held)
+        self.relay = Relay(shared, intake, gates, held, NAMES)
 
     def delivery(
         self,

@@ -90,7 +90,7 @@ class Carried:
     def _relay(self) -> Relay:
         shared = dependencies(self.predictions, self.publisher, max_calls=MOST_CALLS)
         intake = an_intake(shared, FakeJournal())
-        gates = Gates(shared, intake, FakeChatLocks(), Turns(SLOTS))
+        gates = Gates(shared, intake, FakeChatLocks(), Turns(SLOTS), JobRegistry())
         return Relay(shared, intake, gates, JobRegistry(), NAMES)
 
     def attempts(self) -> list[list[dict[str, Any]]]:

@@ -1,10 +1,10 @@
 """When a job may be run: one of a chat at a time, each once, suspects apart."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from aimicromind_schemas import EndStatus
-from aimicromind_worker.core.job.history import History
+from aimicromind_schemas import EndStatus, FailureKind
+from aimicromind_schemas.journal.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.core.job.state import JobState
@@ -103,8 +103,7 @@ async def test_job_that_comes_twice_at_once_runs_once() -> None:
     await asyncio.gather(*map(stage.relay.carry, deliveries))
 
     assert len(stage.predictions.calls) == 1
-    assert stage.publisher.history.count("end") == 1
-    assert stage.publisher.history[-2:] == ["ack", "ack"]
+    _ended_once_and_was_repeated(stage)
 
 
 async def test_job_that_comes_again_later_is_acknowledged_and_not_run() -> None:
@@ -114,7 +113,44 @@ async def test_job_that_comes_again_later_is_acknowledged_and_not_run() -> None:
     await stage.carry()
 
     assert len(stage.predictions.calls) == 1
-    assert stage.publisher.history[-2:] == ["ack", "ack"]
+    _ended_once_and_was_repeated(stage)
+
+
+def _ended_once_and_was_repeated(stage: Stage) -> None:
+    first, again = (it for it in stage.publisher.published if it.name == "end")
+    assert first.body == again.body
+    assert [it for it in stage.publisher.history if it in {"end", "ack"}] == ["end", "ack"] * 2
+
+
+async def test_new_copy_waits_while_the_job_runs_under_another_chat() -> None:
+    stage = Stage(WELL)
+    stage.journal.remembers = {"job": History(last_attempt=1, calls=1, is_open=True)}
+
+    delivery = await stage.carry(chatId="another")
+
+    assert stage.publisher.history == ["requeue"]
+    assert delivery.delay == RETRY_DELAYS[0]
+    assert stage.predictions.calls == []
+
+
+async def test_copy_that_expires_while_the_job_runs_is_acknowledged_and_ends_nothing() -> None:
+    stage = Stage()
+    stage.journal.remembers = {"job": History(last_attempt=1, calls=1, is_open=True)}
+    past = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+
+    await stage.carry(chatId="another", expiresAt=past)
+
+    assert stage.publisher.history == ["ack"]
+
+
+async def test_copy_of_a_failed_job_leaves_the_dead_letter_to_the_first() -> None:
+    stage = Stage()
+    failed = History(last_attempt=1, status=EndStatus.FAILED, kind=FailureKind.BAD_REQUEST)
+    stage.journal.remembers = {"job": failed}
+
+    await stage.carry()
+
+    assert stage.publisher.history == ["ack"]
 
 
 async def test_copy_of_a_job_that_ended_elsewhere_meanwhile_is_acknowledged() -> None:

@@ -5,7 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -40,7 +40,7 @@ class _Journal:
         self.runs = OpenRuns()
         self.on_note: Callable[[OpenRun], None] = lambda _: None
 
-    async def open_runs(self, job_id: str, chat_id: str, since: datetime) -> RunsKnown:
+    async def open_runs(self, job_id: str, chat_id: str) -> RunsKnown:
         return self.runs.copy().of(job_id, chat_id)
 
     async def note(self, run: OpenRun) -> None:

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aimicromind_schemas import FailureKind
+from aimicromind_schemas.journal.history import History
 from aimicromind_worker.core.endpoint import errors
-from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.retry import RETRY_DELAYS, RetryPolicy
 from aimicromind_worker.core.job.state import JobState

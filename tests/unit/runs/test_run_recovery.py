@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from aimicromind_schemas import FailureKind
+from aimicromind_schemas.journal.history import History
 from aimicromind_testing import frame
 from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.endpoint.request import call_chat_id
-from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.runs.outcome import Completed, Failed

@@ -7,15 +7,13 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import wraps
 
-import aio_pika
 from aiormq.abc import ExceptionType
 from aiormq.base import FutureStore
 from aiormq.connection import Connection
 from aiormq.exceptions import AMQPConnectionError
-from yarl import URL
 
 from aimicromind_schemas.client.transport.opening import first_of
-from aimicromind_schemas.client.transport.socket_transport import SocketTransport
+from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 
 _CLOSE_TIMEOUT_S = 5.0
 _Reject = Callable[[FutureStore, ExceptionType | None], Awaitable[None]]
@@ -40,17 +38,8 @@ class PermissionMissing(Exception):
         )
 
 
-class BrokerConnection(aio_pika.Connection):
-    """A connection of aio_pika, with access to its socket.
-
-    Attributes:
-        wire: The transport of the socket, with its demultiplexer.
-    """
-
-    def __init__(self, url: URL, name: str, tls: ssl.SSLContext | None) -> None:
-        super().__init__(url, ssl_context=tls, client_properties={"connection_name": name})
-        self.wire = SocketTransport()
-        self.kwargs["transport_factory"] = self.wire
+class BrokerConnection(GuardedConnection):
+    """A guarded connection, with access to that of aiormq."""
 
     @property
     def inner(self) -> Connection:

@@ -55,7 +55,8 @@ class BrokerSettings(BaseSettings):
     )
 
     amqp_url: Annotated[tuple[Secret[str], ...], NoDecode] = Field(min_length=1)
-    """Broker address, amqp:// or amqps://. Several, separated by commas, are tried in order."""
+    """Broker address, amqp:// or amqps://. Several, separated by commas, are tried one by one, each
+    process in an order of its own."""
 
     prefix: str = Field("aimicromind", pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     """First word of every exchange and queue name."""

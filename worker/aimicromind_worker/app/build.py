@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
+from random import Random, random
 
 import httpx
 
@@ -15,6 +16,9 @@ from aimicromind_worker.http.endpoint import Endpoint
 from aimicromind_worker.http.saved_messages import SavedMessages
 from aimicromind_worker.runs.attempt import Limits
 from aimicromind_worker.runs.recovery import Recovery
+
+# Each process has an order of its own, so that the workers of a pool use all nodes of a cluster.
+_ORDER = random()  # noqa: S311 - spreads load
 
 
 def needed_topology(settings: BrokerSettings) -> Topology:
@@ -40,7 +44,9 @@ def broker_connection(
     Raises:
         SettingsInvalid: A certificate can no longer be read.
     """
-    return connect(settings.broker_urls, name, settings.heartbeat, settings.broker_tls)
+    order = Random(_ORDER)  # noqa: S311 - spreads load
+    urls = order.sample(settings.broker_urls, len(settings.broker_urls))
+    return connect(urls, name, settings.heartbeat, settings.broker_tls)
 
 
 def endpoint(now: Callable[[], Settings]) -> Endpoint:

@@ -128,7 +128,7 @@ class Service:
         async with asyncio.TaskGroup() as service:
             draining = service.create_task(self._drain(shutdown, grace))
             async with asyncio.TaskGroup() as carried:
-                carried.create_task(self._end_all())
+                carried.create_task(self._end_all(carried))
                 with consuming:
                     async for delivery in self._jobs:
                         carried.create_task(self._carry(delivery))
@@ -138,10 +138,13 @@ class Service:
         await self._publishing.usable()
         await self._relay.carry(delivery)
 
-    async def _end_all(self) -> None:
+    async def _end_all(self, carried: asyncio.TaskGroup) -> None:
         async for delivery in self._dead_lettered_jobs:
-            await self._publishing.usable()
-            await self._dead_lettered.end(delivery)
+            carried.create_task(self._end(delivery))
+
+    async def _end(self, delivery: Delivery) -> None:
+        await self._publishing.usable()
+        await self._dead_lettered.end(delivery)
 
     async def _drain(self, shutdown: Shutdown, grace: timedelta) -> None:
         await shutdown.asked()

@@ -3,8 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Never
 
@@ -20,76 +19,32 @@ from aimicromind_worker.amqp.events.publisher_connection import PublisherConnect
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks
 from aimicromind_worker.amqp.jobs.consumer import JobConsumer
-from aimicromind_worker.amqp.jobs.journal import Journal, JournalMemory
+from aimicromind_worker.amqp.jobs.journal import Journal
 from aimicromind_worker.amqp.jobs.memory_budget import MemoryBudget
 from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.app.build import limits, needed_topology, recovery
-from aimicromind_worker.app.service import Service, Shutdown
+from aimicromind_worker.app.process_state import ProcessState
+from aimicromind_worker.app.service import Service
 from aimicromind_worker.app.settings import Settings
-from aimicromind_worker.core.job.cancels import KEPT_FOR
 from aimicromind_worker.core.job.retry import RetryPolicy
 from aimicromind_worker.http.client import EndpointClient
 from aimicromind_worker.jobs.dead_lettered import DeadLettered
 from aimicromind_worker.jobs.gates import Gates
 from aimicromind_worker.jobs.intake import Intake
-from aimicromind_worker.jobs.registry import JobRegistry
 from aimicromind_worker.jobs.relay import Relay
 from aimicromind_worker.jobs.turns import Turns
-from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
 from aimicromind_worker.runs.conversations import Conversations
 from aimicromind_worker.runs.dependencies import Dependencies
-from aimicromind_worker.runs.flows import Flows
 from aimicromind_worker.runs.idle_timeout import IdleTimeout
-from aimicromind_worker.telemetry.event_counts import EventCounts
-from aimicromind_worker.telemetry.metrics import Metrics
-from aimicromind_worker.telemetry.status import WorkerStatus
-from aimicromind_worker.telemetry.tracing import Tracer
 
 log = structlog.get_logger()
 
 # The prefetch for jobs that the broker dead-lettered.
-_DEAD_LETTERS_AT_ONCE = 4
+_DEAD_LETTERS_AT_ONCE = 64
 
 
 class StoppedAtOnce(Exception):
     """A drain was requested before the worker took jobs."""
-
-
-@dataclass(slots=True)
-class ProcessState:
-    """The state of a worker process that outlives its sessions.
-
-    Attributes:
-        status: The worker's status, for `/livez` and `/readyz`.
-        event_counts: The counts of published events.
-        metrics: The worker's metrics.
-        tracer: The source of trace spans.
-        held: The jobs that the worker has, and the cancel requests for them.
-        breaker: The circuit breaker of the endpoint.
-        flows: The health of each flow.
-        journal: The part of the journal that was read.
-        shutdown: The operator's requests to stop.
-        on_ready: A callback for each time that the worker begins to take jobs.
-        cancels_known_until: The time up to which cancel requests are known, aware.
-        has_worked: Whether a session has taken jobs.
-        publisher: The publisher of the last session, None before the first.
-        budget: The budget of held bytes of the last session, None before the first.
-    """
-
-    status: WorkerStatus
-    event_counts: EventCounts
-    metrics: Metrics
-    tracer: Tracer
-    held: JobRegistry
-    breaker: CircuitBreaker
-    flows: Flows
-    journal: JournalMemory
-    shutdown: Shutdown
-    on_ready: Callable[[], None]
-    cancels_known_until: datetime = field(default_factory=lambda: datetime.now(UTC) - KEPT_FOR)
-    has_worked: bool = False
-    publisher: EventPublisher | None = None
-    budget: MemoryBudget | None = None
 
 
 class Session:
@@ -145,12 +100,15 @@ class Session:
                 ]
                 stopping = links.create_task(self._stop_at_once())
                 await publishing.usable()
+                journal = self._journal(consuming, publishing)
+                kept.append(links.create_task(journal.run()))
                 async with AsyncExitStack() as opened:
                     control = await opened.enter_async_context(self._cancels(consuming, publishing))
                     # From here on there may be jobs: `Service.run` drains them.
                     stopping.cancel()
                     kept.append(links.create_task(control.lost()))
-                    await self._work(opened, consuming, publishing, ownership, control.known_until)
+                    kept.append(links.create_task(self._learn_cancels(control)))
+                    await self._work(opened, consuming, publishing, ownership, journal)
                 for task in kept:
                     task.cancel()
 
@@ -175,8 +133,18 @@ class Session:
     def _cancels(
         self, consuming: BrokerConnection, publishing: PublisherConnection
     ) -> AbstractAsyncContextManager[CancelListener]:
-        cancel, since = self._process.held.cancel, self._process.cancels_known_until
-        return CancelListener.open(consuming, publishing, self._names, cancel, since)
+        held, since = self._process.held, self._process.cancels_known_until
+        return CancelListener.open(
+            consuming, publishing, self._names, held.cancel, since, held.cancel_logged
+        )
+
+    async def _learn_cancels(self, control: CancelListener) -> None:
+        """Read what is older than a quarter of an hour while younger jobs run."""
+        process = self._process
+        process.held.know_requests_since(control.known_since)
+        await control.read_rest()
+        process.held.know_requests_since(control.known_since)
+        process.cancels_known_until = control.known_until
 
     async def _work(
         self,
@@ -184,7 +152,7 @@ class Session:
         consuming: BrokerConnection,
         publishing: PublisherConnection,
         ownership: JobOwnership,
-        cancels_known_until: datetime,
+        journal: Journal,
     ) -> None:
         """Take jobs until a drain is done."""
         process, settings, names = self._process, self._settings, self._names
@@ -193,15 +161,13 @@ class Session:
         process.budget = MemoryBudget(settings.max_held_bytes, guard)
         source = await opened.enter_async_context(take(settings.concurrency, budget=process.budget))
         dead_lettered = await opened.enter_async_context(
-            take(_DEAD_LETTERS_AT_ONCE, names.jobs_reaped)
+            take(_DEAD_LETTERS_AT_ONCE, names.jobs_reaped, process.budget)
         )
-        process.cancels_known_until = cancels_known_until
-        journal = Journal(consuming, publishing, names.journal, process.journal)
         chat_locks = await ChatLocks.open(consuming, names)
         dependencies = self._dependencies(journal)
         intake = self._intake(dependencies, journal)
         turns = Turns(settings.concurrency, source.take_one_more)
-        gates = Gates(dependencies, intake, chat_locks, turns)
+        gates = Gates(dependencies, intake, chat_locks, turns, process.held)
         relay = Relay(dependencies, intake, gates, process.held, names)
         process.has_worked = True
         log.info("worker.ready", concurrency=settings.concurrency)
@@ -215,6 +181,13 @@ class Session:
         )
         grace = timedelta(seconds=settings.drain_seconds)
         await service.run(process.shutdown, grace, process.status.consuming(obstacle))
+
+    def _journal(self, consuming: BrokerConnection, publishing: PublisherConnection) -> Journal:
+        settings = self._settings
+        # A call under a conversation's own chatId is over after two attempts' time.
+        longest_s = max(settings.job_lifetime_seconds, 2 * settings.attempt_timeout_seconds)
+        lifetime = timedelta(seconds=longest_s)
+        return Journal(consuming, publishing, self._names, self._process.journal, lifetime)
 
     def _intake(self, dependencies: Dependencies, journal: Journal) -> Intake:
         settings = self._settings

@@ -27,8 +27,9 @@ from aimicromind_worker.amqp.declaring import DeclarationRefused, TopologyDiffer
 from aimicromind_worker.amqp.jobs.journal import JournalMemory
 from aimicromind_worker.app.broker_settings import SettingsInvalid
 from aimicromind_worker.app.build import broker_connection, endpoint
+from aimicromind_worker.app.process_state import ProcessState
 from aimicromind_worker.app.service import GraceOver, Shutdown
-from aimicromind_worker.app.session import ProcessState, Session, StoppedAtOnce
+from aimicromind_worker.app.session import Session, StoppedAtOnce
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.backoff import Backoff
 from aimicromind_worker.http.client import EndpointClient
@@ -57,8 +58,7 @@ _FINAL = (
     DeclarationRefused,
     TopologyDiffers,
 )
-# Of those, the errors that a worker waits out if it was connected before: secrets and certificates
-# are never renewed at the worker and the broker at the same moment.
+# A worker that was connected before waits these out: secrets are not renewed at both at once.
 _RENEWED = (BrokerRefused, BrokerTlsRefused, SettingsInvalid)
 
 

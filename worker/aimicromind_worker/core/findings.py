@@ -1,6 +1,6 @@
 """Findings with remedies, which commands print, and the failure that ends a command."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -36,6 +36,8 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 _LIMITS = ("max-length", "max-length-bytes", "message-ttl", "expires", "max-age")
+# A majority of three survives the loss of one node.
+_MEMBERS = 3
 _RECIPES = "docs/queues.md has safe arguments"
 
 
@@ -71,3 +73,27 @@ def of_subscriber(
         )
     if not begun:
         yield Finding(about, State.OK, f"{kind}, {messages} events")
+
+
+def of_replicas(nodes: int, stored: Sequence[tuple[str, str, int]]) -> Iterator[Finding]:
+    """Yield what is wrong with where queues and streams are stored; nothing on a single node.
+
+    Args:
+        nodes: The number of nodes of the cluster.
+        stored: The name, the leader's node and the number of members of each.
+    """
+    if nodes == 1 or not stored:
+        return
+    wanted = min(nodes, _MEMBERS)
+    few = [name for name, _, members in stored if members < wanted]
+    if few:
+        detail = f"fewer than {wanted} members: {', '.join(sorted(few))}"
+        remedy = "add members with rabbitmq-queues grow, or rabbitmq-streams add_replica"
+        yield Finding("replicas", State.WARNING, detail, remedy)
+    leaders = {leader for _, leader, _ in stored}
+    if len(leaders) == 1 and len(stored) > 1:
+        detail = f"all {len(stored)} leaders are on {leaders.pop()}, which does all the work"
+        remedy = "run rabbitmq-queues rebalance all; for streams, restart their leaders"
+        yield Finding("leaders", State.WARNING, detail, remedy)
+    if not few and len(leaders) > 1:
+        yield Finding("replicas", State.OK, f"{wanted} members each, on {nodes} nodes")

@@ -3,11 +3,14 @@
 The broker dead-letters a job at its delivery limit or its TTL, or after a worker's `basic.reject`.
 """
 
+import asyncio
+from weakref import WeakValueDictionary
+
 import structlog
 
 from aimicromind_schemas import FailureKind, Names
-from aimicromind_worker.core.job.admission import Rejected, Ticket, Unnamed, faulty
-from aimicromind_worker.core.job.history import HistoryUnknown
+from aimicromind_schemas.journal.history import HistoryUnknown
+from aimicromind_worker.core.job.admission import Rejected, Unnamed, faulty
 from aimicromind_worker.jobs.intake import Intake, note_fault
 from aimicromind_worker.jobs.ports import Delivery
 from aimicromind_worker.jobs.settlement import settle
@@ -31,6 +34,7 @@ class DeadLettered:
         self._intake = intake
         self._dependencies = dependencies
         self._names = names
+        self._ending: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def end(self, delivery: Delivery) -> None:
         """Publish a job's `error` and `end`, unless it has ended, and dead-letter it.
@@ -60,25 +64,23 @@ class DeadLettered:
 
     async def _end(self, delivery: Delivery) -> None:
         kind, message = _REASONS.get(delivery.facts.dead_letter_reason or "", _DELIVERY_LIMIT)
-        match await self._intake.admit(delivery):
-            case Unnamed():
-                await delivery.dead_letter(kind, message, attempts=0)
-            case Rejected() as rejected:
-                with self._intake.span_of(rejected, delivery, self._names.jobs_reaped) as span:
-                    # A worker that received only the beginning of a body published the `end`,
-                    # then rejected the delivery.
-                    known = await self._intake.known(rejected.job_id, delivery.facts)
-                    if known.status is None:
-                        await self._intake.reject(rejected, delivery, span)
-                    else:
-                        await self._intake.repeat_end(rejected.job_id, known, delivery, span)
-            case Ticket() as ticket:
-                with self._intake.span_of(ticket, delivery, self._names.jobs_reaped) as span:
-                    known = await self._intake.known(ticket.job_id, ticket.facts)
-                    if known.status is None:
-                        run = JobRun(ticket.knowing(known), self._dependencies, span)
-                        failed = Failed(kind, message)
-                        await settle(run.progress, failed, delivery)
-                        self._intake.measure(failed, run.progress)
-                    else:
-                        await self._intake.repeat_end(ticket.job_id, known, delivery, span)
+        job = await self._intake.admit(delivery)
+        if isinstance(job, Unnamed):
+            await delivery.dead_letter(kind, message, attempts=0)
+            return
+        lock = self._ending.setdefault(job.job_id, asyncio.Lock())
+        with self._intake.span_of(job, delivery, self._names.jobs_reaped) as span:
+            # Of two copies, the second finds the end of the first.
+            async with lock:
+                known = await self._intake.known(job.job_id, delivery.facts)
+                if known.status is not None:
+                    await self._intake.repeat_end(job.job_id, known, delivery, span)
+                elif isinstance(job, Rejected):
+                    # A worker that received only the beginning of a body publishes the `end`,
+                    # then rejects the delivery.
+                    await self._intake.reject(job, delivery, span)
+                else:
+                    run = JobRun(job.knowing(known), self._dependencies, span)
+                    failed = Failed(kind, message)
+                    await settle(run.progress, failed, delivery)
+                    self._intake.measure(failed, run.progress)

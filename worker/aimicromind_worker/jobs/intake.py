@@ -13,9 +13,9 @@ import structlog
 from structlog.contextvars import bound_contextvars, unbind_contextvars
 
 from aimicromind_schemas import Names
+from aimicromind_schemas.journal.history import History
 from aimicromind_worker.core.job.admission import Admission, Rejected, Ticket, admit
 from aimicromind_worker.core.job.content_encoding import is_packed
-from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.jobs.ports import Delivery, JobHistory
 from aimicromind_worker.jobs.settlement import reject, repeat_end
@@ -106,10 +106,24 @@ class Intake:
         """
         return await self._journal.look_up(job_id, facts.submitted_at)
 
-    async def repeat_end(self, job_id: str, known: History, delivery: Delivery, span: Span) -> None:
+    def recalled(self, job_id: str) -> History | None:
+        """Return what was read of a job by now; None if nothing was."""
+        return self._journal.recall(job_id)
+
+    async def repeat_end(
+        self,
+        job_id: str,
+        known: History,
+        delivery: Delivery,
+        span: Span,
+        *,
+        is_copy: bool = False,
+    ) -> None:
         """Publish again the `end` of a job that has ended, and settle the delivery."""
         end = await self._journal.end_of(job_id)
-        await repeat_end(known, end, delivery, self._dependencies.publisher, span)
+        publisher = self._dependencies.publisher
+        await repeat_end(known, end, delivery, publisher, span, is_copy=is_copy)
+        self._dependencies.meter.job_left("repeated", "", timedelta())
 
     def measure(self, outcome: Outcome, progress: Progress) -> None:
         """Count a job that has ended or was requeued."""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from aimicromind_schemas import FailureKind
-from aimicromind_worker.core.job.history import History
+from aimicromind_schemas.journal.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.state import JobState
 
@@ -60,6 +60,9 @@ class JobHistory(Protocol):
             job_id: The job.
             since: The time of its submission, aware; None if unknown.
         """
+
+    def recall(self, job_id: str) -> History | None:
+        """Return what is known of a job by now, without asking; None if nothing is."""
 
     async def end_of(self, job_id: str) -> bytes | None:
         """Return the body of the `end` that a look-up found; None if it is no longer stored."""

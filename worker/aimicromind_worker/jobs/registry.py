@@ -59,6 +59,8 @@ class JobRegistry:
     def __init__(self) -> None:
         self._cancels = Cancels()
         self._held: set[HeldJob] = set()
+        self._known_since = datetime.min.replace(tzinfo=UTC)
+        self._more_known = asyncio.Event()
 
     @property
     def running(self) -> int:
@@ -71,11 +73,30 @@ class JobRegistry:
         return len(self._held) - self.running
 
     def cancel(self, request: CancelRequest) -> None:
-        """Cancel the jobs that a request covers, and remember it for jobs that come later."""
+        """Cancel the jobs that a new request covers, and remember it for jobs that come later."""
+        self._cancel(request, is_new=True)
+
+    def cancel_logged(self, request: CancelRequest) -> None:
+        """Cancel the jobs that a request of the log covers, which may be older than they are."""
+        self._cancel(request, is_new=False)
+
+    def _cancel(self, request: CancelRequest, *, is_new: bool) -> None:
         self._cancels.keep(request, datetime.now(UTC))
         for job in self._held:
-            if covers(request, job.ticket, taken_before=True):
+            if covers(request, job.ticket, taken_before=is_new):
                 job.cancel()
+
+    def know_requests_since(self, since: datetime) -> None:
+        """Note that all requests since then are known, for jobs that were submitted since then."""
+        self._known_since = since
+        self._more_known.set()
+        self._more_known = asyncio.Event()
+
+    async def until_requests_known(self, ticket: Ticket) -> None:
+        """Wait until all requests are known that may have been made for a job."""
+        submitted = ticket.facts.submitted_at or datetime.min.replace(tzinfo=UTC)
+        while self._known_since > submitted:
+            await self._more_known.wait()
 
     @contextmanager
     def holding(self, ticket: Ticket, span: Span) -> Iterator[HeldJob]:

@@ -1,5 +1,6 @@
 """Take each job from delivery to settlement: admit it, pass the gates, run it, settle it."""
 
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zlib import crc32
@@ -7,16 +8,16 @@ from zlib import crc32
 import structlog
 
 from aimicromind_schemas import FailureKind, Names
+from aimicromind_schemas.journal.history import History, HistoryUnknown
 from aimicromind_worker.core.job.admission import (
     Rejected,
     Ticket,
     Unnamed,
 )
-from aimicromind_worker.core.job.history import History, HistoryUnknown
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.retry import RETRY_DELAYS, delay_within
 from aimicromind_worker.core.job.state import JobState
-from aimicromind_worker.jobs.gates import Ended, Gates, GoOn, MustWait
+from aimicromind_worker.jobs.gates import Ended, Gates, GoOn, MustWait, RunsElsewhere
 from aimicromind_worker.jobs.intake import Intake, note_fault
 from aimicromind_worker.jobs.ports import Delivery
 from aimicromind_worker.jobs.registry import HeldJob, JobRegistry
@@ -92,22 +93,30 @@ class Relay:
                         await delivery.requeue(_state_unrun(job.ticket), _pause(job.ticket))
 
     async def _carry_through_gates(self, job: HeldJob, delivery: Delivery) -> None:
-        async with self._gates.passing(job) as answer:
-            match answer:
+        async with AsyncExitStack() as held:
+            match await self._gates.admit(job, held):
                 case GoOn():
                     await self._run(job, delivery)
                 case MustWait(pause):
                     await self._requeue_unrun(job, delivery, pause)
                 case Ended(known):
-                    await self._settle_again(job, known, delivery)
+                    await self._repeat_end(job, known, delivery)
+                case RunsElsewhere():
+                    await self._wait_for_first(job, delivery)
 
-    async def _settle_again(self, job: HeldJob, known: History | None, delivery: Delivery) -> None:
-        """Settle a second delivery of a job that has ended."""
-        if known is None:
-            log.info("job.ended_before")
-            await delivery.ack()
+    async def _repeat_end(self, job: HeldJob, known: History, delivery: Delivery) -> None:
+        ticket = job.ticket
+        await self._intake.repeat_end(
+            ticket.job_id, known, delivery, job.span, is_copy=ticket.before.is_unrun
+        )
+
+    async def _wait_for_first(self, job: HeldJob, delivery: Delivery) -> None:
+        """Requeue a copy of a job that runs; once the copy has expired, it waits no more."""
+        if job.ticket.deadline > datetime.now(UTC):
+            await delivery.requeue(_state_unrun(job.ticket), _pause(job.ticket))
         else:
-            await self._intake.repeat_end(job.ticket.job_id, known, delivery, job.span)
+            log.info("job.copy_expired")
+            await delivery.ack()
 
     async def _requeue_unrun(
         self, job: HeldJob, delivery: Delivery, pause: timedelta | None = None
@@ -124,10 +133,16 @@ class Relay:
 
     async def _end_cancelled(self, job: HeldJob, delivery: Delivery) -> None:
         """End a cancelled job without waiting for its chat, which may be busy for long."""
-        answer = await self._gates.look_up(job)
-        if isinstance(answer, Ended):
-            await self._settle_again(job, answer.known, delivery)
-            return
+        match await self._gates.look_up(job):
+            case Ended(known):
+                await self._repeat_end(job, known, delivery)
+                return
+            case RunsElsewhere():
+                # The cancel reaches the job where it runs, and that publishes its `end`.
+                await self._wait_for_first(job, delivery)
+                return
+            case GoOn():
+                pass
         run = JobRun(job.ticket, self._dependencies, job.span)
         await settle(run.progress, Cancelled(), delivery)
         self._gates.note_end(job)

@@ -13,10 +13,11 @@ from typing import Any
 import structlog
 
 from aimicromind_schemas import EndStatus, FailureKind
+from aimicromind_schemas.journal.history import History
 from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.job.admission import Rejected
-from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.known_end import read_end
+from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.numbering import Numbering
 from aimicromind_worker.core.job.worker_events import (
     Shown,
@@ -78,7 +79,13 @@ async def settle(job: Progress, outcome: Outcome, delivery: Delivery) -> bool:
 
 
 async def repeat_end(
-    known: History, end: bytes | None, delivery: Delivery, publisher: Publisher, span: Span
+    known: History,
+    end: bytes | None,
+    delivery: Delivery,
+    publisher: Publisher,
+    span: Span,
+    *,
+    is_copy: bool,
 ) -> None:
     """Settle a delivery whose job has ended already, after its `end` is published again.
 
@@ -91,28 +98,37 @@ async def repeat_end(
         delivery: The delivery to settle.
         publisher: The publisher of events.
         span: The job's trace span.
+        is_copy: Whether the delivery is of another message than the one that was run. Then it is
+            acknowledged; the dead letter of a failed job is the other message's.
     """
     log.info("job.ended_before", status=known.status)
-    found = None if end is None else read_end(end)
-    if end is not None and found is not None:
-        facts = delivery.facts
-        attempt_publisher = publisher.lane(
-            Address(
-                chat_id=found.chat_id,
-                chatflow_id=found.chatflow_id,
-                attempt=found.attempt,
-                correlation_id=facts.correlation_id or found.job_id,
-                reply_to=facts.reply_to,
-                traceparent=span.context.get("traceparent"),
-            )
-        )
-        attempt_publisher.publish(found.event(end))
-        await attempt_publisher.confirmed()
+    if end is not None:
+        await _publish_again(end, delivery.facts, publisher, span)
     # An `error` without its `end` does not count: the job may have completed after it.
-    if known.kind is None or known.status in {EndStatus.COMPLETED, EndStatus.CANCELLED}:
+    ended_well = known.status in {EndStatus.COMPLETED, EndStatus.CANCELLED}
+    if is_copy or ended_well or known.kind is None:
         await delivery.ack()
     else:
-        await delivery.dead_letter(known.kind, known.message, known.last_attempt)
+        message = known.message or "its `error` event says why"
+        await delivery.dead_letter(known.kind, message, known.last_attempt)
+
+
+async def _publish_again(end: bytes, facts: MessageFacts, publisher: Publisher, span: Span) -> None:
+    found = read_end(end)
+    if found is None:
+        return
+    attempt_publisher = publisher.lane(
+        Address(
+            chat_id=found.chat_id,
+            chatflow_id=found.chatflow_id,
+            attempt=found.attempt,
+            correlation_id=facts.correlation_id or found.job_id,
+            reply_to=facts.reply_to,
+            traceparent=span.context.get("traceparent"),
+        )
+    )
+    attempt_publisher.publish(found.event(end))
+    await attempt_publisher.confirmed()
 
 
 async def reject(rejected: Rejected, delivery: Delivery, publisher: Publisher, span: Span) -> None:

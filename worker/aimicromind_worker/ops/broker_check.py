@@ -9,7 +9,10 @@ from aiormq.exceptions import AMQPError, ChannelAccessRefused
 
 from aimicromind_schemas import Names
 from aimicromind_schemas.client import BrokerRefused, BrokerTlsRefused, BrokerUnreachable
+from aimicromind_schemas.client.streams.markers import time_of_first
+from aimicromind_schemas.client.streams.reader import StreamUnreadable
 from aimicromind_schemas.client.transport.opening import closing_of, refusal_of
+from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_worker.amqp.channels import (
     LEAST,
     LEAST_OF_EVENTS,
@@ -20,7 +23,6 @@ from aimicromind_worker.amqp.channels import (
 from aimicromind_worker.amqp.connection import BrokerConnection, BrokerLost
 from aimicromind_worker.amqp.declaring import WAYS_OUT, compare
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks, ChatLocksLost
-from aimicromind_worker.amqp.stream_reader import StreamUnreadable, time_of_first
 from aimicromind_worker.app.build import broker_connection, needed_topology
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.core.findings import Finding, State
@@ -144,7 +146,7 @@ async def _permissions(connection: BrokerConnection, settings: Settings) -> Find
     return Finding(about, State.OK, f"the user may {tried}; publishing was not tried")
 
 
-async def _journal(connection: AbstractConnection, settings: Settings) -> AsyncIterator[Finding]:
+async def _journal(connection: GuardedConnection, settings: Settings) -> AsyncIterator[Finding]:
     """Yield a warning where the journal reaches back less far than jobs live."""
     try:
         first = await time_of_first(connection, Names(settings.prefix).journal)

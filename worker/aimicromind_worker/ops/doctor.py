@@ -14,7 +14,7 @@ from aimicromind_schemas import Names
 from aimicromind_worker.app.build import endpoint, needed_topology
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.core.endpoint.call_failed import CallFailed, is_from_gateway
-from aimicromind_worker.core.findings import Finding, State, of_subscriber
+from aimicromind_worker.core.findings import Finding, State, of_replicas, of_subscriber
 from aimicromind_worker.http.client import EndpointClient
 from aimicromind_worker.http.endpoint import Ping
 from aimicromind_worker.http.saved_messages import SavedMessages
@@ -142,14 +142,19 @@ async def _subscribers(settings: Settings) -> AsyncIterator[Finding]:
     ours = {queue.name for queue in needed_topology(settings).queues}
     try:
         async with Management(url, unquote(path[1:]) or "/") as management:
-            for node in await management.nodes():
+            nodes = await management.nodes()
+            for node in nodes:
                 for finding in _node(node.name, memory=node.mem_alarm, disk=node.disk_free_alarm):
                     yield finding
+            replicas = await management.replicas(settings.prefix)
             bound = await management.subscribers(names.events)
     except ManagementSilent as error:
         remedy = "check AIMICROMIND_MANAGEMENT_URL, its user and the management plugin"
         yield Finding(about, State.NOT_CHECKED, str(error), remedy)
         return
+    stored = [(it.name, it.leader or it.node, len(it.members)) for it in replicas]
+    for finding in of_replicas(len(nodes), stored):
+        yield finding
     queues = [it for it in bound if it.name not in ours]
     yield Finding(about, State.OK, f"{len(queues)} queues of subscribers")
     for queue in queues:

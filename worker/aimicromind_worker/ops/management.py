@@ -48,6 +48,22 @@ class Subscriber(msgspec.Struct):
         return self.arguments.get(f"x-{name}", policy.get(name))
 
 
+class Replicas(msgspec.Struct):
+    """Where a queue or stream is stored.
+
+    Attributes:
+        node: The node of its leader, or the only one.
+        members: All nodes with a replica; empty for a classic queue.
+    """
+
+    name: str
+    type: str = "classic"
+    durable: bool = True
+    node: str = ""
+    leader: str = ""
+    members: list[str] = []
+
+
 class _Binding(msgspec.Struct):
     destination: str
     destination_type: str
@@ -79,6 +95,18 @@ class Management:
             ManagementSilent: They cannot be read.
         """
         return msgspec.convert(await self._get("nodes"), list[Node], strict=False)
+
+    async def replicas(self, prefix: str) -> Sequence[Replicas]:
+        """Return where the durable queues and streams of a prefix are stored.
+
+        Raises:
+            ManagementSilent: They cannot be read.
+        """
+        # Without the statistics of messages, which cost a busy broker much.
+        answer = await self._get(f"queues/{self._virtual_host}?disable_stats=true")
+        found = msgspec.convert(answer, list[Replicas], strict=False)
+        ours = f"{prefix}."
+        return [it for it in found if it.durable and it.members and it.name.startswith(ours)]
 
     async def subscribers(self, exchange: str) -> Sequence[Subscriber]:
         """Return the queues that are bound to an exchange.

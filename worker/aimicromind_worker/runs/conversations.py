@@ -24,8 +24,8 @@ _OFTEN = 3
 class CallRecords(Protocol):
     """The pool's memory of calls under a conversation's own chatId."""
 
-    async def open_runs(self, job_id: str, chat_id: str, since: datetime) -> RunsKnown:
-        """Return what is known of a conversation's calls since a time, aware."""
+    async def open_runs(self, job_id: str, chat_id: str) -> RunsKnown:
+        """Return what is known of a conversation's calls."""
 
     async def note(self, run: OpenRun) -> None:
         """Add a record of one call."""
@@ -57,9 +57,7 @@ class Conversations:
             ConnectionError: The journal does not exist, or the connection is lost.
         """
         now = datetime.now(UTC)
-        run, answered = await self.journal.open_runs(
-            ticket.job_id, ticket.chat_id, now - 2 * self.longest
-        )
+        run, answered = await self.journal.open_runs(ticket.job_id, ticket.chat_id)
         if run is None or run.until is None:
             return answered
         own, waits = run.job_id == ticket.job_id, run.until > now

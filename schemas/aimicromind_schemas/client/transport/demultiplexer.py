@@ -23,6 +23,7 @@ from pamqp.frame import marshal
 from pamqp.heartbeat import Heartbeat
 
 from aimicromind_schemas.client.transport.message_guard import MessageGuard
+from aimicromind_schemas.client.transport.stream_frames import StreamFrames
 
 _start = struct.Struct(">BHI").unpack_from  # type, channel, bytes of the payload
 _END_BYTES = len(FRAME_END_CHAR)
@@ -53,11 +54,13 @@ class FrameDemultiplexer:
 
     Attributes:
         handlers: By channel number; frames of all other channels are left to aiormq.
+        streams: The readers of streams, by channel number; they take messages alone.
         guard: Rewrites frames that pamqp cannot read.
     """
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
         self.handlers: dict[int, FrameHandler] = {}
+        self.streams: dict[int, StreamFrames] = {}
         self.guard = MessageGuard()
         self._now = now
         self._heartbeat_at = 0.0
@@ -74,12 +77,17 @@ class FrameDemultiplexer:
             self._unfinished = b""
             return data
         left: list[bytes] = []
+        streams = self.streams
         at, length = 0, len(data)
         while at + FRAME_HEADER_SIZE + _END_BYTES <= length:
-            _, channel, size = _start(data, at)
+            kind, channel, size = _start(data, at)
             end = at + FRAME_HEADER_SIZE + size + _END_BYTES
             if end > length:
                 break
+            stream = streams.get(channel)
+            if stream is not None and stream.take(kind, data, at + FRAME_HEADER_SIZE, end - 1):
+                at = end
+                continue
             frame = self.guard.passed(data[at:end])
             handler = self.handlers.get(channel)
             if frame and (handler is None or not handler.take(frame)):

@@ -50,7 +50,7 @@ _DELIVERY_MODES: Final = frozenset(b"\1\2")
 _LATEST_TIME: Final = 253_402_300_799_000
 _RESERVED: Final = GUARD_HEADER.encode()
 _OF_THE_BROKER: Final = frozenset({b"x-stream-offset", b"x-delivery-count", b"x-acquired-count"})
-_NUMBERS: Final = frozenset(b"bBsuIilL")
+NUMBERS: Final = frozenset(b"bBsuIilL")
 _LONGEST_NAME_SHOWN: Final = 64
 
 
@@ -216,7 +216,7 @@ def _of_the_broker(data: bytes, at: int, end: int) -> Iterator[bytes]:
         value_end = end_of_value(data, value_at, end)
         if value_end is None:
             return
-        if data[at + 1 : value_at] in _OF_THE_BROKER and data[value_at] in _NUMBERS:
+        if data[at + 1 : value_at] in _OF_THE_BROKER and data[value_at] in NUMBERS:
             yield data[at:value_end]
         at = value_end
 

@@ -2,10 +2,12 @@
 
 import asyncio
 import socket
+import ssl
 import struct
 from collections.abc import Iterable
 from typing import Any, SupportsIndex, cast
 
+import aio_pika
 from aiormq.abc import AbstractConnection
 from aiormq.connection import DEFAULT_PORTS, TransportFactory
 from typing_extensions import override
@@ -97,3 +99,23 @@ class _SocketReader(asyncio.StreamReader):
         if cut_off := self._socket_transport.demultiplexer.rest():
             super().feed_data(cut_off)
         super().feed_eof()
+
+
+class GuardedConnection(aio_pika.Connection):
+    """A connection of aio_pika whose bytes are seen before aiormq reads them.
+
+    Attributes:
+        wire: The socket.
+    """
+
+    def __init__(self, url: URL, name: str, tls: ssl.SSLContext | None) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            url: Address of the broker.
+            name: What operators see in the broker's list of connections.
+            tls: For amqps://; None: the system's certificates are trusted.
+        """
+        super().__init__(url, ssl_context=tls, client_properties={"connection_name": name})
+        self.wire = SocketTransport()
+        self.kwargs["transport_factory"] = self.wire

@@ -12,10 +12,11 @@ from aio_pika.abc import AbstractConnection
 from structlog.testing import capture_logs
 
 from aimicromind_schemas import CancelRequest, ChatCancel, JobCancel, Names
+from aimicromind_schemas.client.streams.reader import StreamUnreadable
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.connection import connect
+from aimicromind_worker.amqp.jobs import cancel_listener
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener, CancelListenerLost
-from aimicromind_worker.amqp.stream_reader import StreamUnreadable
 from tests.integration.outgoing import publishing_at
 from tests.integration.wire import Wire
 from tests.support.amqp import BEAT, WITHIN_S, close_connections, delete_queue
@@ -185,3 +186,21 @@ async def test_log_that_is_not_there_is_told(wire: Wire) -> None:
     with pytest.raises(StreamUnreadable, match=wire.names.control_log):
         async with control_at(wire.broker.url, wire.names, Requests()):
             pass
+
+
+async def test_old_requests_are_read_after_the_body_has_begun(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cancel_listener, "_CLOCK_SLACK", timedelta())
+    await say(wire.connection, wire.names, JobCancel("old").encode())
+    # A stream is read from a time in whole seconds.
+    await asyncio.sleep(1.5)
+    requests = Requests()
+
+    async with control_at(wire.broker.url, wire.names, requests) as control:
+        at_first = list(requests.given)
+        await control.read_rest()
+
+        assert at_first == []
+        assert requests.given == [JobCancel("old")]
+        assert control.known_since < datetime.now(UTC) - LONG_AGO

@@ -7,14 +7,14 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
+from aimicromind_schemas.client.streams import journal_follower
+from aimicromind_schemas.client.streams import reader as stream_reader
+from aimicromind_schemas.client.streams.markers import time_of_first
 from aimicromind_testing import answer
-from aimicromind_worker.amqp import stream_reader
 from aimicromind_worker.amqp.declaring import declare
-from aimicromind_worker.amqp.jobs import journal as module
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
-from aimicromind_worker.amqp.jobs.journal import Journal, JournalMemory
-from aimicromind_worker.amqp.stream_reader import time_of_first
 from aimicromind_worker.app.build import needed_topology
+from tests.integration.journals import a_journal, live_journal
 from tests.integration.outgoing import publishing_at
 from tests.integration.stage import Stage
 from tests.integration.workers import working
@@ -53,7 +53,7 @@ async def test_journal_that_was_cut_says_for_which_jobs_it_reaches_back(
     now = datetime.now(UTC)
     await asyncio.to_thread(cut, stage.broker.url, small, now - 2 * HOUR)
     async with publishing_at(stage.broker.url, stage.names) as way:
-        journal = Journal(stage.connection, way.publishing, small, JournalMemory())
+        journal = a_journal(stage.connection, way, stage.names)
 
         known = await journal.look_up("job", None if age is None else now - age)
 
@@ -62,7 +62,7 @@ async def test_journal_that_was_cut_says_for_which_jobs_it_reaches_back(
 
 async def test_journal_from_which_nothing_was_removed_reaches_back_for_ever(stage: Stage) -> None:
     async with stage.listening(), publishing_at(stage.broker.url, stage.names) as way:
-        journal = Journal(stage.connection, way.publishing, stage.names.journal, JournalMemory())
+        journal = a_journal(stage.connection, way, stage.names)
 
         asked = [
             await journal.look_up("job", since)
@@ -76,11 +76,13 @@ async def test_journal_from_which_nothing_was_removed_reaches_back_for_ever(stag
 
 async def test_what_was_read_before_it_was_removed_is_still_known(stage: Stage, small: str) -> None:
     now = datetime.now(UTC)
-    async with publishing_at(stage.broker.url, stage.names) as way:
-        journal = Journal(stage.connection, way.publishing, small, JournalMemory())
-        before = await journal.look_up("job", now - HOUR)
+    async with (
+        publishing_at(stage.broker.url, stage.names) as way,
+        live_journal(stage.connection, way, stage.names) as journal,
+    ):
+        before = await journal.look_up("job", now - HOUR / 2)
         await asyncio.to_thread(cut, stage.broker.url, small, now)
-        after = await journal.look_up("job", now - HOUR)
+        after = await journal.look_up("job", now - HOUR / 2)
 
     assert (before.is_whole, after.is_whole) == (True, True)
 
@@ -88,7 +90,8 @@ async def test_what_was_read_before_it_was_removed_is_still_known(stage: Stage, 
 async def test_journal_that_is_silent_costs_the_jobs_that_need_it_a_wait_and_nobody_else(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_reader, "_SILENCE_S", 1.0)
+    for module in (stream_reader, journal_follower):
+        monkeypatch.setattr(module, "_SILENCE_S", 1.0)
     monkeypatch.setattr(stream_reader, "_FIRST_WITHIN_S", 0.5)
     stage.endpoint.flow("flow", answer(3))
     async with stage.listening() as chats:
@@ -112,17 +115,17 @@ async def test_journal_that_is_silent_costs_the_jobs_that_need_it_a_wait_and_nob
 async def test_time_beyond_the_end_of_a_stream_reads_all_of_it(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ahead = datetime.now(UTC) + timedelta(minutes=5)
-    monkeypatch.setattr(module, "_begin", lambda _: ahead)
+    # As if the clock were ahead of the broker's by so much.
+    monkeypatch.setattr(journal_follower, "CLOCK_SLACK", -timedelta(minutes=5))
     stage.endpoint.flow("flow", answer(2))
     async with stage.working() as chats, publishing_at(stage.broker.url, stage.names) as way:
         await stage.put(a_job())
         await chats.end_of("job")
-        journal = Journal(stage.connection, way.publishing, stage.names.journal, JournalMemory())
+        journal = a_journal(stage.connection, way, stage.names)
 
-        known = [await journal.look_up("job", datetime.now(UTC)) for _ in range(2)]
+        known = await journal.look_up("job", datetime.now(UTC))
 
-    assert [each.status for each in known] == ["completed", "completed"]
+    assert known.status == "completed"
 
 
 async def test_cancel_requests_are_known_to_a_worker_whose_clock_is_ahead(stage: Stage) -> None:

@@ -1,25 +1,29 @@
-"""Receive cancel requests, those in the control log first, then each as it is published."""
+"""Receive cancel requests: those of the last half hour, then new ones and the rest of the log."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import uuid4
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.abc import AbstractChannel
 from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import CancelRequest, InvalidCancel, Names, decode_cancel
+from aimicromind_schemas.client.streams.markers import read_up_to_now
+from aimicromind_schemas.client.streams.reader import NothingThere, Take
+from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
+from aimicromind_schemas.client.transport.stream_frames import StreamMessage
 from aimicromind_worker.amqp.republishing import Outgoing
-from aimicromind_worker.amqp.stream_reader import NothingThere, read_up_to_now
 
 log = structlog.get_logger()
 
 _TIMEOUT_S = 30.0
-# The clocks of the broker and the worker may differ by this much.
+# The clocks of the broker, the worker and a client may differ by this much.
 _CLOCK_SLACK = timedelta(minutes=15)
+_EVER = datetime.min.replace(tzinfo=UTC)
 
 
 class CancelListenerLost(ConnectionError):
@@ -34,24 +38,37 @@ class CancelListener:
 
     Attributes:
         known_until: The time up to which requests are known from the log, by the worker's clock.
+        known_since: All requests are known that may cancel a job submitted since then.
     """
 
-    def __init__(self, take: Callable[[CancelRequest], None]) -> None:
+    def __init__(
+        self,
+        take: Callable[[CancelRequest], None],
+        take_logged: Callable[[CancelRequest], None],
+        read: Callable[[datetime | None, Take], Awaitable[None]],
+        since: datetime,
+    ) -> None:
         self.known_until = datetime.now(UTC)
+        newest = self.known_until - _CLOCK_SLACK
+        self.known_since = newest if since < newest else _EVER
         self._take_request = take
+        self._take_logged_request = take_logged
+        self._read = read
+        self._since = since
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     @classmethod
     @asynccontextmanager
     async def open(
         cls,
-        connection: AbstractConnection,
+        connection: GuardedConnection,
         outgoing: Outgoing,
         names: Names,
         take: Callable[[CancelRequest], None],
         since: datetime,
+        take_logged: Callable[[CancelRequest], None] | None = None,
     ) -> AsyncIterator["CancelListener"]:
-        """Pass on all requests since a time; those in the log are passed before the body begins.
+        """Pass on all new requests, and before the body begins those of the last quarter hour.
 
         The worker's own queue is consumed before the log is read. Thus no request is missed, and
         one may come twice.
@@ -60,14 +77,17 @@ class CancelListener:
             connection: The connection of the jobs.
             outgoing: The publisher of the marker in the log.
             names: The names of exchanges and queues.
-            take: A callback for each request.
-            since: The time from which requests are wanted, aware.
+            take: A callback for each new request.
+            since: The time from which requests are wanted, aware. `read_rest` reads those that are
+                older than a quarter of an hour.
+            take_logged: A callback for each request from the log; None: the same.
 
         Raises:
             StreamUnreadable: The log could not be read.
             TimeoutError: The broker did not answer within 30 s.
         """
-        control = cls(take)
+        read = partial(read_up_to_now, connection, outgoing.publish, names.control_log)
+        control = cls(take, take_logged or take, read, since)
         async with asyncio.timeout(_TIMEOUT_S):
             # The channel closes with its connection. Closing it would wait for a silent broker.
             channel = await connection.channel()
@@ -76,13 +96,25 @@ class CancelListener:
             inner.on_consumer_cancel_callbacks.add(control._cancelled)
             await _consume_own_queue(channel, names.control, control._receive_request)
             await _consume_own_queue(channel, names.pool, control._receive_unknown)
-        read = partial(read_up_to_now, connection, outgoing, names.control_log)
+        await control._read_log(max(since, control.known_since))
+        yield control
+
+    async def read_rest(self) -> None:
+        """Pass on the requests of the log that are older than those which are known.
+
+        Raises:
+            StreamUnreadable: The log could not be read.
+        """
+        if self.known_since > _EVER:
+            await self._read_log(self._since)
+            self.known_since = _EVER
+
+    async def _read_log(self, since: datetime) -> None:
         try:
-            await read(since - _CLOCK_SLACK, control._take)
+            await self._read(since - _CLOCK_SLACK, self._take_logged)
         except NothingThere:
             # The worker's clock is ahead of the broker's.
-            await read(None, control._take)
-        yield control
+            await self._read(None, self._take_logged)
 
     async def lost(self) -> None:
         """Wait until requests can no longer be received.
@@ -93,15 +125,18 @@ class CancelListener:
         raise CancelListenerLost(await asyncio.shield(self._lost))
 
     async def _receive_request(self, message: DeliveredMessage) -> None:
-        self._take(message)
+        self._take(message.body, self._take_request)
 
     async def _receive_unknown(self, message: DeliveredMessage) -> None:
         # Workers of this version publish nothing to the pool; newer ones may.
         log.debug("pool.unknown", size_bytes=len(message.body))
 
-    def _take(self, message: DeliveredMessage) -> None:
+    def _take_logged(self, message: StreamMessage) -> None:
+        self._take(message.body, self._take_logged_request)
+
+    def _take(self, body: bytes, take: Callable[[CancelRequest], None]) -> None:
         try:
-            self._take_request(decode_cancel(message.body))
+            take(decode_cancel(body))
         except InvalidCancel as error:
             log.warning("cancel.malformed", reason=str(error))
         except Exception as error:  # noqa: BLE001 - one message must not cost the session

@@ -21,9 +21,9 @@ from aimicromind_schemas import (
     is_job_id,
     readable_ids,
 )
+from aimicromind_schemas.journal.history import History
 from aimicromind_worker.core.endpoint.call_failed import quoted
 from aimicromind_worker.core.job.content_encoding import Unpacked, unknown_encoding, unpacked
-from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.state import JobState
 

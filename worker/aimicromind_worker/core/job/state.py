@@ -41,6 +41,11 @@ class JobState:
     waits: int = 0
     deadline: datetime | None = None
 
+    @property
+    def is_unrun(self) -> bool:
+        """Whether no worker has run the message; unknown after the broker dead-lettered it."""
+        return not self.attempt
+
     @classmethod
     def from_headers(cls, headers: Mapping[str, object]) -> "JobState":
         """Read the state; a missing or ill-typed header counts as its default."""

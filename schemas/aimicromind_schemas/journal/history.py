@@ -14,7 +14,7 @@ from datetime import datetime
 
 import msgspec
 
-from aimicromind_schemas import SIDE_EFFECT_EVENTS, EndStatus, FailureKind
+from aimicromind_schemas.vocabulary import SIDE_EFFECT_EVENTS, EndStatus, FailureKind
 
 
 class HistoryUnknown(Exception):
@@ -30,6 +30,7 @@ class Milestone(msgspec.Struct, frozen=True, rename="camel"):
         time: The time of the event, by the clock of the worker that published it.
         event: The name of the event.
         data: The event's data, undecoded JSON.
+        chat_id: The chat.
     """
 
     job_id: str
@@ -37,6 +38,7 @@ class Milestone(msgspec.Struct, frozen=True, rename="camel"):
     time: datetime
     event: str
     data: msgspec.Raw
+    chat_id: str = ""
 
 
 class _Retry(msgspec.Struct, rename="camel"):
@@ -45,7 +47,7 @@ class _Retry(msgspec.Struct, rename="camel"):
 
 class _Error(msgspec.Struct):
     kind: FailureKind
-    message: str
+    message: str = ""
 
 
 class _End(msgspec.Struct):

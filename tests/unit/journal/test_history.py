@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from aimicromind_schemas import EndStatus, FailureKind, encode, event_from
-from aimicromind_worker.core.job.history import History, Milestone, read_milestone
+from aimicromind_schemas.journal.history import History, Milestone, read_milestone
 
 FAILED = {"kind": "timeout", "message": "too late"}
 ENDED = {

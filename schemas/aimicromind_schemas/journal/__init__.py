@@ -1,0 +1,1 @@
+"""The journal: what workers record of jobs, and what whoever follows it knows of them."""

@@ -1,0 +1,110 @@
+"""What a process knows of jobs from the journal that it reads.
+
+Invariants:
+
+- Milestones are taken in the order of the stream. One that was read before changes nothing.
+- A job that is not known has said nothing since `complete_since`. Of a job from before that time,
+  silence says nothing.
+- Ended jobs are kept in a compact form, open ones whole. Both are bounded: beyond that, the oldest
+  are forgotten, and `complete_since` moves on.
+"""
+
+from collections import OrderedDict
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from aimicromind_schemas.journal.ended import Ended, EndedJobs
+from aimicromind_schemas.journal.history import History, Milestone
+
+MOST_OPEN: Final = 100_000
+"""Jobs without an end that are kept: about 50 MB."""
+_BUSY_CHATS: Final = 10_000
+
+
+class _OpenJob(NamedTuple):
+    history: History
+    last: datetime
+
+
+class JobMemory:
+    """The jobs of one journal. Use it from one thread.
+
+    Attributes:
+        complete_since: All that was said since then is known; None: nothing is.
+    """
+
+    def __init__(self, most_ended: int = 1_000_000, most_open: int = MOST_OPEN) -> None:
+        """Begin with nothing.
+
+        Args:
+            most_ended: How many ended jobs are known at most, at least half of them for certain.
+            most_open: How many open ones.
+        """
+        self.complete_since: datetime | None = None
+        self.ended = EndedJobs(most_ended)
+        self._open: OrderedDict[str, _OpenJob] = OrderedDict()
+        self._most_open = most_open
+        self._last_end_of_chat: OrderedDict[str, datetime] = OrderedDict()
+
+    @property
+    def open(self) -> int:
+        """How many jobs are known that have not ended."""
+        return len(self._open)
+
+    def take(self, milestone: Milestone) -> bool:
+        """Take in the next milestone of any job.
+
+        Returns:
+            Whether the job is over with it, or delayed: another of its chat may begin.
+        """
+        job_id = milestone.job_id
+        known = self._open.pop(job_id, None)
+        if known is None and self.ended.get(job_id) is not None:
+            return False
+        history = (known.history if known else History()).after(milestone)
+        if history.status is None:
+            self._open[job_id] = _OpenJob(history, milestone.time)
+            if len(self._open) > self._most_open:
+                _, forgotten = self._open.popitem(last=False)
+                self._forget_before(forgotten.last)
+            return milestone.event == "retry"
+        ended = Ended(history.status, history.kind, history.last_attempt, milestone.time)
+        self._forget_before(self.ended.add(job_id, ended))
+        self._note_end_of_chat(milestone)
+        return True
+
+    def history(self, job_id: str) -> History | None:
+        """Return what is known of a job; None if nothing is."""
+        known = self._open.get(job_id)
+        if known is not None:
+            return known.history
+        ended = self.ended.get(job_id)
+        if ended is None:
+            return None
+        return History(last_attempt=ended.attempt, status=ended.status, kind=ended.kind)
+
+    def covers(self, since: datetime) -> bool:
+        """Return whether a job that is not known has said nothing since then."""
+        return self.complete_since is not None and self.complete_since <= since
+
+    def last_end(self, chat_id: str) -> datetime | None:
+        """Return when the last job of a chat ended; None if that is long ago, or not known."""
+        return self._last_end_of_chat.get(chat_id)
+
+    def clear(self) -> None:
+        """Forget all: the journal is another one."""
+        self.complete_since = None
+        self.ended.clear()
+        self._open.clear()
+        self._last_end_of_chat.clear()
+
+    def _forget_before(self, moment: datetime | None) -> None:
+        if moment is not None and self.complete_since is not None:
+            self.complete_since = max(self.complete_since, moment)
+
+    def _note_end_of_chat(self, milestone: Milestone) -> None:
+        chats = self._last_end_of_chat
+        chats.pop(milestone.chat_id, None)
+        chats[milestone.chat_id] = milestone.time
+        if len(chats) > _BUSY_CHATS:
+            chats.popitem(last=False)
