@@ -41,6 +41,7 @@ from aimicromind_schemas.journal.memory import JobMemory
 _log = logging.getLogger(__name__)
 
 _SILENCE_S: Final = 30.0
+_AHEAD: Final = 200  # fewer than of small messages: an `end` has its whole answer
 _SILENT_PAUSE_S: Final = 1.0
 # A stream whose leader was killed may have lost its last messages; others then take their place.
 _READ_AGAIN: Final = 1000
@@ -151,7 +152,7 @@ class JournalFollower:
         self._is_another = False
         async with (
             self._marker() as caught_up,
-            reading(self._connection, self._stream, begin, self._take) as reader,
+            reading(self._connection, self._stream, begin, self._take, prefetch=_AHEAD) as reader,
         ):
             await reader.until(self._came, from_first=begin is None)
             pacing = asyncio.create_task(reader.pace())
