@@ -3,8 +3,9 @@
 from aimicromind_worker.amqp.connection import BrokerConnection
 
 _ASKED_AT_ONCE = 16
-# Jobs, dead-lettered jobs, control, job ownership, one stream that is read, and held chat locks.
-_OTHERS = 6
+# Jobs, dead-lettered jobs, control, job ownership, the journal, two more streams that are read, and
+# held chat locks.
+_OTHERS = 8
 # Used where the broker sets no limit.
 _HIGHEST_NUMBER = 65_535
 

@@ -94,7 +94,7 @@ class JournalFollower:
         self._came = asyncio.Event()
         self._known: StreamMessage | None = None
         self._is_another = False
-        self._search = JournalSearch(connection, publish, stream)
+        self.search = JournalSearch(connection, publish, stream)
         self._live = asyncio.Event()
         self.on_live: Callable[[], None] = lambda: None
 
@@ -191,7 +191,7 @@ class JournalFollower:
             if self.is_live and self._state.jobs.covers(begin):
                 await self.passed_now()
                 return self._state.jobs.history(job_id) or History()
-            return await self._search.look_up(job_id, None if since is None else begin)
+            return await self.search.look_up(job_id, None if since is None else begin)
         except StreamSilent as error:
             raise HistoryUnknown(str(error)) from error
 

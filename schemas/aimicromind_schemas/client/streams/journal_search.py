@@ -23,7 +23,11 @@ _MOST_LOOKED_FOR: Final = 20
 
 
 class JournalSearch:
-    """Searches one journal. One reading at a time serves all who ask before it begins."""
+    """Searches one journal. One reading at a time serves all who ask before it begins.
+
+    Attributes:
+        lock: Held while it reads: each reading takes a channel, and some brokers allow few.
+    """
 
     def __init__(self, connection: GuardedConnection, publish: Publish, stream: str) -> None:
         """Prepare.
@@ -36,7 +40,7 @@ class JournalSearch:
         self._read = (connection, publish, stream)
         self._asked: dict[str, datetime | None] = {}
         self._answers: asyncio.Future[Mapping[str, History]] | None = None
-        self._reading = asyncio.Lock()
+        self.lock = asyncio.Lock()
 
     async def look_up(self, job_id: str, since: datetime | None) -> History:
         """Return what the journal says of a job since a time, aware; None: all of it.
@@ -53,7 +57,7 @@ class JournalSearch:
         return (await asyncio.shield(self._answers))[job_id]
 
     async def _read_for_all(self) -> Mapping[str, History]:
-        async with self._reading:
+        async with self.lock:
             # Whoever asks from now on needs a reading that begins later.
             asked, self._asked, self._answers = self._asked, {}, None
             begin = None if None in asked.values() else min(filter(None, asked.values()))

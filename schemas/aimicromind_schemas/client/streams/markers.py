@@ -73,7 +73,7 @@ async def time_of_first(connection: GuardedConnection, stream: str) -> datetime 
         None where nothing was removed from it yet; now where that message does not tell its time.
 
     Raises:
-        StreamSilent: It does not come.
+        NothingThere: It does not come within 5 s.
         StreamUnreadable: There is no such stream, or the connection closed.
     """
     came: list[StreamMessage] = []
@@ -85,7 +85,7 @@ async def time_of_first(connection: GuardedConnection, stream: str) -> datetime 
 
     async with reading(connection, stream, "first", take, prefetch=1) as reader:
         reader.hold()
-        await reader.until(arrived, from_first=True)
+        await reader.until(arrived)
     return None if came[0].offset == 0 else came[0].sent_at or datetime.now(UTC)
 
 

@@ -144,10 +144,11 @@ class Journal:
 
         read = (self._connection, self._outgoing.publish, self._names.endings)
         with _unknown():
-            try:
-                await read_up_to_now(*read, since, take, wanted=(wanted,))
-            except NothingThere:
-                await read_up_to_now(*read, None, take, wanted=(wanted,))
+            async with self._follower.search.lock:
+                try:
+                    await read_up_to_now(*read, since, take, wanted=(wanted,))
+                except NothingThere:
+                    await read_up_to_now(*read, None, take, wanted=(wanted,))
         return found[0] if found else None
 
     def _note_live(self) -> None:
