@@ -62,7 +62,8 @@ async def test_sick_flow_holds_up_no_other(stage: Stage, script: Script) -> None
 async def test_jobs_of_a_flow_without_a_key_wait_for_it(stage: Stage) -> None:
     stage.endpoint.flow("locked", *[_REFUSED] * 5, answer(3))
     stage.endpoint.flow("well", answer(3))
-    worker = await stage.ready_worker(CONCURRENCY=2)
+    # One slot: beside the fifth refusal there is no call that the endpoint accepts.
+    worker = await stage.ready_worker(CONCURRENCY=1)
     locked = [a_job("locked") for _ in range(20)]
     well = a_job("well")
     with stage.listen() as consumer:
