@@ -8,10 +8,10 @@ Invariants:
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from aimicromind_worker.core.job.history import History
 from aimicromind_worker.core.job.retry import RETRY_DELAYS
@@ -56,6 +56,7 @@ class Ended:
     known: History | None
 
 
+GO_ON: Final = GoOn()
 Answer = GoOn | MustWait | Ended
 
 
@@ -83,6 +84,17 @@ class Gates:
         self._chat_locks = chat_locks
         self._turns = turns
         self._quarantine = Quarantine()
+        self._in_order = (
+            self._endpoint,
+            self._key_of_flow,
+            self._turn,
+            # Before the gates that take time: a suspect job must not wait in a worker that another
+            # suspect job may end.
+            self._quarantined,
+            self._chat_lock,
+            self._history,
+            self._share_of_flow,
+        )
         self._ended: OrderedDict[str, None] = OrderedDict()
         self.are_shut = False
 
@@ -92,34 +104,25 @@ class Gates:
         self._turns.end_waits()
         self._breaker.end_waits()
 
-    @asynccontextmanager
-    async def passing(self, job: HeldJob) -> AsyncIterator[Answer]:
-        """Take a job through the gates, and hold them while the body runs.
+    async def admit(self, job: HeldJob, held: AsyncExitStack) -> Answer:
+        """Take a job through the gates.
 
-        Yields:
+        Args:
+            job: The job.
+            held: Gets what the gates hold until the job is settled.
+
+        Returns:
             `GoOn`, or the answer of the first gate that stops the job.
 
         Raises:
             HistoryUnknown: The journal cannot be read now.
             ConnectionError: The connection to the broker is lost.
         """
-        async with AsyncExitStack() as held:
-            answer: Answer = GoOn()
-            for gate in (
-                self._endpoint,
-                self._key_of_flow,
-                self._turn,
-                # Before the gates that take time: a suspect job must not wait in a worker that
-                # another suspect job may end.
-                self._quarantined,
-                self._chat_lock,
-                self._history,
-                self._share_of_flow,
-            ):
-                answer = await held.enter_async_context(gate(job))
-                if not isinstance(answer, GoOn):
-                    break
-            yield answer
+        for gate in self._in_order:
+            answer = await gate(job, held)
+            if not isinstance(answer, GoOn):
+                return answer
+        return GO_ON
 
     async def look_up(self, job: HeldJob) -> GoOn | Ended:
         """Return whether a job has ended; if not, add its history to its ticket.
@@ -136,7 +139,7 @@ class Gates:
             if known.status is not None:
                 return Ended(known)
             job.ticket = ticket.knowing(known)
-        return GoOn()
+        return GO_ON
 
     def note_end(self, job: HeldJob) -> None:
         """Remember that a job has ended: a second copy of it may already wait in this worker."""
@@ -144,54 +147,46 @@ class Gates:
         if len(self._ended) > _ENDS_REMEMBERED:
             self._ended.popitem(last=False)
 
-    @asynccontextmanager
-    async def _endpoint(self, job: HeldJob) -> AsyncIterator[Answer]:
+    async def _endpoint(self, job: HeldJob, held: AsyncExitStack) -> Answer:
         """Wait for the circuit breaker; a waiting job keeps its place in the prefetch."""
-        flow = job.ticket.job.chatflow_id
-        async with self._breaker.gate(flow, job.cancelled, _patience(job)) as passes:
-            # The next worker makes it wait until calls are made again.
-            yield GoOn() if passes or _is_expired(job) else MustWait(RETRY_DELAYS[0])
+        gate = self._breaker.gate(job.ticket.job.chatflow_id, job.cancelled, _patience(job))
+        passes = await held.enter_async_context(gate)
+        # The next worker makes it wait until calls are made again.
+        return GO_ON if passes or _is_expired(job) else MustWait(RETRY_DELAYS[0])
 
-    @asynccontextmanager
-    async def _key_of_flow(self, job: HeldJob) -> AsyncIterator[Answer]:
+    async def _key_of_flow(self, job: HeldJob, _: AsyncExitStack) -> Answer:
         """Make a job wait while the server refuses the API key for its flow."""
         flow = job.ticket.job.chatflow_id
         if _is_expired(job) or await self._flows.passes(flow, job.cancelled, _patience(job)):
-            yield GoOn()
-        else:
-            yield MustWait(RETRY_DELAYS[1] if self._flows.is_locked(flow) else None)
+            return GO_ON
+        return MustWait(RETRY_DELAYS[1] if self._flows.is_locked(flow) else None)
 
-    @asynccontextmanager
-    async def _turn(self, job: HeldJob) -> AsyncIterator[Answer]:
+    async def _turn(self, job: HeldJob, held: AsyncExitStack) -> Answer:
         """Wait for the chat's earlier jobs in this worker, and for a slot."""
-        async with self._turns.turn(job.ticket.chat_id, job.cancelled) as granted:
-            yield GoOn() if granted else MustWait()
+        turn = self._turns.turn(job.ticket.chat_id, job.cancelled)
+        return GO_ON if await held.enter_async_context(turn) else MustWait()
 
-    @asynccontextmanager
-    async def _quarantined(self, job: HeldJob) -> AsyncIterator[Answer]:
+    async def _quarantined(self, job: HeldJob, held: AsyncExitStack) -> Answer:
         """Run a job that was lost with two workers apart from all other suspect jobs."""
-        with self._quarantine.admitted(job.ticket) as admitted:
-            yield GoOn() if admitted else MustWait()
+        admitted = held.enter_context(self._quarantine.admitted(job.ticket))
+        return GO_ON if admitted else MustWait()
 
-    @asynccontextmanager
-    async def _chat_lock(self, job: HeldJob) -> AsyncIterator[Answer]:
+    async def _chat_lock(self, job: HeldJob, held: AsyncExitStack) -> Answer:
         """Take the chat lock, which excludes the chat's jobs in other workers."""
         patience = _PATIENCE_FOR_LOST_WORKER if job.ticket.came_before else timedelta()
-        async with self._chat_locks.hold(job.ticket.chat_id, patience) as chat_lock:
-            job.chat_lock = chat_lock
-            yield MustWait() if chat_lock is None else GoOn()
+        lock = self._chat_locks.hold(job.ticket.chat_id, patience)
+        job.chat_lock = await held.enter_async_context(lock)
+        return MustWait() if job.chat_lock is None else GO_ON
 
-    @asynccontextmanager
-    async def _history(self, job: HeldJob) -> AsyncIterator[Answer]:
+    async def _history(self, job: HeldJob, _: AsyncExitStack) -> Answer:
         """Look the job up; the result holds only while the chat lock is held."""
-        yield await self.look_up(job)
+        return await self.look_up(job)
 
-    @asynccontextmanager
-    async def _share_of_flow(self, job: HeldJob) -> AsyncIterator[Answer]:
+    async def _share_of_flow(self, job: HeldJob, held: AsyncExitStack) -> Answer:
         """Limit a flow whose calls fail to a part of the slots."""
-        with self._flows.running(job.ticket.job.chatflow_id) as may_run:
-            passes = (may_run or _is_expired(job)) and not self.are_shut
-            yield GoOn() if passes else MustWait()
+        may_run = held.enter_context(self._flows.running(job.ticket.job.chatflow_id))
+        passes = (may_run or _is_expired(job)) and not self.are_shut
+        return GO_ON if passes else MustWait()
 
 
 def _is_expired(job: HeldJob) -> bool:

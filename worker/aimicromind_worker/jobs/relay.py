@@ -1,5 +1,6 @@
 """Take each job from delivery to settlement: admit it, pass the gates, run it, settle it."""
 
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zlib import crc32
@@ -92,8 +93,8 @@ class Relay:
                         await delivery.requeue(_state_unrun(job.ticket), _pause(job.ticket))
 
     async def _carry_through_gates(self, job: HeldJob, delivery: Delivery) -> None:
-        async with self._gates.passing(job) as answer:
-            match answer:
+        async with AsyncExitStack() as held:
+            match await self._gates.admit(job, held):
                 case GoOn():
                     await self._run(job, delivery)
                 case MustWait(pause):
