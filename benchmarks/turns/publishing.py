@@ -60,7 +60,7 @@ async def _awaited(url: str) -> None:
     async with await aio_pika.connect_robust(url) as connection, connection.channel() as channel:
         events = await channel.get_exchange(_NAMES.events)
 
-        async def lane(number: int) -> int:
+        async def attempt_publisher(number: int) -> int:
             sent, until = 0, time.monotonic() + _SECONDS
             numbering = Numbering(f"job-{number}", f"chat-{number}", "flow", 1)
             while time.monotonic() < until:
@@ -75,17 +75,17 @@ async def _awaited(url: str) -> None:
                 sent += 1
             return sent
 
-        await _report("awaited", lane)
+        await _report("awaited", attempt_publisher)
 
 
 async def _pipelined(url: str) -> None:
     async with sink_at(url, _NAMES) as publisher:
 
-        async def lane(number: int) -> int:
+        async def attempt_publisher(number: int) -> int:
             sent, until = 0, time.monotonic() + _SECONDS
             numbering = Numbering(f"job-{number}", f"chat-{number}", "flow", 1)
             address = Address(f"chat-{number}", "flow", 1, f"job-{number}")
-            events = publisher.lane(address)
+            events = publisher.attempt_publisher(address)
             while time.monotonic() < until:
                 events.publish(numbering.stamp(EndpointEvent("token", _TOKEN), time.time()))
                 sent += 1
@@ -94,12 +94,12 @@ async def _pipelined(url: str) -> None:
             await events.confirmed()
             return sent
 
-        await _report("pipelined", lane)
+        await _report("pipelined", attempt_publisher)
 
 
-async def _report(way: str, lane: Lane) -> None:
+async def _report(way: str, attempt_publisher: Lane) -> None:
     began, cpu_began = time.perf_counter(), time.process_time()
-    sent = sum(await asyncio.gather(*map(lane, range(LANES))))
+    sent = sum(await asyncio.gather(*map(attempt_publisher, range(LANES))))
     cpu_s = time.process_time() - cpu_began
     published = Published(way, cpu_s / sent * 1e6, sent / (time.perf_counter() - began))
     print(msgspec.json.encode(published).decode(), flush=True)

@@ -79,7 +79,9 @@ async def publishing_at(
     copies = Copies(
         partial(opened, _COPIES, beat, tls), beat, names, ownership, counts, Window(**window)
     )
-    publisher = EventPublisher(names, Window(**window), ownership.is_open, counts, copies.lane)
+    publisher = EventPublisher(
+        names, Window(**window), ownership.is_open, counts, copies.copy_publisher
+    )
     publishing = PublisherConnection(
         partial(opened, _NAME, beat, tls), beat, wanted, publisher, ownership
     )

@@ -1,4 +1,4 @@
-"""An attempt's voice: numbers events and publishes them on a lane of any publisher."""
+"""An attempt's voice: numbers events and publishes them on a attempt_publisher of any publisher."""
 
 import json
 import time
@@ -14,7 +14,7 @@ class Speaker:
     """Publishes the events of one attempt.
 
     Attributes:
-        lane: The lane that they take.
+        attempt_publisher: The attempt_publisher that they take.
     """
 
     def __init__(self, publisher: Publisher, job_id: str = "job", **address: Any) -> None:  # noqa: ANN401 - named in Address
@@ -25,14 +25,14 @@ class Speaker:
             "correlation_id": job_id,
         }
         where = Address(**(usual | address))
-        self.lane = publisher.lane(where)
+        self.attempt_publisher = publisher.attempt_publisher(where)
         self._numbering = Numbering(job_id, where.chat_id, where.chatflow_id, where.attempt)
 
     def say(self, name: str, data: object = "") -> NumberedEvent:
         return self.publish(self._numbering.stamp(_event(name, data), time.time()))
 
     def publish(self, event: NumberedEvent) -> NumberedEvent:
-        self.lane.publish(event)
+        self.attempt_publisher.publish(event)
         return event
 
 

@@ -116,7 +116,7 @@ def dependencies(
 
 def untraced(headers: Mapping[str, str] | None = None) -> Span:
     """Begin the span of a job in a worker without tracing."""
-    return Tracer().begin("jobs", "job", "chat", "flow", headers or {})
+    return Tracer().job("jobs", "job", "chat", "flow", headers or {})
 
 
 def an_intake(

@@ -146,11 +146,11 @@ class RecordingPublisher:
 
     Attributes:
         history: What happened, in order; a delivery may write to the same one.
-        addresses: Of the lanes, in the order in which they were opened.
-        published: The events of all lanes, as they were published.
-        has_room: Cleared, lanes are full.
+        addresses: Of the attempt_publishers, in the order in which they were opened.
+        published: The events of all attempt_publishers, as they were published.
+        has_room: Cleared, attempt_publishers are full.
         room_for: So many events clear it, if this is a number.
-        waits_for_room: Set once a lane waited for room.
+        waits_for_room: Set once a attempt_publisher waited for room.
         end_lost: Set, the broker confirms no `end`.
     """
 
@@ -164,7 +164,7 @@ class RecordingPublisher:
         self.waits_for_room = asyncio.Event()
         self.end_lost: Exception | None = None
 
-    def lane(self, address: Address) -> "RecordedAttempt":
+    def attempt_publisher(self, address: Address) -> "RecordedAttempt":
         self.addresses.append(address)
         return RecordedAttempt(self, address)
 
@@ -188,7 +188,7 @@ class RecordingPublisher:
 
 
 class RecordedAttempt:
-    """The lane of one attempt."""
+    """The attempt_publisher of one attempt."""
 
     def __init__(self, publisher: RecordingPublisher, address: Address) -> None:
         self._publisher = publisher

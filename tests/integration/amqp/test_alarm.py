@@ -42,7 +42,7 @@ async def test_window_fills_and_its_time_for_confirms_stands_still(wire: Wire) -
             for number in range(1, 10):
                 speaker.say("token", str(number))
             assert way.publisher.backpressure.is_full
-            confirmed = asyncio.create_task(speaker.lane.confirmed())
+            confirmed = asyncio.create_task(speaker.attempt_publisher.confirmed())
             await asyncio.sleep(LONGER_THAN_ANY_GRACE_S)
             assert not confirmed.done()
             assert not box.messages
@@ -86,7 +86,7 @@ async def test_connection_that_is_lost_during_an_alarm_is_replaced(
             proxy.reset()
             speaker.say("end")
             await asyncio.sleep(1)
-        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
         await box.received(2)
 
     assert list(box.ids) == ["job:1:0", "job:end"]

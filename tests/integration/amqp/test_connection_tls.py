@@ -97,7 +97,7 @@ async def test_events_go_out_by_tls(secured: Secured, names: Names) -> None:
             speaker = Speaker(way.publisher)
             for _ in range(200):
                 speaker.say("token", "word " * 1000)
-            await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+            await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
             await box.received(200)
 
 

@@ -68,7 +68,7 @@ async def real_memory(broker: PrivateBroker, names: Names) -> AsyncIterator[Memo
             speaker = Speaker(way.publisher, job_id)
             speaker.say("start", {"tags": {}, "redelivered": False, "upstream": None})
             ended = speaker.say("end", ENDED)
-            await speaker.lane.confirmed()
+            await speaker.attempt_publisher.confirmed()
             return ended.body
 
         def silence() -> None:

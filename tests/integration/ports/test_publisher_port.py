@@ -85,11 +85,11 @@ async def test_events_of_an_attempt_come_in_order_and_are_confirmed(
     broker_of_events: Broker,
 ) -> None:
     speaker = Speaker(broker_of_events.publisher)
-    await speaker.lane.confirmed()
+    await speaker.attempt_publisher.confirmed()
 
     for name in ("start", "token", "end"):
         speaker.say(name)
-    await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+    await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
 
     assert await broker_of_events.ids(3) == ["job:1:0", "job:1:1", "job:end"]
 
@@ -97,17 +97,17 @@ async def test_events_of_an_attempt_come_in_order_and_are_confirmed(
 async def test_attempts_wait_for_room_together(broker_of_events: Broker) -> None:
     speaker, other = Speaker(broker_of_events.publisher), Speaker(broker_of_events.publisher, "b")
     broker_of_events.hold()
-    while not speaker.lane.full:
+    while not speaker.attempt_publisher.full:
         speaker.say("token")
-    assert other.lane.full
-    room = asyncio.create_task(other.lane.room())
+    assert other.attempt_publisher.full
+    room = asyncio.create_task(other.attempt_publisher.room())
     said = await broker_of_events.ids(1)
     assert not room.done()
 
     broker_of_events.release()
     await asyncio.wait_for(room, WITHIN_S)
 
-    assert not speaker.lane.full
+    assert not speaker.attempt_publisher.full
     assert said[0] == "job:1:0"
 
 
@@ -117,4 +117,4 @@ async def test_end_that_is_not_confirmed_is_a_lost_connection(broker_of_events: 
     speaker.say("end")
 
     with pytest.raises(ConnectionError):
-        await speaker.lane.confirmed()
+        await speaker.attempt_publisher.confirmed()

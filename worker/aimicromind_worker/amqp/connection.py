@@ -100,7 +100,7 @@ def _reject_with_reason(store: FutureStore, exception: ExceptionType | None) -> 
 
 
 def give_closings_a_reason() -> None:
-    """Have what waits on a closed connection fail with an error of AMQP, whatever closed it.
+    """Fail what waits on a closed connection with an error of AMQP, whatever closed it.
 
     aiormq 7 fails it with a bare `Exception` where it knows no reason, as when a broker is killed.
     Nobody can tell that from a fault of the program, which ends the worker. This replaces a method

@@ -118,7 +118,9 @@ class Session:
         beat = settings.heartbeat
         connect_copies = partial(self._connect, "aimicromind-worker copies")
         copies = Copies(connect_copies, beat, names, ownership, counts)
-        publisher = EventPublisher(names, Window(), ownership.is_open, counts, copies.lane)
+        publisher = EventPublisher(
+            names, Window(), ownership.is_open, counts, copies.copy_publisher
+        )
         self._process.publisher = publisher
         connect = partial(self._connect, "aimicromind-worker events")
         needed = needed_topology(settings)

@@ -117,7 +117,7 @@ async def _publish_again(end: bytes, facts: MessageFacts, publisher: Publisher, 
     found = read_end(end)
     if found is None:
         return
-    attempt_publisher = publisher.lane(
+    events = publisher.attempt_publisher(
         Address(
             chat_id=found.chat_id,
             chatflow_id=found.chatflow_id,
@@ -127,15 +127,15 @@ async def _publish_again(end: bytes, facts: MessageFacts, publisher: Publisher, 
             traceparent=span.context.get("traceparent"),
         )
     )
-    attempt_publisher.publish(found.event(end))
-    await attempt_publisher.confirmed()
+    events.publish(found.event(end))
+    await events.confirmed()
 
 
 async def reject(rejected: Rejected, delivery: Delivery, publisher: Publisher, span: Span) -> None:
     """Publish a rejected job's `error` and `end`, if a chat is known; then dead-letter it."""
     if rejected.chat_id is not None:
         facts = delivery.facts
-        attempt_publisher = publisher.lane(
+        events = publisher.attempt_publisher(
             Address(
                 chat_id=rejected.chat_id,
                 chatflow_id="",
@@ -148,14 +148,10 @@ async def reject(rejected: Rejected, delivery: Delivery, publisher: Publisher, s
         numbering = Numbering(rejected.job_id, rejected.chat_id, "", attempt=0)
         tally = Tally(attempts=0, calls=0, events=2, duration=timedelta())
         now = datetime.now(UTC).timestamp()
-        attempt_publisher.publish(
-            numbering.stamp(error_event(rejected.kind, rejected.message), now)
-        )
-        await _confirmed_before_end(attempt_publisher.confirmed())
-        attempt_publisher.publish(
-            numbering.stamp(end_event(EndStatus.REJECTED, tally, Shown(), {}), now)
-        )
-        await attempt_publisher.confirmed()
+        events.publish(numbering.stamp(error_event(rejected.kind, rejected.message), now))
+        await _confirmed_before_end(events.confirmed())
+        events.publish(numbering.stamp(end_event(EndStatus.REJECTED, tally, Shown(), {}), now))
+        await events.confirmed()
     await delivery.dead_letter(rejected.kind, rejected.message, 0, rejected.job_id)
     log.warning("job.rejected", kind=rejected.kind)
 

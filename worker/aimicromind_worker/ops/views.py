@@ -41,7 +41,7 @@ class View(Protocol):
 
 
 @dataclass
-class JobState:
+class JobView:
     """State of one job, as its events tell it. Only `take` changes it.
 
     It applies the rule for consumers: the highest attempt wins, its start replaces what was shown,
@@ -119,13 +119,13 @@ class Jobs:
             titles: Title by jobId, for these jobs only; None shows all jobs.
         """
         named = (titles or {}).items()
-        self.states = {job_id: JobState(safe_line(title)) for job_id, title in named}
+        self.states = {job_id: JobView(safe_line(title)) for job_id, title in named}
         self._are_all = titles is not None
 
-    def of(self, item: Event | Gap) -> JobState | None:
+    def of(self, item: Event | Gap) -> JobView | None:
         """Return the state of an event's job; None if the job is not shown."""
         if item.job_id not in self.states and not self._are_all:
-            self.states[item.job_id] = JobState(safe_line(f"job {item.job_id}"))
+            self.states[item.job_id] = JobView(safe_line(f"job {item.job_id}"))
         return self.states.get(item.job_id)
 
 
@@ -191,7 +191,7 @@ class LiveView:
         return Group(*(_panel(job) for job in self._jobs.states.values() if job.end is None))
 
 
-def _panel(job: JobState) -> Panel:
+def _panel(job: JobView) -> Panel:
     colour = _COLOUR.get(job.status, "red")
     shown = job.text if len(job.text) <= _LONGEST_TEXT else "…" + job.text[-_LONGEST_TEXT:]
     lines: Iterable[Text] = (Text(note, style="dim") for note in job.notes)

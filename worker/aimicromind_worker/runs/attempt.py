@@ -90,7 +90,7 @@ class Attempt:
         self._asks_for_json = ticket.blind
         self._max_frame_bytes = limits.max_frame_bytes
         self._numbering = Numbering(ticket.job_id, ticket.chat_id, job.chatflow_id, number)
-        self._attempt_publisher = publisher.lane(
+        self._attempt_publisher = publisher.attempt_publisher(
             Address(
                 chat_id=ticket.chat_id,
                 chatflow_id=job.chatflow_id,

@@ -30,5 +30,5 @@ class AttemptEvents(Protocol):
 class Publisher(Protocol):
     """The publisher of a worker's events."""
 
-    def lane(self, address: Address) -> AttemptEvents:
+    def attempt_publisher(self, address: Address) -> AttemptEvents:
         """Return the publisher of one attempt's events."""

@@ -8,9 +8,10 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.metadata import version
+from types import TracebackType
+from typing import Self
 from urllib.parse import urlsplit
 
 from opentelemetry import trace
@@ -29,9 +30,13 @@ _W3C = TraceContextTextMapPropagator()
 class Span:
     """A job, an attempt or a call while it lasts. Use it from the job's task.
 
+    As a context manager it ends with the body, by what the body raises.
+
     Attributes:
         context: Headers `traceparent` and `tracestate` for what this work causes; may be empty.
     """
+
+    __slots__ = ("_ids", "_parts", "_span", "_tracer", "_url", "context")
 
     def __init__(
         self,
@@ -48,14 +53,27 @@ class Span:
         self._url = url
         self._parts: list[Span] = []
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is None:
+            self.end()
+        else:
+            self._failed(error)
+
     def attempt(self, number: int) -> "Span":
         """Begin an attempt of this job; it ends with the job, if not before."""
         ids = {**self._ids, _ATTEMPT: number}
         return self._part(f"attempt {number}", SpanKind.INTERNAL, ids, {})
 
-    @contextmanager
-    def call(self, number: int) -> Iterator["Span"]:
-        """Trace a call of this attempt in the body.
+    def call(self, number: int) -> "Span":
+        """Begin a call of this attempt.
 
         Args:
             number: Of the job's calls, from 1.
@@ -71,8 +89,7 @@ class Span:
         }
         if number > 1:
             facts["http.request.resend_count"] = number - 1
-        with _ending(self._part(f"POST {path}", SpanKind.CLIENT, self._ids, facts)) as span:
-            yield span
+        return self._part(f"POST {path}", SpanKind.CLIENT, self._ids, facts)
 
     def note(self, name: str, **facts: str | float) -> None:
         """Add a span event, without anything that a job or an answer says."""
@@ -85,8 +102,7 @@ class Span:
         self._span.set_attribute("http.response.status_code", _OK)
         self._span.add_event("answered")
 
-    def failed(self, error: BaseException) -> None:
-        """End this span by what was raised in its body."""
+    def _failed(self, error: BaseException) -> None:
         if isinstance(error, asyncio.CancelledError):
             # Cancelled, drained, or lost with the broker: this work did not fail.
             self.note("broken_off")
@@ -145,11 +161,10 @@ class Tracer:
         # A query may hold a key.
         self._url_template = url_template.partition("?")[0]
 
-    @contextmanager
     def job(
         self, queue: str, job_id: str, chat_id: str, chatflow_id: str, headers: Mapping[str, str]
-    ) -> Iterator[Span]:
-        """Trace a job in the body.
+    ) -> Span:
+        """Begin the span of a job.
 
         Args:
             queue: Name of the queue that delivered it.
@@ -158,13 +173,6 @@ class Tracer:
             chatflow_id: Its flow, empty if unknown.
             headers: Trace context of its message; may be empty.
         """
-        with _ending(self.begin(queue, job_id, chat_id, chatflow_id, headers)) as span:
-            yield span
-
-    def begin(
-        self, queue: str, job_id: str, chat_id: str, chatflow_id: str, headers: Mapping[str, str]
-    ) -> Span:
-        """Begin the span of a job, which the caller ends; the arguments are those of `job`."""
         named = {_JOB: job_id, _CHAT: chat_id, _FLOW: chatflow_id}
         ids = {name: value for name, value in named.items() if value}
         facts = {
@@ -193,13 +201,3 @@ def _headers(span: trace.Span, parent: trace.Span, given: Mapping[str, str]) -> 
     headers: dict[str, str] = {}
     _W3C.inject(headers, trace.set_span_in_context(span))
     return headers
-
-
-@contextmanager
-def _ending(span: Span) -> Iterator[Span]:
-    try:
-        yield span
-    except BaseException as error:
-        span.failed(error)
-        raise
-    span.end()

@@ -47,7 +47,7 @@ async def test_lost_connection_of_copies_brings_them_again_in_order_and_holds_up
             proxy.reset(COPIES)
             await copies.until(lambda: len(copies.ids) == 100 * part)  # noqa: B023 - awaited here
         speaker.say("end")
-        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
         await copies.until(lambda: "job:end" in copies.ids)
 
     expected = [*(f"job:1:{seq}" for seq in range(300)), "job:end"]
@@ -70,12 +70,12 @@ async def test_silent_connection_of_copies_holds_up_an_end_for_a_bounded_time_on
 
         speaker.say("token", "unheard")
         began = monotonic()
-        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
         before_the_end_s = monotonic() - began
         speaker.say("end")
         await box.until(lambda: "job:end" in box.ids, PATIENCE_S)
         began = monotonic()
-        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
         waited_s = monotonic() - began
 
     assert before_the_end_s < _SLACK_S
@@ -98,10 +98,10 @@ async def test_full_window_of_copies_drops_and_counts_them_and_events_go_on(
         began = monotonic()
         for number in range(30):
             speaker.say("token", f"{number}")
-            if speaker.lane.full:
-                await asyncio.wait_for(speaker.lane.room(), WITHIN_S)
+            if speaker.attempt_publisher.full:
+                await asyncio.wait_for(speaker.attempt_publisher.room(), WITHIN_S)
             other.say("token", f"{number}")
-            await asyncio.wait_for(other.lane.confirmed(), WITHIN_S)
+            await asyncio.wait_for(other.attempt_publisher.confirmed(), WITHIN_S)
         took_s = monotonic() - began
         await box.received(61)
         proxy.release(COPIES)
@@ -146,7 +146,7 @@ async def test_name_that_closes_the_connection_is_given_up_and_others_get_all_in
             hostile.say("token", "word ")
         for speaker in (hostile, honest):
             speaker.say("end")
-            await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+            await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
         await copies.until(lambda: "job:end" in copies.ids)
         await box.received(102)
 

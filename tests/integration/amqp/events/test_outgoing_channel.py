@@ -38,7 +38,7 @@ async def test_messages_that_close_the_connection_are_given_up_and_those_beside_
                 *good[:10], bad[0], *good[10:], bad[1], return_exceptions=True
             )
             speaker.say("end")
-            await speaker.lane.confirmed()
+            await speaker.attempt_publisher.confirmed()
         await box.until(lambda: len(box.ids) == 2)
         parked = await wire.in_queue(wire.names.jobs_dead)
 
@@ -76,9 +76,9 @@ async def test_events_that_close_the_connection_cost_their_own_chat_alone(wire: 
 
         async with asyncio.timeout(WITHIN_S):
             for speaker in honest:
-                await speaker.lane.confirmed()
+                await speaker.attempt_publisher.confirmed()
             with pytest.raises(ClosesConnection):
-                await hostile.lane.confirmed()
+                await hostile.attempt_publisher.confirmed()
         await box.until(lambda: len(box.ids) == 105)
 
         assert way.publisher.counts.reconnected == 2

@@ -17,26 +17,26 @@ FRAME_OVERHEAD = 8
 
 
 async def test_thousands_of_events_over_many_lanes_arrive_in_the_order_of_each(wire: Wire) -> None:
-    lanes, each = 40, 150
+    attempt_publishers, each = 40, 150
     async with wire.events(messages=64) as (way, box):
 
         async def speak(number: int) -> None:
             speaker = Speaker(way.publisher, f"job-{number}", chat_id=f"chat-{number}")
             for _ in range(each):
                 speaker.say("token", "word ")
-                if speaker.lane.full:
-                    await speaker.lane.room()
-            await speaker.lane.confirmed()
+                if speaker.attempt_publisher.full:
+                    await speaker.attempt_publisher.room()
+            await speaker.attempt_publisher.confirmed()
 
         async with asyncio.timeout(WITHIN_S), asyncio.TaskGroup() as group:
-            for number in range(lanes):
+            for number in range(attempt_publishers):
                 group.create_task(speak(number))
-        await box.received(lanes * each)
+        await box.received(attempt_publishers * each)
 
     orders: dict[str, list[int]] = {}
     for said in box.bodies():
         orders.setdefault(said["jobId"], []).append(said["seq"])
-    assert orders == {f"job-{number}": list(range(each)) for number in range(lanes)}
+    assert orders == {f"job-{number}": list(range(each)) for number in range(attempt_publishers)}
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ async def test_events_are_confirmed_only_when_the_broker_says_so(wire: Wire, pro
         proxy.hold()
         speaker.say("token", "Once")
         speaker.say("end")
-        confirmed = asyncio.create_task(speaker.lane.confirmed())
+        confirmed = asyncio.create_task(speaker.attempt_publisher.confirmed())
         await box.received(2)
 
         confirmed_before = confirmed.done()
@@ -88,17 +88,17 @@ async def test_full_window_opens_again_when_the_broker_confirms(
     async with wire.events(proxy.url, **window) as (way, box):
         speaker, other = Speaker(way.publisher), Speaker(way.publisher, "other")
         proxy.hold()
-        while not speaker.lane.full:
+        while not speaker.attempt_publisher.full:
             speaker.say("token", "x" * 800)
-        other_is_full = other.lane.full
-        room = asyncio.create_task(other.lane.room())
+        other_is_full = other.attempt_publisher.full
+        room = asyncio.create_task(other.attempt_publisher.room())
         await box.received(2)
 
         opened_before = room.done()
         proxy.release()
         await asyncio.wait_for(room, WITHIN_S)
 
-        assert not speaker.lane.full
+        assert not speaker.attempt_publisher.full
     assert other_is_full
     assert not opened_before
 
@@ -120,7 +120,7 @@ async def test_copies_reach_a_client_that_uses_direct_reply_to_until_it_has_gone
         await copies.received(1)
         await channel.close()
         speaker.say("end")
-        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
 
     assert [copy.type for copy in copies.messages] == ["token"]
 
@@ -132,7 +132,7 @@ async def test_reply_queue_that_is_not_there_hurts_nothing(wire: Wire, reply_to:
 
         speaker.say("token", "Once")
         speaker.say("end")
-        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
         await box.received(2)
 
         assert way.publisher.counts.passed_over == 0

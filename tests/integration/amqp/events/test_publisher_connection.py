@@ -55,7 +55,7 @@ async def test_unconfirmed_events_come_again_in_order_before_the_new_ones(
         for _ in range(500):
             speaker.say("token", "late ")
         speaker.say("end")
-        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
         await box.received(1501)
 
     assert list(box.ids) == [*(f"job:1:{seq}" for seq in range(1000)), "job:end"]
@@ -78,7 +78,7 @@ async def test_streams_pause_when_the_window_is_full_and_go_on_with_the_next_con
         assert way.publisher.backpressure.is_full
 
         proxy.to_port = wire.broker.port
-        await asyncio.wait_for(speaker.lane.room(), WITHIN_S)
+        await asyncio.wait_for(speaker.attempt_publisher.room(), WITHIN_S)
         await box.received(10)
 
     assert list(box.ids) == [f"job:1:{seq}" for seq in range(10)]
@@ -105,7 +105,7 @@ async def test_refused_events_are_sent_again_over_a_loss_and_the_order_holds(
             speaker.say("end")
             late = Inbox()
             await full.consume(late.take, no_ack=True)
-            await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+            await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
 
             assert way.publisher.counts.passed_over == 0
             assert not way.publisher.backpressure.is_full
@@ -121,13 +121,13 @@ async def test_deleted_exchange_is_declared_again_and_nothing_is_missing(wire: W
     ):
         speaker = Speaker(way.publisher)
         speaker.say("token", "before")
-        await speaker.lane.confirmed()
+        await speaker.attempt_publisher.confirmed()
         await delete_exchange(wire.connection, wire.names.events)
 
         speaker.say("token", "gone")
         assert "NOT_FOUND" in await way.lost()
         speaker.say("end")
-        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
         await log.received(3)
 
     assert list(log.ids) == ["job:1:0", "job:1:1", "job:end"]
@@ -174,13 +174,13 @@ async def test_silent_connection_is_replaced(wire: Wire, proxy: Proxy) -> None:
     async with wire.events(proxy.url, beat=SHORT_BEAT) as (way, box):
         speaker = Speaker(way.publisher)
         speaker.say("token", "heard")
-        await speaker.lane.confirmed()
+        await speaker.attempt_publisher.confirmed()
 
         proxy.silence()
         speaker.say("token", "unheard")
         assert await way.lost() == "the publishing connection is lost: the broker is silent"
         speaker.say("end")
-        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
         await box.received(3)
 
     assert list(box.ids) == ["job:1:0", "job:1:1", "job:end"]
@@ -190,7 +190,7 @@ async def test_nothing_is_written_once_the_fence_is_shut(wire: Wire) -> None:
     async with wire.events() as (way, box):
         speaker = Speaker(way.publisher)
         speaker.say("token", "heard")
-        await speaker.lane.confirmed()
+        await speaker.attempt_publisher.confirmed()
 
         speaker.say("token", "waits for the next turn of the loop")
         way.ownership.shut("said a test")
@@ -209,7 +209,7 @@ async def test_connection_on_which_only_confirms_come_is_kept(wire: Wire) -> Non
         ends = monotonic() + 4 * beat.total_seconds()
         while monotonic() < ends:
             speaker.say("token", "Once")
-            await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+            await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
             assert way.publishing.obstacle() is None
             await asyncio.sleep(0.02)
 

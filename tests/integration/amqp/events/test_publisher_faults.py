@@ -54,7 +54,7 @@ async def test_full_queue_of_one_consumer_costs_the_others_nothing(wire: Wire) -
         for _ in range(5):
             speaker.say("token", "word ")
         speaker.say("end")
-        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
         await box.until(lambda: len(box.ids) == 6)
         await journal.received(1)
 
@@ -73,7 +73,7 @@ async def test_repeats_of_a_refused_event_are_the_same_message(wire: Wire) -> No
         speaker = Speaker(way.publisher)
         speaker.say("token", "first")
         speaker.say("token", "second")
-        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
         messages = await box.received(3)
 
     repeats = [message for message in messages if message.message_id == "job:1:1"]
@@ -94,7 +94,7 @@ async def test_queue_that_has_room_again_gets_what_it_refused(wire: Wire) -> Non
         async with wire.connection.channel() as channel:
             late = Inbox()
             await (await channel.get_queue(full)).consume(late.take, no_ack=True)
-            await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+            await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
             await late.received(2)
 
         assert way.publisher.counts.passed_over == 0
@@ -113,7 +113,7 @@ async def test_lanes_that_were_not_refused_do_not_wait_for_one_that_was(wire: Wi
             other.say("token", "word ")
             other.say("end")
 
-            await asyncio.wait_for(other.lane.confirmed(), WITHIN_S)
+            await asyncio.wait_for(other.attempt_publisher.confirmed(), WITHIN_S)
 
             assert way.publisher.counts.passed_over == 0
 
@@ -155,7 +155,7 @@ async def test_next_attempt_does_not_overtake_what_is_held_of_the_one_before(wir
         first.say("retry")
         second = Speaker(way.publisher, attempt=2)
         second.say("start")
-        await asyncio.wait_for(second.lane.confirmed(), WITHIN_S)
+        await asyncio.wait_for(second.attempt_publisher.confirmed(), WITHIN_S)
         await box.until(lambda: len(box.ids) == 4)
 
     assert list(box.ids) == ["job:1:0", "job:1:1", "job:1:2", "job:2:0"]
@@ -181,7 +181,7 @@ async def test_queue_that_takes_a_few_at_a_time_gets_all_for_who_takes_only_the_
                 message = await queue.get(fail=False, no_ack=True)
                 if message is not None and message.message_id == f"job:1:{len(taken)}":
                     taken.append(message.message_id)
-            await speaker.lane.confirmed()
+            await speaker.attempt_publisher.confirmed()
 
         assert way.publisher.counts.refused > 0
         assert way.publisher.counts.passed_over == 0
@@ -195,7 +195,7 @@ async def test_refused_reply_copies_are_passed_over_and_the_chat_is_whole(wire: 
             speaker = Speaker(way.publisher, reply_to=replies.name)
             for name in ("start", "token", "end"):
                 speaker.say(name)
-            await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+            await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
             await box.received(3)
 
             assert way.publisher.counts.passed_over == 2
@@ -232,7 +232,7 @@ async def test_end_that_no_queue_takes_goes_straight_to_the_journal(
         speaker = Speaker(publisher)
         speaker.say("token", "Once")
         end = speaker.say("end")
-        await asyncio.wait_for(speaker.lane.confirmed(), WITHIN_S)
+        await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
         [message] = await journal.received(1)
 
     assert message.exchange == ""
@@ -251,4 +251,4 @@ async def test_end_is_not_confirmed_while_no_queue_at_all_takes_it(
         speaker.say("end")
 
         with pytest.raises(BrokerSilent):
-            await speaker.lane.confirmed()
+            await speaker.attempt_publisher.confirmed()

@@ -9,10 +9,10 @@ from aimicromind_worker.amqp.events.backpressure import AttemptMessages
 from aimicromind_worker.amqp.events.frames import EventFrames
 from aimicromind_worker.amqp.events.nack_period import NackPeriod
 from aimicromind_worker.amqp.events.resend_buffer import (
-    Actions,
     Do,
-    Message,
+    PendingMessage,
     ResendBuffer,
+    Steps,
 )
 from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.job.numbering import NumberedEvent
@@ -29,9 +29,9 @@ def an_attempt() -> AttemptMessages:
 
 def a_message(
     attempt: AttemptMessages, buffer: ResendBuffer, seq: int, *, is_end: bool = False
-) -> Message:
+) -> PendingMessage:
     event = NumberedEvent("end" if is_end else "token", seq, b"job:1:%d" % seq, 0, b"")
-    return Message(attempt, buffer, event, b"", is_end=is_end)
+    return PendingMessage(attempt, buffer, event, b"", is_end=is_end)
 
 
 class OneAddress:
@@ -60,15 +60,15 @@ class OneAddress:
         self.streams: list[int] = []
         self.settled: list[int] = []
         self.passed_over: list[int] = []
-        self.messages: list[Message] = []
+        self.messages: list[PendingMessage] = []
         self.nack_period = NackPeriod("events", PATIENCE)
         self.buffer = ResendBuffer(self.nack_period)
         self.sound, self.failed = an_attempt(), an_attempt()
-        self._wire: deque[Message] = deque()
-        self._answers: deque[tuple[Message, bool]] = deque()
-        self._unanswered: list[Message] = []
-        self._sent_here: Counter[Message] = Counter()
-        self._may_repeat: set[Message] = set()
+        self._wire: deque[PendingMessage] = deque()
+        self._answers: deque[tuple[PendingMessage, bool]] = deque()
+        self._unanswered: list[PendingMessage] = []
+        self._sent_here: Counter[PendingMessage] = Counter()
+        self._may_repeat: set[PendingMessage] = set()
 
     @property
     def in_flight(self) -> int:
@@ -140,7 +140,7 @@ class OneAddress:
                 return
         raise AssertionError("it does not come to rest")
 
-    def _confirm(self, message: Message) -> None:
+    def _confirm(self, message: PendingMessage) -> None:
         if self.buffer.is_holding:
             self._may_repeat.add(message)
         if not (message.straight or message.returned):
@@ -149,15 +149,15 @@ class OneAddress:
             self._may_repeat.add(message)
         self._carry_out(self.buffer.on_ack(message), message)
 
-    def _nack(self, message: Message) -> None:
+    def _nack(self, message: PendingMessage) -> None:
         self._may_repeat.add(message)
         if not message.straight:
             self.nack_period.on_nack(message.event.name, self.now_s)
         may_resend = self.nack_period.patience_left_s(self.now_s) > 0
         self._carry_out(self.buffer.on_nack(message, may_resend=may_resend), message)
 
-    def _carry_out(self, actions: Actions, reported: Message | None = None) -> None:
-        does: dict[Do, Callable[[Message], None]] = {
+    def _carry_out(self, actions: Steps, reported: PendingMessage | None = None) -> None:
+        does: dict[Do, Callable[[PendingMessage], None]] = {
             Do.SEND: self._send,
             Do.SEND_AGAIN: self._send,
             Do.SEND_STRAIGHT: self._send,
@@ -170,7 +170,7 @@ class OneAddress:
             assert message.event.seq not in self.settled
             does[do](message)
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: PendingMessage) -> None:
         if message.attempt.fault is not None:
             self._carry_out(self.buffer.on_drop(message), message)
             return

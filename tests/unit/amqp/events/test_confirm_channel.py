@@ -14,7 +14,7 @@ from pamqp.header import ContentHeader
 from aimicromind_schemas.client.transport.socket_transport import SocketTransport
 from aimicromind_worker.amqp.events.confirm_channel import CHANNEL_NUMBER, ConfirmChannel
 from aimicromind_worker.amqp.events.nack_period import NackPeriod
-from aimicromind_worker.amqp.events.resend_buffer import Message, ResendBuffer
+from aimicromind_worker.amqp.events.resend_buffer import PendingMessage, ResendBuffer
 from tests.unit.amqp.events.one_address import PATIENCE, a_message, an_attempt
 
 _WITHIN_S = 5.0
@@ -46,10 +46,10 @@ class Heard:
     def may_write(self) -> bool:
         return self.writes
 
-    def on_ack(self, message: Message) -> None:
+    def on_ack(self, message: PendingMessage) -> None:
         self.acked.append(message.event.seq)
 
-    def on_nack(self, message: Message) -> None:
+    def on_nack(self, message: PendingMessage) -> None:
         self.nacked.append(message.event.seq)
 
     def on_return(self, message_id: str) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from aimicromind_worker.amqp.events.isolation import Isolation
 from aimicromind_worker.amqp.events.nack_period import NackPeriod
-from aimicromind_worker.amqp.events.resend_buffer import Message, ResendBuffer
+from aimicromind_worker.amqp.events.resend_buffer import PendingMessage, ResendBuffer
 from tests.unit.amqp.events.one_address import a_message, an_attempt
 
 _LONG_S = 3.0
@@ -30,7 +30,7 @@ class Connections:
         self.now_s = 0.0
         self._closes_on = closes_on
         self._isolation = Isolation()
-        self._in_flight: list[Message] = []
+        self._in_flight: list[PendingMessage] = []
         self._said = [0] * addresses
 
     def say(self, address: int) -> None:
@@ -81,7 +81,7 @@ class Connections:
     def isolates(self) -> bool:
         return self._isolation.is_on
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: PendingMessage) -> None:
         if not self._isolation.keeps(message):
             self._in_flight.append(message)
 

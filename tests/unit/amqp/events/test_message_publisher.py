@@ -13,7 +13,7 @@ from aimicromind_worker.amqp.events.attempt_publisher import AttemptPublisher
 from aimicromind_worker.amqp.events.backpressure import EventTooLarge, Window
 from aimicromind_worker.amqp.events.confirm_channel import ConfirmChannel
 from aimicromind_worker.amqp.events.publisher import EventPublisher
-from aimicromind_worker.amqp.events.resend_buffer import Message
+from aimicromind_worker.amqp.events.resend_buffer import PendingMessage
 from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.job.numbering import NumberedEvent
 
@@ -36,17 +36,17 @@ class Channel:
     def __init__(self, publisher: EventPublisher, taken: dict[str, list[int]]) -> None:
         self.taken = taken
         self._publisher = publisher
-        self._in_flight: list[Message] = []
+        self._in_flight: list[PendingMessage] = []
 
     @property
     def unanswered(self) -> int:
         return len(self._in_flight)
 
-    def send(self, _frames: bytes, message: Message) -> None:
+    def send(self, _frames: bytes, message: PendingMessage) -> None:
         self.taken[message.event.message_id.decode()].append(message.event.seq)
         self._in_flight.append(message)
 
-    def take_back(self) -> list[Message]:
+    def take_back(self) -> list[PendingMessage]:
         left, self._in_flight = self._in_flight, []
         return left
 
@@ -66,7 +66,7 @@ class Session:
         self.said = [0] * _ATTEMPTS
         self.connect()
         self.attempts: list[AttemptPublisher] = [
-            self.publisher.lane(Address(f"chat-{n}", "flow", 1, f"job-{n}"))
+            self.publisher.attempt_publisher(Address(f"chat-{n}", "flow", 1, f"job-{n}"))
             for n in range(_ATTEMPTS)
         ]
 

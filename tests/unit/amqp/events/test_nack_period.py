@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimicromind_worker.amqp.events.nack_period import Ended, NackPeriod
+from aimicromind_worker.amqp.events.nack_period import EndedPeriod, NackPeriod
 
 PATIENCE = timedelta(seconds=2)
 
@@ -32,7 +32,7 @@ def test_confirm_of_another_event_tells_nothing_of_the_queue() -> None:
     same = period.on_ack("token", 100.0)
 
     assert other is None
-    assert same == Ended(nacked_for_s=0.0, passed_over=0)
+    assert same == EndedPeriod(nacked_for_s=0.0, passed_over=0)
     assert period.began_s is None
 
 
@@ -45,7 +45,7 @@ def test_end_of_a_period_reports_its_length_and_what_was_passed_over() -> None:
     ended = period.on_ack("token", 13.0)
 
     assert first == [True, False]
-    assert ended == Ended(nacked_for_s=3.0, passed_over=2)
+    assert ended == EndedPeriod(nacked_for_s=3.0, passed_over=2)
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 9.9)), max_size=50))

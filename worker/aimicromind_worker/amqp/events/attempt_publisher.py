@@ -15,7 +15,7 @@ import structlog
 from aimicromind_worker.amqp.events.backpressure import AttemptMessages
 from aimicromind_worker.amqp.events.frames import EventFrames
 from aimicromind_worker.amqp.events.message_publisher import MessagePublisher
-from aimicromind_worker.amqp.events.resend_buffer import Message, ResendBuffer
+from aimicromind_worker.amqp.events.resend_buffer import PendingMessage, ResendBuffer
 from aimicromind_worker.amqp.waiting import within
 from aimicromind_worker.core.job.numbering import NumberedEvent
 
@@ -76,7 +76,7 @@ class CopyPublisher:
         if self._messages.fault is None and not self._publisher.backpressure.is_full:
             frames = self._publish_frame + content
             self._publisher.publish(
-                Message(self._messages, self._buffer, event, frames, is_end=False)
+                PendingMessage(self._messages, self._buffer, event, frames, is_end=False)
             )
             return
         self._publisher.counts.passed_over += 1
@@ -138,7 +138,7 @@ class AttemptPublisher:
         content = self._frames.content(event)
         frames = self._frames.to_chat(event.name) + content
         self._publisher.publish(
-            Message(self._messages, self._buffer, event, frames, is_end=event.name == "end")
+            PendingMessage(self._messages, self._buffer, event, frames, is_end=event.name == "end")
         )
         if self._copies is not None:
             self._copies.publish(event, content)

@@ -53,17 +53,19 @@ class AttemptMessages:
         self.frames = frames
         self.fault: Exception | None = None
         self.unsettled = 0
-        self._idle = asyncio.Event()
+        # Made by whoever waits: an event takes 760 bytes.
+        self._idle: asyncio.Event | None = None
 
     def on_settled(self) -> None:
         """Count one message less."""
         self.unsettled -= 1
-        if not self.unsettled:
+        if not self.unsettled and self._idle is not None:
             self._idle.set()
 
     async def settled(self) -> None:
         """Wait until all are settled; the caller sets a deadline."""
         while self.unsettled:
+            self._idle = self._idle or asyncio.Event()
             self._idle.clear()
             await self._idle.wait()
 

@@ -29,7 +29,7 @@ from pamqp.header import ContentHeader
 from aimicromind_schemas.client.transport.demultiplexer import method_of
 from aimicromind_schemas.client.transport.message_guard import method_number
 from aimicromind_schemas.client.transport.socket_transport import SocketTransport, frame_max
-from aimicromind_worker.amqp.events.resend_buffer import Message
+from aimicromind_worker.amqp.events.resend_buffer import PendingMessage
 
 # The same on every connection, so that frames can be sent again on another one.
 CHANNEL_NUMBER = 1
@@ -63,10 +63,10 @@ class Sender(Protocol):
     def may_write(self) -> bool:
         """Return whether anything may be written now."""
 
-    def on_ack(self, message: Message) -> None:
+    def on_ack(self, message: PendingMessage) -> None:
         """Take a confirm."""
 
-    def on_nack(self, message: Message) -> None:
+    def on_nack(self, message: PendingMessage) -> None:
         """Take a nack."""
 
     def on_return(self, message_id: str) -> None:
@@ -84,7 +84,7 @@ class ConfirmChannel(Channel):
         self._wire = wire
         self._sender = sender
         self._unblocked: asyncio.Event = getattr(connection, _UNBLOCKED)
-        self._unconfirmed: dict[int, Message] = {}
+        self._unconfirmed: dict[int, PendingMessage] = {}
         self._oldest_tag = 1
         self._last_tag = 0
         self._batch: list[bytes] = []
@@ -117,7 +117,7 @@ class ConfirmChannel(Channel):
         """How many messages the broker has not answered for."""
         return len(self._unconfirmed)
 
-    def send(self, frames: bytes, message: Message) -> None:
+    def send(self, frames: bytes, message: PendingMessage) -> None:
         """Send one message's frames soon, or once nothing forbids it."""
         self._last_tag += 1
         self._unconfirmed[self._last_tag] = message
@@ -130,7 +130,7 @@ class ConfirmChannel(Channel):
             else:
                 self.loop.call_soon(self._flush)
 
-    def take_back(self) -> list[Message]:
+    def take_back(self) -> list[PendingMessage]:
         """Return what was sent and is not answered, in order, and forget it."""
         messages = list(self._unconfirmed.values())
         self._unconfirmed.clear()
@@ -169,7 +169,7 @@ class ConfirmChannel(Channel):
             return True
         return method == _RETURN
 
-    def _answer_all(self, last: int, report: Callable[[Message], None]) -> None:
+    def _answer_all(self, last: int, report: Callable[[PendingMessage], None]) -> None:
         # All tags below the oldest are answered, and not looked for again.
         for tag in range(self._oldest_tag, last + 1):
             if tag in self._unconfirmed:

@@ -55,7 +55,7 @@ class Copies:
         self._link = PublisherLink("copies", self._opened, interval, self._publisher, ownership)
         self._wanted = asyncio.Event()
 
-    def lane(self, queue: str, frames: EventFrames) -> CopyPublisher:
+    def copy_publisher(self, queue: str, frames: EventFrames) -> CopyPublisher:
         """Return what publishes the copies of one attempt's events."""
         self._publisher.sender.expect_frames(frames.frame_max)
         self._wanted.set()

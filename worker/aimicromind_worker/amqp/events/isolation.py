@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 
 from aimicromind_worker.amqp.events.confirm_channel import ConfirmChannel
-from aimicromind_worker.amqp.events.resend_buffer import Message, ResendBuffer
+from aimicromind_worker.amqp.events.resend_buffer import PendingMessage, ResendBuffer
 
 _by_position = attrgetter("position")
 # RabbitMQ 3.10 never answers some messages when a stream's leader dies.
@@ -53,16 +53,18 @@ class Isolation:
         self.is_on = True
         self._alone: ResendBuffer | None = None
         self._alone_since_s = 0.0
-        self._kept: dict[ResendBuffer, list[Message]] = {}
+        self._kept: dict[ResendBuffer, list[PendingMessage]] = {}
 
-    def keeps(self, message: Message) -> bool:
+    def keeps(self, message: PendingMessage) -> bool:
         """Keep a message, unless it may be sent now."""
         if not self.is_on or message.buffer is self._alone:
             return False
         self._kept.setdefault(message.buffer, []).append(message)
         return True
 
-    def on_connection_lost(self, unanswered: Sequence[Message], *, closed_on_us: bool) -> bool:
+    def on_connection_lost(
+        self, unanswered: Sequence[PendingMessage], *, closed_on_us: bool
+    ) -> bool:
         """Take the loss of the connection: while isolation is on, all is kept until `next`.
 
         Args:
@@ -79,7 +81,7 @@ class Isolation:
         self.is_on = True
         return found
 
-    def next(self, now_s: float) -> list[Message]:
+    def next(self, now_s: float) -> list[PendingMessage]:
         """Return the kept messages of the next address, which may now be in flight.
 
         Where there are none, isolation is over.
@@ -126,7 +128,7 @@ class ChannelSender:
         """Take no channel whose frames are smaller: such messages were written elsewhere."""
         self.frame_max = max(self.frame_max, frame_max)
 
-    def send(self, message: Message) -> None:
+    def send(self, message: PendingMessage) -> None:
         """Send a message, now or when its address has its turn."""
         if self.isolation.is_on and self.isolation.keeps(message):
             return
@@ -135,7 +137,7 @@ class ChannelSender:
 
     def replace(
         self, channel: ConfirmChannel, *, closed_on_us: bool
-    ) -> tuple[list[Message], list[Message]]:
+    ) -> tuple[list[PendingMessage], list[PendingMessage]]:
         """Go on with a channel on which nothing was sent yet.
 
         Returns:
@@ -154,13 +156,13 @@ class ChannelSender:
             return [], unanswered
         return unanswered, []
 
-    def due(self, now_s: float) -> list[Message]:
+    def due(self, now_s: float) -> list[PendingMessage]:
         """Return what is kept of the next address, if all that was sent is answered."""
         if self.isolation.is_on and self._channel is not None and not self._channel.unanswered:
             return self.isolation.next(now_s)
         return []
 
-    def overdue(self, now_s: float) -> list[Message]:
+    def overdue(self, now_s: float) -> list[PendingMessage]:
         """Return the same if the broker did not answer in time. Call it a few times a second."""
         channel = self._channel
         may_answer = channel is not None and not (channel.is_closed or channel.blocked)

@@ -20,10 +20,10 @@ from aimicromind_worker.amqp.events.nack_period import NackPeriod
 from aimicromind_worker.amqp.events.resend_buffer import (
     SEND,
     SETTLE,
-    Actions,
     Do,
-    Message,
+    PendingMessage,
     ResendBuffer,
+    Steps,
 )
 from aimicromind_worker.telemetry.event_counts import EventCounts
 
@@ -63,7 +63,7 @@ class MessagePublisher:
         self._loop = asyncio.get_running_loop()
         self._most_bytes = sys.maxsize
         self._buffers: WeakValueDictionary[str, ResendBuffer] = WeakValueDictionary()
-        self._ends: dict[str, Message] = {}
+        self._ends: dict[str, PendingMessage] = {}
         self._need_tick: set[ResendBuffer] = set()
         self._tick_is_due = False
 
@@ -107,7 +107,7 @@ class MessagePublisher:
         self._send_kept()
         return len(again)
 
-    def publish(self, message: Message) -> None:
+    def publish(self, message: PendingMessage) -> None:
         """Take in one message. For the attempt publishers."""
         message.attempt.unsettled += 1
         name = message.event.name
@@ -118,7 +118,7 @@ class MessagePublisher:
         if message.buffer.on_publish(message) is SEND:
             self._send(message)
 
-    def on_ack(self, message: Message) -> None:
+    def on_ack(self, message: PendingMessage) -> None:
         """Take a confirm. For the channel."""
         buffer = message.buffer
         if buffer.nack_period.began_s is not None:
@@ -131,7 +131,7 @@ class MessagePublisher:
         if self.sender.isolation.is_on:
             self._send_kept()
 
-    def on_nack(self, message: Message) -> None:
+    def on_nack(self, message: PendingMessage) -> None:
         """Take a nack. For the channel."""
         self.counts.refused += 1
         period, now_s = message.buffer.nack_period, self._loop.time()
@@ -147,7 +147,7 @@ class MessagePublisher:
         if (message := self._ends.get(message_id)) is not None:
             message.buffer.on_return(message)
 
-    def _end_nack_period(self, message: Message) -> None:
+    def _end_nack_period(self, message: PendingMessage) -> None:
         if message.straight or message.returned:
             return
         period = message.buffer.nack_period
@@ -159,18 +159,18 @@ class MessagePublisher:
                 passed_over=ended.passed_over,
             )
 
-    def _follow(self, actions: Actions, message: Message) -> None:
+    def _follow(self, actions: Steps, message: PendingMessage) -> None:
         self._carry_out(actions, message)
         if message.buffer.needs_tick:
             self._need_tick.add(message.buffer)
             self._tick_soon()
 
-    def _carry_out(self, actions: Actions, reported: Message | None = None) -> None:
+    def _carry_out(self, actions: Steps, reported: PendingMessage | None = None) -> None:
         for do, other in actions:
             if (message := other or reported) is not None:
                 self._do(do, message)
 
-    def _do(self, do: Do, message: Message) -> None:
+    def _do(self, do: Do, message: PendingMessage) -> None:
         match do:
             case Do.SEND:
                 self._send(message)
@@ -184,7 +184,7 @@ class MessagePublisher:
             case Do.SETTLE:
                 self._settle(message)
 
-    def _send(self, message: Message) -> None:
+    def _send(self, message: PendingMessage) -> None:
         """Send a message, now or when its address has its turn, unless its attempt has a gap."""
         attempt = message.attempt
         if attempt.fault is None and len(message.event.body) > self._most_bytes:
@@ -195,20 +195,20 @@ class MessagePublisher:
         else:
             self.sender.send(message)
 
-    def _send_straight(self, end: Message) -> None:
+    def _send_straight(self, end: PendingMessage) -> None:
         self.counts.ends_straight += 1
         to, beside, before = self.names.endings, self.names.journal, len(end.frames)
         end.frames = end.attempt.frames.to_streams(to, beside, end.event)
         self.backpressure.resize(len(end.frames) - before)
         self._send(end)
 
-    def _pass_over(self, message: Message) -> None:
+    def _pass_over(self, message: PendingMessage) -> None:
         self.counts.passed_over += 1
         period = message.buffer.nack_period
         if period.on_pass_over():
             log.warning("events.skipped", to=period.to, after_s=period.patience.total_seconds())
 
-    def _settle(self, message: Message) -> None:
+    def _settle(self, message: PendingMessage) -> None:
         self.backpressure.remove(len(message.frames))
         if message.is_end:
             self._ends.pop(message.event.message_id.decode(), None)
@@ -221,7 +221,7 @@ class MessagePublisher:
         if self.sender.isolation.is_on:
             self._tick_soon()
 
-    def _drop_address(self, unanswered: Sequence[Message]) -> None:
+    def _drop_address(self, unanswered: Sequence[PendingMessage]) -> None:
         self.addresses_at_fault += 1
         self.counts.passed_over += len(unanswered)
         jobs = sorted({it.event.message_id.decode().partition(":")[0] for it in unanswered})

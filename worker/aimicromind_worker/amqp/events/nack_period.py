@@ -17,7 +17,7 @@ from typing import NamedTuple
 _CALM_TIMES = 5
 
 
-class Ended(NamedTuple):
+class EndedPeriod(NamedTuple):
     """A period that is over.
 
     Attributes:
@@ -66,12 +66,12 @@ class NackPeriod:
         self._passed_over += 1
         return self._passed_over == 1
 
-    def on_ack(self, name: str, now_s: float) -> Ended | None:
+    def on_ack(self, name: str, now_s: float) -> EndedPeriod | None:
         """Take the confirm of an event of this name; return what was, if it ends the period."""
         if self.began_s is None or name != self._last_name:
             return None
         if now_s - self._last_s < self.patience.total_seconds() * _CALM_TIMES:
             return None
-        ended = Ended(self._last_s - self.began_s, self._passed_over)
+        ended = EndedPeriod(self._last_s - self.began_s, self._passed_over)
         self.began_s = None
         return ended

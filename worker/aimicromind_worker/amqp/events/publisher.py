@@ -38,7 +38,7 @@ class EventPublisher(MessagePublisher):
         # All events meet the same queues.
         self._nack_period = NackPeriod("events", window.resend_for)
 
-    def lane(self, address: Address) -> AttemptPublisher:
+    def attempt_publisher(self, address: Address) -> AttemptPublisher:
         """Return what publishes the events of one attempt."""
         frames = EventFrames(address, self.names.events, CHANNEL_NUMBER, self.sender.frame_max)
         copies = None

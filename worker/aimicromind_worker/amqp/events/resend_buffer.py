@@ -35,7 +35,7 @@ _by_position = attrgetter("position")
 _is_acked = attrgetter("acked")
 
 
-class Message:
+class PendingMessage:
     """One event, published and not settled. Only the publisher and its buffers change it.
 
     Attributes:
@@ -100,7 +100,7 @@ class Do(Enum):
     SETTLE = auto()
 
 
-class Action(NamedTuple):
+class Step(NamedTuple):
     """One step of the publisher.
 
     Attributes:
@@ -109,18 +109,18 @@ class Action(NamedTuple):
     """
 
     do: Do
-    message: Message | None = None
+    message: PendingMessage | None = None
 
 
-Actions = tuple[Action, ...]
+Steps = tuple[Step, ...]
 # What is usual is a constant: nothing is allocated for an event that is sent and confirmed.
-NOTHING: Final[Actions] = ()
-SEND: Final[Actions] = (Action(Do.SEND),)
-SETTLE: Final[Actions] = (Action(Do.SETTLE),)
-_SEND_AGAIN: Final[Actions] = (Action(Do.SEND_AGAIN),)
-_SEND_STRAIGHT: Final[Actions] = (Action(Do.SEND_STRAIGHT),)
-_PASS_OVER: Final[Actions] = (Action(Do.PASS_OVER), Action(Do.SETTLE))
-_PASS_OVER_END: Final[Actions] = (Action(Do.PASS_OVER), Action(Do.SEND_STRAIGHT))
+NOTHING: Final[Steps] = ()
+SEND: Final[Steps] = (Step(Do.SEND),)
+SETTLE: Final[Steps] = (Step(Do.SETTLE),)
+_SEND_AGAIN: Final[Steps] = (Step(Do.SEND_AGAIN),)
+_SEND_STRAIGHT: Final[Steps] = (Step(Do.SEND_STRAIGHT),)
+_PASS_OVER: Final[Steps] = (Step(Do.PASS_OVER), Step(Do.SETTLE))
+_PASS_OVER_END: Final[Steps] = (Step(Do.PASS_OVER), Step(Do.SEND_STRAIGHT))
 
 
 class ResendBuffer:
@@ -137,16 +137,16 @@ class ResendBuffer:
         self.is_holding = False
         self._last_position = 0
         self._in_flight = 0
-        self._held: list[Message] = []
-        self._probe: Message | None = None
-        self._straight: list[Message] = []
+        self._held: list[PendingMessage] = []
+        self._probe: PendingMessage | None = None
+        self._straight: list[PendingMessage] = []
 
     @property
     def needs_tick(self) -> bool:
         """Whether `on_tick` is to be called after a while."""
         return self.is_holding or bool(self._straight)
 
-    def on_publish(self, message: Message) -> Actions:
+    def on_publish(self, message: PendingMessage) -> Steps:
         """Take in a message behind all others: send it, or hold it behind a nacked one."""
         self._last_position += 1
         message.position = self._last_position
@@ -156,7 +156,7 @@ class ResendBuffer:
         self._in_flight += 1
         return SEND
 
-    def on_ack(self, message: Message) -> Actions:
+    def on_ack(self, message: PendingMessage) -> Steps:
         """Take the confirm of a message."""
         if message.returned:
             return self._on_ack_of_returned(message)
@@ -172,7 +172,7 @@ class ResendBuffer:
         self._held.append(message)
         return NOTHING
 
-    def on_nack(self, message: Message, *, may_resend: bool) -> Actions:
+    def on_nack(self, message: PendingMessage, *, may_resend: bool) -> Steps:
         """Take the nack of a message.
 
         Args:
@@ -191,29 +191,29 @@ class ResendBuffer:
         message.straight = message.is_end
         return _PASS_OVER_END if message.is_end else _PASS_OVER
 
-    def on_return(self, message: Message) -> Actions:
+    def on_return(self, message: PendingMessage) -> Steps:
         """Take the return of a message: no queue took it, and its confirm does not say that."""
         message.returned = True
         return NOTHING
 
-    def on_connection_lost(self, message: Message) -> Actions:
+    def on_connection_lost(self, message: PendingMessage) -> Steps:
         """Take a message that a lost connection left without an answer."""
         message.returned = False
         return _SEND_AGAIN
 
-    def on_drop(self, message: Message) -> Actions:
+    def on_drop(self, message: PendingMessage) -> Steps:
         """Take a message that the publisher does not send, or waits for, any more."""
         self._in_flight -= not message.straight
         return SETTLE
 
-    def on_tick(self, *, may_resend: bool) -> Actions:
+    def on_tick(self, *, may_resend: bool) -> Steps:
         """Send a probe, or all that is held once the time is over; and straight ones again.
 
         Args:
             may_resend: Whether the nack period has time left.
         """
         straight, self._straight = self._straight, []
-        again = [Action(Do.SEND_AGAIN, message) for message in straight]
+        again = [Step(Do.SEND_AGAIN, message) for message in straight]
         if self.is_holding and not may_resend:
             # What is nacked from now on is passed over.
             again += self._send_held()
@@ -221,7 +221,7 @@ class ResendBuffer:
             again += self._send_probe()
         return tuple(again)
 
-    def _on_ack_of_returned(self, message: Message) -> Actions:
+    def _on_ack_of_returned(self, message: PendingMessage) -> Steps:
         message.returned = False
         if message.straight:
             self._straight.append(message)
@@ -230,7 +230,7 @@ class ResendBuffer:
         message.straight = True
         return _SEND_STRAIGHT
 
-    def _send_probe(self) -> list[Action]:
+    def _send_probe(self) -> list[Step]:
         held = sorted(self._held, key=_by_position)
         # Those were confirmed late, and nothing before them is nacked.
         first = list(takewhile(_is_acked, held))
@@ -238,13 +238,13 @@ class ResendBuffer:
         self._probe = self._held.pop(0) if self._held else None
         self.is_holding = self._probe is not None
         again = [self._send(self._probe)] if self._probe is not None else []
-        return [*(Action(Do.SETTLE, message) for message in first), *again]
+        return [*(Step(Do.SETTLE, message) for message in first), *again]
 
-    def _send_held(self) -> list[Action]:
+    def _send_held(self) -> list[Step]:
         held, self._held = sorted(self._held, key=_by_position), []
         self.is_holding, self._probe = False, None
         return [self._send(message) for message in held]
 
-    def _send(self, message: Message) -> Action:
+    def _send(self, message: PendingMessage) -> Step:
         self._in_flight += 1
-        return Action(Do.SEND if message.acked is None else Do.SEND_AGAIN, message)
+        return Step(Do.SEND if message.acked is None else Do.SEND_AGAIN, message)
