@@ -61,7 +61,13 @@ class JournalState:
 
 
 class JournalFollower:
-    """Reads the journal of one connection, and calls `on_live` each time that it caught up."""
+    """Reads the journal of one connection.
+
+    Attributes:
+        on_live: A callback for each time that the reading caught up.
+        on_behind: A callback with the ids of a job and its chat, once the job is behind its chat:
+            it has ended, or waits after a failure of its own. Not called for what is read back.
+    """
 
     def __init__(
         self,
@@ -97,6 +103,7 @@ class JournalFollower:
         self.search = JournalSearch(connection, publish, stream)
         self._live = asyncio.Event()
         self.on_live: Callable[[], None] = lambda: None
+        self.on_behind: Callable[[str, str], None] = lambda _job, _chat: None
 
     @property
     def is_live(self) -> bool:
@@ -246,5 +253,5 @@ class JournalFollower:
         milestone = read_milestone(message.body)
         if milestone is None:
             self._take_other(message.body)
-        else:
-            self._state.jobs.take(milestone)
+        elif self._state.jobs.take(milestone) and self.is_live:
+            self.on_behind(milestone.job_id, milestone.chat_id)

@@ -5,8 +5,8 @@ knows who waits, runs one job after the other, and names the next one when that 
 worker's. Invariants:
 
 - Only the lock lets a job run. A message never does: it can be late, lost, or come twice.
-- Whoever waits has asked the holder within the last `REPEATED_S`, or asks for the lock. So a lost
-  message, or a holder that died, costs at most that time.
+- Whoever waits repeats its question to the holder, after `REPEATS_S`, or asks for the lock. So a
+  lost message, or a holder that died, costs at most the longest of these times.
 - A holder that has nothing to run lets the lock go, unless a job waits here for the one before it.
 
 Order among the jobs that are known: a job that names the one before it (`after`) waits until that
@@ -14,6 +14,7 @@ one has ended, was delayed by a failure of its own, or is unknown for `UNKNOWN_S
 may run, the one that was submitted first comes first.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -31,8 +32,8 @@ from aimicromind_worker.core.job.chat_turn_actions import (
     first_of,
 )
 
-REPEATED_S: Final = 1.0
-"""A waiting worker repeats its question to the holder so often."""
+REPEATS_S: Final = (1.0, 1.0, 2.0, 4.0)
+"""After these times a waiting worker repeats its question to the holder, the last one for ever."""
 UNKNOWN_S: Final = 30.0
 """A job waits so long for one before it that nobody knows."""
 SETTLES_S: Final = 0.03
@@ -51,6 +52,7 @@ class _Chat:
         is_named: Whether a holder named it before it asked.
         settles: Whether it holds the lock and listens for older jobs.
         running: The job that it runs.
+        repeats: How often the question to the holder was repeated since the chat last moved.
         due_s: When something is to be done in any case.
     """
 
@@ -61,6 +63,7 @@ class _Chat:
     is_named: bool = False
     settles: bool = False
     running: str = ""
+    repeats: int = 0
     due_s: float = float("inf")
 
 
@@ -81,20 +84,19 @@ class ChatTurns:
         self._is_behind = is_behind
         self._is_busy = is_busy
         self._chats: dict[str, _Chat] = {}
+        # By job: the held chats in which a job waits for it.
+        self._awaited: defaultdict[str, set[str]] = defaultdict(set)
 
-    @property
-    def waiting(self) -> int:
-        """How many jobs wait here."""
-        return sum(len(chat.here) - bool(chat.running) for chat in self._chats.values())
-
-    def due_s(self) -> float:
-        """Return when `tick` must be called at the latest; infinity: no need."""
-        return min((chat.due_s for chat in self._chats.values()), default=float("inf"))
+    def due_s(self, chat_id: str) -> float:
+        """Return when `tick` must be called for a chat at the latest; infinity: no need."""
+        chat = self._chats.get(chat_id)
+        return float("inf") if chat is None else chat.due_s
 
     def came(self, chat_id: str, job: WaitingJob, now: float) -> list[Action]:
         """Take in a job of this worker."""
         chat = self._chats.setdefault(chat_id, _Chat())
         chat.here[job.job_id] = job
+        chat.repeats = 0
         if chat.holds:
             return self._go_on(chat_id, chat, now)
         if chat.asks:
@@ -170,22 +172,22 @@ class ChatTurns:
         if chat.holds:
             return []
         chat.elsewhere = {it.job_id: it for it in others if it.worker != self._worker}
-        chat.is_named = True
+        chat.is_named, chat.repeats = True, 0
         return [] if chat.asks else [self._ask_lock(chat_id, chat)]
 
-    def is_behind_now(self, now: float) -> list[Action]:
-        """Look again at the chats whose jobs wait for another one to end."""
+    def over(self, job_id: str, now: float) -> list[Action]:
+        """Take in that a job has ended, or waits after a failure of its own."""
         return [
             action
-            for chat_id, chat in list(self._chats.items())
-            if chat.holds and not chat.running and chat.due_s != float("inf")
+            for chat_id in sorted(self._awaited.pop(job_id, ()))
+            if (chat := self._chats.get(chat_id)) is not None and chat.holds
             for action in self._go_on(chat_id, chat, now)
         ]
 
-    def tick(self, now: float) -> list[Action]:
-        """Do what is due."""
-        due = [(chat_id, it) for chat_id, it in self._chats.items() if it.due_s <= now]
-        return [action for chat_id, chat in due for action in self._do_due(chat_id, chat, now)]
+    def tick(self, chat_id: str, now: float) -> list[Action]:
+        """Do what is due for a chat."""
+        chat = self._chats.get(chat_id)
+        return [] if chat is None or chat.due_s > now else self._do_due(chat_id, chat, now)
 
     def _do_due(self, chat_id: str, chat: _Chat, now: float) -> list[Action]:
         chat.settles, chat.due_s = False, float("inf")
@@ -207,7 +209,8 @@ class ChatTurns:
         return AskLock(chat_id)
 
     def _ask_holder(self, chat_id: str, chat: _Chat, now: float) -> AskHolder:
-        chat.due_s = now + REPEATED_S
+        chat.due_s = now + REPEATS_S[min(chat.repeats, len(REPEATS_S) - 1)]
+        chat.repeats += 1
         # Whoever was named, and came too late, knows of others, too.
         return AskHolder(chat_id, first_of((*chat.here.values(), *chat.elsewhere.values())))
 
@@ -224,6 +227,8 @@ class ChatTurns:
         following = min(may_run or known.values(), key=by_time)
         if not may_run and any(until_s < float("inf") for until_s in unknown_until_s.values()):
             chat.due_s = min(unknown_until_s.values())
+            for job_id in unknown_until_s:
+                self._awaited[known[job_id].after].add(chat_id)
             return []
         # Where nothing may run, and nothing is waited for, jobs name each other in a circle.
         chat.due_s = float("inf")
@@ -234,7 +239,7 @@ class ChatTurns:
         chat.holds = False
         chat.elsewhere.clear()
         if chat.here:
-            chat.due_s = now + REPEATED_S
+            chat.due_s, chat.repeats = now + REPEATS_S[0], 1
         else:
             del self._chats[chat_id]
         return [LetGo(chat_id), NameNext(chat_id, following, others)]
