@@ -12,6 +12,7 @@ from typing import Any, Final
 from aimicromind_schemas import EndEvent, Event, FailureKind, decode
 from aimicromind_schemas.journal.history import History, HistoryUnknown, read_milestone
 from aimicromind_testing import frame
+from aimicromind_worker.core.chats.actions import LockAnswer
 from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.endpoint.exchange import (
@@ -23,7 +24,6 @@ from aimicromind_worker.core.endpoint.exchange import (
     Take,
     WholeAnswer,
 )
-from aimicromind_worker.core.job.chat_turn_actions import LockAnswer
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.numbering import NumberedEvent
 from aimicromind_worker.core.job.retry import RetryPolicy

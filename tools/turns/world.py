@@ -1,6 +1,6 @@
 """Workers and a broker in simulated time, and what must hold whatever happens.
 
-The protocol is the worker's own (`core/job/chat_turns.py`). The broker does what RabbitMQ does with
+The protocol is the worker's own (`core/chats/turns.py`). The broker does what RabbitMQ does with
 an exclusive queue: one holder; a message to a queue that is not there comes back; what lies in the
 queue when it is deleted is lost. Everything takes a random time; the operations of one worker keep
 their order.
@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from itertools import count
 from random import Random
 
-from aimicromind_worker.core.job.chat_turn_actions import (
+from aimicromind_worker.core.chats.actions import (
     Action,
     AskAgain,
     AskHolder,
@@ -23,7 +23,7 @@ from aimicromind_worker.core.job.chat_turn_actions import (
     Run,
     WaitingJob,
 )
-from aimicromind_worker.core.job.chat_turns import ChatTurns
+from aimicromind_worker.core.chats.turns import ChatTurns
 from tools.turns.scene import Faults, Job
 
 _END_OF_TIME_S = 3600.0

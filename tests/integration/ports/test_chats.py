@@ -13,7 +13,7 @@ from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.connection import connect
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks
 from aimicromind_worker.amqp.jobs.pool_chats import PoolChats
-from aimicromind_worker.core.job.chat_turn_actions import LockAnswer
+from aimicromind_worker.core.chats.actions import LockAnswer
 from aimicromind_worker.jobs.ports import Chats
 from tests.integration.outgoing import publishing_at
 from tests.support.amqp import BEAT, WITHIN_S, delete_queue

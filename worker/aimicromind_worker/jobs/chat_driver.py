@@ -15,7 +15,7 @@ from typing import Any, Final, Never
 
 import structlog
 
-from aimicromind_worker.core.job.chat_turn_actions import (
+from aimicromind_worker.core.chats.actions import (
     Action,
     AskAgain,
     AskHolder,
@@ -25,8 +25,7 @@ from aimicromind_worker.core.job.chat_turn_actions import (
     NameNext,
     Run,
 )
-from aimicromind_worker.core.job.chat_turns import ChatTurns
-from aimicromind_worker.core.job.turn_messages import (
+from aimicromind_worker.core.chats.messages import (
     Next,
     Waiting,
     ask_again_message,
@@ -34,6 +33,7 @@ from aimicromind_worker.core.job.turn_messages import (
     read_message,
     waiting_message,
 )
+from aimicromind_worker.core.chats.turns import ChatTurns
 from aimicromind_worker.jobs.ports import Chats
 from aimicromind_worker.jobs.registry import HeldChat
 

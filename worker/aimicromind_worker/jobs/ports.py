@@ -6,7 +6,7 @@ from typing import Protocol
 
 from aimicromind_schemas import FailureKind
 from aimicromind_schemas.journal.history import History
-from aimicromind_worker.core.job.chat_turn_actions import LockAnswer
+from aimicromind_worker.core.chats.actions import LockAnswer
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.state import JobState
 

@@ -1,6 +1,6 @@
 """Give the jobs of this worker their turns: first in their chat, over all workers, then a slot.
 
-`core/job/chat_turns.py` decides whose turn it is in a chat. Invariants:
+`core/chats/turns.py` decides whose turn it is in a chat. Invariants:
 
 - A job that waits for its chat holds no slot. If one is free, the worker takes one more job.
 - At most `MOST_WAITING` jobs wait here for busy chats, each for a limited time. Others wait on the
@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Any, Final, Never
 
-from aimicromind_worker.core.job.chat_turn_actions import AskLock, WaitingJob
-from aimicromind_worker.core.job.chat_turns import ChatTurns
+from aimicromind_worker.core.chats.actions import AskLock, WaitingJob
+from aimicromind_worker.core.chats.turns import ChatTurns
 from aimicromind_worker.jobs.chat_driver import ChatDriver
 from aimicromind_worker.jobs.ports import Chats
 from aimicromind_worker.jobs.registry import HeldChat, HeldJob

@@ -25,8 +25,8 @@ from aimicromind_worker.amqp.declaring import WAYS_OUT, compare
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks, ChatLocksLost
 from aimicromind_worker.app.build import broker_connection, needed_topology
 from aimicromind_worker.app.settings import Settings
+from aimicromind_worker.core.chats.actions import LockAnswer
 from aimicromind_worker.core.findings import Finding, State
-from aimicromind_worker.core.job.chat_turn_actions import LockAnswer
 
 _CONNECTION = "aimicromind-worker doctor"
 # Two of the worker, and one chat lock.

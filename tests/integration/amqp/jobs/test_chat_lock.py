@@ -9,7 +9,7 @@ from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.channels import LEAST
 from aimicromind_worker.amqp.connection import connect
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks, ChatLocksLost
-from aimicromind_worker.core.job.chat_turn_actions import LockAnswer
+from aimicromind_worker.core.chats.actions import LockAnswer
 from tests.integration.wire import Wire
 from tests.support.amqp import BEAT, WITHIN_S, exists
 from tests.support.proxy import Proxy

@@ -27,7 +27,7 @@ from aimicromind_schemas import Names
 from aimicromind_worker.amqp.channels import asked_at_once, highest_channel
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.rpc_channel import RpcChannel
-from aimicromind_worker.core.job.chat_turn_actions import LockAnswer
+from aimicromind_worker.core.chats.actions import LockAnswer
 
 log = structlog.get_logger()
 

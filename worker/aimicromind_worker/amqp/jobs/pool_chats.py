@@ -7,7 +7,7 @@ from aiormq.exceptions import DeliveryError
 
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks
 from aimicromind_worker.amqp.republishing import Outgoing
-from aimicromind_worker.core.job.chat_turn_actions import LockAnswer
+from aimicromind_worker.core.chats.actions import LockAnswer
 
 
 class PoolChats:

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from aimicromind_worker.core.job.chat_turn_actions import MOST_TOLD, WaitingJob
+from aimicromind_worker.core.chats.actions import MOST_TOLD, WaitingJob
 
 LONGEST_BYTES: Final = 64 * 1024
 """The longest message that is read; 50 jobs with the longest ids take half of it."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimicromind_worker.core.job.chat_turn_actions import (
+from aimicromind_worker.core.chats.actions import (
     MOST_TOLD,
     AskAgain,
     AskHolder,
@@ -16,10 +16,10 @@ from aimicromind_worker.core.job.chat_turn_actions import (
     Run,
     WaitingJob,
 )
-from aimicromind_worker.core.job.chat_turns import (
+from aimicromind_worker.core.chats.state import UNKNOWN_S
+from aimicromind_worker.core.chats.turns import (
     REPEATS_S,
     SETTLES_S,
-    UNKNOWN_S,
     ChatTurns,
 )
 from tests.support.builders import BRIEF
@@ -150,6 +150,28 @@ def test_job_waits_half_a_minute_for_one_that_nobody_knows() -> None:
 
     assert turns.due_s("chat") == UNKNOWN_S
     assert turns.tick("chat", UNKNOWN_S) == [Run("chat", "b")]
+
+
+def test_job_that_came_long_ago_still_waits_for_one_that_may_have_run_elsewhere() -> None:
+    turns = Stage().turns
+    turns.came("chat", a_job("b", after="a"), 0)
+    turns.locked("chat", 0, granted=False)
+    turns.nobody_holds("chat")
+
+    assert turns.locked("chat", 60, granted=True) == []
+    there = a_job("a", worker="other")
+    assert turns.asked("chat", "other", [there], 61)[-1:] == [
+        NameNext("chat", there, (a_job("b", after="a"),))
+    ]
+
+
+def test_job_waits_no_longer_than_some_minutes_for_one_that_nobody_knows() -> None:
+    turns = Stage().turns
+    turns.came("chat", a_job("b", after="a"), 0)
+    turns.locked("chat", 0, granted=False)
+    turns.nobody_holds("chat")
+
+    assert turns.locked("chat", 150, granted=True) == [Run("chat", "b")]
 
 
 def test_job_waits_as_long_as_it_takes_for_one_that_waits_too() -> None:
