@@ -11,6 +11,8 @@ from tools.soak.plant import Plant
 # A quorum queue updates its figures every 5 s; idle HTTP connections are kept for 15 s.
 _SETTLED_WITHIN_S = 40.0
 _FD_SLACK = 3
+# The default of AIMICROMIND_CONCURRENCY.
+_SLOTS = 32
 _FAILED = ("failed", "expired", "rejected", "cancelled")
 
 
@@ -44,7 +46,13 @@ async def _on_the_broker(plant: Plant) -> list[Counter]:
         counters += [
             Counter(f"unacked of {name}", 0, int(unacked)),
             Counter(f"messages of {name}", 0, int(messages)),
-            Counter(f"consumers of {name}", len(plant.places) * consumed, int(consumers)),
+            # A worker whose jobs waited for their chats may keep some consumers for its free slots.
+            Counter(
+                f"consumers of {name}",
+                len(plant.places) * consumed,
+                int(consumers),
+                slack=len(plant.places) * _SLOTS if name == names.jobs else 0,
+            ),
         ]
     printed = await plant.broker.rabbitmqctl("list_connections", "client_properties")
     connections = sum("aimicromind-worker" in line for line in printed.splitlines())

@@ -16,7 +16,10 @@ def report(run: Run, producer: Producer, facts: Facts, watch: Watch, took_s: flo
     jobs = listener.jobs.values()
     attempts = Counter(len(job.attempts) for job in jobs)
     kinds = Counter(kind for job in jobs for kind in job.kinds)
-    print(f"took {took_s:.0f} s; {producer.submitted} jobs, {producer.unconfirmed} unconfirmed")
+    print(
+        f"took {took_s:.0f} s; {producer.submitted} jobs, {producer.unconfirmed} unconfirmed, "
+        f"{producer.copied} repeated"
+    )
     print(f"statuses: {dict(listener.statuses())}")
     print(f"jobs by attempts that showed something: {dict(sorted(attempts.items()))}")
     print(f"retries and errors by kind: {dict(kinds.most_common())}")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from typing_extensions import override
 
-Rule = Literal["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "form"]
+Rule = Literal["I1", "I2", "I3", "I4", "I5", "I6", "I7", "I8", "I9", "form"]
 """The invariants of docs/faults.md; `form` is what every single message must be like."""
 
 
@@ -58,6 +58,7 @@ class Asked:
     Attributes:
         confirmed_at: When the broker took it, None if it never said so.
         flow: As events name it; empty for a job that cannot be read.
+        after: The job before it in its chat, if it names one.
     """
 
     job_id: str
@@ -67,6 +68,7 @@ class Asked:
     tags: Mapping[str, str] = field(default_factory=dict)
     correlation_id: str | None = None
     traceparent: str | None = None
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)

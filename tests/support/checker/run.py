@@ -20,6 +20,7 @@ from tests.support.checker.health import (
     violations_of_leaks,
 )
 from tests.support.checker.listener import Listener
+from tests.support.checker.order import violations_of_order
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ class Run:
                 yield from violations_against_calls(
                     listener.jobs, self.asked, self.calls, self.tolerance
                 )
+                yield from violations_of_order(listener.jobs, self.asked, self.calls, self.fencing)
         yield from violations_of_condition(self.probes, self.outages)
         yield from violations_of_bounds(self.gauges, self.limits)
         yield from violations_of_leaks(self.counters)

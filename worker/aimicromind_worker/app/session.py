@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -11,6 +11,7 @@ from typing import Never
 import structlog
 
 from aimicromind_schemas import Names
+from aimicromind_schemas.journal.history import HistoryUnknown
 from aimicromind_worker.amqp.channels import check_channels
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.events.backpressure import Window
@@ -43,6 +44,8 @@ log = structlog.get_logger()
 
 # The prefetch for jobs that the broker dead-lettered.
 _DEAD_LETTERS_AT_ONCE = 64
+# A longer journal is read while jobs run already.
+_WARMS_WITHIN_S = 2.0
 
 
 class StoppedAtOnce(Exception):
@@ -164,6 +167,10 @@ class Session:
 
     async def _take_jobs(self, opened: AsyncExitStack, parts: _Parts) -> tuple[Service, Turns]:
         """Begin to consume jobs, and return what carries them."""
+        # Until the journal is read, a repeated job of another worker is not recognised.
+        with suppress(TimeoutError, HistoryUnknown):
+            async with asyncio.timeout(_WARMS_WITHIN_S):
+                await parts.journal.until_live()
         process, settings, names = self._process, self._settings, self._names
         consuming, publishing, journal = parts.consuming, parts.publishing, parts.journal
         take = partial(JobConsumer.open, consuming, publishing, names, parts.ownership.shut)

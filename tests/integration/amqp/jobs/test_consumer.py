@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
@@ -23,6 +24,16 @@ from tests.support.proxy import Proxy
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
+async def until_consumers(wire: Wire, count: int) -> None:
+    """Wait until the queue of jobs has so many consumers."""
+    async with wire.connection.channel() as channel, asyncio.timeout(WITHIN_S):
+        while True:
+            queue = await channel.declare_queue(wire.names.jobs, passive=True)
+            if queue.declaration_result.consumer_count == count:
+                return
+            await asyncio.sleep(0.02)
+
+
 async def test_as_many_jobs_are_taken_as_there_are_slots(wire: Wire) -> None:
     for number in range(5):
         await wire.put(b"%d" % number)
@@ -37,7 +48,7 @@ async def test_as_many_jobs_are_taken_as_there_are_slots(wire: Wire) -> None:
     assert [first.body, second.body, third.body] == [b"0", b"1", b"2"]
 
 
-async def test_one_job_more_is_taken_while_one_waits_and_a_last_one_after_it(wire: Wire) -> None:
+async def test_one_job_more_is_taken_while_one_waits_and_none_after_it(wire: Wire) -> None:
     for number in range(5):
         await wire.put(b"%d" % number)
 
@@ -46,16 +57,33 @@ async def test_one_job_more_is_taken_while_one_waits_and_a_last_one_after_it(wir
         async with jobs.source.take_one_more():
             instead = await jobs.next()
             await wire.until_in_queue(wire.names.jobs, 3)
+        await until_consumers(wire, 1)
         await instead.ack()
-        another = await jobs.next()
-        await another.ack()
-        await wire.until_in_queue(wire.names.jobs, 2)
         await first.ack()
         following = await jobs.next()
+        await wire.until_in_queue(wire.names.jobs, 2)
 
-    every = [first, instead, another, following]
-    assert [each.body for each in every] == [b"0", b"1", b"2", b"3"]
+    every = [first, instead, following]
+    assert [each.body for each in every] == [b"0", b"1", b"2"]
     assert not any(each.facts.redelivered for each in every)
+
+
+async def test_consumers_for_waiting_jobs_are_cancelled_with_the_wait(wire: Wire) -> None:
+    for number in range(6):
+        await wire.put(b"%d" % number)
+
+    async with wire.jobs(slots=2) as jobs, AsyncExitStack() as waiting:
+        taken = [await jobs.next() for _ in range(2)]
+        for _ in range(4):
+            await waiting.enter_async_context(jobs.source.take_one_more())
+            taken.append(await jobs.next())
+        await waiting.aclose()
+
+        await until_consumers(wire, 1)
+        for delivery in taken:
+            await delivery.ack()
+
+    assert [each.body for each in taken] == [b"%d" % number for number in range(6)]
 
 
 async def test_jobs_come_in_order_also_where_a_consumer_is_no_longer_wanted(wire: Wire) -> None:

@@ -19,6 +19,7 @@ from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import Names
 from aimicromind_worker.amqp.jobs.delivery import LOST, BrokerDelivery, NotSettled, send_command
+from aimicromind_worker.amqp.jobs.extra_consumers import ExtraConsumers
 from aimicromind_worker.amqp.jobs.memory_budget import BudgetRequeues, MemoryBudget
 from aimicromind_worker.amqp.republishing import Outgoing
 
@@ -58,9 +59,9 @@ class JobConsumer:
         self._stopped = False
         self._consuming = asyncio.Lock()
         self._consumers: set[str] = set()
-        self._unwanted: set[str] = set()
         # By delivery: the tag of its consumer.
         self._unsettled: dict[BrokerDelivery, str] = {}
+        self._extra = ExtraConsumers(self._consume, self._cancel, self._unsettled.values)
         self._set_aside: list[BrokerDelivery] = []
         self._one_by_one = False
         # By tag, while jobs are taken one by one: the size of the last job.
@@ -117,17 +118,15 @@ class JobConsumer:
 
     @asynccontextmanager
     async def take_one_more(self) -> AsyncIterator[None]:
-        """Take one more job at a time while the body runs; one more may come afterwards."""
+        """Take one more job at a time while the body runs.
+
+        Afterwards more may come, at most one for each free slot.
+        """
         if self._one_by_one:
             yield
             return
-        tag = self._unwanted.pop() if self._unwanted else await self._consume(1)
-        try:
+        async with self._extra.one_more():
             yield
-        finally:
-            # Cancelled only with its next job: one in flight would be requeued and counted.
-            if tag in self._consumers:
-                self._unwanted.add(tag)
 
     async def stop(self) -> None:
         """Take no more jobs; requeue those that were not yielded yet."""
@@ -184,8 +183,7 @@ class JobConsumer:
                 delivery.forget(self._requeued.times(delivery.facts.message_id, delivery.body))
             # Before any await: a later delivery must not overtake this one.
             self._arrived.put_nowait(delivery)
-        if tag in self._unwanted:
-            self._unwanted.discard(tag)
+        if self._extra.is_unwanted(tag):
             await self._cancel(tag)
         if was_stopped:
             await delivery.requeue_unchanged()
@@ -212,7 +210,7 @@ class JobConsumer:
     async def _requeue_set_aside(self) -> None:
         # Without a consumer, the requeued job cannot come back to this worker.
         await self._cancel_all()
-        self._unwanted.clear()
+        self._extra.forget_all()
         while self._set_aside:
             delivery = self._set_aside.pop()
             self._requeued.note(delivery.facts.message_id, delivery.facts.digest)

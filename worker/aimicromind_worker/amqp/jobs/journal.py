@@ -88,6 +88,14 @@ class Journal:
         """Whether what was recorded before has been read, so that look-ups read nothing."""
         return self._follower.is_live
 
+    async def until_live(self) -> None:
+        """Wait until what was recorded before has been read.
+
+        Raises:
+            HistoryUnknown: It has not, within 30 s.
+        """
+        await self._follower.until_live()
+
     async def run(self) -> Never:
         """Read the journal until the connection is lost.
 

@@ -1,0 +1,78 @@
+"""Take one more job for each that waits, by a consumer with a prefetch of 1.
+
+Invariant: a consumer is cancelled only while it has a job. One that is on its way to it would be
+requeued by the broker, and counted as a delivery.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+
+from aimicromind_worker.amqp.jobs.delivery import NotSettled
+
+
+class ExtraConsumers:
+    """The consumers for one more job each."""
+
+    def __init__(
+        self,
+        consume: Callable[[int], Awaitable[str]],
+        cancel: Callable[[str], Awaitable[None]],
+        with_jobs: Callable[[], Iterable[str]],
+    ) -> None:
+        """Begin with none.
+
+        Args:
+            consume: Starts a consumer with a prefetch, and returns its tag.
+            cancel: Cancels a consumer.
+            with_jobs: Returns the tags of the consumers that have an unsettled job.
+        """
+        self._consume = consume
+        self._cancel = cancel
+        self._with_jobs = with_jobs
+        self._tags: set[str] = set()
+        self._unwanted: set[str] = set()
+        self._cancelling: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def one_more(self) -> AsyncIterator[None]:
+        """Take one more job at a time while the body runs."""
+        tag = self._unwanted.pop() if self._unwanted else await self._consume(1)
+        self._tags.add(tag)
+        try:
+            yield
+        finally:
+            self._one_less(tag)
+
+    def is_unwanted(self, tag: str) -> bool:
+        """Return whether a consumer, which just got a job, must be cancelled."""
+        if tag not in self._unwanted:
+            return False
+        self._forget(tag)
+        return True
+
+    def forget_all(self) -> None:
+        """Note that all consumers were cancelled."""
+        self._tags.clear()
+        self._unwanted.clear()
+
+    def _one_less(self, tag: str) -> None:
+        wanted = self._tags - self._unwanted
+        with_jobs = wanted.intersection(self._with_jobs())
+        if with_jobs:
+            spare = with_jobs.pop()
+            self._forget(spare)
+            # In a task: the job that waited does not wait for this, too.
+            cancelling = asyncio.create_task(self._cancel_unless_lost(spare))
+            self._cancelling.add(cancelling)
+            cancelling.add_done_callback(self._cancelling.discard)
+        elif wanted:
+            self._unwanted.add(tag if tag in wanted else wanted.pop())
+
+    async def _cancel_unless_lost(self, tag: str) -> None:
+        with suppress(NotSettled):
+            await self._cancel(tag)
+
+    def _forget(self, tag: str) -> None:
+        self._tags.discard(tag)
+        self._unwanted.discard(tag)
