@@ -18,8 +18,8 @@ from typing import Final, Never
 
 from aimicromind_schemas.client.streams.journal_search import (
     CLOCK_SLACK,
-    LONGEST_LIFETIME,
     JournalSearch,
+    begin_of,
 )
 from aimicromind_schemas.client.streams.markers import (
     Publish,
@@ -185,13 +185,11 @@ class JournalFollower:
             HistoryUnknown: The broker does not show the journal now.
             StreamUnreadable: There is no journal, or the connection closed.
         """
-        now = datetime.now(UTC)
-        begin = min(since or now - LONGEST_LIFETIME, now) - CLOCK_SLACK
         try:
-            if self.is_live and self._state.jobs.covers(begin):
+            if self.is_live and self._state.jobs.covers(begin_of(since)):
                 await self.passed_now()
                 return self._state.jobs.history(job_id) or History()
-            return await self.search.look_up(job_id, None if since is None else begin)
+            return (await self.search.look_up(job_id, since)).history
         except StreamSilent as error:
             raise HistoryUnknown(str(error)) from error
 
