@@ -14,7 +14,7 @@ A journal can hold a hundred thousand milestones: only the members that are need
 """
 
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 
@@ -46,7 +46,7 @@ class Milestone(msgspec.Struct, frozen=True, rename="camel"):
     Attributes:
         job_id: The job.
         attempt: The number of the attempt.
-        time: The time of the event, by the clock of the worker that published it.
+        time: The time of the event, aware, by the clock of the worker that published it.
         event: The name of the event.
         data: The part of the event's data that a history needs, undecoded JSON.
         chat_id: The chat.
@@ -54,7 +54,7 @@ class Milestone(msgspec.Struct, frozen=True, rename="camel"):
 
     job_id: str
     attempt: int
-    time: datetime
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
     event: str
     data: msgspec.Raw
     chat_id: str = ""

@@ -142,7 +142,10 @@ def test_tool_that_ran_is_remembered(name: str, data: Sequence[object], *, acted
     assert remembered(a_milestone(name, data)).side_effect == acted
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"jobId":"job"}', b"[" * 100_000])
+NAIVE = b'{"jobId":"j","attempt":3,"time":"2026-11-22T13:20:00","event":"start","data":null}'
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"jobId":"job"}', b"[" * 100_000, NAIVE])
 def test_what_is_no_event_is_no_milestone(body: bytes) -> None:
     assert read_milestone(body) is None
 

@@ -28,6 +28,8 @@ from aimicromind_schemas.journal.history import StoredEnd, read_milestone
 _SHORTLY: Final = timedelta(seconds=5)
 """Clocks mostly differ by less."""
 _AHEAD: Final = 20
+# Whatever a message says: times before it cannot all be subtracted from.
+_EARLIEST: Final = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 class Endings:
@@ -60,13 +62,16 @@ class Endings:
             StreamSilent: The broker does not show the endings now.
             StreamUnreadable: There are no endings, or the connection closed.
         """
+        if ended_at is not None:
+            ended_at = max(ended_at, _EARLIEST)
         async with self._lock:
             body = await self._search(job_id, ended_at)
             if body is not None:
                 return StoredEnd(body)
             removed_before = await time_of_first(self._connection, self._stream)
-        oldest = ended_at or datetime.min.replace(tzinfo=UTC)
-        return StoredEnd(None, removed_before is not None and removed_before > oldest - _SHORTLY)
+        if removed_before is None:
+            return StoredEnd(None)
+        return StoredEnd(None, ended_at is None or removed_before > ended_at - _SHORTLY)
 
     async def _search(self, job_id: str, ended_at: datetime | None) -> bytes | None:
         """Read from shortly before the time; then with what clocks may hide; at last all."""
