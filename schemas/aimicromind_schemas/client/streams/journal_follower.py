@@ -41,7 +41,9 @@ from aimicromind_schemas.journal.memory import JobMemory
 _log = logging.getLogger(__name__)
 
 _SILENCE_S: Final = 30.0
-_AHEAD: Final = 200  # fewer than of small messages: an `end` has its whole answer
+# Few, because a journal may still hold whole `end`s of an earlier version. At the reader's pace
+# they last 13 ms, which is longer than a round trip.
+_AHEAD: Final = 200
 _SILENT_PAUSE_S: Final = 1.0
 # A stream whose leader was killed may have lost its last messages; others then take their place.
 _READ_AGAIN: Final = 1000
