@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any, Final
 from aimicromind_schemas import EndEvent, Event, FailureKind, decode
 from aimicromind_schemas.journal.history import History, HistoryUnknown, StoredEnd, read_milestone
 from aimicromind_testing import frame
+from aimicromind_worker.core.chats.actions import LockAnswer
 from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.endpoint.exchange import (
@@ -272,6 +274,10 @@ class FakeJournal:
     async def look_up_unended(self, job_id: str, since: datetime | None) -> History:
         return self.unended[job_id]
 
+    def is_behind(self, job_id: str) -> bool:
+        known = self._history(job_id)
+        return known is not None and (known.status is not None or known.is_delayed)
+
     async def end_of(self, job_id: str, ended_at: datetime | None) -> StoredEnd:
         published = [] if self.publisher is None else self.publisher.published
         ends = {event.message_id: event.body for event in reversed(published)}
@@ -289,31 +295,75 @@ class FakeJournal:
         return history
 
 
-class FakeChatLock:
-    """A chat lock that can be lost."""
-
-    def __init__(self) -> None:
-        self.on_loss: Callable[[], None] = lambda: None
-
-
 @dataclass
-class FakeChatLocks:
-    """Chat locks of a pool in which other workers hold some chats."""
+class FakePool:
+    """The chats of a pool without a broker, and what a queue that is there is told.
 
-    held_elsewhere: set[str] = field(default_factory=set)
-    held: dict[str, FakeChatLock] = field(default_factory=dict)
+    Attributes:
+        holders: By chat, who holds it.
+        workers: By queue, what takes a worker's messages.
+        told: By queue, how many messages went there.
+    """
 
-    @asynccontextmanager
-    async def hold(self, chat_id: str, patience: timedelta) -> AsyncIterator[FakeChatLock | None]:
-        if chat_id in self.held_elsewhere:
-            yield None
-            return
-        assert chat_id not in self.held
-        self.held[chat_id] = FakeChatLock()
-        try:
-            yield self.held[chat_id]
-        finally:
-            del self.held[chat_id]
+    holders: dict[str, "FakeChats"] = field(default_factory=dict)
+    workers: dict[str, Callable[[bytes], None]] = field(default_factory=dict)
+    told: Counter[str] = field(default_factory=Counter)
+
+
+class FakeChats:
+    """The chats as one worker of a pool reaches them.
+
+    Attributes:
+        held_elsewhere: Chats of another worker, which answers nothing.
+        held: By chat, the callbacks for mail and for the loss of its lock.
+        has_room: Whether the broker declares more queues.
+    """
+
+    def __init__(self, pool: FakePool | None = None, number: int = 0) -> None:
+        self.pool = FakePool() if pool is None else pool
+        self.worker = f"aimicromind.pool.{number}"
+        self.held_elsewhere: set[str] = set()
+        self.held: dict[str, tuple[Callable[[bytes], None], Callable[[], None]]] = {}
+        self.has_room = True
+
+    async def lock(
+        self, chat_id: str, take_mail: Callable[[bytes], None], on_loss: Callable[[], None]
+    ) -> LockAnswer:
+        await asyncio.sleep(0)
+        if not self.has_room:
+            return LockAnswer.NO_ROOM
+        if chat_id in self.pool.holders or chat_id in self.held_elsewhere:
+            return LockAnswer.HELD
+        self.pool.holders[chat_id] = self
+        self.held[chat_id] = (take_mail, on_loss)
+        return LockAnswer.GRANTED
+
+    async def unlock(self, chat_id: str) -> None:
+        await asyncio.sleep(0)
+        self.held.pop(chat_id, None)
+        if self.pool.holders.get(chat_id) is self:
+            del self.pool.holders[chat_id]
+
+    def take_away(self, chat_id: str) -> None:
+        """Take a lock away, as the broker may."""
+        del self.pool.holders[chat_id]
+        _, on_loss = self.held.pop(chat_id)
+        on_loss()
+
+    def mailbox(self, chat_id: str) -> str:
+        return f"aimicromind.chat.{chat_id}"
+
+    async def tell(self, queue: str, message: bytes) -> bool:
+        await asyncio.sleep(0)
+        self.pool.told[queue] += 1
+        chat_id = queue.removeprefix("aimicromind.chat.")
+        if holder := self.pool.holders.get(chat_id):
+            holder.held[chat_id][0](message)
+            return True
+        if take := self.pool.workers.get(queue):
+            take(message)
+            return True
+        return chat_id in self.held_elsewhere
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """Workers and a broker in simulated time, and what must hold whatever happens.
 
-The protocol is the worker's own (`core/job/chat_turns.py`). The broker does what RabbitMQ does with
+The protocol is the worker's own (`core/chats/turns.py`). The broker does what RabbitMQ does with
 an exclusive queue: one holder; a message to a queue that is not there comes back; what lies in the
 queue when it is deleted is lost. Everything takes a random time; the operations of one worker keep
 their order.
@@ -13,7 +13,7 @@ from heapq import heappop, heappush
 from itertools import count
 from random import Random
 
-from aimicromind_worker.core.job.chat_turn_actions import (
+from aimicromind_worker.core.chats.actions import (
     Action,
     AskAgain,
     AskHolder,
@@ -23,10 +23,12 @@ from aimicromind_worker.core.job.chat_turn_actions import (
     Run,
     WaitingJob,
 )
-from aimicromind_worker.core.job.chat_turns import ChatTurns
+from aimicromind_worker.core.chats.turns import ChatTurns
 from tools.turns.scene import Faults, Job
 
 _END_OF_TIME_S = 3600.0
+
+_Handle = Callable[[ChatTurns], list[Action]]
 
 
 @dataclass(slots=True)
@@ -37,6 +39,7 @@ class _Worker:
     running: dict[str, str] = field(default_factory=dict)
     sent_until_s: float = 0.0
     heard_until_s: float = 0.0
+    due_s: dict[str, float] = field(default_factory=dict)
     is_gone: bool = False
 
 
@@ -109,13 +112,13 @@ class World:
         worker = self._random.choice(list(self._workers.values()))
         worker.jobs[job.job_id] = job
         waiting = WaitingJob(job.job_id, worker.name, job.delivered_s, self.now, job.after)
-        self._do(worker, worker.turns.came(job.chat_id, waiting, self.now))
+        self._do(worker, job.chat_id, worker.turns.came(job.chat_id, waiting, self.now))
 
-    def _do(self, worker: _Worker, actions: Sequence[Action]) -> None:
+    def _do(self, worker: _Worker, chat_id: str, actions: Sequence[Action]) -> None:
         for action in actions:
             self.sent[type(action).__name__] += 1
             match action:
-                case Run(chat_id, job_id):
+                case Run(_, job_id):
                     self._run(worker, chat_id, job_id)
                 case _:
                     worker.sent_until_s = max(worker.sent_until_s, self.now + self._way_s())
@@ -123,16 +126,14 @@ class World:
                         worker.sent_until_s,
                         lambda action=action: self._reach(worker, action),  # type: ignore[misc]
                     )
-        self._tick_when_due(worker)
+        due_s = worker.turns.due_s(chat_id)
+        if due_s < _END_OF_TIME_S and worker.due_s.get(chat_id) != due_s:
+            worker.due_s[chat_id] = due_s
+            self._at(max(due_s, self.now), lambda: self._tick(worker, chat_id))
 
-    def _tick_when_due(self, worker: _Worker) -> None:
-        due_s = worker.turns.due_s()
-        if due_s < _END_OF_TIME_S:
-            self._at(max(due_s, self.now), lambda: self._tick(worker))
-
-    def _tick(self, worker: _Worker) -> None:
-        if self._is_there(worker) and worker.turns.due_s() <= self.now:
-            self._do(worker, worker.turns.tick(self.now))
+    def _tick(self, worker: _Worker, chat_id: str) -> None:
+        if self._is_there(worker) and worker.turns.due_s(chat_id) <= self.now:
+            self._do(worker, chat_id, worker.turns.tick(chat_id, self.now))
 
     def _is_there(self, worker: _Worker) -> bool:
         return self._workers.get(worker.name) is worker
@@ -143,37 +144,44 @@ class World:
         match action:
             case AskLock() if not worker.is_gone:
                 granted = self._locks.setdefault(chat_id, worker.name) == worker.name
-                self._tell(worker.name, lambda it: it.locked(chat_id, self.now, granted=granted))
+                self._tell(
+                    worker.name, chat_id, lambda it: it.locked(chat_id, self.now, granted=granted)
+                )
             case LetGo() if self._locks.get(chat_id) == worker.name:
                 del self._locks[chat_id]
             case AskHolder(_, jobs) if chat_id in self._locks:
                 self._send(
                     self._locks[chat_id],
+                    chat_id,
                     lambda it: it.asked(chat_id, worker.name, jobs, self.now),
                 )
             case AskHolder():
-                self._tell(worker.name, lambda it: it.nobody_holds(chat_id))
+                self._tell(worker.name, chat_id, lambda it: it.nobody_holds(chat_id))
             case NameNext(_, job, others):
-                self._send(job.worker, lambda it: it.named(chat_id, others))
+                self._send(job.worker, chat_id, lambda it: it.named(chat_id, others))
             case AskAgain(_, name):
-                self._send(name, lambda it: it.nobody_holds(chat_id))
+                self._send(name, chat_id, lambda it: it.nobody_holds(chat_id))
             case _:
                 pass
 
-    def _send(self, name: str, handle: Callable[[ChatTurns], list[Action]]) -> None:
+    def _send(self, name: str, chat_id: str, handle: _Handle) -> None:
         """Bring a message to a worker, unless it is lost."""
         if self._random.random() >= self._faults.lost:
-            self._tell(name, handle)
+            self._tell(name, chat_id, handle)
 
-    def _tell(self, name: str, handle: Callable[[ChatTurns], list[Action]]) -> None:
+    def _tell(self, name: str, chat_id: str, handle: _Handle) -> None:
         worker = self._workers.get(name)
         if worker is None:
             return
         worker.heard_until_s = max(worker.heard_until_s, self.now + self._way_s())
         self._at(
             worker.heard_until_s,
-            lambda: self._do(worker, handle(worker.turns)) if self._is_there(worker) else None,
+            lambda: self._hear(worker, chat_id, handle),
         )
+
+    def _hear(self, worker: _Worker, chat_id: str, handle: _Handle) -> None:
+        if self._is_there(worker):
+            self._do(worker, chat_id, handle(worker.turns))
 
     def _run(self, worker: _Worker, chat_id: str, job_id: str) -> None:
         assert self._locks.get(chat_id) == worker.name, "a job runs without its chat's lock"
@@ -205,7 +213,7 @@ class World:
 
     def _leave(self, worker: _Worker, job: Job) -> None:
         if self._is_there(worker):
-            self._do(worker, worker.turns.left(job.chat_id, job.job_id, self.now))
+            self._do(worker, job.chat_id, worker.turns.left(job.chat_id, job.job_id, self.now))
 
     def _show(self, worker: _Worker, job: Job) -> None:
         """Let a worker read in the journal that a job is over, or delayed."""
@@ -213,7 +221,7 @@ class World:
             return
         self._seen[worker.name].add(job.job_id)
         self._ended_at[worker.name, job.chat_id] = self.now
-        self._do(worker, worker.turns.is_behind_now(self.now))
+        self._do(worker, job.chat_id, worker.turns.over(job.job_id, self.now))
 
     def _crash(self) -> None:
         worker = self._random.choice(list(self._workers.values()))

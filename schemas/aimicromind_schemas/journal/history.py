@@ -62,6 +62,7 @@ class Milestone(msgspec.Struct, frozen=True, rename="camel"):
 
 class _Retry(msgspec.Struct, rename="camel"):
     next_attempt: int
+    kind: str = ""
 
 
 class _Error(msgspec.Struct):
@@ -95,6 +96,7 @@ class History(msgspec.Struct, frozen=True):
         announced: The highest attempt that a `retry` announced, 0 if none.
         calls: The number of calls that showed something.
         calls_lost: The number of those that were lost with their worker, without the last one.
+        is_delayed: Whether the job waits after a failure of its own.
         is_open: Whether the last attempt showed something, and no `retry` or `error` followed.
         side_effect: Whether a tool or action event was published.
         status: The status of the `end`, None before it.
@@ -108,6 +110,7 @@ class History(msgspec.Struct, frozen=True):
     announced: int = 0
     calls: int = 0
     calls_lost: int = 0
+    is_delayed: bool = False
     is_open: bool = False
     side_effect: bool = False
     status: EndStatus | None = None
@@ -144,10 +147,15 @@ class History(msgspec.Struct, frozen=True):
                     "calls": self.calls + is_new,
                     "calls_lost": self.calls_lost + (is_new and self.is_open),
                     "is_open": True,
+                    "is_delayed": False,
                 }
             case "retry":
-                announced = max(self.announced, _retries.decode(data).next_attempt)
-                return {"announced": announced, "is_open": False}
+                retry = _retries.decode(data)
+                return {
+                    "announced": max(self.announced, retry.next_attempt),
+                    "is_open": False,
+                    "is_delayed": retry.kind != FailureKind.SHUTDOWN,
+                }
             case "error":
                 error = _errors.decode(data)
                 return {"kind": error.kind, "message": error.message, "is_open": False}

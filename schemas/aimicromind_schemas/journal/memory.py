@@ -18,7 +18,6 @@ from aimicromind_schemas.journal.history import History, Milestone
 
 MOST_OPEN: Final = 100_000
 """Jobs without an end that are kept: about 50 MB."""
-_BUSY_CHATS: Final = 10_000
 
 
 class _OpenJob(NamedTuple):
@@ -44,7 +43,6 @@ class JobMemory:
         self.ended = EndedJobs(most_ended)
         self._open: OrderedDict[str, _OpenJob] = OrderedDict()
         self._most_open = most_open
-        self._last_end_of_chat: OrderedDict[str, datetime] = OrderedDict()
 
     @property
     def open(self) -> int:
@@ -67,10 +65,9 @@ class JobMemory:
             if len(self._open) > self._most_open:
                 _, forgotten = self._open.popitem(last=False)
                 self._forget_before(forgotten.last)
-            return milestone.event == "retry"
+            return history.is_delayed
         ended = Ended(history.status, history.kind, history.last_attempt, milestone.time)
         self._forget_before(self.ended.add(job_id, ended))
-        self._note_end_of_chat(milestone)
         return True
 
     def history(self, job_id: str) -> History | None:
@@ -92,24 +89,12 @@ class JobMemory:
         """Return whether a job that is not known has said nothing since then."""
         return self.complete_since is not None and self.complete_since <= since
 
-    def last_end(self, chat_id: str) -> datetime | None:
-        """Return when the last job of a chat ended; None if that is long ago, or not known."""
-        return self._last_end_of_chat.get(chat_id)
-
     def clear(self) -> None:
         """Forget all: the journal is another one."""
         self.complete_since = None
         self.ended.clear()
         self._open.clear()
-        self._last_end_of_chat.clear()
 
     def _forget_before(self, moment: datetime | None) -> None:
         if moment is not None and self.complete_since is not None:
             self.complete_since = max(self.complete_since, moment)
-
-    def _note_end_of_chat(self, milestone: Milestone) -> None:
-        chats = self._last_end_of_chat
-        chats.pop(milestone.chat_id, None)
-        chats[milestone.chat_id] = milestone.time
-        if len(chats) > _BUSY_CHATS:
-            chats.popitem(last=False)

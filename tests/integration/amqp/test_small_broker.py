@@ -134,7 +134,7 @@ async def test_jobs_wait_for_a_lock_where_the_virtual_host_has_no_room_for_more(
     broker: PrivateBroker, vhost: str, endpoint: ScriptedEndpoint, names: Names
 ) -> None:
     url = broker.url + vhost
-    endpoint.flow("flow", answer(3))
+    endpoint.flow("flow", answer(3, rate=10))
     async with stage_on(broker, url, endpoint, names) as stage, stage.listening() as chats:
         settings = stage.settings(amqp_url=url)
         # That of the listener as well, and one lock.

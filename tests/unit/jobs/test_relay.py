@@ -38,7 +38,7 @@ from tests.support.fakes import (
     HANG,
     WELL,
     DeadLetterReason,
-    FakeChatLocks,
+    FakeChats,
     FakeDelivery,
     FakeJournal,
     RecordingPublisher,
@@ -46,20 +46,27 @@ from tests.support.fakes import (
     ScriptedPredictions,
 )
 
+LONG = timedelta(minutes=1)
+BRIEFLY = timedelta(milliseconds=20)
+"""The patience of jobs for a chat that another worker holds."""
+
 
 class Stage:
     """A relay between an endpoint that answers by scripts and a broker that notes what comes."""
 
-    def __init__(self, *scripts: Script, after_loss: bool = False) -> None:
+    def __init__(
+        self, *scripts: Script, after_loss: bool = False, patience: timedelta = LONG
+    ) -> None:
         self.predictions = ScriptedPredictions(*scripts)
         self.publisher = RecordingPublisher()
         self.journal = FakeJournal(publisher=self.publisher)
-        self.chat_locks = FakeChatLocks()
+        self.chats = FakeChats()
         shared = dependencies(self.predictions, self.publisher)
         intake = an_intake(shared, self.journal, after_loss=after_loss)
         self.dead_lettered = DeadLettered(intake, shared, NAMES)
         held = JobRegistry()
-        gates = Gates(shared, intake, self.chat_locks, Turns(SLOTS), held)
+        self.turns = Turns(self.chats, intake.is_behind, SLOTS, patience=patience)
+        gates = Gates(shared, intake, self.turns, held)
         self.relay = Relay(shared, intake, gates, held, NAMES)
 
     def delivery(

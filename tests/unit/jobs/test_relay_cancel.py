@@ -38,7 +38,7 @@ from tests.support.fakes import (
     CUT_BEFORE,
     HANG,
     WELL,
-    FakeChatLocks,
+    FakeChats,
     FakeDelivery,
     FakeJournal,
     RecordingPublisher,
@@ -62,12 +62,13 @@ class Stage:
         self.predictions = ScriptedPredictions(*scripts)
         self.publisher = RecordingPublisher()
         self.journal = FakeJournal(publisher=self.publisher)
-        self.chat_locks = FakeChatLocks()
+        self.chats = FakeChats()
         self.held = JobRegistry()
         shared = dependencies(self.predictions, self.publisher, policy, **LONG)
         intake = an_intake(shared, self.journal)
         self.dead_lettered = DeadLettered(intake, shared, NAMES)
-        gates = Gates(shared, intake, self.chat_locks, Turns(SLOTS), self.held)
+        turns = Turns(self.chats, intake.is_behind, SLOTS)
+        gates = Gates(shared, intake, turns, self.held)
         self.relay = Relay(shared, intake, gates, self.held, NAMES)
 
     def delivery(self, facts: MessageFacts | None = None, **fields: Any) -> FakeDelivery:  # noqa: ANN401 - see a_job
@@ -275,7 +276,7 @@ async def test_job_is_cancelled_while_it_waits_for_its_chat() -> None:
 @pytest.mark.parametrize("facts", [MessageFacts(), AGAIN])
 async def test_cancelled_job_ends_while_another_worker_has_its_chat(facts: MessageFacts) -> None:
     stage = Stage()
-    stage.chat_locks.held_elsewhere = {"chat"}
+    stage.chats.held_elsewhere = {"chat"}
     stage.held.cancel(CANCEL)
 
     delivery = await stage.carry(facts)
@@ -287,7 +288,7 @@ async def test_cancelled_job_ends_while_another_worker_has_its_chat(facts: Messa
 
 async def test_cancelled_job_that_ended_elsewhere_is_not_ended_again() -> None:
     stage = Stage()
-    stage.chat_locks.held_elsewhere = {"chat"}
+    stage.chats.held_elsewhere = {"chat"}
     stage.journal.remembers = {"job": History(1, 1, status=EndStatus.COMPLETED)}
     stage.held.cancel(CANCEL)
 

@@ -33,7 +33,7 @@ from tests.support.builders import (
 from tests.support.fakes import (
     CUT,
     UNSENT,
-    FakeChatLocks,
+    FakeChats,
     FakeDelivery,
     FakeJournal,
     RecordingPublisher,
@@ -81,17 +81,17 @@ class Carried:
         facts = facts or MessageFacts()
         while True:
             delivery = FakeDelivery(a_job(**job), facts, self.publisher.history)
-            asyncio.run(self._relay().carry(delivery))
+            asyncio.run(self._carry(delivery))
             if self.publisher.history[-1] != "requeue":
                 break
             facts = facts_after(delivery)
         self.events = [json.loads(event.body) for event in self.publisher.published]
 
-    def _relay(self) -> Relay:
+    async def _carry(self, delivery: FakeDelivery) -> None:
         shared = dependencies(self.predictions, self.publisher, max_calls=MOST_CALLS)
         intake = an_intake(shared, FakeJournal())
-        gates = Gates(shared, intake, FakeChatLocks(), Turns(SLOTS), JobRegistry())
-        return Relay(shared, intake, gates, JobRegistry(), NAMES)
+        gates = Gates(shared, intake, Turns(FakeChats(), intake.is_behind, SLOTS), JobRegistry())
+        await Relay(shared, intake, gates, JobRegistry(), NAMES).carry(delivery)
 
     def attempts(self) -> list[list[dict[str, Any]]]:
         return [list(events) for _, events in groupby(self.events, lambda it: it["attempt"])]

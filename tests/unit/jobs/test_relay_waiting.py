@@ -10,15 +10,15 @@ from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.core.job.state import JobState
 from tests.support.builders import SLOTS, tokens
 from tests.support.fakes import HANG, WELL, FakeDelivery
-from tests.unit.jobs.test_relay import Stage, facts_after
+from tests.unit.jobs.test_relay import BRIEFLY, Stage, facts_after
 
 
 async def test_job_of_a_chat_that_another_worker_has_waits_outside_and_says_nothing() -> None:
-    stage = Stage(WELL)
-    stage.chat_locks.held_elsewhere.add("chat")
+    stage = Stage(WELL, patience=BRIEFLY)
+    stage.chats.held_elsewhere.add("chat")
 
     delivery = await stage.carry(facts=MessageFacts(carried=JobState(attempt=1, calls=1)))
-    stage.chat_locks.held_elsewhere.clear()
+    stage.chats.held_elsewhere.clear()
     again = facts_after(delivery)
     await stage.carry(facts=again)
 
@@ -29,8 +29,8 @@ async def test_job_of_a_chat_that_another_worker_has_waits_outside_and_says_noth
 
 
 async def test_job_that_waits_again_and_again_mostly_waits_longer() -> None:
-    stage = Stage(WELL)
-    stage.chat_locks.held_elsewhere.add("chat")
+    stage = Stage(WELL, patience=BRIEFLY)
+    stage.chats.held_elsewhere.add("chat")
     facts = MessageFacts()
     delays: list[timedelta] = []
 
@@ -44,36 +44,38 @@ async def test_job_that_waits_again_and_again_mostly_waits_longer() -> None:
 
 
 async def test_suspect_does_not_wait_longer_for_having_waited_often() -> None:
-    stage = Stage()
-    stage.chat_locks.held_elsewhere.add("chat")
+    stage = Stage(patience=BRIEFLY)
+    stage.chats.held_elsewhere.add("chat")
 
     delivery = await stage.carry(facts=MessageFacts(carried=JobState(crashes=1, waits=9)))
 
     assert delivery.delay == RETRY_DELAYS[0]
 
 
-async def test_line_of_one_chat_leaves_slots_for_others() -> None:
-    stage = Stage([tokens("half"), HANG])
-    running = asyncio.create_task(stage.relay.carry(stage.delivery(jobId="first")))
+async def test_jobs_that_wait_for_one_chat_leave_the_slots_to_others() -> None:
+    stage = Stage([tokens("half"), HANG], *[WELL] * SLOTS)
+    first = asyncio.create_task(stage.relay.carry(stage.delivery(jobId="first")))
     await stage.predictions.began.wait()
-    line = [stage.delivery(jobId=f"job-{number}") for number in range(SLOTS)]
+    line = [stage.delivery(jobId=f"job-{number}") for number in range(3 * SLOTS)]
     carrying = [asyncio.create_task(stage.relay.carry(each)) for each in line]
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
 
-    waiting = [task for task in carrying if not task.done()]
-    assert len(waiting) == SLOTS // 4
-    assert all(each.delay == RETRY_DELAYS[0] for each in line[len(waiting) :])
-    for task in [running, *waiting]:
+    others = [stage.delivery(jobId=f"other-{it}", chatId=f"other-{it}") for it in range(SLOTS - 1)]
+    await asyncio.wait_for(asyncio.gather(*map(stage.relay.carry, others)), 5)
+
+    assert stage.turns.waiting == len(line)
+    assert [each.history for each in line] == [stage.publisher.history] * len(line)
+    for task in [first, *carrying]:
         task.cancel()
-    await asyncio.gather(running, *waiting, return_exceptions=True)
+    await asyncio.gather(first, *carrying, return_exceptions=True)
 
 
 async def test_job_that_waited_before_its_first_run_has_attempt_1_and_is_looked_up() -> None:
-    stage = Stage(WELL)
-    stage.chat_locks.held_elsewhere.add("chat")
+    stage = Stage(WELL, patience=BRIEFLY)
+    stage.chats.held_elsewhere.add("chat")
 
     delivery = await stage.carry()
-    stage.chat_locks.held_elsewhere.clear()
+    stage.chats.held_elsewhere.clear()
     await stage.carry(facts=facts_after(delivery))
 
     assert stage.journal.asked == ["job"]
@@ -205,7 +207,7 @@ async def test_job_whose_lease_is_taken_away_goes_on_elsewhere() -> None:
     await stage.predictions.began.wait()
     await asyncio.sleep(0.01)
 
-    stage.chat_locks.held["chat"].on_loss()
+    stage.chats.take_away("chat")
     await carrying
 
     assert facts_after(delivery).carried.attempt == 1

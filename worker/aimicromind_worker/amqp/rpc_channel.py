@@ -1,6 +1,11 @@
-"""Send requests on a channel that the broker answers in order, without the tasks of aiormq."""
+"""Send requests on a channel that the broker answers in order, without the tasks of aiormq.
+
+Messages to its consumers are taken by their bodies alone. A header is never read: whoever published
+the message wrote it.
+"""
 
 import asyncio
+import struct
 from collections import deque
 from collections.abc import Callable
 
@@ -9,7 +14,13 @@ from aiormq.channel import exception_by_code
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 from pamqp import commands
 from pamqp.base import Frame
-from pamqp.constants import FRAME_METHOD
+from pamqp.constants import (
+    FRAME_BODY,
+    FRAME_END_CHAR,
+    FRAME_HEADER,
+    FRAME_HEADER_SIZE,
+    FRAME_METHOD,
+)
 from pamqp.frame import FrameTypes, marshal, unmarshal
 
 from aimicromind_schemas.client.transport.demultiplexer import method_of
@@ -20,12 +31,17 @@ log = structlog.get_logger()
 
 _CLOSE = method_number(commands.Channel.Close)
 _CANCEL = method_number(commands.Basic.Cancel)
+_DELIVER = method_number(commands.Basic.Deliver)
 _ANSWERS = {
     method_number(commands.Channel.OpenOk),
     method_number(commands.Queue.DeclareOk),
     method_number(commands.Queue.DeleteOk),
     method_number(commands.Basic.ConsumeOk),
 }
+_TAG_AT = FRAME_HEADER_SIZE + 4  # behind class and method
+_body_size = struct.Struct(">Q").unpack_from
+_SIZE_AT = FRAME_HEADER_SIZE + 4  # behind class and weight
+_LONGEST_BODY_BYTES = 64 * 1024
 
 
 class RpcChannel:
@@ -37,6 +53,8 @@ class RpcChannel:
     Attributes:
         is_open: Whether requests can be sent; an error of the broker closes the channel.
         on_cancel: A callback with the tag of a consumer that the broker cancels.
+        on_message: A callback with the tag of a consumer and the body of a message, which has at
+            most 64 KiB; longer ones are dropped.
     """
 
     def __init__(self, wire: SocketTransport, number: int) -> None:
@@ -48,10 +66,14 @@ class RpcChannel:
         """
         self.is_open = False
         self.on_cancel: Callable[[str], None] = lambda _: None
+        self.on_message: Callable[[str, bytes], None] = lambda _tag, _body: None
         self._wire = wire
         self._number = number
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._gone: AMQPError | None = None
+        self._tag = ""
+        self._body: list[bytes] = []
+        self._missing = 0
         wire.demultiplexer.handlers[number] = self
 
     async def open(self) -> None:
@@ -88,19 +110,42 @@ class RpcChannel:
         self._close(error)
 
     def take(self, frame: bytes) -> bool:
-        """Take a frame from the demultiplexer; frames of deliveries are dropped.
+        """Take a frame from the demultiplexer.
 
         Returns:
             True: the frame is never passed to aiormq.
         """
-        if frame[0] != FRAME_METHOD:
-            return True
+        if frame[0] == FRAME_METHOD:
+            self._take_method(frame)
+        elif frame[0] == FRAME_HEADER:
+            self._missing = _body_size(frame, _SIZE_AT)[0]
+            if self._missing > _LONGEST_BODY_BYTES:
+                self._tag = ""
+        elif frame[0] == FRAME_BODY and self._missing:
+            self._take_body(frame[FRAME_HEADER_SIZE : -len(FRAME_END_CHAR)])
+        return True
+
+    def _take_method(self, frame: bytes) -> None:
         method = method_of(frame)
         if method in _ANSWERS:
             self._answered()
         elif method in {_CLOSE, _CANCEL}:
             self._take_news(unmarshal(frame)[2])
-        return True
+        elif method == _DELIVER:
+            tag = frame[_TAG_AT + 1 : _TAG_AT + 1 + frame[_TAG_AT]]
+            self._tag, self._missing = tag.decode(errors="replace"), 0
+            self._body.clear()
+
+    def _take_body(self, part: bytes) -> None:
+        self._missing -= len(part)
+        if not self._tag:
+            return
+        self._body.append(part)
+        if self._missing <= 0:
+            tag, body = self._tag, b"".join(self._body)
+            self._tag, self._missing = "", 0
+            self._body.clear()
+            self.on_message(tag, body)
 
     def _answered(self) -> None:
         if not self._waiting:

@@ -164,4 +164,5 @@ class Service:
 
     async def _take_no_more(self) -> None:
         await self._jobs.stop()
+        self._relay.hand_back_waiting()
         await self._dead_lettered_jobs.stop()

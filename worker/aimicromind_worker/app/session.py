@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Never
@@ -21,6 +22,7 @@ from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks
 from aimicromind_worker.amqp.jobs.consumer import JobConsumer
 from aimicromind_worker.amqp.jobs.journal import Journal
 from aimicromind_worker.amqp.jobs.memory_budget import MemoryBudget
+from aimicromind_worker.amqp.jobs.pool_chats import PoolChats
 from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.app.build import limits, needed_topology, recovery
 from aimicromind_worker.app.process_state import ProcessState
@@ -45,6 +47,15 @@ _DEAD_LETTERS_AT_ONCE = 64
 
 class StoppedAtOnce(Exception):
     """A drain was requested before the worker took jobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    consuming: BrokerConnection
+    publishing: PublisherConnection
+    ownership: JobOwnership
+    journal: Journal
+    control: CancelListener
 
 
 class Session:
@@ -108,7 +119,10 @@ class Session:
                     stopping.cancel()
                     kept.append(links.create_task(control.lost()))
                     kept.append(links.create_task(self._learn_cancels(control)))
-                    await self._work(opened, consuming, publishing, ownership, journal)
+                    parts = _Parts(consuming, publishing, ownership, journal, control)
+                    service, turns = await self._take_jobs(opened, parts)
+                    kept.append(links.create_task(turns.run()))
+                    await self._work(service, publishing)
                 for task in kept:
                     task.cancel()
 
@@ -148,29 +162,32 @@ class Session:
         process.held.know_requests_since(control.known_since)
         process.cancels_known_until = control.known_until
 
-    async def _work(
-        self,
-        opened: AsyncExitStack,
-        consuming: BrokerConnection,
-        publishing: PublisherConnection,
-        ownership: JobOwnership,
-        journal: Journal,
-    ) -> None:
-        """Take jobs until a drain is done."""
+    async def _take_jobs(self, opened: AsyncExitStack, parts: _Parts) -> tuple[Service, Turns]:
+        """Begin to consume jobs, and return what carries them."""
         process, settings, names = self._process, self._settings, self._names
-        take = partial(JobConsumer.open, consuming, publishing, names, ownership.shut)
+        consuming, publishing, journal = parts.consuming, parts.publishing, parts.journal
+        take = partial(JobConsumer.open, consuming, publishing, names, parts.ownership.shut)
         guard = consuming.wire.demultiplexer.guard
         process.budget = MemoryBudget(settings.max_held_bytes, guard)
         source = await opened.enter_async_context(take(settings.concurrency, budget=process.budget))
         dead_lettered = await opened.enter_async_context(
             take(_DEAD_LETTERS_AT_ONCE, names.jobs_reaped, process.budget)
         )
-        chat_locks = await ChatLocks.open(consuming, names)
+        locks = await ChatLocks.open(consuming, names)
+        chats = PoolChats(locks, publishing, parts.control.worker)
         dependencies = self._dependencies(journal)
         intake = self._intake(dependencies, journal)
-        turns = Turns(settings.concurrency, source.take_one_more)
-        gates = Gates(dependencies, intake, chat_locks, turns, process.held)
+        turns = Turns(chats, intake.is_behind, settings.concurrency, source.take_one_more)
+        parts.control.take_told = turns.take_message
+        journal.when_behind(turns.over)
+        gates = Gates(dependencies, intake, turns, process.held)
         relay = Relay(dependencies, intake, gates, process.held, names)
+        dead = DeadLettered(intake, dependencies, names)
+        return Service(source, dead_lettered, relay, dead, publishing), turns
+
+    async def _work(self, service: Service, publishing: PublisherConnection) -> None:
+        """Carry jobs until a drain is done."""
+        process, settings = self._process, self._settings
         process.has_worked = True
         log.info("worker.ready", concurrency=settings.concurrency)
         process.on_ready()
@@ -178,9 +195,6 @@ class Session:
         def obstacle() -> str | None:
             return publishing.obstacle() or process.breaker.obstacle() or process.flows.obstacle()
 
-        service = Service(
-            source, dead_lettered, relay, DeadLettered(intake, dependencies, names), publishing
-        )
         grace = timedelta(seconds=settings.drain_seconds)
         await service.run(process.shutdown, grace, process.status.consuming(obstacle))
 

@@ -3,6 +3,7 @@
 Invariants:
 
 - A job passes the gates in one fixed order. The first gate that stops it decides what follows.
+- The chat's turn comes before all waits for the endpoint, which keep the order of the chat.
 - A gate is held, as a context manager, until the job is settled.
 - An expired job waits only for its chat, because its `end` is one of the chat's events.
 """
@@ -17,7 +18,6 @@ from aimicromind_schemas.journal.history import History
 from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.jobs.intake import Ended, Intake
-from aimicromind_worker.jobs.ports import Chats
 from aimicromind_worker.jobs.quarantine import Quarantine
 from aimicromind_worker.jobs.registry import HeldJob, JobRegistry
 from aimicromind_worker.jobs.turns import Turns
@@ -25,8 +25,6 @@ from aimicromind_worker.runs.dependencies import Dependencies
 
 # After this time the job is requeued: another worker may reach the endpoint.
 _PATIENCE_FOR_ENDPOINT = timedelta(minutes=1)
-# The broker redelivers the jobs of a lost worker a little before it drops the worker's chat locks.
-_PATIENCE_FOR_LOST_WORKER = timedelta(seconds=1)
 _ENDS_REMEMBERED = 10_000
 
 
@@ -59,14 +57,14 @@ class Gates:
     """All gates of a session.
 
     Attributes:
-        are_shut: Whether the worker drains, after which no job passes.
+        are_shut: Whether no job passes any more.
+        no_waits: Whether the worker drains, and jobs that would have to wait are requeued at once.
     """
 
     def __init__(
         self,
         dependencies: Dependencies,
         intake: Intake,
-        chat_locks: Chats,
         turns: Turns,
         held: JobRegistry,
     ) -> None:
@@ -75,37 +73,39 @@ class Gates:
         Args:
             dependencies: What all runs share; the circuit breaker and the flows are used here.
             intake: The look-up of jobs in the journal.
-            chat_locks: The chat locks, which exclude other workers.
-            turns: The order of a chat's jobs within this worker.
+            turns: The turns of the jobs, in their chats over all workers, and for a slot.
             held: The jobs of this worker, and the cancel requests that it knows.
         """
         self._breaker = dependencies.breaker
         self._flows = dependencies.flows
         self._intake = intake
-        self._chat_locks = chat_locks
         self._turns = turns
         self._held = held
         self._in_order = (
             self._cancels,
+            self._chat,
             self._endpoint,
             self._key_of_flow,
-            self._turn,
-            # Before the gates that take time: a suspect job must not wait in a worker that another
-            # suspect job may end.
+            self._slot,
             self._quarantined,
-            self._chat_lock,
             self._history,
             self._share_of_flow,
         )
         self._quarantine = Quarantine()
         self._ended: OrderedDict[str, None] = OrderedDict()
         self.are_shut = False
+        self.no_waits = False
 
     def shut(self) -> None:
         """End all waits; no job passes any more."""
         self.are_shut = True
-        self._turns.end_waits()
+        self.end_waits_for_chats()
         self._breaker.end_waits()
+
+    def end_waits_for_chats(self) -> None:
+        """End the waits for chats and slots: other workers run these jobs."""
+        self.no_waits = True
+        self._turns.end_waits()
 
     async def admit(self, job: HeldJob, held: AsyncExitStack) -> Answer:
         """Take a job through the gates.
@@ -177,6 +177,11 @@ class Gates:
         await self._held.until_requests_known(job.ticket)
         return GO_ON
 
+    async def _chat(self, job: HeldJob, held: AsyncExitStack) -> Answer:
+        """Wait for the job's turn in its chat, over all workers."""
+        job.chat = await held.enter_async_context(self._turns.in_chat(job))
+        return MustWait() if job.chat is None else GO_ON
+
     async def _endpoint(self, job: HeldJob, held: AsyncExitStack) -> Answer:
         """Wait for the circuit breaker; a waiting job keeps its place in the prefetch."""
         gate = self._breaker.gate(job.ticket.job.chatflow_id, job.cancelled, _patience(job))
@@ -191,10 +196,9 @@ class Gates:
             return GO_ON
         return MustWait(RETRY_DELAYS[1] if self._flows.is_locked(flow) else None)
 
-    async def _turn(self, job: HeldJob, held: AsyncExitStack) -> Answer:
-        """Wait for the chat's earlier jobs in this worker, and for a slot."""
-        turn = self._turns.turn(job.ticket.chat_id, job.cancelled)
-        return GO_ON if await held.enter_async_context(turn) else MustWait()
+    async def _slot(self, job: HeldJob, held: AsyncExitStack) -> Answer:
+        """Wait for a slot."""
+        return GO_ON if await held.enter_async_context(self._turns.slot(job)) else MustWait()
 
     async def _quarantined(self, job: HeldJob, held: AsyncExitStack) -> Answer:
         """Run a job that was lost with two workers apart from all other suspect jobs."""
@@ -203,22 +207,19 @@ class Gates:
         admitted = held.enter_context(self._quarantine.admitted(job.ticket))
         return GO_ON if admitted else MustWait()
 
-    async def _chat_lock(self, job: HeldJob, held: AsyncExitStack) -> Answer:
-        """Take the chat lock, which excludes the chat's jobs in other workers."""
-        patience = _PATIENCE_FOR_LOST_WORKER if job.ticket.came_before else timedelta()
-        lock = self._chat_locks.hold(job.ticket.chat_id, patience)
-        job.chat_lock = await held.enter_async_context(lock)
-        return MustWait() if job.chat_lock is None else GO_ON
-
     async def _history(self, job: HeldJob, _: AsyncExitStack) -> Answer:
-        """Look the job up; the result holds only while the chat lock is held."""
+        """Look the job up; the result holds only while the chat is held."""
         return await self.look_up(job)
 
     async def _share_of_flow(self, job: HeldJob, held: AsyncExitStack) -> Answer:
         """Limit a flow whose calls fail to a part of the slots."""
         may_run = held.enter_context(self._flows.running(job.ticket.job.chatflow_id))
-        passes = (may_run or _is_expired(job)) and not self.are_shut
+        passes = (may_run or _is_expired(job)) and not self.are_shut and not _is_lost(job)
         return GO_ON if passes else MustWait()
+
+
+def _is_lost(job: HeldJob) -> bool:
+    return job.chat is not None and job.chat.is_lost
 
 
 def _is_expired(job: HeldJob) -> bool:

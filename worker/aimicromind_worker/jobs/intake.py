@@ -136,6 +136,10 @@ class Intake:
         """Return what was read of a job by now; None if nothing was."""
         return self._journal.recall(job_id)
 
+    def is_behind(self, job_id: str) -> bool:
+        """Return whether a job has ended, or waits after a failure of its own, as is known now."""
+        return self._journal.is_behind(job_id)
+
     async def end_of(self, job_id: str, known: History) -> Ended | Unpublished:
         """Return what became of a job whose history has a status.
 

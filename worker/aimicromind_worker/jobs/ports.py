@@ -1,12 +1,12 @@
 """Protocols for what `jobs/` needs of the broker: deliveries, the journal and chat locks."""
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
 from typing import Protocol
 
 from aimicromind_schemas import FailureKind
 from aimicromind_schemas.journal.history import History, StoredEnd
+from aimicromind_worker.core.chats.actions import LockAnswer
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.state import JobState
 
@@ -64,6 +64,9 @@ class JobHistory(Protocol):
     def recall(self, job_id: str) -> History | None:
         """Return what is known of a job by now, without asking; None if nothing is."""
 
+    def is_behind(self, job_id: str) -> bool:
+        """Return whether a job has ended, or waits after a failure of its own, as is known now."""
+
     async def look_up_unended(self, job_id: str, since: datetime | None) -> History:
         """Return the history of a job of which no `end` was published, whatever is recorded.
 
@@ -81,28 +84,32 @@ class JobHistory(Protocol):
         """
 
 
-class HeldChat(Protocol):
-    """A chat lock while it is held.
+class Chats(Protocol):
+    """The chats as the broker has them: of each, a lock that is a mailbox, too.
 
-    Attributes:
-        on_loss: The callback for a lock that the broker takes away.
+    Each coroutine raises `ConnectionError` if the connection to the broker is lost.
     """
 
-    on_loss: Callable[[], None]
+    @property
+    def worker(self) -> str:
+        """The queue that this worker is told by."""
 
-
-class Chats(Protocol):
-    """The chat locks: one job of a chat at a time, over all workers."""
-
-    def hold(
-        self, chat_id: str, patience: timedelta
-    ) -> AbstractAsyncContextManager[HeldChat | None]:
-        """Hold a chat's lock while the body runs.
+    async def lock(
+        self, chat_id: str, take_mail: Callable[[bytes], None], on_loss: Callable[[], None]
+    ) -> LockAnswer:
+        """Ask for a chat's lock, once.
 
         Args:
-            chat_id: The chat.
-            patience: How long to try again while another worker holds the lock.
-
-        Yields:
-            The lock; None if another worker holds it.
+            chat_id: The chat, which no other task of this process may hold or ask for.
+            take_mail: A callback with each message to the holder, while the lock is held.
+            on_loss: A callback for a lock that the broker takes away.
         """
+
+    async def unlock(self, chat_id: str) -> None:
+        """Give a lock back. A message that comes at the same moment may be lost."""
+
+    async def tell(self, queue: str, message: bytes) -> bool:
+        """Send a message to a queue, and return whether the queue is there."""
+
+    def mailbox(self, chat_id: str) -> str:
+        """Return the queue that is read by the holder of a chat."""

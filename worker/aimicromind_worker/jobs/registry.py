@@ -1,16 +1,29 @@
 """Match cancel requests with jobs: those that this worker has, and those that come later."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aimicromind_schemas import CancelRequest
 from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.cancels import Cancels, covers
-from aimicromind_worker.jobs.ports import HeldChat
 from aimicromind_worker.runs.run import JobRun
 from aimicromind_worker.telemetry.tracing import Span
+
+
+@dataclass(slots=True)
+class HeldChat:
+    """A chat whose lock this worker holds.
+
+    Attributes:
+        is_lost: Whether the broker took the lock away.
+        on_loss: A callback for that.
+    """
+
+    is_lost: bool = False
+    on_loss: Callable[[], None] = lambda: None
 
 
 class HeldJob:
@@ -20,14 +33,14 @@ class HeldJob:
         ticket: The job, with all that is known of it by now.
         span: The job's trace span.
         cancelled: A future that is done once the job is cancelled.
-        chat_lock: The lock of the job's chat, None until it is held.
+        chat: The job's chat, None until it is the job's turn there.
     """
 
     def __init__(self, ticket: Ticket, span: Span) -> None:
         self.ticket = ticket
         self.span = span
         self.cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.chat_lock: HeldChat | None = None
+        self.chat: HeldChat | None = None
         self._run: JobRun | None = None
 
     @property

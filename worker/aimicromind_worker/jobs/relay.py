@@ -65,6 +65,10 @@ class Relay:
         for run in self._runs:
             run.shut_down()
 
+    def hand_back_waiting(self) -> None:
+        """End the waits for chats and slots; other workers take these jobs at once."""
+        self._gates.end_waits_for_chats()
+
     async def carry(self, delivery: Delivery) -> None:
         """Run the job of one delivery to its outcome, and settle the delivery.
 
@@ -126,7 +130,7 @@ class Relay:
         log.debug("job.waits")
         job.span.note("job.waits")
         pause = _pause(job.ticket) if pause is None else pause
-        delay = timedelta() if self._gates.are_shut else pause
+        delay = timedelta() if self._gates.no_waits else pause
         await delivery.requeue(_state_unrun(job.ticket), delay)
 
     async def _end_cancelled(self, job: HeldJob, delivery: Delivery) -> None:
@@ -151,8 +155,8 @@ class Relay:
         run = JobRun(ticket, self._dependencies, job.span)
         job.attach(run)
         self._runs.add(run)
-        if job.chat_lock is not None:
-            job.chat_lock.on_loss = run.shut_down
+        if job.chat is not None:
+            job.chat.on_loss = run.shut_down
         try:
             outcome = await self._outcome(run)
             if isinstance(outcome, Waits):

@@ -1,185 +1,212 @@
-"""Order the jobs of each chat within one worker, and bound how many jobs run at a time.
+"""Give the jobs of this worker their turns: first in their chat, over all workers, then a slot.
 
-Invariants:
+`core/chats/turns.py` decides whose turn it is in a chat. Invariants:
 
-- At most one job of a chat has its turn, and at most `slots` jobs in all.
-- The jobs of a chat get their turns in the order of their deliveries.
 - A job that waits for its chat holds no slot. If one is free, the worker takes one more job.
-- The number of jobs that wait for chats is at most a quarter of the slots, but at least one is
-  allowed. Others wait on the broker.
-- A turn that is granted is either held or passed to the next job, also if the waiter is cancelled.
+- At most `MOST_WAITING` jobs wait here for busy chats, each for a limited time. Others wait on the
+  broker.
 """
 
 import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any, Final, Never
 
-_PATIENCE = timedelta(seconds=5)
-# At most `slots // _WAITING_PART` jobs wait for chats.
-_WAITING_PART = 4
-_SLOTS = "slots"
+from aimicromind_worker.core.chats.actions import AskLock, WaitingJob
+from aimicromind_worker.core.chats.turns import ChatTurns
+from aimicromind_worker.jobs.chat_driver import ChatDriver
+from aimicromind_worker.jobs.ports import Chats
+from aimicromind_worker.jobs.registry import HeldChat, HeldJob
+
+MOST_WAITING: Final = 1_000
+"""Jobs that wait for busy chats in one worker."""
+_PATIENCE = timedelta(minutes=3)
+_BUSY_S: Final = 1.0
+_BUSY_CHATS: Final = 10_000
 
 WhileWaiting = Callable[[], AbstractAsyncContextManager[None]]
 
 
-@dataclass(slots=True)
-class _Semaphore:
-    held: int = 0
-    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
+class _Place:
+    """The place of a job in the line of its chat.
+
+    Attributes:
+        granted: Done once it is the job's turn.
+        is_busy: Done once the job is known to wait for others.
+        left: Done once the job has left.
+    """
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.granted: asyncio.Future[None] = loop.create_future()
+        self.is_busy: asyncio.Future[None] = loop.create_future()
+        self.left: asyncio.Future[None] = loop.create_future()
 
 
-class _Semaphores:
-    """A fair semaphore for each key; an unused key takes no memory."""
+class Turns:
+    """The turns of one session. Make and use it in the event loop.
 
-    def __init__(self, holders: int, max_waiters: int) -> None:
-        """Begin with no keys.
+    Attributes:
+        waiting: How many jobs wait here for busy chats.
+    """
+
+    def __init__(
+        self,
+        chats: Chats,
+        is_behind: Callable[[str], bool],
+        slots: int,
+        take_one_more: WhileWaiting = nullcontext,
+        patience: timedelta = _PATIENCE,
+    ) -> None:
+        """Begin with no jobs.
 
         Args:
-            holders: The most holders of one key at a time.
-            max_waiters: The most waiters, over all keys.
+            chats: The locks and mailboxes of the chats.
+            is_behind: Tells whether a job has ended, or waits after a failure of its own.
+            slots: The most jobs that run at a time.
+            take_one_more: A context during which the worker takes one more job.
+            patience: The longest wait for a busy chat.
         """
-        self._holders = holders
-        self._max_waiters = max_waiters
-        self._by_key: dict[str, _Semaphore] = {}
-        self.waiters = 0
+        self.waiting = 0
+        self._worker = chats.worker
+        self._protocol = ChatTurns(chats.worker, is_behind, self._was_busy)
+        self._driver = ChatDriver(chats, self._protocol, self._grant, self._note_busy)
+        self._slots = slots
+        self._free_slots = asyncio.Semaphore(slots)
+        self._take_one_more = take_one_more
+        self._patience_s = patience.total_seconds()
+        self._places: dict[tuple[str, str], _Place] = {}
+        # By chat: the job for which the lock was asked for first.
+        self._asking: dict[str, _Place] = {}
+        self._no_waits: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._ended_at: OrderedDict[str, float] = OrderedDict()
+        self._present = 0
+
+    async def run(self) -> Never:
+        """Wait until the chats can no longer be reached.
+
+        Raises:
+            ConnectionError: The connection to the broker is lost.
+        """
+        await self._driver.run()
+
+    def take_message(self, body: bytes) -> None:
+        """Take a message that another worker sent to this one."""
+        self._driver.take_message(body)
+
+    def end_waits(self) -> None:
+        """End all waits; the waiting jobs do not get their turn."""
+        if not self._no_waits.done():
+            self._no_waits.set_result(None)
+
+    def over(self, job_id: str, chat_id: str) -> None:
+        """Note that a job of any worker has ended, or waits after a failure of its own."""
+        now = self._ended_at[chat_id] = monotonic()
+        self._ended_at.move_to_end(chat_id)
+        if len(self._ended_at) > _BUSY_CHATS:
+            self._ended_at.popitem(last=False)
+        self._driver.do(chat_id, self._protocol.over(job_id, now))
 
     @asynccontextmanager
-    async def turn(
-        self,
-        key: str,
-        patience: timedelta,
-        cancelled: asyncio.Future[None],
-        while_waiting: WhileWaiting,
-    ) -> AsyncIterator[bool]:
-        """Hold a key while the body runs.
+    async def in_chat(self, job: HeldJob) -> AsyncIterator[HeldChat | None]:
+        """Hold the turn of a job in its chat while the body runs.
 
-        Args:
-            key: The key to hold.
-            patience: The longest wait.
-            cancelled: A future that ends the wait once it is done.
-            while_waiting: A context that is entered during the wait.
+        A second copy of a job waits until the first one has left.
 
         Yields:
-            Whether the key is held.
+            The chat; None if the job was cancelled, or must wait on the broker: too many jobs wait
+            here, or it waited too long.
         """
-        if not await self._acquire(key, patience, cancelled, while_waiting):
+        key = chat_id, job_id = job.ticket.chat_id, job.ticket.job_id
+        while (other := self._places.get(key)) is not None:
+            if not await self._comes(other.left, job.cancelled):
+                yield None
+                return
+        place = self._places[key] = _Place()
+        self._present += 1
+        try:
+            came = self._protocol.came(chat_id, self._waiting_job(job), monotonic())
+            if any(isinstance(action, AskLock) for action in came):
+                self._asking[chat_id] = place
+            else:
+                place.is_busy.set_result(None)
+            self._driver.do(chat_id, came)
+            await _first_of(place.granted, place.is_busy, job.cancelled, self._no_waits)
+            has_come = await self._comes(place.granted, job.cancelled)
+            yield self._driver.held.get(chat_id) if has_come else None
+        finally:
+            self._present -= 1
+            del self._places[key]
+            if self._asking.get(chat_id) is place:
+                del self._asking[chat_id]
+            place.left.set_result(None)
+            self._driver.do(chat_id, self._protocol.left(chat_id, job_id, monotonic()))
+
+    @asynccontextmanager
+    async def slot(self, job: HeldJob) -> AsyncIterator[bool]:
+        """Hold a slot while the body runs.
+
+        Yields:
+            Whether it is held; if not, the job was cancelled, or all waits have ended.
+        """
+        if not await self._take_slot(job.cancelled):
             yield False
             return
         try:
             yield True
         finally:
-            self._release(key)
+            self._free_slots.release()
 
-    async def _acquire(
-        self,
-        key: str,
-        patience: timedelta,
-        cancelled: asyncio.Future[None],
-        while_waiting: WhileWaiting,
-    ) -> bool:
-        semaphore = self._by_key.setdefault(key, _Semaphore())
-        if semaphore.held < self._holders:
-            semaphore.held += 1
-            return True
-        if self.waiters >= self._max_waiters:
-            return False
-        mine = asyncio.get_running_loop().create_future()
-        semaphore.waiting.append(mine)
-        self.waiters += 1
+    async def _take_slot(self, cancelled: asyncio.Future[None]) -> bool:
+        if not self._free_slots.locked():
+            return await self._free_slots.acquire()
+        taking = asyncio.ensure_future(self._free_slots.acquire())
         try:
-            async with while_waiting():
-                await asyncio.wait(
-                    (mine, cancelled),
-                    timeout=patience.total_seconds(),
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-        except BaseException:
-            if _granted(mine):
-                self._release(key)
+            await _first_of(taking, cancelled, self._no_waits)
+        except asyncio.CancelledError:
+            if not taking.cancel():
+                self._free_slots.release()
             raise
-        finally:
-            self.waiters -= 1
-        return _granted(mine)
+        return not taking.cancel()
 
-    def end_waits(self) -> None:
-        """End all waits; the waiters do not get their turn."""
-        for semaphore in self._by_key.values():
-            for each in semaphore.waiting:
-                each.cancel()
-
-    def _release(self, key: str) -> None:
-        semaphore = self._by_key[key]
-        while semaphore.waiting:
-            following = semaphore.waiting.popleft()
-            if not following.done():
-                following.set_result(None)
-                return
-        semaphore.held -= 1
-        if not semaphore.held:
-            del self._by_key[key]
-
-
-class Turns:
-    """Turns for the jobs that this worker has: first the chat's, then a slot."""
-
-    def __init__(
-        self, slots: int, take_one_more: WhileWaiting = nullcontext, patience: timedelta = _PATIENCE
-    ) -> None:
-        """Begin with no jobs.
-
-        Args:
-            slots: The most jobs that have their turn at a time.
-            take_one_more: A context during which the worker takes one more job.
-            patience: The longest wait for the chat, and again for a slot.
-        """
-        self._slots = slots
-        self._take_one_more = take_one_more
-        self._patience = patience
-        self._present = 0
-        self._of_chats = _Semaphores(1, max(1, slots // _WAITING_PART))
-        self._of_slots = _Semaphores(slots, slots)
-
-    @asynccontextmanager
-    async def turn(self, chat_id: str, cancelled: asyncio.Future[None]) -> AsyncIterator[bool]:
-        """Hold a chat and a slot while the body runs.
-
-        Args:
-            chat_id: The job's chat.
-            cancelled: A future that ends the wait once it is done.
-
-        Yields:
-            Whether both are held.
-        """
-        self._present += 1
-        patience = self._patience
+    async def _comes(self, end: asyncio.Future[None], cancelled: asyncio.Future[None]) -> bool:
+        """Wait for a future, and return whether it is done; if not, the job must not wait on."""
+        if end.done() or cancelled.done() or self._no_waits.done() or self.waiting >= MOST_WAITING:
+            return end.done()
+        self.waiting += 1
         try:
-            async with self._of_chats.turn(chat_id, patience, cancelled, self._waiting) as is_next:
-                if not is_next:
-                    yield False
-                    return
-                async with self._of_slots.turn(_SLOTS, patience, cancelled, nullcontext) as granted:
-                    yield granted
+            # One more job is of use only while a slot is free for it.
+            is_free = self._present - self.waiting < self._slots
+            async with self._take_one_more() if is_free else nullcontext():
+                await _first_of(end, cancelled, self._no_waits, timeout_s=self._patience_s)
         finally:
-            self._present -= 1
+            self.waiting -= 1
+        return end.done()
 
-    @asynccontextmanager
-    async def _waiting(self) -> AsyncIterator[None]:
-        # One more job is of use only while a slot is free for it.
-        if self._present - self._of_chats.waiters < self._slots:
-            async with self._take_one_more():
-                yield
-        else:
-            yield
+    def _waiting_job(self, job: HeldJob) -> WaitingJob:
+        ticket = job.ticket
+        submitted = ticket.facts.submitted_at or datetime.now(UTC)
+        after = ticket.job.after or ""
+        return WaitingJob(ticket.job_id, self._worker, submitted.timestamp(), monotonic(), after)
 
-    def end_waits(self) -> None:
-        """End all waits; the waiting jobs do not get their turn."""
-        self._of_chats.end_waits()
-        self._of_slots.end_waits()
+    def _grant(self, chat_id: str, job_id: str) -> None:
+        place = self._places.get((chat_id, job_id))
+        if place is not None and not place.granted.done():
+            place.granted.set_result(None)
+
+    def _note_busy(self, chat_id: str) -> None:
+        place = self._asking.get(chat_id)
+        if place is not None and not place.is_busy.done():
+            place.is_busy.set_result(None)
+
+    def _was_busy(self, chat_id: str) -> bool:
+        return self._ended_at.get(chat_id, -_BUSY_S) > monotonic() - _BUSY_S
 
 
-def _granted(turn: asyncio.Future[None]) -> bool:
-    """Return whether a turn was granted; if not, withdraw the request for it."""
-    return not turn.cancel() and not turn.cancelled()
+async def _first_of(*ends: asyncio.Future[Any], timeout_s: float | None = None) -> None:
+    """Wait until one of several futures is done, or the time is over."""
+    if not any(end.done() for end in ends):
+        await asyncio.wait(ends, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)

@@ -25,6 +25,7 @@ from aimicromind_worker.amqp.declaring import WAYS_OUT, compare
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks, ChatLocksLost
 from aimicromind_worker.app.build import broker_connection, needed_topology
 from aimicromind_worker.app.settings import Settings
+from aimicromind_worker.core.chats.actions import LockAnswer
 from aimicromind_worker.core.findings import Finding, State
 
 _CONNECTION = "aimicromind-worker doctor"
@@ -132,11 +133,13 @@ async def _permissions(connection: BrokerConnection, settings: Settings) -> Find
     names = Names(settings.prefix)
     try:
         check_channels(connection)
+        chat_id = f"doctor-{uuid4()}"
         chat_locks = await ChatLocks.open(connection, names)
-        async with chat_locks.hold(f"doctor-{uuid4()}", timedelta()) as chat_lock:
-            if chat_lock is None:
-                detail = "the broker declares no more queues, because a limit is reached"
-                return Finding("queues", State.PROBLEM, detail, f"raise that limit: {NEEDED}")
+        answer = await chat_locks.lock(chat_id, lambda _: None, lambda: None)
+        if answer is not LockAnswer.GRANTED:
+            detail = "the broker declares no more queues, because a limit is reached"
+            return Finding("queues", State.PROBLEM, detail, f"raise that limit: {NEEDED}")
+        await chat_locks.unlock(chat_id)
     except TooFewChannels as error:
         return Finding(about, State.NOT_CHECKED, str(error))
     except (ChatLocksLost, AMQPError) as error:

@@ -16,11 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Never
 
-from aimicromind_schemas.client.streams.journal_search import (
-    CLOCK_SLACK,
-    JournalSearch,
-    begin_of,
-)
+from aimicromind_schemas.client.streams.journal_search import CLOCK_SLACK, JournalSearch, begin_of
 from aimicromind_schemas.client.streams.markers import (
     Publish,
     is_marker,
@@ -28,11 +24,7 @@ from aimicromind_schemas.client.streams.markers import (
     publish_marker,
     time_of_first,
 )
-from aimicromind_schemas.client.streams.reader import (
-    NothingThere,
-    StreamSilent,
-    reading,
-)
+from aimicromind_schemas.client.streams.reader import NothingThere, StreamSilent, reading
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.transport.stream_frames import StreamMessage
 from aimicromind_schemas.journal.history import History, HistoryUnknown, read_milestone
@@ -63,7 +55,13 @@ class JournalState:
 
 
 class JournalFollower:
-    """Reads the journal of one connection, and calls `on_live` each time that it caught up."""
+    """Reads the journal of one connection.
+
+    Attributes:
+        on_live: A callback for each time that the reading caught up.
+        on_behind: A callback with the ids of a job and its chat, once the job is behind its chat:
+            it has ended, or waits after a failure of its own. Not called for what is read back.
+    """
 
     def __init__(
         self,
@@ -99,6 +97,7 @@ class JournalFollower:
         self.search = JournalSearch(connection, publish, stream)
         self._live = asyncio.Event()
         self.on_live: Callable[[], None] = lambda: None
+        self.on_behind: Callable[[str, str], None] = lambda _job, _chat: None
 
     @property
     def is_live(self) -> bool:
@@ -246,5 +245,5 @@ class JournalFollower:
         milestone = read_milestone(message.body)
         if milestone is None:
             self._take_other(message.body)
-        else:
-            self._state.jobs.take(milestone)
+        elif self._state.jobs.take(milestone) and self.is_live:
+            self.on_behind(milestone.job_id, milestone.chat_id)

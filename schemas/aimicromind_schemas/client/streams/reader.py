@@ -82,7 +82,11 @@ class StreamReader:
         self._frames.acknowledge()
 
     async def pace(self) -> Never:
-        """Let the reading go on no faster than a broker can bear beside its other work."""
+        """Let the reading go on no faster than a broker can bear beside its other work.
+
+        What came is acknowledged meanwhile, also on a quiet stream: a broker closes a channel that
+        leaves a message unacknowledged for its `consumer_timeout`.
+        """
         while True:
             before = self.count
             await asyncio.sleep(_PAUSE_S)
@@ -90,7 +94,7 @@ class StreamReader:
             if too_early_s > 0:
                 self.hold()
                 await asyncio.sleep(too_early_s)
-                self.go_on()
+            self.go_on()
 
     async def lost(self) -> Never:
         """Wait until no more messages can come.

@@ -1,4 +1,7 @@
-"""Receive cancel requests: those of the last half hour, then new ones and the rest of the log."""
+"""Receive what this worker is told: cancel requests, and messages of other workers.
+
+Requests of the last half hour come first, then new ones and the rest of the log.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
@@ -39,6 +42,8 @@ class CancelListener:
     Attributes:
         known_until: The time up to which requests are known from the log, by the worker's clock.
         known_since: All requests are known that may cancel a job submitted since then.
+        worker: The queue by which other workers tell this one something.
+        take_told: A callback with the bodies that come there.
     """
 
     def __init__(
@@ -51,6 +56,8 @@ class CancelListener:
         self.known_until = datetime.now(UTC)
         newest = self.known_until - _CLOCK_SLACK
         self.known_since = newest if since < newest else _EVER
+        self.worker = ""
+        self.take_told: Callable[[bytes], None] = lambda _: None
         self._take_request = take
         self._take_logged_request = take_logged
         self._read = read
@@ -95,7 +102,7 @@ class CancelListener:
             inner = await channel.get_underlay_channel()
             inner.on_consumer_cancel_callbacks.add(control._cancelled)
             await _consume_own_queue(channel, names.control, control._receive_request)
-            await _consume_own_queue(channel, names.pool, control._receive_unknown)
+            control.worker = await _consume_own_queue(channel, names.pool, control._receive_told)
         await control._read_log(max(since, control.known_since))
         yield control
 
@@ -127,9 +134,11 @@ class CancelListener:
     async def _receive_request(self, message: DeliveredMessage) -> None:
         self._take(message.body, self._take_request)
 
-    async def _receive_unknown(self, message: DeliveredMessage) -> None:
-        # Workers of this version publish nothing to the pool; newer ones may.
-        log.debug("pool.unknown", size_bytes=len(message.body))
+    async def _receive_told(self, message: DeliveredMessage) -> None:
+        try:
+            self.take_told(message.body)
+        except Exception as error:  # noqa: BLE001 - one message must not cost the session
+            log.warning("pool.unreadable", error=type(error).__name__)
 
     def _take_logged(self, message: StreamMessage) -> None:
         self._take(message.body, self._take_logged_request)
@@ -158,11 +167,16 @@ async def _consume_own_queue(
     channel: AbstractChannel,
     exchange: str,
     take: Callable[[DeliveredMessage], Coroutine[None, None, None]],
-) -> None:
-    """Consume a fanout exchange by an exclusive queue, which is deleted with the connection."""
+) -> str:
+    """Consume a fanout exchange by an exclusive queue, which is deleted with the connection.
+
+    Returns:
+        The name of the queue.
+    """
     queue = await channel.declare_queue(
         f"{exchange}.{uuid4()}", exclusive=True, arguments={"x-queue-type": "classic"}
     )
     await queue.bind(exchange, "")
     inner = await channel.get_underlay_channel()
     await inner.basic_consume(queue.name, take, no_ack=True)
+    return queue.name

@@ -1,18 +1,18 @@
 """Hold the lock of a chat: an exclusive queue, which only one connection at a time can declare.
 
-Invariants:
+The queue is the holder's mailbox, too: others publish to it through the default exchange. A message
+that comes back was for a chat that nobody holds. Invariants:
 
 - The broker deletes the queue with its connection: a lost worker keeps no chat locked.
-- The same connection can declare the queue twice. `jobs/turns.py` excludes that beforehand.
+- The same connection can declare the queue twice. `jobs/chat_driver.py` excludes that beforehand.
 - A refused declaration closes its channel. Each request in flight thus has a channel of its own.
-- A consumer on the queue keeps a policy from expiring it, and reports its deletion.
+- A consumer on the queue reads it, keeps a policy from expiring it, and reports its deletion.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import timedelta
-from time import monotonic
+from dataclasses import dataclass
 
 import structlog
 from aiormq.exceptions import (
@@ -27,11 +27,11 @@ from aimicromind_schemas import Names
 from aimicromind_worker.amqp.channels import asked_at_once, highest_channel
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.rpc_channel import RpcChannel
+from aimicromind_worker.core.chats.actions import LockAnswer
 
 log = structlog.get_logger()
 
 _TIMEOUT_S = 30.0
-_ASK_EVERY_S = 0.05
 
 
 class ChatLocksLost(ConnectionError):
@@ -41,17 +41,10 @@ class ChatLocksLost(ConnectionError):
         super().__init__(f"the chat locks are lost: {reason}")
 
 
-class ChatLock:
-    """A chat lock while it is held.
-
-    Attributes:
-        chat_id: The chat.
-        on_loss: A callback for a lock that the broker takes away while the connection lives.
-    """
-
-    def __init__(self, chat_id: str) -> None:
-        self.chat_id = chat_id
-        self.on_loss: Callable[[], None] = lambda: None
+@dataclass(frozen=True, slots=True)
+class _Held:
+    take_mail: Callable[[bytes], None]
+    on_loss: Callable[[], None]
 
 
 class ChatLocks:
@@ -61,8 +54,9 @@ class ChatLocks:
         self._names = names
         self._holding, *self._to_ask_on = channels
         self._asking = asyncio.Semaphore(len(self._to_ask_on))
-        self._held: dict[str, ChatLock] = {}
+        self._held: dict[str, _Held] = {}
         self._holding.on_cancel = self._taken_away
+        self._holding.on_message = self._take_mail
 
     @classmethod
     async def open(cls, connection: BrokerConnection, names: Names) -> "ChatLocks":
@@ -86,52 +80,50 @@ class ChatLocks:
             await channels[0].open()
         return cls(names, channels)
 
-    @contextlib.asynccontextmanager
-    async def hold(self, chat_id: str, patience: timedelta) -> AsyncIterator[ChatLock | None]:
-        """Hold the lock of a chat while the body runs.
+    def mailbox(self, chat_id: str) -> str:
+        """Return the queue that is read by the holder of a chat."""
+        return self._names.chat_lease(chat_id)
+
+    async def lock(
+        self, chat_id: str, take_mail: Callable[[bytes], None], on_loss: Callable[[], None]
+    ) -> LockAnswer:
+        """Ask for the lock of a chat, once.
 
         Args:
-            chat_id: The chat, which no other task of this process may hold.
-            patience: How long to try again while another worker holds the lock.
-
-        Yields:
-            The lock; None if another worker holds it.
+            chat_id: The chat, which nobody in this process may hold or ask for.
+            take_mail: A callback with each message to the holder, while the lock is held.
+            on_loss: A callback for a lock that the broker takes away while the connection lives.
 
         Raises:
             ChatLocksLost: The broker did not answer within 30 s, or the channel closed.
         """
-        queue = self._names.chat_lease(chat_id)
-        if not await self._granted(queue, patience):
-            yield None
-            return
-        chat_lock = self._held[queue] = ChatLock(chat_id)
-        try:
+        queue = self.mailbox(chat_id)
+        answer = await self._ask(queue)
+        if answer is LockAnswer.GRANTED:
+            self._held[queue] = _Held(take_mail, on_loss)
             async with _answered():
                 # Without a consumer, a policy may expire the queue, and no deletion is reported.
                 await self._holding.ask(
                     commands.Basic.Consume(queue=queue, consumer_tag=queue, no_ack=True)
                 )
-            yield chat_lock
-        except (ConnectionError, asyncio.CancelledError):
-            # The connection ends, and the lock with it.
-            raise
-        except BaseException:
-            await self._release(queue)
-            raise
-        else:
-            await self._release(queue)
-        finally:
-            self._held.pop(queue, None)
+        return answer
 
-    async def _granted(self, queue: str, patience: timedelta) -> bool:
-        ends = monotonic() + patience.total_seconds()
-        while not await self._ask(queue):
-            if monotonic() >= ends:
-                return False
-            await asyncio.sleep(_ASK_EVERY_S)
-        return True
+    async def unlock(self, chat_id: str) -> None:
+        """Give a lock back. A message that comes at the same moment may be lost.
 
-    async def _ask(self, queue: str) -> bool:
+        Raises:
+            ChatLocksLost: The broker did not answer within 30 s, or the channel closed.
+        """
+        queue = self.mailbox(chat_id)
+        # No longer held: the deletion of the queue is no loss.
+        self._held.pop(queue, None)
+        async with _answered():
+            await self._holding.ask(
+                commands.Basic.Cancel(consumer_tag=queue, nowait=True),
+                commands.Queue.Delete(queue=queue),
+            )
+
+    async def _ask(self, queue: str) -> LockAnswer:
         async with self._asking:
             channel = self._to_ask_on.pop()
             try:
@@ -142,31 +134,30 @@ class ChatLocks:
             except ChatLocksLost as error:
                 match error.__cause__:
                     case ChannelLockedResource():
-                        return False
+                        return LockAnswer.HELD
                     case ChannelPreconditionFailed() as full if "limit" in str(full):
                         # The limit of queues in the virtual host is reached: the job waits.
                         log.warning("chat_lock.no_queue", reason=" ".join(str(full).split()))
-                        return False
+                        return LockAnswer.NO_ROOM
                     case _:
                         raise
             finally:
                 self._to_ask_on.append(channel)
-            return True
-
-    async def _release(self, queue: str) -> None:
-        # No longer held: the deletion of the queue is no loss.
-        self._held.pop(queue, None)
-        async with _answered():
-            await self._holding.ask(
-                commands.Basic.Cancel(consumer_tag=queue, nowait=True),
-                commands.Queue.Delete(queue=queue),
-            )
+            return LockAnswer.GRANTED
 
     def _taken_away(self, queue: str) -> None:
-        chat_lock = self._held.get(queue)
-        if chat_lock is not None:
-            log.warning("chat_lock.lost", chat_id=chat_lock.chat_id)
-            chat_lock.on_loss()
+        held = self._held.pop(queue, None)
+        if held is not None:
+            held.on_loss()
+
+    def _take_mail(self, queue: str, body: bytes) -> None:
+        held = self._held.get(queue)
+        if held is None:
+            return
+        try:
+            held.take_mail(body)
+        except Exception as error:  # noqa: BLE001 - one message must not cost the session
+            log.warning("chat.unreadable", error=type(error).__name__)
 
 
 def _declare(queue: str) -> commands.Queue.Declare:

@@ -8,7 +8,7 @@ Invariants:
   15 minutes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -108,6 +108,18 @@ class Journal:
     def recall(self, job_id: str) -> History | None:
         """Return what was read of a job by now; None if nothing was."""
         return self._memory.state.jobs.history(job_id)
+
+    def when_behind(self, note: Callable[[str, str], None]) -> None:
+        """Have a callback called with the ids of jobs, and of their chats.
+
+        That is each job that ends from now on, or waits after a failure of its own.
+        """
+        self._follower.on_behind = note
+
+    def is_behind(self, job_id: str) -> bool:
+        """Return whether a job has ended, or waits after a failure of its own, as is known now."""
+        known = self._memory.state.jobs.history(job_id)
+        return known is not None and (known.status is not None or known.is_delayed)
 
     async def open_runs(self, job_id: str, chat_id: str) -> RunsKnown:
         """Return the records that concern a job's calls under its conversation's own chatId."""

@@ -2,11 +2,20 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import Enum, auto
 from heapq import nsmallest
 from typing import Final
 
 MOST_TOLD: Final = 50
 """Waiting jobs that one message names, the first of them."""
+
+
+class LockAnswer(Enum):
+    """What the broker answers to a request for a chat lock."""
+
+    GRANTED = auto()
+    HELD = auto()
+    NO_ROOM = auto()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ knows who waits, runs one job after the other, and names the next one when that 
 worker's. Invariants:
 
 - Only the lock lets a job run. A message never does: it can be late, lost, or come twice.
-- Whoever waits has asked the holder within the last `REPEATED_S`, or asks for the lock. So a lost
-  message, or a holder that died, costs at most that time.
+- Whoever waits repeats its question to the holder, after `REPEATS_S`, or asks for the lock. So a
+  lost message, or a holder that died, costs at most the longest of these times.
 - A holder that has nothing to run lets the lock go, unless a job waits here for the one before it.
 
 Order among the jobs that are known: a job that names the one before it (`after`) waits until that
@@ -14,11 +14,11 @@ one has ended, was delayed by a failure of its own, or is unknown for `UNKNOWN_S
 may run, the one that was submitted first comes first.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from aimicromind_worker.core.job.chat_turn_actions import (
+from aimicromind_worker.core.chats.actions import (
     Action,
     AskAgain,
     AskHolder,
@@ -30,38 +30,12 @@ from aimicromind_worker.core.job.chat_turn_actions import (
     by_time,
     first_of,
 )
+from aimicromind_worker.core.chats.state import ChatState
 
-REPEATED_S: Final = 1.0
-"""A waiting worker repeats its question to the holder so often."""
-UNKNOWN_S: Final = 30.0
-"""A job waits so long for one before it that nobody knows."""
+REPEATS_S: Final = (1.0, 1.0, 2.0, 4.0)
+"""After these times a waiting worker repeats its question to the holder, the last one for ever."""
 SETTLES_S: Final = 0.03
 """Who gets the lock of a busy chat without being named listens so long for older jobs."""
-
-
-@dataclass(slots=True)
-class _Chat:
-    """One chat, as this worker sees it.
-
-    Attributes:
-        here: Jobs that wait in this worker.
-        elsewhere: Jobs that wait in others, as the holder knows, or who was named by it.
-        holds: Whether this worker holds the lock.
-        asks: Whether it has asked for the lock, and no answer has come.
-        is_named: Whether a holder named it before it asked.
-        settles: Whether it holds the lock and listens for older jobs.
-        running: The job that it runs.
-        due_s: When something is to be done in any case.
-    """
-
-    here: dict[str, WaitingJob] = field(default_factory=dict)
-    elsewhere: dict[str, WaitingJob] = field(default_factory=dict)
-    holds: bool = False
-    asks: bool = False
-    is_named: bool = False
-    settles: bool = False
-    running: str = ""
-    due_s: float = float("inf")
 
 
 class ChatTurns:
@@ -80,21 +54,20 @@ class ChatTurns:
         self._worker = worker
         self._is_behind = is_behind
         self._is_busy = is_busy
-        self._chats: dict[str, _Chat] = {}
+        self._chats: dict[str, ChatState] = {}
+        # By job: the held chats in which a job waits for it.
+        self._awaited: defaultdict[str, set[str]] = defaultdict(set)
 
-    @property
-    def waiting(self) -> int:
-        """How many jobs wait here."""
-        return sum(len(chat.here) - bool(chat.running) for chat in self._chats.values())
-
-    def due_s(self) -> float:
-        """Return when `tick` must be called at the latest; infinity: no need."""
-        return min((chat.due_s for chat in self._chats.values()), default=float("inf"))
+    def due_s(self, chat_id: str) -> float:
+        """Return when `tick` must be called for a chat at the latest; infinity: no need."""
+        chat = self._chats.get(chat_id)
+        return float("inf") if chat is None else chat.due_s
 
     def came(self, chat_id: str, job: WaitingJob, now: float) -> list[Action]:
         """Take in a job of this worker."""
-        chat = self._chats.setdefault(chat_id, _Chat())
+        chat = self._chats.setdefault(chat_id, ChatState())
         chat.here[job.job_id] = job
+        chat.repeats = 0
         if chat.holds:
             return self._go_on(chat_id, chat, now)
         if chat.asks:
@@ -124,7 +97,7 @@ class ChatTurns:
             return [LetGo(chat_id)] if granted else []
         was_named, chat.asks = chat.is_named, False
         if granted:
-            chat.holds, chat.is_named = True, False
+            chat.holds, chat.is_named, chat.held_since_s = True, False, now
             chat.settles = not was_named and self._is_busy(chat_id)
             if chat.settles:
                 chat.due_s = now + SETTLES_S
@@ -166,28 +139,28 @@ class ChatTurns:
 
     def named(self, chat_id: str, others: Iterable[WaitingJob]) -> list[Action]:
         """Take in that a job of this worker is next; the lock was let go."""
-        chat = self._chats.setdefault(chat_id, _Chat())
+        chat = self._chats.setdefault(chat_id, ChatState())
         if chat.holds:
             return []
         chat.elsewhere = {it.job_id: it for it in others if it.worker != self._worker}
-        chat.is_named = True
+        chat.is_named, chat.repeats = True, 0
         return [] if chat.asks else [self._ask_lock(chat_id, chat)]
 
-    def is_behind_now(self, now: float) -> list[Action]:
-        """Look again at the chats whose jobs wait for another one to end."""
+    def over(self, job_id: str, now: float) -> list[Action]:
+        """Take in that a job has ended, or waits after a failure of its own."""
         return [
             action
-            for chat_id, chat in list(self._chats.items())
-            if chat.holds and not chat.running and chat.due_s != float("inf")
+            for chat_id in sorted(self._awaited.pop(job_id, ()))
+            if (chat := self._chats.get(chat_id)) is not None and chat.holds
             for action in self._go_on(chat_id, chat, now)
         ]
 
-    def tick(self, now: float) -> list[Action]:
-        """Do what is due."""
-        due = [(chat_id, it) for chat_id, it in self._chats.items() if it.due_s <= now]
-        return [action for chat_id, chat in due for action in self._do_due(chat_id, chat, now)]
+    def tick(self, chat_id: str, now: float) -> list[Action]:
+        """Do what is due for a chat."""
+        chat = self._chats.get(chat_id)
+        return [] if chat is None or chat.due_s > now else self._do_due(chat_id, chat, now)
 
-    def _do_due(self, chat_id: str, chat: _Chat, now: float) -> list[Action]:
+    def _do_due(self, chat_id: str, chat: ChatState, now: float) -> list[Action]:
         chat.settles, chat.due_s = False, float("inf")
         if chat.holds:
             return self._go_on(chat_id, chat, now)
@@ -202,16 +175,17 @@ class ChatTurns:
         del self._chats[chat_id]
         return []
 
-    def _ask_lock(self, chat_id: str, chat: _Chat) -> AskLock:
+    def _ask_lock(self, chat_id: str, chat: ChatState) -> AskLock:
         chat.asks, chat.due_s = True, float("inf")
         return AskLock(chat_id)
 
-    def _ask_holder(self, chat_id: str, chat: _Chat, now: float) -> AskHolder:
-        chat.due_s = now + REPEATED_S
+    def _ask_holder(self, chat_id: str, chat: ChatState, now: float) -> AskHolder:
+        chat.due_s = now + REPEATS_S[min(chat.repeats, len(REPEATS_S) - 1)]
+        chat.repeats += 1
         # Whoever was named, and came too late, knows of others, too.
         return AskHolder(chat_id, first_of((*chat.here.values(), *chat.elsewhere.values())))
 
-    def _go_on(self, chat_id: str, chat: _Chat, now: float) -> list[Action]:
+    def _go_on(self, chat_id: str, chat: ChatState, now: float) -> list[Action]:
         """Run, name or wait for the next job of a chat that this worker holds."""
         if chat.running or chat.settles:
             return []
@@ -219,11 +193,13 @@ class ChatTurns:
         if not known:
             del self._chats[chat_id]
             return [LetGo(chat_id)]
-        unknown_until_s = self._unknown_until_s(known)
+        unknown_until_s = chat.unknown_until_s(known, self._is_behind)
         may_run = [it for it in known.values() if unknown_until_s.get(it.job_id, now) <= now]
         following = min(may_run or known.values(), key=by_time)
         if not may_run and any(until_s < float("inf") for until_s in unknown_until_s.values()):
             chat.due_s = min(unknown_until_s.values())
+            for job_id in unknown_until_s:
+                self._awaited[known[job_id].after].add(chat_id)
             return []
         # Where nothing may run, and nothing is waited for, jobs name each other in a circle.
         chat.due_s = float("inf")
@@ -234,15 +210,7 @@ class ChatTurns:
         chat.holds = False
         chat.elsewhere.clear()
         if chat.here:
-            chat.due_s = now + REPEATED_S
+            chat.due_s, chat.repeats = now + REPEATS_S[0], 1
         else:
             del self._chats[chat_id]
         return [LetGo(chat_id), NameNext(chat_id, following, others)]
-
-    def _unknown_until_s(self, known: Mapping[str, WaitingJob]) -> dict[str, float]:
-        """Return until when each job waits for the one before it; infinity: until that has run."""
-        return {
-            job.job_id: float("inf") if job.after in known else job.came_s + UNKNOWN_S
-            for job in known.values()
-            if job.after and not self._is_behind(job.after)
-        }

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimicromind_worker.core.job.chat_turn_actions import (
+from aimicromind_worker.core.chats.actions import (
     MOST_TOLD,
     AskAgain,
     AskHolder,
@@ -16,10 +16,10 @@ from aimicromind_worker.core.job.chat_turn_actions import (
     Run,
     WaitingJob,
 )
-from aimicromind_worker.core.job.chat_turns import (
-    REPEATED_S,
+from aimicromind_worker.core.chats.state import UNKNOWN_S
+from aimicromind_worker.core.chats.turns import (
+    REPEATS_S,
     SETTLES_S,
-    UNKNOWN_S,
     ChatTurns,
 )
 from tests.support.builders import BRIEF
@@ -54,25 +54,26 @@ def test_job_of_a_free_chat_runs_and_lets_the_chat_go() -> None:
     assert turns.came("chat", a_job("a"), 0) == [AskLock("chat")]
     assert turns.locked("chat", 0, granted=True) == [Run("chat", "a")]
     assert turns.left("chat", "a", 1) == [LetGo("chat")]
-    assert turns.due_s() == float("inf")
-    assert turns.waiting == 0
+    assert turns.due_s("chat") == float("inf")
 
 
 def test_next_job_of_the_same_worker_runs_under_the_same_lock() -> None:
     turns = Stage().holding(a_job("a"), a_job("b", 1)).turns
 
-    assert turns.waiting == 1
     assert turns.left("chat", "a", 2) == [Run("chat", "b")]
 
 
-def test_job_of_a_held_chat_asks_the_holder_again_each_second_and_nobody_else() -> None:
+def test_job_of_a_held_chat_asks_the_holder_again_ever_more_seldom_and_nobody_else() -> None:
     turns = Stage().turns
     job = a_job("a")
     turns.came("chat", job, 0)
 
     assert turns.locked("chat", 0, granted=False) == [AskHolder("chat", (job,))]
-    assert turns.due_s() == REPEATED_S
-    assert turns.tick(REPEATED_S) == [AskHolder("chat", (job,))]
+    now = 0.0
+    for pause_s in (*REPEATS_S, REPEATS_S[-1]):
+        assert turns.due_s("chat") == now + pause_s
+        now += pause_s
+        assert turns.tick("chat", now) == [AskHolder("chat", (job,))]
     assert turns.nobody_holds("chat") == [AskLock("chat")]
 
 
@@ -124,7 +125,9 @@ def test_who_gets_a_busy_chat_without_being_named_listens_for_older_jobs_first()
 
     assert stage.turns.locked("chat", 2, granted=True) == []
     assert stage.turns.asked("chat", "other", [older], 2) == []
-    assert stage.turns.tick(2 + SETTLES_S)[-1:] == [NameNext("chat", older, (a_job("b", 2),))]
+    assert stage.turns.tick("chat", 2 + SETTLES_S)[-1:] == [
+        NameNext("chat", older, (a_job("b", 2),))
+    ]
 
 
 def test_question_that_comes_after_the_lock_was_let_go_is_sent_back() -> None:
@@ -137,24 +140,46 @@ def test_job_waits_for_the_one_that_it_names_until_that_is_over() -> None:
     stage = Stage()
     stage.holding(a_job("b", after="a"))
 
-    assert stage.turns.is_behind_now(1) == []
+    assert stage.turns.over("x", 1) == []
     stage.over.add("a")
-    assert stage.turns.is_behind_now(2) == [Run("chat", "b")]
+    assert stage.turns.over("a", 2) == [Run("chat", "b")]
 
 
 def test_job_waits_half_a_minute_for_one_that_nobody_knows() -> None:
     turns = Stage().holding(a_job("b", after="a")).turns
 
-    assert turns.due_s() == UNKNOWN_S
-    assert turns.tick(UNKNOWN_S) == [Run("chat", "b")]
+    assert turns.due_s("chat") == UNKNOWN_S
+    assert turns.tick("chat", UNKNOWN_S) == [Run("chat", "b")]
+
+
+def test_job_that_came_long_ago_still_waits_for_one_that_may_have_run_elsewhere() -> None:
+    turns = Stage().turns
+    turns.came("chat", a_job("b", after="a"), 0)
+    turns.locked("chat", 0, granted=False)
+    turns.nobody_holds("chat")
+
+    assert turns.locked("chat", 60, granted=True) == []
+    there = a_job("a", worker="other")
+    assert turns.asked("chat", "other", [there], 61)[-1:] == [
+        NameNext("chat", there, (a_job("b", after="a"),))
+    ]
+
+
+def test_job_waits_no_longer_than_some_minutes_for_one_that_nobody_knows() -> None:
+    turns = Stage().turns
+    turns.came("chat", a_job("b", after="a"), 0)
+    turns.locked("chat", 0, granted=False)
+    turns.nobody_holds("chat")
+
+    assert turns.locked("chat", 150, granted=True) == [Run("chat", "b")]
 
 
 def test_job_waits_as_long_as_it_takes_for_one_that_waits_too() -> None:
     turns = Stage().holding(a_job("b", 0, after="a")).turns
     turns.asked("chat", "other", [a_job("a", 1, after="unknown", worker="other")], 29)
 
-    assert turns.tick(UNKNOWN_S) == []
-    assert turns.tick(UNKNOWN_S + 1)[-1:] == [
+    assert turns.tick("chat", UNKNOWN_S) == []
+    assert turns.tick("chat", UNKNOWN_S + 1)[-1:] == [
         NameNext("chat", a_job("a", 1, "unknown", "other"), (a_job("b", 0, after="a"),))
     ]
 

@@ -1,0 +1,1 @@
+"""Decide whose turn it is in a chat, over all workers."""
