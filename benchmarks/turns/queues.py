@@ -8,7 +8,7 @@ from typing import Final
 from aio_pika import ExchangeType
 from pamqp.common import FieldTable
 
-from aimicromind_schemas import JOURNAL_BINDINGS, Names
+from aimicromind_schemas import Names
 from aimicromind_worker.amqp.connection import connect
 from aimicromind_worker.amqp.declaring import declare, remove
 from aimicromind_worker.app.broker_settings import BrokerSettings
@@ -42,15 +42,3 @@ async def queues(place: TurnPlace, worker: MeasuredWorker) -> AsyncIterator[None
             yield
             await channel.queue_delete(names.jobs)
             await channel.exchange_delete(names.events)
-
-
-async def forget_journal(place: TurnPlace) -> None:
-    """Unbind the journal, which no setting does."""
-    names = Names(place.prefix)
-    async with (
-        connect([place.amqp_url], "bench", timedelta(seconds=60)) as connection,
-        connection.channel() as channel,
-    ):
-        journal = await channel.get_queue(names.journal)
-        for key in JOURNAL_BINDINGS:
-            await journal.unbind(names.events, key)

@@ -17,7 +17,7 @@ from benchmarks.parts.consumer import PATIENCE_S
 from benchmarks.parts.programs import Program, broker_pid
 from benchmarks.parts.tally import Count
 from benchmarks.turns.loads import Load
-from benchmarks.turns.queues import forget_journal, queues
+from benchmarks.turns.queues import queues
 from benchmarks.turns.workers import MeasuredWorker, TurnPlace
 from tests.support.strain import cpu_s
 
@@ -96,8 +96,6 @@ async def turn(stage: Stage, worker: MeasuredWorker, load: Load) -> Figures:
         working(stage, place, worker) as program,
     ):
         idle_mb = program.rss_bytes() / 1e6
-        if not worker.journal:
-            await forget_journal(place)
         await worker.send(place, jobs("warm", warm_ups, _WARM_UP))
         await consumer.says("warm", 30)
 

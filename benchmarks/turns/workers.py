@@ -81,7 +81,6 @@ class MeasuredWorker:
         fits: Whether it can run a load at all.
         is_product: Whether it needs the product's topology.
         event_log: Whether the topology has the event log.
-        journal: Whether the journal is bound.
     """
 
     name: str
@@ -91,7 +90,6 @@ class MeasuredWorker:
     fits: Callable[[Load], bool] = lambda _: True
     is_product: bool = False
     event_log: bool = True
-    journal: bool = True
 
 
 def _peer(module: str) -> Callable[[TurnPlace], Program]:
@@ -153,10 +151,7 @@ WITHOUT_LOG: Final = MeasuredWorker(
     is_product=True,
     event_log=False,
 )
-WITHOUT_JOURNAL: Final = MeasuredWorker(
-    "without journal", _product(), "worker.ready", is_product=True, journal=False
-)
 WITH_COPIES: Final = MeasuredWorker(
     "with reply_to copies", _product(), "worker.ready", _send_with_reply_to, is_product=True
 )
-COSTS: Final = (WITHOUT_LOG, WITHOUT_JOURNAL, WITH_COPIES)
+COSTS: Final = (WITHOUT_LOG, WITH_COPIES)

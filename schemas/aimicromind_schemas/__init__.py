@@ -63,7 +63,6 @@ from aimicromind_schemas.messages.worker_events import (
 )
 from aimicromind_schemas.reading import Gap, Position, Reader
 from aimicromind_schemas.routing import (
-    JOURNAL_BINDINGS,
     Names,
     NotAChatKey,
     RoutingKeyTooLong,
@@ -83,7 +82,6 @@ from aimicromind_schemas.vocabulary import (
 
 __all__ = [
     "EVENT_NAMES",
-    "JOURNAL_BINDINGS",
     "OUTPUT_EVENTS",
     "SIDE_EFFECT_EVENTS",
     "SUBMITTED_HEADER",

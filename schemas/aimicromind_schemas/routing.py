@@ -12,17 +12,6 @@ from aimicromind_schemas.vocabulary import EVENT_NAMES
 MAX_KEY_BYTES: Final = 255
 """AMQP 0-9-1, 4.2.5.3: a routing key is a short string."""
 
-JOURNAL_BINDINGS: Final = (
-    "chat.*.start",
-    "chat.*.retry",
-    "chat.*.error",
-    "chat.*.end",
-    "chat.*.usedTools",
-    "chat.*.calledTools",
-    "chat.*.action",
-)
-"""Binding keys of the journal: its events show how far a job got, and whether tools ran."""
-
 _LONGEST_EVENT_NAME: Final = max(EVENT_NAMES, key=len)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]*")
@@ -104,7 +93,7 @@ class Names:
 
     @property
     def journal(self) -> str:
-        """Stream of the journal, with the events of `JOURNAL_BINDINGS`."""
+        """Stream of the journal: records of how far a job got, and whether tools ran."""
         return f"{self.prefix}.journal"
 
     @property

@@ -132,7 +132,7 @@ async def test_bad_queues_of_other_consumers_hurt_nobody_else(trial: Trial) -> N
     assert len(heard.messages) > 5 * 33
 
 
-async def test_end_that_is_refused_for_ever_reaches_the_journal_and_frees_its_job(
+async def test_end_that_is_refused_for_ever_reaches_the_endings_and_frees_its_job(
     trial: Trial,
 ) -> None:
     trial.endpoint.flow("flow", marked())
@@ -149,7 +149,7 @@ async def test_end_that_is_refused_for_ever_reaches_the_journal_and_frees_its_jo
         # It judges that no job is left, held or on its queue, once the worker has gone.
         await trial.verdict()
         delete(trial.broker.url, [full], [])
-    kept = await asyncio.to_thread(read_stream, trial.broker.url, trial.names.journal)
+    kept = await asyncio.to_thread(read_stream, trial.broker.url, trial.names.endings)
 
     straight = [message for message in kept if message.name == "end" and not message.exchange]
     assert {message.event["jobId"] for message in straight} == {job.job_id for job in jobs}

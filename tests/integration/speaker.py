@@ -28,6 +28,12 @@ class Speaker:
         self.attempt_publisher = publisher.attempt_publisher(where)
         self._numbering = Numbering(job_id, where.chat_id, where.chatflow_id, where.attempt)
 
+    def record(self, name: str, data: object = None) -> NumberedEvent:
+        """Write what the journal gets of the next event."""
+        record = self._numbering.record(_event(name, data), time.time())
+        self.attempt_publisher.record(record)
+        return record
+
     def say(self, name: str, data: object = "") -> NumberedEvent:
         return self.publish(self._numbering.stamp(_event(name, data), time.time()))
 

@@ -195,5 +195,5 @@ async def test_job_that_comes_again_after_its_end_is_not_run_but_ends_again_as_i
     assert seen.end["status"] == "completed"
     assert len(stage.endpoint.calls) == 1
     assert stage.jobs_left() == 0
-    # A broker that is killed may keep an end for the journal and lose it for a consumer.
+    # A broker that is killed may keep an end in the endings and lose it for a consumer.
     assert [it.event for it in ends] == [ends[0].event] * 2

@@ -3,13 +3,16 @@
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Final
 
 import pytest
 import pytest_asyncio
 from jsonschema import Draft202012Validator
+from msgspec.structs import replace
 
-from aimicromind_schemas import Names
+from aimicromind_schemas import SIDE_EFFECT_EVENTS, Names
+from aimicromind_schemas.journal.history import History, read_milestone
 from aimicromind_testing import Call, PrivateBroker, Recording, play, recording_names
 from tests.process.jobs import Job
 from tests.process.recorded import FAILURES, NOT_STREAMED, recorded_job, recorded_request, said
@@ -24,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 NAMES: Final = Names("test-recordings")
 RECORDINGS: Final = recording_names()
 VALIDATORS: Final = {name: Draft202012Validator(it) for name, it in read_folder(JSON).items()}
-JOURNALED: Final = {"start", "retry", "error", "end", "usedTools", "calledTools", "action"}
+MILESTONES: Final = {"start", "retry", "error", "end", *SIDE_EFFECT_EVENTS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +173,26 @@ async def test_event_log_holds_every_event(run: Run) -> None:
     assert published(run.log) == published(run.came)
 
 
-async def test_journal_holds_what_a_pool_must_remember(run: Run) -> None:
-    memorable = [message for message in run.came if message.name in JOURNALED]
+@pytest.mark.parametrize("name", RECORDINGS)
+async def test_journal_holds_what_a_pool_must_remember_and_no_text(run: Run, name: str) -> None:
+    records = of_job(run.journal, run.jobs[name])
+    told = of_job([message for message in run.came if message.name in MILESTONES], run.jobs[name])
 
-    assert {message.name for message in memorable} == JOURNALED - {"retry"}
-    assert published(run.journal) == published(memorable)
+    of_events = replace(history_of(told), message="")
+    known = history_of(records)
+
+    # The record of an `end` is older than the `end`.
+    assert known.ended_at is not None
+    assert known == replace(of_events, ended_at=known.ended_at)
+    assert {(it.name, it.properties["message_id"]) for it in records} <= {
+        (it.name, it.properties["message_id"]) for it in of_job(run.came, run.jobs[name])
+    }
+    assert all(len(json.dumps(it.data)) < 64 for it in records)
+
+
+def history_of(messages: Sequence[Message]) -> History:
+    milestones = [read_milestone(json.dumps(message.event).encode()) for message in messages]
+    return reduce(History.after, filter(None, milestones), History())
 
 
 async def test_one_binding_gets_every_ending(run: Run) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from aimicromind_schemas import EndEvent, Event, FailureKind, decode
-from aimicromind_schemas.journal.history import History, HistoryUnknown, read_milestone
+from aimicromind_schemas.journal.history import History, HistoryUnknown, StoredEnd, read_milestone
 from aimicromind_testing import frame
 from aimicromind_worker.core.chats.actions import LockAnswer
 from aimicromind_worker.core.endpoint import errors
@@ -150,6 +150,7 @@ class RecordingPublisher:
         history: What happened, in order; a delivery may write to the same one.
         addresses: Of the attempt_publishers, in the order in which they were opened.
         published: The events of all attempt_publishers, as they were published.
+        records: What they wrote to the journal.
         has_room: Cleared, attempt_publishers are full.
         room_for: So many events clear it, if this is a number.
         waits_for_room: Set once a attempt_publisher waited for room.
@@ -160,6 +161,7 @@ class RecordingPublisher:
         self.history = [] if history is None else history
         self.addresses: list[Address] = []
         self.published: list[NumberedEvent] = []
+        self.records: list[NumberedEvent] = []
         self.has_room = asyncio.Event()
         self.has_room.set()
         self.room_for: int | None = None
@@ -205,6 +207,11 @@ class RecordedAttempt:
         self._publisher.waits_for_room.set()
         await self._publisher.has_room.wait()
 
+    def record(self, record: NumberedEvent) -> None:
+        self._publisher.records.append(record)
+        if record.name == "end":
+            self._publisher.history.append("end recorded")
+
     def publish(self, event: NumberedEvent) -> None:
         self._unconfirmed += 1
         self._publisher.published.append(event)
@@ -235,9 +242,11 @@ class FakeJournal:
     """A memory that is told what it remembers, and notes what it was asked.
 
     Attributes:
-        publisher: What it publishes is remembered, as the journal has it.
+        publisher: What it records is remembered, and what it publishes is stored.
         answers: Cleared, it thinks.
         is_silent: It cannot be read.
+        reaches_back: Whether no `end` was removed from the endings.
+        unended: What it says of jobs that have a record of their `end`, and no `end`.
     """
 
     remembers: Mapping[str, History] = field(default_factory=dict)
@@ -246,6 +255,8 @@ class FakeJournal:
     answers: asyncio.Event = field(default_factory=asyncio.Event)
     is_silent: bool = False
     publisher: RecordingPublisher | None = None
+    reaches_back: bool = False
+    unended: Mapping[str, History] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.answers.set()
@@ -260,23 +271,25 @@ class FakeJournal:
     def recall(self, job_id: str) -> History | None:
         return None if self.is_silent else self._history(job_id)
 
+    async def look_up_unended(self, job_id: str, since: datetime | None) -> History:
+        return self.unended[job_id]
+
     def is_behind(self, job_id: str) -> bool:
         known = self._history(job_id)
         return known is not None and (known.status is not None or known.is_delayed)
 
-    async def end_of(self, job_id: str) -> bytes | None:
-        ends = {event.message_id: event.body for event in reversed(self._published()) if event.body}
-        return self.ends.get(job_id) or ends.get(f"{job_id}:end".encode())
-
-    def _published(self) -> list[NumberedEvent]:
-        return [] if self.publisher is None else self.publisher.published
+    async def end_of(self, job_id: str, ended_at: datetime | None) -> StoredEnd:
+        published = [] if self.publisher is None else self.publisher.published
+        ends = {event.message_id: event.body for event in reversed(published)}
+        body = self.ends.get(job_id) or ends.get(f"{job_id}:end".encode())
+        return StoredEnd(body, is_removed=body is None and not self.reaches_back)
 
     def _history(self, job_id: str) -> History | None:
         if job_id in self.remembers:
             return self.remembers[job_id]
         history: History | None = None
-        for event in self._published():
-            milestone = read_milestone(event.body)
+        for record in [] if self.publisher is None else self.publisher.records:
+            milestone = read_milestone(record.body)
             if milestone is not None and milestone.job_id == job_id:
                 history = (history or History()).after(milestone)
         return history

@@ -78,7 +78,12 @@ class JobMemory:
         ended = self.ended.get(job_id)
         if ended is None:
             return None
-        return History(last_attempt=ended.attempt, status=ended.status, kind=ended.kind)
+        return History(
+            last_attempt=ended.attempt,
+            status=ended.status,
+            kind=ended.kind,
+            ended_at=ended.time,
+        )
 
     def covers(self, since: datetime) -> bool:
         """Return whether a job that is not known has said nothing since then."""

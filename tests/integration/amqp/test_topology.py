@@ -9,7 +9,7 @@ from aio_pika import ExchangeType, Message
 from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import DeliveryError
 
-from aimicromind_schemas import EVENT_NAMES, JOURNAL_BINDINGS, Names, routing_key
+from aimicromind_schemas import EVENT_NAMES, Names, routing_key
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.connection import connect
 from aimicromind_worker.amqp.declaring import TopologyDiffers, compare, declare
@@ -264,12 +264,13 @@ async def test_changed_log_size_is_a_difference(wire: Wire) -> None:
     ]
 
 
-async def test_journal_keeps_what_it_is_for_and_the_log_keeps_all(wire: Wire) -> None:
+async def test_streams_keep_what_they_are_for(wire: Wire) -> None:
     said = [*sorted(EVENT_NAMES - {"end"}), "of-its-own", "end"]
     async with wire.connection.channel() as channel:
         exchange = await channel.get_exchange(wire.names.events)
         for name in said:
             await exchange.publish(Message(b"", type=name), routing_key("a.b", name))
+        await channel.default_exchange.publish(Message(b"", type="record"), wire.names.journal)
 
     async with (
         wire.reading(wire.names.journal) as journal,
@@ -278,15 +279,31 @@ async def test_journal_keeps_what_it_is_for_and_the_log_keeps_all(wire: Wire) ->
     ):
         await log.received(len(said))
         await endings.received(1)
-        await journal.until(
-            lambda: journal.messages[-1:] != [] and journal.messages[-1].type == "end"
-        )
+        await journal.received(1)
 
     assert [message.type for message in log.messages] == said
     assert [message.type for message in endings.messages] == ["end"]
-    kept = {binding.rpartition(".")[2] for binding in JOURNAL_BINDINGS}
-    assert [message.type for message in journal.messages] == [it for it in said if it in kept]
-    assert kept == {"start", "retry", "error", "end", "usedTools", "calledTools", "action"}
+    assert [message.type for message in journal.messages] == ["record"]
+
+
+async def test_journal_that_an_earlier_version_bound_is_unbound(wire: Wire) -> None:
+    keys = [f"chat.*.{name}" for name in ("start", "retry", "error", "end", "usedTools")]
+    async with wire.connection.channel() as channel:
+        journal = await channel.get_queue(wire.names.journal)
+        for key in keys:
+            await journal.bind(wire.names.events, key)
+
+    await declare(wire.connection, topology(wire.names, LOG))
+
+    bindings = await wire.broker.rabbitmqctl(
+        *("list_bindings", "source_name", "destination_name", "--formatter", "json")
+    )
+    sources = {
+        it["source_name"]
+        for it in json.loads(bindings)
+        if it["destination_name"] == wire.names.journal
+    }
+    assert sources <= {""}
 
 
 async def test_control_log_keeps_requests_whatever_their_routing_key(wire: Wire) -> None:

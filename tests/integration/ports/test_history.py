@@ -10,7 +10,7 @@ import pytest_asyncio
 from aimicromind_schemas import EndStatus, Names
 from aimicromind_schemas.client.streams import journal_follower
 from aimicromind_schemas.client.streams import reader as stream_reader
-from aimicromind_schemas.journal.history import History, HistoryUnknown
+from aimicromind_schemas.journal.history import History, HistoryUnknown, StoredEnd
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.connection import connect
 from aimicromind_worker.jobs.ports import JobHistory
@@ -42,7 +42,7 @@ class Memory:
 async def fake_memory() -> AsyncIterator[Memory]:
     remembers: dict[str, History] = {}
     ends: dict[str, bytes] = {}
-    journal = FakeJournal(remembers, ends)
+    journal = FakeJournal(remembers, ends, reaches_back=True)
 
     async def end(job_id: str) -> bytes:
         remembers[job_id] = History(last_attempt=1, calls=1, status=EndStatus.COMPLETED)
@@ -66,7 +66,9 @@ async def real_memory(broker: PrivateBroker, names: Names) -> AsyncIterator[Memo
 
         async def end(job_id: str) -> bytes:
             speaker = Speaker(way.publisher, job_id)
+            speaker.record("start")
             speaker.say("start", {"tags": {}, "redelivered": False, "upstream": None})
+            speaker.record("end", {"status": "completed"})
             ended = speaker.say("end", ENDED)
             await speaker.attempt_publisher.confirmed()
             return ended.body
@@ -90,7 +92,7 @@ async def test_nothing_is_known_of_an_unknown_job(memory: Memory) -> None:
     await memory.ends("other")
 
     assert await memory.history.look_up("job", None) == History()
-    assert await memory.history.end_of("job") is None
+    assert await memory.history.end_of("job", None) == StoredEnd(None)
 
 
 async def test_end_is_found_byte_for_byte(memory: Memory) -> None:
@@ -99,7 +101,7 @@ async def test_end_is_found_byte_for_byte(memory: Memory) -> None:
     known = await memory.history.look_up("job", None)
 
     assert (known.last_attempt, known.calls, known.status) == (1, 1, EndStatus.COMPLETED)
-    assert await memory.history.end_of("job") == body
+    assert await memory.history.end_of("job", known.ended_at) == StoredEnd(body)
 
 
 async def test_silent_history_is_no_empty_one(

@@ -68,4 +68,4 @@ def test_queues_and_exchanges_are_those_that_the_worker_declares() -> None:
     }
     described.pop(Names().events_log_stream())
     assert described.items() <= queues.items()
-    assert described.keys() >= {Names().jobs, Names().journal, Names().jobs_dead}
+    assert described.keys() >= {Names().jobs, Names().endings, Names().jobs_dead}

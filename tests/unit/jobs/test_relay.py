@@ -114,6 +114,7 @@ async def test_end_waits_for_the_confirms_before_it_and_the_acknowledgement_for_
         "start",
         "token",
         "metadata",
+        "end recorded",
         "3 confirmed",
         "end",
         "1 confirmed",
@@ -163,7 +164,14 @@ async def test_failed_job_says_why_ends_and_is_parked() -> None:
 
     delivery = await stage.carry()
 
-    assert stage.publisher.history == ["error", "1 confirmed", "end", "1 confirmed", "dead-letter"]
+    assert stage.publisher.history == [
+        "error",
+        "end recorded",
+        "1 confirmed",
+        "end",
+        "1 confirmed",
+        "dead-letter",
+    ]
     assert stage.publisher.data("error") == [
         {"kind": "unauthorized", "message": "the key was refused: no key", "httpStatus": 401}
     ]
@@ -241,7 +249,14 @@ async def test_job_that_is_none_is_told_to_its_chat_and_parked(
 
     delivery = await stage.carry(body, MessageFacts(message_id="message", correlation_id="c-1"))
 
-    assert stage.publisher.history == ["error", "1 confirmed", "end", "1 confirmed", "dead-letter"]
+    assert stage.publisher.history == [
+        "error",
+        "end recorded",
+        "1 confirmed",
+        "end",
+        "1 confirmed",
+        "dead-letter",
+    ]
     assert stage.publisher.addresses == [Address(chat_id, "", 0, "c-1")]
     assert stage.publisher.shown() == [(0, 0, "error"), (0, 1, "end")]
     end = stage.publisher.end()

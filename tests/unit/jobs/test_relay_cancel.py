@@ -105,6 +105,7 @@ async def test_running_job_ends_with_what_it_showed_and_is_acknowledged() -> Non
         "start",
         "token",
         "token",
+        "end recorded",
         "3 confirmed",
         "end",
         "1 confirmed",

@@ -112,6 +112,20 @@ def test_nothing_counts_after_the_first_end() -> None:
     assert remembered(*ended, late) == remembered(*ended)
 
 
+def test_history_without_an_end_goes_on_after_its_record() -> None:
+    told = (
+        a_milestone("start", START),
+        a_milestone("end", ENDED),
+        a_milestone("start", START, attempt=2),
+        a_milestone("usedTools", [{"tool": "mail"}], attempt=2),
+        a_milestone("end", ENDED, attempt=2),
+    )
+
+    history = reduce(lambda it, milestone: it.after(milestone, ends=False), told, History())
+
+    assert history == History(2, calls=2, calls_lost=1, is_open=True, side_effect=True)
+
+
 @pytest.mark.parametrize(
     ("name", "data", "acted"),
     [
@@ -120,13 +134,18 @@ def test_nothing_counts_after_the_first_end() -> None:
         ("calledTools", [], False),
         ("action", {"id": "a"}, True),
         ("usedTools", "of another shape", True),
+        ("agent_trace", True, True),
+        ("agent_trace", {"step": "tool_start"}, False),
     ],
 )
 def test_tool_that_ran_is_remembered(name: str, data: Sequence[object], *, acted: bool) -> None:
     assert remembered(a_milestone(name, data)).side_effect == acted
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"jobId":"job"}', b"[" * 100_000])
+NAIVE = b'{"jobId":"j","attempt":3,"time":"2026-11-22T13:20:00","event":"start","data":null}'
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"jobId":"job"}', b"[" * 100_000, NAIVE])
 def test_what_is_no_event_is_no_milestone(body: bytes) -> None:
     assert read_milestone(body) is None
 

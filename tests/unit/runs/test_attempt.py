@@ -11,16 +11,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimicromind_schemas import Event
+from aimicromind_schemas import EndStatus, Event, FailureKind
+from aimicromind_schemas.journal.history import History, read_milestone
 from aimicromind_schemas.messages.events import event_from
 from aimicromind_testing import Recording, frame, recording_names
 from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.endpoint.errors import AttemptOverdue, FrameTooLarge, StreamCut
 from aimicromind_worker.core.endpoint.exchange import Address, EventStream, WholeAnswer
 from aimicromind_worker.core.job.message_facts import MessageFacts
+from aimicromind_worker.core.job.worker_events import error_event, retry_event
 from aimicromind_worker.runs.attempt import Attempt
 from aimicromind_worker.runs.idle_timeout import IdleTimeout
-from tests.support.builders import BRIEF, ENDED_WELL, a_ticket, an_event, limits, tokens, untraced
+from tests.support.builders import (
+    BRIEF,
+    ENDED_WELL,
+    SECRET,
+    USED_TOOLS,
+    a_ticket,
+    limits,
+    tokens,
+    untraced,
+)
 from tests.support.fakes import FakeBody, RecordingPublisher
 from tests.unit.core.endpoint.streams import cut
 
@@ -213,9 +224,61 @@ async def test_own_events_are_numbered_with_those_of_the_endpoint() -> None:
     with suppress(StreamCut):
         await show(attempt, tokens("Once"))
 
-    attempt.publish(an_event("retry", {}))
+    attempt.publish(retry_event(FailureKind.STREAM_CUT, "cut", 5, timedelta()))
 
     assert publisher.shown() == [(4, 0, "start"), (4, 1, "token"), (4, 2, "retry")]
+
+
+def recorded(publisher: RecordingPublisher) -> list[tuple[bytes, object]]:
+    """Return message id and data of each record."""
+    return [(it.message_id, json.loads(it.body)["data"]) for it in publisher.records]
+
+
+async def test_milestones_are_recorded_under_the_number_of_their_event() -> None:
+    publisher = RecordingPublisher()
+    attempt = an_attempt(publisher)
+
+    with suppress(StreamCut):
+        await show(attempt, tokens("Once") + USED_TOOLS + tokens("upon"))
+    attempt.publish(error_event(FailureKind.TIMEOUT, SECRET))
+    attempt.record_end(EndStatus.FAILED)
+
+    assert recorded(publisher) == [
+        (b"job:1:0", None),
+        (b"job:1:2", True),
+        (b"job:1:4", {"kind": "timeout"}),
+        (b"job:end", {"status": "failed"}),
+    ]
+    assert attempt.next_seq == 5
+
+
+@pytest.mark.parametrize(
+    ("said", "names"),
+    [
+        (frame("calledTools", []), ["start"]),
+        (frame("usedTools", []) + USED_TOOLS + USED_TOOLS, ["start", "usedTools"]),
+        (frame("action", {"id": "a"}), ["start", "action"]),
+        (frame("tool", {"tool": "mail"}), ["start", "tool"]),
+        (frame("agent_trace", {"step": "tool_start"}), ["start", "agent_trace"]),
+        (frame("agent_trace", {"step": "chain_start"}), ["start"]),
+        (frame("usedTools", ["x" * 70_000]), ["start", "usedTools"]),
+    ],
+)
+async def test_first_event_that_shows_a_tool_is_recorded_whatever_its_name(
+    said: bytes, names: list[str]
+) -> None:
+    publisher = RecordingPublisher()
+
+    with suppress(StreamCut):
+        await show(an_attempt(publisher), said)
+
+    history = History()
+    for record in publisher.records:
+        milestone = read_milestone(record.body)
+        assert milestone is not None
+        history = history.after(milestone)
+    assert [it.name for it in publisher.records] == names
+    assert history.side_effect == (len(names) == 2)
 
 
 async def test_events_are_addressed_as_the_job_says() -> None:

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from aimicromind_schemas import (
     EVENT_NAMES,
-    JOURNAL_BINDINGS,
     Names,
     NotAChatKey,
     RoutingKeyTooLong,
@@ -105,16 +104,6 @@ def test_binding_of_a_chat_matches_its_events_and_no_others(
     assert matches(chat_binding(chat_id), key)
     assert matches(f"chat.*.{event}", key)
     assert matches(chat_binding(stranger), key) == (stranger == chat_id)
-
-
-def test_journal_holds_milestones_and_actions_but_no_tokens() -> None:
-    kept = {
-        name
-        for name in EVENT_NAMES
-        if any(matches(binding, routing_key("c", name)) for binding in JOURNAL_BINDINGS)
-    }
-
-    assert kept == {"start", "retry", "error", "end", "usedTools", "calledTools", "action"}
 
 
 @pytest.mark.parametrize(

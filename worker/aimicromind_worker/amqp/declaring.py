@@ -95,6 +95,8 @@ class _MayNotDeclare(DeclarationRefused):
 async def declare(connection: AbstractConnection, wanted: Topology) -> None:
     """Declare all exchanges, queues, streams and bindings; existing ones stay as they are.
 
+    Bindings that earlier versions made and this one does not want are removed.
+
     A user without permission to declare needs all objects to exist. Their arguments are then not
     compared, with a warning in the log.
 
@@ -131,6 +133,8 @@ async def _declare_all(channel: AbstractChannel, wanted: Topology) -> None:
         with _named(queue.name):
             for binding in queue.bindings:
                 await declared.bind(binding.source, binding.key, arguments=dict(binding.arguments))
+            for binding in queue.unbound:
+                await declared.unbind(binding.source, binding.key)
 
 
 async def _is_there(connection: AbstractConnection, wanted: Topology) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, NamedTuple
 
-from aimicromind_schemas import JOURNAL_BINDINGS, Names
+from aimicromind_schemas import Names
 from aimicromind_worker.core.job.retry import RETRY_DELAYS
 
 Argument = str | int | bool
@@ -19,6 +19,11 @@ _SPREAD: Mapping[str, Argument] = {"x-queue-leader-locator": "balanced"}
 # Retention deletes whole segments: a segment must be small compared with the limits.
 _SEGMENT_BYTES = 50_000_000
 _CONTROL_SEGMENT_BYTES = 5_000_000
+# An earlier version bound the journal to these events. Workers write their records there now.
+_WHOLE_EVENTS = tuple(
+    f"chat.*.{name}"
+    for name in ("start", "retry", "error", "end", "usedTools", "calledTools", "action")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +63,13 @@ class Queue:
         name: The name on the broker.
         arguments: The arguments of the declaration.
         bindings: The bindings to exchanges.
+        unbound: The bindings that earlier versions made, and that are removed.
     """
 
     name: str
     arguments: Mapping[str, Argument]
     bindings: Sequence[Binding] = ()
+    unbound: Sequence[Binding] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,10 +147,10 @@ def _job_queues(names: Names, max_length: int) -> list[Queue]:
 
 def _streams(names: Names, journal: Retention) -> list[Queue]:
     kept = _stream(journal)
-    milestones = tuple(Binding(names.events, key) for key in JOURNAL_BINDINGS)
+    whole_events = tuple(Binding(names.events, key) for key in _WHOLE_EVENTS)
     control = _stream(_CONTROL_LOG_KEEPS, _CONTROL_SEGMENT_BYTES)
     return [
-        Queue(names.journal, kept, milestones),
+        Queue(names.journal, kept, unbound=whole_events),
         Queue(names.endings, kept, (Binding(names.events, "chat.*.end"),)),
         Queue(names.control_log, control, (Binding(names.control),)),
     ]

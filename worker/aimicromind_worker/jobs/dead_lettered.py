@@ -9,9 +9,9 @@ from weakref import WeakValueDictionary
 import structlog
 
 from aimicromind_schemas import FailureKind, Names
-from aimicromind_schemas.journal.history import HistoryUnknown
+from aimicromind_schemas.journal.history import History, HistoryUnknown
 from aimicromind_worker.core.job.admission import Rejected, Unnamed, faulty
-from aimicromind_worker.jobs.intake import Intake, note_fault
+from aimicromind_worker.jobs.intake import Ended, Intake, Unpublished, note_fault
 from aimicromind_worker.jobs.ports import Delivery
 from aimicromind_worker.jobs.settlement import settle
 from aimicromind_worker.runs.dependencies import Dependencies
@@ -24,6 +24,8 @@ _DELIVERY_LIMIT = (
     FailureKind.DELIVERY_LIMIT,
     "the job was delivered as often as the queue allows, and no worker finished it",
 )
+# Before the endings are asked again for an `end` that a worker may be about to publish.
+_END_FOLLOWS_S = 1.0
 _REASONS = {"expired": (FailureKind.EXPIRED, "the job's time ran out in the queue")}
 
 
@@ -72,9 +74,12 @@ class DeadLettered:
         with self._intake.span_of(job, delivery, self._names.jobs_reaped) as span:
             # Of two copies, the second finds the end of the first.
             async with lock:
-                known = await self._intake.known(job.job_id, delivery.facts)
-                if known.status is not None:
-                    await self._intake.repeat_end(job.job_id, known, delivery, span)
+                known = await self._known(job.job_id, delivery)
+                if isinstance(known, Ended):
+                    await self._intake.repeat_end(known, delivery, span)
+                elif isinstance(known, Unpublished):
+                    await asyncio.sleep(_END_FOLLOWS_S)
+                    await delivery.requeue_unchanged()
                 elif isinstance(job, Rejected):
                     # A worker that received only the beginning of a body publishes the `end`,
                     # then rejects the delivery.
@@ -84,3 +89,13 @@ class DeadLettered:
                     failed = Failed(kind, message)
                     await settle(run.progress, failed, delivery)
                     self._intake.measure(failed, run.progress)
+
+    async def _known(self, job_id: str, delivery: Delivery) -> History | Ended | Unpublished:
+        """Return what is known of a job; `Unpublished` while a worker may end it."""
+        known = await self._intake.known(job_id, delivery.facts)
+        if known.status is None:
+            return known
+        end = await self._intake.end_of(job_id, known)
+        if isinstance(end, Ended) or end.is_recent:
+            return end
+        return await self._intake.known_unended(job_id, delivery.facts)

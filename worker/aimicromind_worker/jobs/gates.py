@@ -15,8 +15,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from aimicromind_schemas.journal.history import History
+from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.retry import RETRY_DELAYS
-from aimicromind_worker.jobs.intake import Intake
+from aimicromind_worker.jobs.intake import Ended, Intake
 from aimicromind_worker.jobs.quarantine import Quarantine
 from aimicromind_worker.jobs.registry import HeldJob, JobRegistry
 from aimicromind_worker.jobs.turns import Turns
@@ -41,17 +42,6 @@ class MustWait:
     """
 
     pause: timedelta | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The job has ended before.
-
-    Attributes:
-        known: The job's history in the journal.
-    """
-
-    known: History
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +145,26 @@ class Gates:
         else:
             return GO_ON
         if known.status is not None:
-            return Ended(known)
+            found = await self._by_its_record(ticket, known)
+            if not isinstance(found, History):
+                return found
+            known = found
         if ticket.before.is_unrun and known.last_attempt:
             return RunsElsewhere()
         job.ticket = ticket.knowing(known)
         return GO_ON
+
+    async def _by_its_record(
+        self, ticket: Ticket, known: History
+    ) -> Ended | RunsElsewhere | History:
+        """Return what is true of a job whose `end` the journal records, if it was not ended."""
+        end = await self._intake.end_of(ticket.job_id, known)
+        if isinstance(end, Ended):
+            return end
+        if ticket.before.is_unrun:
+            return RunsElsewhere() if end.is_recent else Ended(known)
+        # A worker was lost between the record and the `end`.
+        return await self._intake.known_unended(ticket.job_id, ticket.facts)
 
     def note_end(self, job: HeldJob) -> None:
         """Remember that a job has ended: a second copy of it may already wait in this worker."""

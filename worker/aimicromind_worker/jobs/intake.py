@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
@@ -30,6 +30,32 @@ log = structlog.get_logger()
 _IGNORES_COUNTS_S = 60.0
 # Reading a longer body can block the event loop for more than some milliseconds.
 _READ_AT_ONCE_BYTES = 64 * 1024
+# A worker publishes an `end` 5 s after its record at the latest, or is lost.
+_END_FOLLOWS = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The job has ended before.
+
+    Attributes:
+        known: The job's history in the journal.
+        end: The body of its `end`; None if it is not stored any more.
+    """
+
+    known: History
+    end: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unpublished:
+    """The journal has the record of the job's `end`, and the `end` was not published.
+
+    Attributes:
+        is_recent: Whether a worker may be about to publish it.
+    """
+
+    is_recent: bool
 
 
 class Intake:
@@ -114,19 +140,38 @@ class Intake:
         """Return whether a job has ended, or waits after a failure of its own, as is known now."""
         return self._journal.is_behind(job_id)
 
+    async def end_of(self, job_id: str, known: History) -> Ended | Unpublished:
+        """Return what became of a job whose history has a status.
+
+        Where the endings do not reach back so far any more, the job counts as ended.
+
+        Raises:
+            HistoryUnknown: The endings cannot be read now.
+            ConnectionError: The connection to the broker is lost.
+        """
+        stored = await self._journal.end_of(job_id, known.ended_at)
+        if stored.body is not None or stored.is_removed:
+            return Ended(known, stored.body)
+        recorded_at = known.ended_at
+        is_recent = recorded_at is not None and datetime.now(UTC) - recorded_at < _END_FOLLOWS
+        return Unpublished(is_recent)
+
+    async def known_unended(self, job_id: str, facts: MessageFacts) -> History:
+        """Return what the pool knows of a job whose `end` was recorded, but not published.
+
+        Raises:
+            HistoryUnknown: The journal cannot be read now.
+            ConnectionError: The connection to the broker is lost.
+        """
+        log.info("job.end_unpublished")
+        return await self._journal.look_up_unended(job_id, facts.submitted_at)
+
     async def repeat_end(
-        self,
-        job_id: str,
-        known: History,
-        delivery: Delivery,
-        span: Span,
-        *,
-        is_copy: bool = False,
+        self, ended: Ended, delivery: Delivery, span: Span, *, is_copy: bool = False
     ) -> None:
         """Publish again the `end` of a job that has ended, and settle the delivery."""
-        end = await self._journal.end_of(job_id)
         publisher = self._dependencies.publisher
-        await repeat_end(known, end, delivery, publisher, span, is_copy=is_copy)
+        await repeat_end(ended.known, ended.end, delivery, publisher, span, is_copy=is_copy)
         self._dependencies.meter.job_left("repeated", "", timedelta())
 
     def measure(self, outcome: Outcome, progress: Progress) -> None:

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from aimicromind_schemas import FailureKind
-from aimicromind_schemas.journal.history import History
+from aimicromind_schemas.journal.history import History, StoredEnd
 from aimicromind_worker.core.chats.actions import LockAnswer
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.state import JobState
@@ -67,8 +67,21 @@ class JobHistory(Protocol):
     def is_behind(self, job_id: str) -> bool:
         """Return whether a job has ended, or waits after a failure of its own, as is known now."""
 
-    async def end_of(self, job_id: str) -> bytes | None:
-        """Return the body of the `end` that a look-up found; None if it is no longer stored."""
+    async def look_up_unended(self, job_id: str, since: datetime | None) -> History:
+        """Return the history of a job of which no `end` was published, whatever is recorded.
+
+        Args:
+            job_id: The job.
+            since: See `look_up`.
+        """
+
+    async def end_of(self, job_id: str, ended_at: datetime | None) -> StoredEnd:
+        """Return the `end` that was published of a job.
+
+        Args:
+            job_id: The job.
+            ended_at: The time of its record, aware; None if unknown.
+        """
 
 
 class Chats(Protocol):

@@ -8,7 +8,7 @@ from zlib import crc32
 import structlog
 
 from aimicromind_schemas import FailureKind, Names
-from aimicromind_schemas.journal.history import History, HistoryUnknown
+from aimicromind_schemas.journal.history import HistoryUnknown
 from aimicromind_worker.core.job.admission import (
     Rejected,
     Ticket,
@@ -17,8 +17,8 @@ from aimicromind_worker.core.job.admission import (
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.retry import RETRY_DELAYS, delay_within
 from aimicromind_worker.core.job.state import JobState
-from aimicromind_worker.jobs.gates import Ended, Gates, GoOn, MustWait, RunsElsewhere
-from aimicromind_worker.jobs.intake import Intake, note_fault
+from aimicromind_worker.jobs.gates import Gates, GoOn, MustWait, RunsElsewhere
+from aimicromind_worker.jobs.intake import Ended, Intake, note_fault
 from aimicromind_worker.jobs.ports import Delivery
 from aimicromind_worker.jobs.registry import HeldJob, JobRegistry
 from aimicromind_worker.jobs.settlement import settle
@@ -103,16 +103,14 @@ class Relay:
                     await self._run(job, delivery)
                 case MustWait(pause):
                     await self._requeue_unrun(job, delivery, pause)
-                case Ended(known):
-                    await self._repeat_end(job, known, delivery)
+                case Ended() as ended:
+                    await self._repeat_end(job, ended, delivery)
                 case RunsElsewhere():
                     await self._wait_for_first(job, delivery)
 
-    async def _repeat_end(self, job: HeldJob, known: History, delivery: Delivery) -> None:
-        ticket = job.ticket
-        await self._intake.repeat_end(
-            ticket.job_id, known, delivery, job.span, is_copy=ticket.before.is_unrun
-        )
+    async def _repeat_end(self, job: HeldJob, ended: Ended, delivery: Delivery) -> None:
+        is_copy = job.ticket.before.is_unrun
+        await self._intake.repeat_end(ended, delivery, job.span, is_copy=is_copy)
 
     async def _wait_for_first(self, job: HeldJob, delivery: Delivery) -> None:
         """Requeue a copy of a job that runs; once the copy has expired, it waits no more."""
@@ -138,8 +136,8 @@ class Relay:
     async def _end_cancelled(self, job: HeldJob, delivery: Delivery) -> None:
         """End a cancelled job without waiting for its chat, which may be busy for long."""
         match await self._gates.look_up(job):
-            case Ended(known):
-                await self._repeat_end(job, known, delivery)
+            case Ended() as ended:
+                await self._repeat_end(job, ended, delivery)
                 return
             case RunsElsewhere():
                 # The cancel reaches the job where it runs, and that publishes its `end`.

@@ -1,7 +1,11 @@
 """Settle a job once its outcome is known: publish its last events, then settle its delivery.
 
-Invariant: a delivery is settled only after the broker has answered for every event published for
-its job, the `end` or `retry` included.
+Invariants:
+
+- A delivery is settled only after the broker has answered for every event published for its job,
+  the `end` or `retry` included, and for their records in the journal.
+- The record of an `end` is confirmed before the `end` is published, unless the broker is silent for
+  5 s. Thus no `end` was published of a job of which the journal holds no such record.
 """
 
 import asyncio
@@ -18,6 +22,7 @@ from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.job.admission import Rejected
 from aimicromind_worker.core.job.known_end import read_end
 from aimicromind_worker.core.job.message_facts import MessageFacts
+from aimicromind_worker.core.job.milestones import Recorder, record_of_end
 from aimicromind_worker.core.job.numbering import Numbering
 from aimicromind_worker.core.job.worker_events import (
     Shown,
@@ -89,12 +94,12 @@ async def repeat_end(
 ) -> None:
     """Settle a delivery whose job has ended already, after its `end` is published again.
 
-    A broker that is killed may keep an unconfirmed `end` in the journal and lose it in other
+    A broker that is killed may keep an unconfirmed `end` in the endings and lose it in other
     queues. Consumers that have it recognise the repeat by its `message_id`.
 
     Args:
         known: The job's history, which has a status.
-        end: The body of the `end`; None if it is no longer stored.
+        end: The body of the `end`; None if it is not stored.
         delivery: The delivery to settle.
         publisher: The publisher of events.
         span: The job's trace span.
@@ -148,7 +153,11 @@ async def reject(rejected: Rejected, delivery: Delivery, publisher: Publisher, s
         numbering = Numbering(rejected.job_id, rejected.chat_id, "", attempt=0)
         tally = Tally(attempts=0, calls=0, events=2, duration=timedelta())
         now = datetime.now(UTC).timestamp()
-        events.publish(numbering.stamp(error_event(rejected.kind, rejected.message), now))
+        error = error_event(rejected.kind, rejected.message)
+        if (record := Recorder().record_of(error, acted=False)) is not None:
+            events.record(numbering.record(record, now))
+        events.publish(numbering.stamp(error, now))
+        events.record(numbering.record(record_of_end(EndStatus.REJECTED), now))
         await _confirmed_before_end(events.confirmed())
         events.publish(numbering.stamp(end_event(EndStatus.REJECTED, tally, Shown(), {}), now))
         await events.confirmed()
@@ -166,6 +175,7 @@ async def _publish_retry_and_requeue(
 
 
 async def _end(job: Progress, status: EndStatus) -> None:
+    job.attempt.record_end(status)
     await _confirmed_before_end(job.confirmed())
     tally, answer = job.tally(), job.attempt.answer
     waits_for_human = answer.waits_for_human and status is EndStatus.COMPLETED
@@ -182,10 +192,11 @@ async def _end(job: Progress, status: EndStatus) -> None:
 
 
 async def _confirmed_before_end(confirmed: Coroutine[Any, Any, None]) -> None:
-    """Wait for the confirms of all earlier events, 5 s at most, before an `end` is published.
+    """Wait for the confirms of all that came before, 5 s at most, before an `end` is published.
 
     A broker that is killed may lose unconfirmed events, and nobody publishes events again after an
-    `end`. The wait is bounded: RabbitMQ 3.10 never confirms where a stream's leader node dies.
+    `end`. The journal must have the record of the `end` by then.
+    The wait is bounded: RabbitMQ 3.10 never confirms where a stream's leader node dies.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(_END_WAITS_S):

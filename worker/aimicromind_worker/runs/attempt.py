@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
+from aimicromind_schemas import EndStatus
 from aimicromind_worker.core.endpoint.answer import Answer
-from aimicromind_worker.core.endpoint.errors import AttemptOverdue, FrameTooLarge, StreamCut
+from aimicromind_worker.core.endpoint.errors import AttemptOverdue, StreamCut
 from aimicromind_worker.core.endpoint.exchange import (
     Address,
     Body,
@@ -17,9 +18,9 @@ from aimicromind_worker.core.endpoint.exchange import (
     WholeAnswer,
 )
 from aimicromind_worker.core.endpoint.frames import (
-    NEVER_LEFT_OUT,
+    MOST_DATA_BYTES,
     EndpointEvent,
-    left_out,
+    fitting,
     may_leave_out,
     read_frame,
 )
@@ -28,13 +29,11 @@ from aimicromind_worker.core.endpoint.request import expected_question
 from aimicromind_worker.core.endpoint.saved_answer import SavedAnswer, missing, whole
 from aimicromind_worker.core.endpoint.sse import Frame, LargeFrame, SseDecoder
 from aimicromind_worker.core.job.admission import Ticket
+from aimicromind_worker.core.job.milestones import MILESTONES, Recorder, record_of_end
 from aimicromind_worker.core.job.numbering import Numbering
 from aimicromind_worker.runs.idle_timeout import IdleTimeout, Watched
 from aimicromind_worker.runs.ports import Publisher
 from aimicromind_worker.telemetry.tracing import Span
-
-# Repairing invalid JSON makes data longer. The whole message must stay below the broker's 16 MiB.
-_MOST_DATA_BYTES = 12 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +84,7 @@ class Attempt:
         longest_s = limits.attempt_timeout.total_seconds()
         self.timeout = timedelta(seconds=min(job.timeout_seconds or longest_s, longest_s))
         self.first_output_after: timedelta | None = None
+        self._recorder = Recorder()
         self._began_at: float | None = None
         self._scope: asyncio.Timeout | None = None
         self._asks_for_json = ticket.blind
@@ -107,11 +107,22 @@ class Attempt:
         return self._numbering.next_seq
 
     def publish(self, event: EndpointEvent) -> None:
-        """Publish an event under the next number."""
-        self._attempt_publisher.publish(self._numbering.stamp(event, time.time()))
+        """Publish an event under the next number; a milestone's record goes first."""
+        now = time.time()
+        if event.name in MILESTONES:
+            # The answer takes an event in before it is published.
+            record = self._recorder.record_of(event, acted=self.answer.side_effect)
+            if record is not None:
+                self._attempt_publisher.record(self._numbering.record(record, now))
+        self._attempt_publisher.publish(self._numbering.stamp(event, now))
+
+    def record_end(self, status: EndStatus) -> None:
+        """Record that the job ends, before the `end` is published as the next event."""
+        record = self._numbering.record(record_of_end(status), time.time())
+        self._attempt_publisher.record(record)
 
     async def confirmed(self) -> None:
-        """Wait until the broker has answered for every event of the attempt.
+        """Wait until the broker has answered for every event and record of the attempt.
 
         Raises:
             ConnectionError: The broker did not answer in time.
@@ -219,26 +230,13 @@ class Attempt:
         if self._asks_for_json:
             self.answer.keep_whole(whole(saved, endpoint_chat_id))
 
-    def _show(self, event: EndpointEvent, most_bytes: int = _MOST_DATA_BYTES) -> None:
+    def _show(self, event: EndpointEvent, most_bytes: int = MOST_DATA_BYTES) -> None:
         """Publish the endpoint's next event, without its data if that is above the limit."""
         for published in self.answer.follow(event):
             if len(published.data) > most_bytes:
-                self.publish(_fitting(published))
+                self.publish(fitting(published))
             else:
                 self.publish(published)
         if self.first_output_after is None and self.answer.output and self._began_at is not None:
             self.first_output_after = timedelta(seconds=time.monotonic() - self._began_at)
             self.span.note("first_output")
-
-
-def _fitting(event: EndpointEvent) -> EndpointEvent:
-    """Return an event without its data, or unchanged if an answer needs that data.
-
-    Raises:
-        FrameTooLarge: The needed data does not fit into a message.
-    """
-    if event.name not in NEVER_LEFT_OUT and event.name != "start":
-        return left_out(event, len(event.data))
-    if len(event.data) > _MOST_DATA_BYTES:
-        raise FrameTooLarge(_MOST_DATA_BYTES)
-    return event

@@ -16,11 +16,14 @@ class AttemptEvents(Protocol):
     async def room(self) -> None:
         """Wait until the window takes another event."""
 
+    def record(self, record: NumberedEvent) -> None:
+        """Write the record of the next event to the journal, without waiting for its confirm."""
+
     def publish(self, event: NumberedEvent) -> None:
         """Publish one event without waiting for its confirm."""
 
     async def confirmed(self) -> None:
-        """Wait until the broker has answered for every event that was published.
+        """Wait until the broker has answered for every event and record that was published.
 
         Raises:
             ConnectionError: It did not answer in time.

@@ -14,7 +14,7 @@ class EventCounts:
             and those that a lost connection left unconfirmed.
         passed_over: Events and copies for a `reply_to` that are not sent again: a queue nacked
             them, the broker closes the connection for them, or the window of copies was full.
-        ends_straight: `end`s that were sent directly to endings and journal.
+        ends_straight: `end`s that were sent directly to the endings.
         reconnected: New connections for events after the first.
         published: Events by name, copies for a `reply_to` included; unknown names count as
             `other`.

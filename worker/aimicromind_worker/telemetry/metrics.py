@@ -114,7 +114,7 @@ class _EventCollector(Collector):
             "events_refused": ("Nacks of the broker", events.refused),
             "events_sent_again": ("Events sent more than once", events.sent_again),
             "events_passed_over": ("Events not sent again after a nack", events.passed_over),
-            "ends_straight": ("Ends sent to endings and journal only", events.ends_straight),
+            "ends_straight": ("Ends sent to the endings only", events.ends_straight),
             "events_reconnected": ("New connections of events after the first", events.reconnected),
         }
         for name, (about, count) in plain.items():

@@ -47,7 +47,7 @@ async def full_queue(connection: AbstractConnection, names: Names) -> AsyncItera
 async def test_full_queue_of_one_consumer_costs_the_others_nothing(wire: Wire) -> None:
     async with (
         full_queue(wire.connection, wire.names),
-        wire.reading(wire.names.journal) as journal,
+        wire.reading(wire.names.endings) as endings,
         wire.events(resend_for=SOON) as (way, box),
     ):
         speaker = Speaker(way.publisher)
@@ -56,13 +56,15 @@ async def test_full_queue_of_one_consumer_costs_the_others_nothing(wire: Wire) -
         speaker.say("end")
         await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
         await box.until(lambda: len(box.ids) == 6)
-        await journal.received(1)
+        # One by the exchange, one straight.
+        await endings.received(2)
 
         assert way.publisher.counts.passed_over == 5
         assert way.publisher.counts.ends_straight == 1
         assert not way.publisher.backpressure.is_full
     assert list(box.ids) == [*(f"job:1:{seq}" for seq in range(5)), "job:end"]
-    assert set(journal.ids) == {"job:end"}
+    assert set(endings.ids) == {"job:end"}
+    assert endings.messages[-1].exchange == ""
 
 
 async def test_repeats_of_a_refused_event_are_the_same_message(wire: Wire) -> None:
@@ -220,20 +222,20 @@ async def test_reply_queue_that_refuses_delays_no_event_of_the_chat(wire: Wire) 
     assert took_s < _AT_ONCE_S
 
 
-async def test_end_that_no_queue_takes_goes_straight_to_the_journal(
+async def test_end_that_no_queue_takes_goes_straight_to_the_endings(
     broker: PrivateBroker, names: Names, connection: AbstractConnection
 ) -> None:
-    unbound = Queue(names.journal, {"x-queue-type": "stream"})
+    unbound = Queue(names.endings, {"x-queue-type": "stream"})
     await declare(connection, Topology((Exchange(names.events),), (unbound,)))
     async with (
         sink_at(broker.url, names, resend_for=SOON) as publisher,
-        reading(connection, names.journal) as journal,
+        reading(connection, names.endings) as endings,
     ):
         speaker = Speaker(publisher)
         speaker.say("token", "Once")
         end = speaker.say("end")
         await asyncio.wait_for(speaker.attempt_publisher.confirmed(), WITHIN_S)
-        [message] = await journal.received(1)
+        [message] = await endings.received(1)
 
     assert message.exchange == ""
     assert message.message_id == "job:end"

@@ -12,7 +12,7 @@ from aimicromind_schemas.client.streams import reader as stream_reader
 from aimicromind_schemas.client.streams.journal_follower import JournalState
 from aimicromind_schemas.client.streams.reader import StreamUnreadable
 from aimicromind_schemas.client.transport.stream_frames import StreamMessage
-from aimicromind_schemas.journal.history import History, read_milestone
+from aimicromind_schemas.journal.history import History, StoredEnd, read_milestone
 from aimicromind_schemas.journal.memory import JobMemory
 from aimicromind_testing import Head, Script, answer, send
 from aimicromind_worker.amqp.connection import connect
@@ -165,9 +165,15 @@ async def test_end_is_found_again_byte_for_byte_among_others(stage: Stage) -> No
     async with publishing_at(stage.broker.url, stage.names) as way:
         journal = a_journal(stage.connection, way, stage.names)
 
-        ends = [await journal.end_of(job_id) for job_id in (*job_ids, "unknown")]
+        now = datetime.now(UTC)
+        ends = [
+            await journal.end_of(job_id, at)
+            for job_id in (*job_ids, "unknown", "b-1")
+            for at in (now, now - timedelta(minutes=1), None)
+        ]
 
-    assert ends == [*(published[f"{job_id}:end"] for job_id in job_ids), None]
+    expected = [*(published[f"{job_id}:end"] for job_id in job_ids), None, None]
+    assert ends == [StoredEnd(body) for body in expected for _ in range(3)]
 
 
 async def test_journal_that_was_made_anew_and_has_grown_is_read_from_its_beginning(

@@ -7,9 +7,10 @@ import pytest
 import pytest_asyncio
 from structlog.testing import capture_logs
 
-from aimicromind_schemas.client.streams import journal_follower
+from aimicromind_schemas.client.streams import journal_follower, journal_search
 from aimicromind_schemas.client.streams import reader as stream_reader
 from aimicromind_schemas.client.streams.markers import time_of_first
+from aimicromind_schemas.journal.history import StoredEnd
 from aimicromind_testing import answer
 from aimicromind_worker.amqp.declaring import declare
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
@@ -116,7 +117,7 @@ async def test_time_beyond_the_end_of_a_stream_reads_all_of_it(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As if the clock were ahead of the broker's by so much.
-    monkeypatch.setattr(journal_follower, "CLOCK_SLACK", -timedelta(minutes=5))
+    monkeypatch.setattr(journal_search, "CLOCK_SLACK", -timedelta(minutes=5))
     stage.endpoint.flow("flow", answer(2))
     async with stage.working() as chats, publishing_at(stage.broker.url, stage.names) as way:
         await stage.put(a_job())
@@ -126,6 +127,42 @@ async def test_time_beyond_the_end_of_a_stream_reads_all_of_it(
         known = await journal.look_up("job", datetime.now(UTC))
 
     assert known.status == "completed"
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=10), timedelta(minutes=40)])
+async def test_end_is_found_though_its_time_is_of_a_clock_that_is_ahead(
+    ahead: timedelta, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_reader, "_FIRST_WITHIN_S", 0.5)
+    stage.endpoint.flow("flow", answer(2))
+    async with stage.working() as chats, publishing_at(stage.broker.url, stage.names) as way:
+        await stage.put(a_job())
+        await chats.end_of("job")
+        journal = a_journal(stage.connection, way, stage.names)
+
+        stored = await journal.end_of("job", datetime.now(UTC) + ahead)
+
+    assert stored == StoredEnd(chats.inbox.messages[-1].body)
+
+
+@pytest.mark.parametrize(
+    ("age", "is_removed"),
+    [(HOUR, False), (3 * HOUR, True), (timedelta(days=700_000), True), (None, True)],
+)
+async def test_endings_that_were_cut_say_whether_an_end_may_have_been_removed(
+    age: timedelta | None,
+    is_removed: bool,  # noqa: FBT001 - given by pytest
+    stage: Stage,
+    small: str,
+) -> None:
+    now = datetime.now(UTC)
+    await asyncio.to_thread(cut, stage.broker.url, stage.names.endings, now - 2 * HOUR)
+    async with publishing_at(stage.broker.url, stage.names) as way:
+        journal = a_journal(stage.connection, way, stage.names)
+
+        stored = await journal.end_of("job", None if age is None else now - age)
+
+    assert stored == StoredEnd(None, is_removed=is_removed)
 
 
 async def test_cancel_requests_are_known_to_a_worker_whose_clock_is_ahead(stage: Stage) -> None:

@@ -8,12 +8,8 @@ from typing import Final
 from aimicromind_worker.amqp.events.backpressure import AttemptMessages
 from aimicromind_worker.amqp.events.frames import EventFrames
 from aimicromind_worker.amqp.events.nack_period import NackPeriod
-from aimicromind_worker.amqp.events.resend_buffer import (
-    Do,
-    PendingMessage,
-    ResendBuffer,
-    Steps,
-)
+from aimicromind_worker.amqp.events.resend_buffer import PendingMessage, ResendBuffer
+from aimicromind_worker.amqp.events.steps import Do, Steps
 from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.job.numbering import NumberedEvent
 
@@ -37,15 +33,19 @@ def a_message(
 class OneAddress:
     """Two attempts publish to one address, which has a good queue and one that may refuse.
 
-    The second attempt may fail. An `end` that is sent straight goes to the streams alone.
+    The second attempt may fail. An `end` that is sent straight goes to the endings alone, a record
+    to the journal. Records have numbers of their own: -1, -2 …
 
     Attributes:
         now_s: The time.
-        takes: Whether the bad queue and the streams take what comes.
+        takes: Whether the bad queue and the endings take what comes.
+        journal_takes: Whether the journal does.
         routes: Whether there are queues at all; a message that meets none is returned.
         good: What the first queue took, in order, by position.
         bad: What the second took.
-        streams: What the streams took.
+        endings: What the endings took.
+        journal: What the journal took.
+        records: How many records were written.
         settled: What is settled, in order.
         passed_over: What was nacked when no patience was left.
         failed: The attempt that may fail.
@@ -53,11 +53,13 @@ class OneAddress:
 
     def __init__(self) -> None:
         self.now_s = 0.0
-        self.takes = True
+        self.takes = self.journal_takes = True
         self.routes = True
         self.good: list[int] = []
         self.bad: list[int] = []
-        self.streams: list[int] = []
+        self.endings: list[int] = []
+        self.journal: list[int] = []
+        self.records = 0
         self.settled: list[int] = []
         self.passed_over: list[int] = []
         self.messages: list[PendingMessage] = []
@@ -84,15 +86,23 @@ class OneAddress:
         self.messages.append(message)
         self._carry_out(self.buffer.on_publish(message), message)
 
+    def record(self) -> None:
+        self.records += 1
+        message = a_message(self.sound, self.buffer, -self.records)
+        self._carry_out(self.buffer.on_record(message), message)
+
     def arrive(self) -> None:
         """Have the broker take all that was sent so far."""
         while self._wire:
             message = self._wire.popleft()
             seq = message.event.seq
             if message.straight:
-                self._answers.append((message, self.takes))
-                if self.takes:
-                    self.streams.append(seq)
+                came, takes = self.endings, self.takes
+                if seq < 0:
+                    came, takes = self.journal, self.journal_takes
+                self._answers.append((message, takes))
+                if takes:
+                    came.append(seq)
             elif message.is_end and not self.routes:
                 self.buffer.on_return(message)
                 self._answers.append((message, True))

@@ -7,7 +7,10 @@ from tests.unit.amqp.events.one_address import PATIENCE_S, TICK_S, OneAddress
 
 # A number: one of the answers that are due is given, the last one if there are not so many.
 Step = str | int
-_STEPS = ["say", "say", "end", "failing", "fail", "arrive", "arrive", "turn", "tick", "wait"]
+_STEPS = [
+    *("say", "say", "end", "failing", "fail", "record", "journal"),
+    *("arrive", "arrive", "turn", "tick", "wait"),
+]
 
 
 def scripts(*others: str) -> st.SearchStrategy[list[Step]]:
@@ -25,9 +28,11 @@ def play(at: OneAddress, script: list[Step], *, longest_s: float = 1e9) -> None:
                 at.takes = not at.takes
             case "unbind":
                 at.routes = not at.routes
+            case "journal":
+                at.journal_takes = not at.journal_takes
             case "wait":
                 at.now_s = min(at.now_s + TICK_S, longest_s)
-            case "arrive" | "tick" | "lose" | "fail":
+            case "arrive" | "tick" | "lose" | "fail" | "record":
                 getattr(at, step)()
             case _:
                 pass
@@ -54,7 +59,7 @@ def test_others_get_every_event_in_order_whatever_one_queue_and_the_connection_d
     at = OneAddress()
 
     play(at, script)
-    at.takes = True
+    at.takes = at.journal_takes = True
     at.rest()
 
     assert sound(at, at.good) == sound(at, list(range(len(at.messages))))
@@ -69,22 +74,46 @@ def test_each_event_is_settled_once_and_nothing_is_left_in_flight_or_held(
     at = OneAddress()
 
     play(at, script)
-    at.takes = True
+    at.takes = at.journal_takes = True
     at.rest()
 
-    assert sorted(at.settled) == list(range(len(at.messages)))
+    assert sorted(at.settled) == list(range(-at.records, len(at.messages)))
     assert at.in_flight == 0
     assert not at.buffer.needs_tick
 
 
 @given(scripts("lose", "unbind"))
-def test_end_is_settled_only_after_all_queues_or_the_streams_took_it(script: list[Step]) -> None:
+def test_end_is_settled_only_after_all_queues_or_the_endings_took_it(script: list[Step]) -> None:
     at = OneAddress()
 
     play(at, script)
 
-    ends = [it for it in at.settled if at.messages[it].is_end]
-    assert {*ends} <= {*at.bad, *at.streams}
+    ends = [it for it in at.settled if it >= 0 and at.messages[it].is_end]
+    assert {*ends} <= {*at.bad, *at.endings}
+
+
+@given(scripts("lose", "unbind"))
+def test_record_is_settled_only_after_the_journal_took_it(script: list[Step]) -> None:
+    at = OneAddress()
+
+    play(at, script)
+
+    records = {it for it in at.settled if it < 0}
+    assert records <= {*at.journal}
+    assert not {*at.journal} & {*at.good, *at.bad}
+
+
+@given(scripts("lose"))
+def test_journal_that_nacks_nothing_has_each_record_in_order_whatever_queues_do(
+    script: list[Step],
+) -> None:
+    at = OneAddress()
+
+    play(at, [step for step in script if step != "journal"])
+    at.takes = True
+    at.rest()
+
+    assert [*dict.fromkeys(at.journal)] == [*range(-1, -at.records - 1, -1)]
 
 
 # `OneAddress` gives no confirm before the nack of an earlier event, see the module's invariants.
@@ -100,7 +129,7 @@ def test_queue_that_takes_again_in_time_has_it_all_in_order(script: list[Step]) 
     at = OneAddress()
 
     play(at, script, longest_s=PATIENCE_S - TICK_S)
-    at.takes = True
+    at.takes = at.journal_takes = True
     at.rest()
 
     everything = sound(at, list(range(len(at.messages))))

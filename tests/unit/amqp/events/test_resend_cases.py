@@ -1,6 +1,6 @@
 """What follows single orders of confirms, nacks, returns and losses."""
 
-from aimicromind_worker.amqp.events.resend_buffer import SEND, SETTLE
+from aimicromind_worker.amqp.events.steps import SEND, SETTLE
 from tests.unit.amqp.events.one_address import PATIENCE_S, OneAddress, a_message
 
 
@@ -103,7 +103,7 @@ def test_later_nacks_are_passed_over_at_once() -> None:
     assert at.good.count(1) == 1
 
 
-def test_end_that_is_passed_over_goes_straight_until_the_streams_take_it() -> None:
+def test_end_that_is_passed_over_goes_straight_until_the_endings_take_it() -> None:
     at = OneAddress()
     at.takes = False
     at.say(is_end=True)
@@ -121,8 +121,45 @@ def test_end_that_is_passed_over_goes_straight_until_the_streams_take_it() -> No
 
     assert at.passed_over == [0]
     assert unsettled == []
-    assert at.streams == [0]
+    assert at.endings == [0]
     assert at.settled == [0]
+
+
+def test_record_goes_to_the_journal_at_once_while_a_nacked_event_is_held() -> None:
+    at = OneAddress()
+    at.takes = False
+    at.say()
+    at.arrive()
+    at.answer()
+
+    at.record()
+    at.say()
+    at.arrive()
+
+    assert at.journal == [-1]
+    assert at.good == [0]
+
+
+def test_nack_of_a_record_begins_no_period_and_its_confirm_ends_none() -> None:
+    at = OneAddress()
+    at.journal_takes = False
+    at.record()
+    at.arrive()
+    at.answer()
+    begun = at.nack_period.began_s
+
+    at.takes, at.journal_takes = False, True
+    at.say()
+    at.arrive()
+    at.answer()
+    at.now_s = 100 * PATIENCE_S
+    at.tick()
+    at.arrive()
+    at.answer()
+
+    assert begun is None
+    assert at.journal == at.settled == [-1]
+    assert at.nack_period.began_s == 0
 
 
 def test_end_that_was_returned_before_a_loss_goes_to_its_address_again() -> None:
@@ -136,7 +173,7 @@ def test_end_that_was_returned_before_a_loss_goes_to_its_address_again() -> None
     at.rest()
 
     assert at.good == [0]
-    assert at.streams == []
+    assert at.endings == []
 
 
 def test_dropped_event_does_not_keep_a_nacked_one_from_being_sent_again() -> None:

@@ -132,6 +132,13 @@ class AttemptPublisher:
         if self._copies is not None and self._copies.full:
             await self._copies.room()
 
+    def record(self, record: NumberedEvent) -> None:
+        """Write the record of the next event to the journal."""
+        frames = self._frames.to_queue(self._publisher.names.journal) + self._frames.content(record)
+        self._publisher.record(
+            PendingMessage(self._messages, self._buffer, record, frames, is_end=False)
+        )
+
     def publish(self, event: NumberedEvent) -> None:
         """Publish one event to its chat, and a copy to the job's reply_to."""
         self._last = event.name
@@ -144,7 +151,7 @@ class AttemptPublisher:
             self._copies.publish(event, content)
 
     async def confirmed(self) -> None:
-        """Wait until the broker has answered for every event published so far.
+        """Wait until the broker has answered for every event and record published so far.
 
         Once the last event is among them, wait for the copies, too, for a bounded time.
 

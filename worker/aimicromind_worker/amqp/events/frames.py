@@ -40,7 +40,7 @@ class EventFrames:
         self.frame_max = frame_max
         self._longest_body_frame = frame_max - _FRAME_OVERHEAD
         # `seq` is last in the table: all before it is the same for each event.
-        self._fields = b"".join(
+        fields = b"".join(
             (
                 _field(b"attempt", b"l", _long_long(address.attempt)),
                 _text_field(b"chatflowId", address.chatflow_id),
@@ -49,22 +49,17 @@ class EventFrames:
                 _field(b"seq", b"l", b""),
             )
         )
-        self._front = _front(self._fields)
+        # Up to `seq`, whose value is the end of the table.
+        self._front = _short("application/json") + _long(len(fields) + 8) + fields
         self._middle = _PERSISTENT + _short(address.correlation_id)
         self._names: dict[str, tuple[bytes, bytes]] = {}
 
-    def content(self, event: NumberedEvent, beside: str = "") -> bytes:
-        """Write the header and body frames, which follow any of the publish frames below.
-
-        Args:
-            event: What to publish.
-            beside: A further queue that the default exchange routes to. The broker reads it from
-                the header `BCC`, and removes that header.
-        """
+    def content(self, event: NumberedEvent) -> bytes:
+        """Write the header and body frames, which follow any of the publish frames below."""
         name = self._name(event.name)[1]
         identity = event.message_id
         properties = b"%b%b%b%c%b%b%b" % (
-            self._front_with(beside) if beside else self._front,
+            self._front,
             _long_long(event.seq),
             self._middle,
             len(identity),
@@ -81,10 +76,6 @@ class EventFrames:
             return b"%b%b\xce%b%b\xce" % (header, properties, front, event.body)
         return b"".join((header, properties, FRAME_END_CHAR, *self._body_frames(event.body)))
 
-    def _front_with(self, beside: str) -> bytes:
-        names = _text(beside)
-        return _front(_field(b"BCC", b"A", _long(len(names)) + names) + self._fields)
-
     def to_chat(self, name: str) -> bytes:
         """Write the publish frame to the chat. An `end` that no queue takes is returned."""
         return self._name(name)[0]
@@ -92,10 +83,6 @@ class EventFrames:
     def to_queue(self, queue: str, *, mandatory: bool = False) -> bytes:
         """Write the publish frame to one queue, through the default exchange."""
         return self._publish("", queue, mandatory=mandatory)
-
-    def to_streams(self, queue: str, beside: str, event: NumberedEvent) -> bytes:
-        """Write all frames of an event for two queues, of which the first must be there."""
-        return self.to_queue(queue, mandatory=True) + self.content(event, beside)
 
     def _name(self, name: str) -> tuple[bytes, bytes]:
         known = self._names.get(name)
@@ -130,14 +117,5 @@ def _field(name: bytes, kind: bytes, value: bytes) -> bytes:
 
 
 def _text_field(name: bytes, text: str) -> bytes:
-    return _field(name, b"", _text(text))
-
-
-def _text(text: str) -> bytes:
     data = text.encode()
-    return b"S" + _long(len(data)) + data
-
-
-def _front(fields: bytes) -> bytes:
-    """Write the properties up to `seq`, whose value is the end of the table."""
-    return _short("application/json") + _long(len(fields) + 8) + fields
+    return _field(name, b"S", _long(len(data)) + data)

@@ -17,14 +17,8 @@ from aimicromind_worker.amqp.events.backpressure import Backpressure, EventTooLa
 from aimicromind_worker.amqp.events.confirm_channel import ConfirmChannel
 from aimicromind_worker.amqp.events.isolation import ChannelSender, ClosesConnection
 from aimicromind_worker.amqp.events.nack_period import NackPeriod
-from aimicromind_worker.amqp.events.resend_buffer import (
-    SEND,
-    SETTLE,
-    Do,
-    PendingMessage,
-    ResendBuffer,
-    Steps,
-)
+from aimicromind_worker.amqp.events.resend_buffer import PendingMessage, ResendBuffer
+from aimicromind_worker.amqp.events.steps import SEND, SETTLE, Do, Steps
 from aimicromind_worker.telemetry.event_counts import EventCounts
 
 log = structlog.get_logger()
@@ -106,6 +100,12 @@ class MessagePublisher:
             self._carry_out(message.buffer.on_connection_lost(message), message)
         self._send_kept()
         return len(again)
+
+    def record(self, message: PendingMessage) -> None:
+        """Take in one message for the journal alone. For the attempt publishers."""
+        message.attempt.unsettled += 1
+        self.backpressure.add(len(message.frames))
+        self._carry_out(message.buffer.on_record(message), message)
 
     def publish(self, message: PendingMessage) -> None:
         """Take in one message. For the attempt publishers."""
@@ -197,8 +197,8 @@ class MessagePublisher:
 
     def _send_straight(self, end: PendingMessage) -> None:
         self.counts.ends_straight += 1
-        to, beside, before = self.names.endings, self.names.journal, len(end.frames)
-        end.frames = end.attempt.frames.to_streams(to, beside, end.event)
+        write, before = end.attempt.frames, len(end.frames)
+        end.frames = write.to_queue(self.names.endings, mandatory=True) + write.content(end.event)
         self.backpressure.resize(len(end.frames) - before)
         self._send(end)
 

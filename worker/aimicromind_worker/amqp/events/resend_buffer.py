@@ -7,10 +7,10 @@ A nack names no queue, and other queues took the message. What follows a nacked 
 The nacked message is sent again, as a probe, until it is confirmed or the time for that is over.
 Then all that is held is sent. Invariants:
 
-1. Messages have positions, in the order of `on_publish`. They are sent for the first time in this
-   order, whatever the broker answers.
-2. A message is in one place: in flight, held, straight (on its way to the streams alone) or
-   settled. It is settled once, and nothing is done with it after that.
+1. Messages have positions, in the order of publishing. But for records, they are sent for the
+   first time in this order, whatever the broker answers.
+2. A message is in one place: in flight, held, straight (in flight to a stream alone) or settled.
+   It is settled once, and nothing is done with it after that.
 3. While a nacked message is held, no message is sent for the first time. A probe is sent when
    nothing else is in flight.
 4. While there is time, a nacked message is sent again, and what was confirmed after its nack
@@ -19,16 +19,28 @@ Then all that is held is sent. Invariants:
    nacks (`send_confirms_and_nacks` in rabbit_channel.erl).
 5. On one connection, a message is sent twice only if it was nacked, or was confirmed while
    another one was held.
-6. Held and in flight are at most what was published and is not settled: the window bounds it.
+6. A record is straight from the beginning. It is sent at once, thus before its event, and until the
+   journal takes it. No queue of a consumer gets it: its answers say nothing of theirs.
+7. Held and in flight are at most what was published and is not settled: the window bounds it.
 """
 
-from enum import Enum, auto
 from itertools import takewhile
 from operator import attrgetter
-from typing import Final, NamedTuple
 
 from aimicromind_worker.amqp.events.backpressure import AttemptMessages
 from aimicromind_worker.amqp.events.nack_period import NackPeriod
+from aimicromind_worker.amqp.events.steps import (
+    NOTHING,
+    PASS_OVER,
+    PASS_OVER_END,
+    SEND,
+    SEND_AGAIN,
+    SEND_STRAIGHT,
+    SETTLE,
+    Do,
+    Step,
+    Steps,
+)
 from aimicromind_worker.core.job.numbering import NumberedEvent
 
 _by_position = attrgetter("position")
@@ -36,18 +48,18 @@ _is_acked = attrgetter("acked")
 
 
 class PendingMessage:
-    """One event, published and not settled. Only the publisher and its buffers change it.
+    """One event or record, published and not settled. Only publisher and buffers change it.
 
     Attributes:
         attempt: The attempt that it belongs to.
         buffer: Keeps its order.
         event: What is published.
         frames: The same as AMQP frames.
-        is_end: Whether it must reach the streams, if nothing else.
+        is_end: Whether it must reach the endings, if nothing else.
         position: Its place in the order of its buffer, from 1.
         acked: Whether the broker's last answer was a confirm; None before the first answer.
         returned: Whether no queue took it; its confirm follows.
-        straight: Whether it left its buffer's order, for the streams alone.
+        straight: Whether it is outside its buffer's order, for a stream alone.
     """
 
     __slots__ = (
@@ -82,47 +94,6 @@ class PendingMessage:
         self.straight = False
 
 
-class Do(Enum):
-    """What the publisher does with a message.
-
-    Attributes:
-        SEND: Send it for the first time.
-        SEND_AGAIN: Send it once more.
-        SEND_STRAIGHT: Send it to the streams alone, past the consumers' exchange.
-        PASS_OVER: Count it: its address does not get it again.
-        SETTLE: Forget it; it needs no more sending.
-    """
-
-    SEND = auto()
-    SEND_AGAIN = auto()
-    SEND_STRAIGHT = auto()
-    PASS_OVER = auto()
-    SETTLE = auto()
-
-
-class Step(NamedTuple):
-    """One step of the publisher.
-
-    Attributes:
-        do: What to do.
-        message: With which message; None: with the one that was reported.
-    """
-
-    do: Do
-    message: PendingMessage | None = None
-
-
-Steps = tuple[Step, ...]
-# What is usual is a constant: nothing is allocated for an event that is sent and confirmed.
-NOTHING: Final[Steps] = ()
-SEND: Final[Steps] = (Step(Do.SEND),)
-SETTLE: Final[Steps] = (Step(Do.SETTLE),)
-_SEND_AGAIN: Final[Steps] = (Step(Do.SEND_AGAIN),)
-_SEND_STRAIGHT: Final[Steps] = (Step(Do.SEND_STRAIGHT),)
-_PASS_OVER: Final[Steps] = (Step(Do.PASS_OVER), Step(Do.SETTLE))
-_PASS_OVER_END: Final[Steps] = (Step(Do.PASS_OVER), Step(Do.SEND_STRAIGHT))
-
-
 class ResendBuffer:
     """The messages to one address, of any number of attempts.
 
@@ -145,6 +116,13 @@ class ResendBuffer:
     def needs_tick(self) -> bool:
         """Whether `on_tick` is to be called after a while."""
         return self.is_holding or bool(self._straight)
+
+    def on_record(self, message: PendingMessage) -> Steps:
+        """Take in a message for the journal alone."""
+        self._last_position += 1
+        message.position = self._last_position
+        message.straight = True
+        return SEND
 
     def on_publish(self, message: PendingMessage) -> Steps:
         """Take in a message behind all others: send it, or hold it behind a nacked one."""
@@ -189,7 +167,7 @@ class ResendBuffer:
             self.is_holding, self._probe = True, None
             return NOTHING
         message.straight = message.is_end
-        return _PASS_OVER_END if message.is_end else _PASS_OVER
+        return PASS_OVER_END if message.is_end else PASS_OVER
 
     def on_return(self, message: PendingMessage) -> Steps:
         """Take the return of a message: no queue took it, and its confirm does not say that."""
@@ -199,7 +177,7 @@ class ResendBuffer:
     def on_connection_lost(self, message: PendingMessage) -> Steps:
         """Take a message that a lost connection left without an answer."""
         message.returned = False
-        return _SEND_AGAIN
+        return SEND_AGAIN
 
     def on_drop(self, message: PendingMessage) -> Steps:
         """Take a message that the publisher does not send, or waits for, any more."""
@@ -228,7 +206,7 @@ class ResendBuffer:
             return NOTHING
         self._in_flight -= 1
         message.straight = True
-        return _SEND_STRAIGHT
+        return SEND_STRAIGHT
 
     def _send_probe(self) -> list[Step]:
         held = sorted(self._held, key=_by_position)

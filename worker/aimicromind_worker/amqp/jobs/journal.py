@@ -19,13 +19,12 @@ from aio_pika import Message
 from aio_pika.exceptions import DeliveryError
 
 from aimicromind_schemas import Names
+from aimicromind_schemas.client.streams.endings import Endings
 from aimicromind_schemas.client.streams.journal_follower import JournalFollower, JournalState
-from aimicromind_schemas.client.streams.journal_search import CLOCK_SLACK, LONGEST_LIFETIME
-from aimicromind_schemas.client.streams.markers import read_up_to_now
-from aimicromind_schemas.client.streams.reader import NothingThere, StreamSilent, StreamUnreadable
+from aimicromind_schemas.client.streams.journal_search import LONGEST_LIFETIME
+from aimicromind_schemas.client.streams.reader import StreamSilent, StreamUnreadable
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
-from aimicromind_schemas.client.transport.stream_frames import StreamMessage
-from aimicromind_schemas.journal.history import History, HistoryUnknown
+from aimicromind_schemas.journal.history import History, HistoryUnknown, StoredEnd
 from aimicromind_worker.amqp.republishing import Outgoing
 from aimicromind_worker.core.job.open_run import OpenRun, OpenRuns, RunsKnown, read_open_run
 
@@ -69,7 +68,6 @@ class Journal:
             memory: The part that earlier sessions have read.
             lifetime: The longest life of a job.
         """
-        self._connection = connection
         self._outgoing = outgoing
         self._names = names
         self._memory = memory
@@ -82,6 +80,8 @@ class Journal:
             self._take_open_run,
         )
         self._follower.on_live = self._note_live
+        lock = self._follower.search.lock
+        self._endings = Endings(connection, outgoing.publish, names.endings, lock)
 
     @property
     def is_live(self) -> bool:
@@ -151,25 +151,27 @@ class Journal:
         except DeliveryError as error:
             raise StreamUnreadable(self._names.journal, "it takes no messages") from error
 
-    async def end_of(self, job_id: str) -> bytes | None:
-        """Return the body of a job's `end`; None if it is not in the endings any more."""
-        found: list[bytes] = []
-        ended = self._memory.state.jobs.ended.get(job_id)
-        since = None if ended is None else ended.time - CLOCK_SLACK
-        wanted = b"%b:end" % job_id.encode()
+    async def look_up_unended(self, job_id: str, since: datetime | None) -> History:
+        """Return the history of a job of which no `end` was published, whatever is recorded.
 
-        def take(message: StreamMessage) -> None:
-            if not found and wanted in message.header:
-                found.append(message.body)
+        This always reads the journal: of jobs that have ended, little is kept in memory.
 
-        read = (self._connection, self._outgoing.publish, self._names.endings)
+        Args:
+            job_id: The job.
+            since: The time of its submission, aware; None if unknown.
+        """
         with _unknown():
-            async with self._follower.search.lock:
-                try:
-                    await read_up_to_now(*read, since, take, wanted=(wanted,))
-                except NothingThere:
-                    await read_up_to_now(*read, None, take, wanted=(wanted,))
-        return found[0] if found else None
+            return (await self._follower.search.look_up(job_id, since)).unended
+
+    async def end_of(self, job_id: str, ended_at: datetime | None) -> StoredEnd:
+        """Return the `end` that was published of a job.
+
+        Args:
+            job_id: The job.
+            ended_at: The time of its record in the journal, aware; None if unknown.
+        """
+        with _unknown():
+            return await self._endings.end_of(job_id, ended_at)
 
     def _note_live(self) -> None:
         jobs = self._memory.state.jobs

@@ -21,11 +21,14 @@ from aimicromind_schemas import EVENT_NAMES
 from aimicromind_schemas.odd_json import whole_number
 from aimicromind_schemas.wire import json_text, load_json, refuse_constant
 from aimicromind_worker.core.endpoint.content_parts import text_of_parts
-from aimicromind_worker.core.endpoint.errors import StreamCut
+from aimicromind_worker.core.endpoint.errors import FrameTooLarge, StreamCut
 from aimicromind_worker.core.endpoint.sse import Frame, LargeFrame
 
 NEVER_LEFT_OUT: Final = frozenset({"token", "metadata", "error", "end"})
 """Events whose data an answer cannot do without."""
+
+MOST_DATA_BYTES: Final = 12 * 1024 * 1024
+"""Repairing invalid JSON makes data longer, and a message must stay below the broker's 16 MiB."""
 
 _ENVELOPE_BEGINS = re.compile(
     rb'\s*\{\s*"event"\s*:\s*("(?:[^"\\]|\\.)+")\s*(?:,\s*"data"\s*:\s*)?', re.DOTALL
@@ -111,6 +114,19 @@ def left_out(event: EndpointEvent, size_bytes: int) -> EndpointEvent:
     return EndpointEvent(
         event.name, b"null", renamed=event.renamed, truncated_bytes=max(size_bytes, 1)
     )
+
+
+def fitting(event: EndpointEvent) -> EndpointEvent:
+    """Return an event without its data, or unchanged if an answer needs that data.
+
+    Raises:
+        FrameTooLarge: The needed data does not fit into a message.
+    """
+    if event.name not in NEVER_LEFT_OUT and event.name != "start":
+        return left_out(event, len(event.data))
+    if len(event.data) > MOST_DATA_BYTES:
+        raise FrameTooLarge(MOST_DATA_BYTES)
+    return event
 
 
 def wrapped(name: str, data: bytes, truncated_bytes: int = 0) -> EndpointEvent:

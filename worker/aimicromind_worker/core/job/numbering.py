@@ -76,6 +76,17 @@ class Numbering:
         message_id = self._end_id if event.name == "end" else self._message_id % seq
         return NumberedEvent(event.name, seq, message_id, second, body)
 
+    def record(self, event: EndpointEvent, at: float) -> NumberedEvent:
+        """Return what the journal gets of the next event, under the same number.
+
+        Args:
+            event: The record of the attempt's next event, see `milestones.py`.
+            at: The time now, in seconds since 1970.
+        """
+        record = self.stamp(event, at)
+        self.next_seq = record.seq
+        return record
+
     def _name(self, name: str) -> bytes:
         text = self._names.get(name)
         if text is None:
