@@ -22,7 +22,7 @@ JOB_HEADERS: Final[Shape] = {
     | {
         "format": "date-time",
         "description": "When the job was submitted, if its `timestamp` is too coarse: "
-        "cancel requests by chat go by it.",
+        "cancel requests by chat and the order of a chat's jobs go by it.",
     },
 }
 EVENT_HEADERS: Final[Shape] = {

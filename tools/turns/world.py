@@ -116,11 +116,11 @@ class World:
 
     def _do(self, worker: _Worker, chat_id: str, actions: Sequence[Action]) -> None:
         for action in actions:
-            self.sent[type(action).__name__] += 1
             match action:
                 case Run(_, job_id):
                     self._run(worker, chat_id, job_id)
                 case _:
+                    self.sent[type(action).__name__] += 1
                     worker.sent_until_s = max(worker.sent_until_s, self.now + self._way_s())
                     self._at(
                         worker.sent_until_s,

@@ -84,7 +84,10 @@ class JobTerms(Quiet, BaseModel):
     """Retired: use `maxCalls`. A job that sets it is invalid."""
 
     after: JobId | None = None
-    """The job before this one in its chat, by its id. It has no effect yet."""
+    """The id of the job before this one in its chat: this one begins after that one's `end`.
+
+    It also begins while that one waits after a failure, or after 30 s if no worker knows that one.
+    """
 
     idempotent: bool | None = None
     """Whether running the flow twice is harmless. Absent: the worker judges by what it saw."""

@@ -200,7 +200,7 @@ async def test_losses_of_a_job_are_put_down_to_a_broker_that_was_lost() -> None:
     assert stage.publisher.end().data.status == EndStatus.COMPLETED
 
 
-async def test_job_whose_lease_is_taken_away_goes_on_elsewhere() -> None:
+async def test_job_whose_chat_lock_is_taken_away_goes_on_elsewhere() -> None:
     stage = Stage([tokens("half"), HANG])
     delivery = stage.delivery()
     carrying = asyncio.create_task(stage.relay.carry(delivery))

@@ -230,7 +230,7 @@ async def test_slot_of_a_cancelled_task_goes_to_the_next(leaver: int) -> None:
     assert jobs.had == [name for name in "abcd" if name != "abc"[leaver]]
 
 
-async def test_those_who_wait_can_be_sent_away() -> None:
+async def test_all_waits_can_be_ended() -> None:
     jobs = Workers(slots=1)
     tasks = [jobs.begin(name) for name in "abc"]
     tasks.append(jobs.begin("d", chat="other"))
@@ -245,7 +245,7 @@ async def test_those_who_wait_can_be_sent_away() -> None:
     assert sorted(jobs.had[1:]) == ["not b", "not c", "not d"]
 
 
-async def test_cancelled_job_leaves_the_line_at_once() -> None:
+async def test_cancelled_job_waits_no_longer() -> None:
     jobs = Workers()
     tasks = [jobs.begin(name) for name in "abc"]
     await _settle()

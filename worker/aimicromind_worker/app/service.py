@@ -2,7 +2,7 @@
 
 A drain has these steps:
 
-1. From the request on, no more jobs are taken.
+1. From the request on, no more jobs are taken. Those without a turn or a slot are requeued.
 2. Running jobs may finish, until the last fifth of the grace period or its last 5 s begin.
 3. Then running jobs are interrupted and published again with their state.
 4. The last 6 % are left for closing connections. The broker requeues unsettled jobs.

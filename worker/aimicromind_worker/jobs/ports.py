@@ -106,7 +106,7 @@ class Chats(Protocol):
         """
 
     async def unlock(self, chat_id: str) -> None:
-        """Give a lock back. A message that comes at the same moment may be lost."""
+        """Release a lock. A message that comes at the same moment may be lost."""
 
     async def tell(self, queue: str, message: bytes) -> bool:
         """Send a message to a queue, and return whether the queue is there."""

@@ -31,7 +31,7 @@ WhileWaiting = Callable[[], AbstractAsyncContextManager[None]]
 
 
 class _Place:
-    """The place of a job in the line of its chat.
+    """A job that wants its turn in its chat, or has it.
 
     Attributes:
         granted: Done once it is the job's turn.

@@ -37,7 +37,7 @@ async def test_many_refusals_at_once_cost_no_connection(wire: Wire) -> None:
         assert await asked(mine, "free") is GRANTED
 
 
-async def test_broker_that_grants_few_channels_still_grants_leases() -> None:
+async def test_broker_that_grants_few_channels_still_grants_locks() -> None:
     names, chats = Names("few"), [f"chat-{number}" for number in range(32)]
     async with (
         PrivateBroker(settings={"channel_max": str(LEAST)}) as broker,
@@ -55,7 +55,7 @@ async def test_broker_that_grants_few_channels_still_grants_leases() -> None:
             await other.channel()
 
 
-async def test_lease_ends_with_its_connection(wire: Wire) -> None:
+async def test_lock_ends_with_its_connection(wire: Wire) -> None:
     mine = await ChatLocks.open(wire.connection, wire.names)
     async with connect([wire.broker.url], "other", BEAT) as other:
         theirs = await ChatLocks.open(other, wire.names)
@@ -71,7 +71,7 @@ async def test_lease_ends_with_its_connection(wire: Wire) -> None:
             await theirs.unlock("chat")
 
 
-async def test_lease_leaves_nothing_and_its_end_is_no_loss(wire: Wire) -> None:
+async def test_lock_leaves_nothing_and_its_end_is_no_loss(wire: Wire) -> None:
     chat_locks = await ChatLocks.open(wire.connection, wire.names)
     lost: list[str] = []
     for number in range(50):
@@ -84,7 +84,7 @@ async def test_lease_leaves_nothing_and_its_end_is_no_loss(wire: Wire) -> None:
     assert not lost
 
 
-async def test_lease_is_lost_where_the_connection_has_closed(wire: Wire) -> None:
+async def test_lock_is_lost_where_the_connection_has_closed(wire: Wire) -> None:
     async with connect([wire.broker.url], "closed", BEAT) as closed:
         chat_locks = await ChatLocks.open(closed, wire.names)
 
@@ -92,7 +92,7 @@ async def test_lease_is_lost_where_the_connection_has_closed(wire: Wire) -> None
         await asked(chat_locks, "chat")
 
 
-async def test_leases_that_are_asked_for_are_lost_with_the_connection(wire: Wire) -> None:
+async def test_locks_that_are_asked_for_are_lost_with_the_connection(wire: Wire) -> None:
     chats = [f"chat-{number}" for number in range(32)]
     async with Proxy(wire.broker.port) as between:
         theirs = await ChatLocks.open(wire.connection, wire.names)

@@ -109,7 +109,7 @@ class ChatLocks:
         return answer
 
     async def unlock(self, chat_id: str) -> None:
-        """Give a lock back. A message that comes at the same moment may be lost.
+        """Release a lock. A message that comes at the same moment may be lost.
 
         Raises:
             ChatLocksLost: The broker did not answer within 30 s, or the channel closed.

@@ -36,7 +36,7 @@ class PoolChats:
         return await self._locks.lock(chat_id, take_mail, on_loss)
 
     async def unlock(self, chat_id: str) -> None:
-        """Give a chat's lock back: see `ChatLocks.unlock`."""
+        """Release a chat's lock: see `ChatLocks.unlock`."""
         await self._locks.unlock(chat_id)
 
     def mailbox(self, chat_id: str) -> str:
