@@ -61,7 +61,7 @@ class JobConsumer:
         self._consumers: set[str] = set()
         # By delivery: the tag of its consumer.
         self._unsettled: dict[BrokerDelivery, str] = {}
-        self._extra = ExtraConsumers(self._consume, self._cancel, self._unsettled.values)
+        self._extra = ExtraConsumers(self._consume, self._cancel, self._unsettled)
         self._set_aside: list[BrokerDelivery] = []
         self._one_by_one = False
         # By tag, while jobs are taken one by one: the size of the last job.

@@ -54,6 +54,7 @@ class BrokerDelivery:
     Attributes:
         body: The body, or its beginning if `is_whole` is false.
         facts: The message's properties, headers and delivery count.
+        not_before: What must be done before the delivery is settled; None: nothing.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class BrokerDelivery:
         self._on_settled = on_settled
         self.body = message.body
         self.facts = facts_of(message)
+        self.not_before: asyncio.Task[None] | None = None
         self._came_at = datetime.now(UTC)
 
     @classmethod
@@ -189,6 +191,8 @@ class BrokerDelivery:
         await self._settle(self._message.reject(requeue=False))
 
     async def _settle(self, sending: Awaitable[object]) -> None:
+        if self.not_before is not None:
+            await asyncio.wait((self.not_before,))
         await send_command(sending)
         self._on_settled(self)
 

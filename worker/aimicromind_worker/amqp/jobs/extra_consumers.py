@@ -1,14 +1,14 @@
 """Take one more job for each that waits, by a consumer with a prefetch of 1.
 
-Invariant: a consumer is cancelled only while it has a job. One that is on its way to it would be
-requeued by the broker, and counted as a delivery.
+Invariant: a consumer is cancelled only while it has a job, which is settled after that. A job that
+is on its way to a cancelled consumer is requeued by the broker, and counts as a delivery.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 
-from aimicromind_worker.amqp.jobs.delivery import NotSettled
+from aimicromind_worker.amqp.jobs.delivery import BrokerDelivery, NotSettled
 
 
 class ExtraConsumers:
@@ -18,21 +18,20 @@ class ExtraConsumers:
         self,
         consume: Callable[[int], Awaitable[str]],
         cancel: Callable[[str], Awaitable[None]],
-        with_jobs: Callable[[], Iterable[str]],
+        unsettled: Mapping[BrokerDelivery, str],
     ) -> None:
         """Begin with none.
 
         Args:
             consume: Starts a consumer with a prefetch, and returns its tag.
             cancel: Cancels a consumer.
-            with_jobs: Returns the tags of the consumers that have an unsettled job.
+            unsettled: The jobs that are not settled, and the tags of their consumers.
         """
         self._consume = consume
         self._cancel = cancel
-        self._with_jobs = with_jobs
+        self._unsettled = unsettled
         self._tags: set[str] = set()
         self._unwanted: set[str] = set()
-        self._cancelling: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
     async def one_more(self) -> AsyncIterator[None]:
@@ -58,15 +57,13 @@ class ExtraConsumers:
 
     def _one_less(self, tag: str) -> None:
         wanted = self._tags - self._unwanted
-        with_jobs = wanted.intersection(self._with_jobs())
-        if with_jobs:
-            spare = with_jobs.pop()
-            self._forget(spare)
-            # In a task: the job that waited does not wait for this, too.
-            cancelling = asyncio.create_task(self._cancel_unless_lost(spare))
-            self._cancelling.add(cancelling)
-            cancelling.add_done_callback(self._cancelling.discard)
-        elif wanted:
+        for delivery, spare in self._unsettled.items():
+            if spare in wanted:
+                self._forget(spare)
+                # In a task: the job that waited does not wait for this, too.
+                delivery.not_before = asyncio.create_task(self._cancel_unless_lost(spare))
+                return
+        if wanted:
             self._unwanted.add(tag if tag in wanted else wanted.pop())
 
     async def _cancel_unless_lost(self, tag: str) -> None:
