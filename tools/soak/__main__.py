@@ -52,12 +52,7 @@ async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path)
             stack.enter_context(consumer)
             await asyncio.sleep(_DECLARED_FOR_GOOD_AFTER_S)
             order = Order(plant.names.jobs, jobs, workers * _AHEAD, seed)
-
-            def has_ended(job_id: str) -> bool:
-                job = listener.jobs.get(job_id)
-                return job is not None and job.end is not None
-
-            producer = Producer(url, order, run.asked, lambda: listener.ended, has_ended)
+            producer = Producer(url, order, run.asked, lambda: listener.ended, listener.has_ended)
             stack.enter_context(producer)
             async with watch.watching():
                 await _work(producer, listener, faults)

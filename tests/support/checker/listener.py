@@ -57,6 +57,10 @@ class Listener:
         """Physical duplicates."""
         return sum(job.copies for job in self.jobs.values())
 
+    def has_ended(self, job_id: str) -> bool:
+        job = self.jobs.get(job_id)
+        return job is not None and job.end is not None
+
     def statuses(self) -> Counter[str]:
         return Counter(job.end.status for job in self.jobs.values() if job.end is not None)
 
