@@ -77,6 +77,10 @@ class Names:
         """Return the name of the exclusive queue that is the chat lock of a chat."""
         return f"{self.prefix}.chat.{sha256(chat_id.encode()).hexdigest()[:32]}"
 
+    def chat_lease_instead(self, chat_id: str) -> str:
+        """Return the name of the chat lock while the first one is left on a node that is down."""
+        return f"{self.prefix}.chat.{sha256(chat_id.encode()).hexdigest()[32:]}"
+
     @property
     def events(self) -> str:
         """Topic exchange of events."""

@@ -118,8 +118,6 @@ async def test_worker_whose_node_is_killed_goes_on_at_the_next_address(
 ) -> None:
     # The second node has the consumer; which of the others a worker takes first is drawn.
     first, _, other = cluster.nodes
-    if (await first.rabbitmqctl("version")).startswith("4.3."):
-        pytest.xfail("RabbitMQ 4.3 keeps the exclusive queues of a killed node, and thus locks")
     worker = await stage.ready_worker(AMQP_URL=f"{first.url},{other.url}")
     ours = first if await connections_of(first) else other
     running = jobs(_JOBS)

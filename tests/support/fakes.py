@@ -350,20 +350,18 @@ class FakeChats:
         _, on_loss = self.held.pop(chat_id)
         on_loss()
 
-    def mailbox(self, chat_id: str) -> str:
-        return f"aimicromind.chat.{chat_id}"
-
-    async def tell(self, queue: str, message: bytes) -> bool:
+    async def tell_holder(self, chat_id: str, message: bytes) -> bool:
         await asyncio.sleep(0)
-        self.pool.told[queue] += 1
-        chat_id = queue.removeprefix("aimicromind.chat.")
         if holder := self.pool.holders.get(chat_id):
             holder.held[chat_id][0](message)
             return True
-        if take := self.pool.workers.get(queue):
-            take(message)
-            return True
         return chat_id in self.held_elsewhere
+
+    async def tell_worker(self, worker: str, message: bytes) -> None:
+        await asyncio.sleep(0)
+        self.pool.told[worker] += 1
+        if take := self.pool.workers.get(worker):
+            take(message)
 
 
 @dataclass

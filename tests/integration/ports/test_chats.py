@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker
-from aimicromind_worker.amqp.connection import connect
+from aimicromind_worker.amqp.connection import connect, version_of
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks
 from aimicromind_worker.amqp.jobs.pool_chats import PoolChats
 from aimicromind_worker.core.chats.actions import LockAnswer
@@ -54,8 +54,9 @@ async def real_pool(broker: PrivateBroker, names: Names) -> AsyncIterator[Pool]:
         connect([broker.url], "b", BEAT) as two,
         publishing_at(broker.url, names) as way,
     ):
-        ours = PoolChats(await ChatLocks.open(one, names), way.publishing, "ours")
-        theirs = PoolChats(await ChatLocks.open(two, names), way.publishing, "theirs")
+        version = version_of(one)
+        ours = PoolChats(await ChatLocks.open(one), way.publishing, names, "ours", version)
+        theirs = PoolChats(await ChatLocks.open(two), way.publishing, names, "theirs", version)
 
         async def take_away(chat: str) -> None:
             await delete_queue(one, names.chat_lease(chat))
@@ -102,16 +103,16 @@ async def test_holder_gets_what_others_tell_it_in_order(pool: Pool) -> None:
 
     messages = [b"first", b"x" * 60_000, b"last"]
     for message in messages:
-        assert await pool.theirs.tell(pool.theirs.mailbox("chat"), message)
+        assert await pool.theirs.tell_holder("chat", message)
 
     await until(lambda: told == messages)
 
 
 async def test_message_to_a_chat_that_nobody_holds_comes_back(pool: Pool) -> None:
-    assert not await pool.theirs.tell(pool.theirs.mailbox("chat"), b"anybody?")
+    assert not await pool.theirs.tell_holder("chat", b"anybody?")
 
     await locked(pool.ours, "chat")
-    assert await pool.theirs.tell(pool.theirs.mailbox("chat"), b"anybody?")
+    assert await pool.theirs.tell_holder("chat", b"anybody?")
     await pool.ours.unlock("chat")
 
-    assert not await pool.theirs.tell(pool.theirs.mailbox("chat"), b"anybody?")
+    assert not await pool.theirs.tell_holder("chat", b"anybody?")

@@ -95,6 +95,13 @@ async def connect(
 
 
 @wraps(_reject)
+def version_of(connection: BrokerConnection) -> tuple[int, ...]:
+    """Return major and minor version of the broker; empty if it does not say them in numbers."""
+    told = connection.inner.server_properties.get("version")
+    text = told.decode(errors="replace") if isinstance(told, bytes) else str(told or "")
+    return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+
+
 def _reject_with_reason(store: FutureStore, exception: ExceptionType | None) -> Awaitable[None]:
     return _reject(store, exception or AMQPConnectionError("the connection closed"))
 

@@ -13,7 +13,7 @@ import structlog
 from aimicromind_schemas import Names
 from aimicromind_schemas.journal.history import HistoryUnknown
 from aimicromind_worker.amqp.channels import check_channels
-from aimicromind_worker.amqp.connection import BrokerConnection
+from aimicromind_worker.amqp.connection import BrokerConnection, version_of
 from aimicromind_worker.amqp.events.backpressure import Window
 from aimicromind_worker.amqp.events.copies import Copies
 from aimicromind_worker.amqp.events.publisher import EventPublisher
@@ -180,8 +180,8 @@ class Session:
         dead_lettered = await opened.enter_async_context(
             take(_DEAD_LETTERS_AT_ONCE, names.jobs_reaped, process.budget)
         )
-        locks = await ChatLocks.open(consuming, names)
-        chats = PoolChats(locks, publishing, parts.control.worker)
+        locks, version = await ChatLocks.open(consuming), version_of(consuming)
+        chats = PoolChats(locks, publishing, names, parts.control.worker, version)
         dependencies = self._dependencies(journal)
         intake = self._intake(dependencies, journal)
         turns = Turns(chats, intake.is_behind, settings.concurrency, source.take_one_more)

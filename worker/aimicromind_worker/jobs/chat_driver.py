@@ -151,12 +151,12 @@ class ChatDriver:
                 await chats.unlock(chat_id)
             case AskHolder(_, jobs):
                 message = waiting_message(chat_id, chats.worker, jobs, now)
-                if not await chats.tell(chats.mailbox(chat_id), message):
+                if not await chats.tell_holder(chat_id, message):
                     self.do(chat_id, self._protocol.nobody_holds(chat_id))
             case NameNext(_, job, others):
-                await chats.tell(job.worker, next_message(chat_id, others, now))
+                await chats.tell_worker(job.worker, next_message(chat_id, others, now))
             case AskAgain(_, worker):
-                await chats.tell(worker, ask_again_message(chat_id))
+                await chats.tell_worker(worker, ask_again_message(chat_id))
             case Run():
                 pass
 

@@ -108,8 +108,8 @@ class Chats(Protocol):
     async def unlock(self, chat_id: str) -> None:
         """Release a lock. A message that comes at the same moment may be lost."""
 
-    async def tell(self, queue: str, message: bytes) -> bool:
-        """Send a message to a queue, and return whether the queue is there."""
+    async def tell_holder(self, chat_id: str, message: bytes) -> bool:
+        """Send a message to the holder of a chat, and return whether there is one."""
 
-    def mailbox(self, chat_id: str) -> str:
-        """Return the queue that is read by the holder of a chat."""
+    async def tell_worker(self, worker: str, message: bytes) -> None:
+        """Send a message to the queue of a worker, which may be gone."""

@@ -20,7 +20,7 @@ from aimicromind_worker.amqp.channels import (
     TooFewChannels,
     check_channels,
 )
-from aimicromind_worker.amqp.connection import BrokerConnection, BrokerLost
+from aimicromind_worker.amqp.connection import BrokerConnection, BrokerLost, version_of
 from aimicromind_worker.amqp.declaring import WAYS_OUT, compare
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks, ChatLocksLost
 from aimicromind_worker.app.build import broker_connection, needed_topology
@@ -96,9 +96,8 @@ async def _limits(connection: BrokerConnection, settings: Settings, queues: int)
 
 def _version(connection: BrokerConnection) -> Finding:
     told = connection.inner.server_properties
-    text = _text(told.get("version"))
-    product = f"{_text(told.get('product'))} {text}"
-    numbers = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+    product = f"{_text(told.get('product'))} {_text(told.get('version'))}"
+    numbers = version_of(connection)
     if numbers < _OLDEST:
         remedy = "update RabbitMQ: the worker needs 3.10 or later"
         return Finding("broker", State.PROBLEM, product, remedy)
@@ -133,13 +132,13 @@ async def _permissions(connection: BrokerConnection, settings: Settings) -> Find
     names = Names(settings.prefix)
     try:
         check_channels(connection)
-        chat_id = f"doctor-{uuid4()}"
-        chat_locks = await ChatLocks.open(connection, names)
-        answer = await chat_locks.lock(chat_id, lambda _: None, lambda: None)
+        queue = names.chat_lease(f"doctor-{uuid4()}")
+        chat_locks = await ChatLocks.open(connection)
+        answer = await chat_locks.lock(queue, lambda _: None, lambda: None)
         if answer is not LockAnswer.GRANTED:
             detail = "the broker declares no more queues, because a limit is reached"
             return Finding("queues", State.PROBLEM, detail, f"raise that limit: {NEEDED}")
-        await chat_locks.unlock(chat_id)
+        await chat_locks.unlock(queue)
     except TooFewChannels as error:
         return Finding(about, State.NOT_CHECKED, str(error))
     except (ChatLocksLost, AMQPError) as error:

@@ -4,7 +4,6 @@ import asyncio
 
 import pytest
 
-from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.channels import LEAST
 from aimicromind_worker.amqp.connection import connect
@@ -20,16 +19,16 @@ GRANTED = LockAnswer.GRANTED
 
 async def asked(chat_locks: ChatLocks, chat: str) -> LockAnswer:
     """Ask for a lock that nobody writes to."""
-    return await chat_locks.lock(chat, lambda _: None, lambda: None)
+    return await chat_locks.lock(f"lock.{chat}", lambda _: None, lambda: None)
 
 
 async def test_many_refusals_at_once_cost_no_connection(wire: Wire) -> None:
     chats = [f"chat-{number}" for number in range(32)]
     async with connect([wire.broker.url], "other", BEAT) as other:
-        theirs = await ChatLocks.open(other, wire.names)
+        theirs = await ChatLocks.open(other)
         for chat in chats:
             assert await asked(theirs, chat) is GRANTED
-        mine = await ChatLocks.open(wire.connection, wire.names)
+        mine = await ChatLocks.open(wire.connection)
 
         answers = await asyncio.gather(*(asked(mine, chat) for chat in chats * 5))
 
@@ -38,13 +37,13 @@ async def test_many_refusals_at_once_cost_no_connection(wire: Wire) -> None:
 
 
 async def test_broker_that_grants_few_channels_still_grants_locks() -> None:
-    names, chats = Names("few"), [f"chat-{number}" for number in range(32)]
+    chats = [f"chat-{number}" for number in range(32)]
     async with (
         PrivateBroker(settings={"channel_max": str(LEAST)}) as broker,
         connect([broker.url], "mine", BEAT) as connection,
         connect([broker.url], "other", BEAT) as other,
     ):
-        mine, theirs = await ChatLocks.open(connection, names), await ChatLocks.open(other, names)
+        mine, theirs = await ChatLocks.open(connection), await ChatLocks.open(other)
 
         assert await asked(mine, "chat") is GRANTED
         refused = await asyncio.gather(*(asked(theirs, "chat") for _ in range(32)))
@@ -56,9 +55,9 @@ async def test_broker_that_grants_few_channels_still_grants_locks() -> None:
 
 
 async def test_lock_ends_with_its_connection(wire: Wire) -> None:
-    mine = await ChatLocks.open(wire.connection, wire.names)
+    mine = await ChatLocks.open(wire.connection)
     async with connect([wire.broker.url], "other", BEAT) as other:
-        theirs = await ChatLocks.open(other, wire.names)
+        theirs = await ChatLocks.open(other)
         assert await asked(theirs, "chat") is GRANTED
         assert await asked(mine, "chat") is LockAnswer.HELD
 
@@ -68,25 +67,26 @@ async def test_lock_ends_with_its_connection(wire: Wire) -> None:
             while await asked(mine, "chat") is not GRANTED:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.02)
         with pytest.raises(ChatLocksLost):
-            await theirs.unlock("chat")
+            await theirs.unlock("lock.chat")
 
 
 async def test_lock_leaves_nothing_and_its_end_is_no_loss(wire: Wire) -> None:
-    chat_locks = await ChatLocks.open(wire.connection, wire.names)
+    chat_locks = await ChatLocks.open(wire.connection)
     lost: list[str] = []
     for number in range(50):
         chat = f"chat {number}"
-        answer = await chat_locks.lock(chat, lambda _: None, lambda: lost.append("lost"))
+        lock = wire.names.chat_lease(chat)
+        answer = await chat_locks.lock(lock, lambda _: None, lambda: lost.append("lost"))
         assert answer is GRANTED
-        await chat_locks.unlock(chat)
-        assert not await exists(wire.connection, wire.names.chat_lease(chat))
+        await chat_locks.unlock(lock)
+        assert not await exists(wire.connection, lock)
 
     assert not lost
 
 
 async def test_lock_is_lost_where_the_connection_has_closed(wire: Wire) -> None:
     async with connect([wire.broker.url], "closed", BEAT) as closed:
-        chat_locks = await ChatLocks.open(closed, wire.names)
+        chat_locks = await ChatLocks.open(closed)
 
     with pytest.raises(ChatLocksLost):
         await asked(chat_locks, "chat")
@@ -95,11 +95,11 @@ async def test_lock_is_lost_where_the_connection_has_closed(wire: Wire) -> None:
 async def test_locks_that_are_asked_for_are_lost_with_the_connection(wire: Wire) -> None:
     chats = [f"chat-{number}" for number in range(32)]
     async with Proxy(wire.broker.port) as between:
-        theirs = await ChatLocks.open(wire.connection, wire.names)
+        theirs = await ChatLocks.open(wire.connection)
         for chat in chats:
             await asked(theirs, chat)
         async with connect([between.url], "asking", BEAT) as asking:
-            mine = await ChatLocks.open(asking, wire.names)
+            mine = await ChatLocks.open(asking)
 
             async def ask_for_ever(chat: str) -> None:
                 while await asked(mine, chat) is LockAnswer.HELD:

@@ -23,7 +23,6 @@ from aiormq.exceptions import (
 )
 from pamqp import commands
 
-from aimicromind_schemas import Names
 from aimicromind_worker.amqp.channels import asked_at_once, highest_channel
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.rpc_channel import RpcChannel
@@ -50,8 +49,7 @@ class _Held:
 class ChatLocks:
     """The chat locks of one connection. Open it in the event loop, and use it there."""
 
-    def __init__(self, names: Names, channels: Sequence[RpcChannel]) -> None:
-        self._names = names
+    def __init__(self, channels: Sequence[RpcChannel]) -> None:
         self._holding, *self._to_ask_on = channels
         self._asking = asyncio.Semaphore(len(self._to_ask_on))
         self._held: dict[str, _Held] = {}
@@ -59,7 +57,7 @@ class ChatLocks:
         self._holding.on_message = self._take_mail
 
     @classmethod
-    async def open(cls, connection: BrokerConnection, names: Names) -> "ChatLocks":
+    async def open(cls, connection: BrokerConnection) -> "ChatLocks":
         """Prepare to hold chat locks; call this once for a connection.
 
         Raises:
@@ -78,26 +76,21 @@ class ChatLocks:
         inner.closing.add_done_callback(lost)
         async with _answered():
             await channels[0].open()
-        return cls(names, channels)
-
-    def mailbox(self, chat_id: str) -> str:
-        """Return the queue that is read by the holder of a chat."""
-        return self._names.chat_lease(chat_id)
+        return cls(channels)
 
     async def lock(
-        self, chat_id: str, take_mail: Callable[[bytes], None], on_loss: Callable[[], None]
+        self, queue: str, take_mail: Callable[[bytes], None], on_loss: Callable[[], None]
     ) -> LockAnswer:
-        """Ask for the lock of a chat, once.
+        """Ask for a lock, once.
 
         Args:
-            chat_id: The chat, which nobody in this process may hold or ask for.
+            queue: The name of the lock, which nobody in this process may hold or ask for.
             take_mail: A callback with each message to the holder, while the lock is held.
             on_loss: A callback for a lock that the broker takes away while the connection lives.
 
         Raises:
             ChatLocksLost: The broker did not answer within 30 s, or the channel closed.
         """
-        queue = self.mailbox(chat_id)
         answer = await self._ask(queue)
         if answer is LockAnswer.GRANTED:
             self._held[queue] = _Held(take_mail, on_loss)
@@ -108,13 +101,12 @@ class ChatLocks:
                 )
         return answer
 
-    async def unlock(self, chat_id: str) -> None:
+    async def unlock(self, queue: str) -> None:
         """Release a lock. A message that comes at the same moment may be lost.
 
         Raises:
             ChatLocksLost: The broker did not answer within 30 s, or the channel closed.
         """
-        queue = self.mailbox(chat_id)
         # No longer held: the deletion of the queue is no loss.
         self._held.pop(queue, None)
         async with _answered():
