@@ -210,7 +210,8 @@ def streams_of(names: Names) -> tuple[str, ...]:
 
 async def connections_of(node: PrivateBroker) -> int:
     """Return how many clients are connected to a node."""
-    return int(await node.rabbitmqctl("eval", "length(rabbit_networking:connections_local())."))
+    pids = await node.rabbitmqctl("list_connections", "pid")
+    return pids.count(f"<{node.node_name}.")
 
 
 async def have_led(cluster: Cluster, names: Names, at: Mapping[str, PrivateBroker]) -> None:

@@ -18,6 +18,7 @@ from aimicromind_schemas.client.transport.socket_transport import GuardedConnect
 from aimicromind_schemas.client.transport.stream_frames import StreamMessage
 from aimicromind_testing import PrivateBroker
 from tests.support.amqp import WITHIN_S
+from tests.support.waiting import until
 
 
 class Stream:
@@ -205,3 +206,17 @@ async def test_handler_that_raises_costs_one_message(broker: PrivateBroker) -> N
         await read_up_to_now(stream.reads, stream.publish, stream.name, None, take)
 
     assert seen == [b"a", b"c"]
+
+
+async def test_reader_that_leaves_a_long_stream_early_keeps_its_connection(
+    broker: PrivateBroker,
+) -> None:
+    async with a_stream(broker) as stream:
+        await stream.fill(*[b"x" * 1000] * 3000)
+        for _ in range(20):
+            stream.taken.clear()
+            async with reading(stream.reads, stream.name, None, stream.taken.append, prefetch=50):
+                await until(lambda: stream.taken)
+
+        async with stream.reads.channel() as another:
+            await another.declare_queue(exclusive=True)

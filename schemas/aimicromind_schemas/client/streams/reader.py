@@ -179,6 +179,7 @@ async def reading(  # noqa: PLR0913 - three have a default
                 await channel.basic_consume(stream, _unused, arguments=arguments)
         yield reader
     finally:
+        frames.stop()
         await _close(channel)
         if streams.get(channel.number) is frames:
             del streams[channel.number]

@@ -103,6 +103,7 @@ class StreamFrames:
         self._is_wanted = re.compile(b"|".join(map(re.escape, wanted))).search
         self._every = every
         self._acknowledged = 0
+        self._is_stopped = False
         self._header = b""
         self._parts: list[bytes] | None = None
         self._missing = 0
@@ -138,9 +139,17 @@ class StreamFrames:
             return True
         return kind == FRAME_METHOD and data[begin : begin + _METHOD_BYTES] == _DELIVER
 
+    def stop(self) -> None:
+        """Write nothing any more: the channel is about to close.
+
+        Messages still come until it has. A broker closes the connection for an acknowledgement
+        behind the request to close.
+        """
+        self._is_stopped = True
+
     def acknowledge(self) -> None:
         """Acknowledge what came, so that the broker sends more."""
-        if self.count > self._acknowledged:
+        if self.count > self._acknowledged and not self._is_stopped:
             self._acknowledged = self.count
             ack = (_ACK, self.count, 1, _FRAME_END)
             self._write(_write_ack(FRAME_METHOD, self._channel, _ACK_PAYLOAD_BYTES, *ack))
