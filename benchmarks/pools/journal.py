@@ -2,11 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Final
 
 from pamqp import commands
 
+from aimicromind_schemas import SUBMITTED_HEADER
 from benchmarks.parts.amqp import AmqpProtocol
 from benchmarks.parts.programs import Program, ProgramFailed
 from benchmarks.pools.milestones import fill
@@ -41,7 +43,8 @@ async def journal(
                 _warm(version, worker, began, within_s),
             )
             warm_mb = worker.rss_bytes() / 1e6
-            shown_s = await _repeated(on, repeats, within_s)
+            timed_s = await _repeated(on, "timed", repeats, within_s)
+            others_s = await _repeated(on, "others", repeats, within_s)
             mb = worker.rss_bytes() / 1e6
     return [
         Row(f"first event of a fresh job after the start, {beside}, s", first_s, "at once"),
@@ -50,13 +53,14 @@ async def journal(
             f"milestones a second, {beside}", _per_s(milestones, ready_s, warm_s), "at least 10,000"
         ),
         Row(f"memory after the first job, {beside}, MB", warm_mb),
-        *_redelivered(shown_s, beside),
+        *_redelivered("a redelivered job", timed_s, beside),
+        *_redelivered("a redelivered job without a time of submission", others_s, beside),
         Row(f"memory after that, {beside}, MB", mb),
     ]
 
 
-def _redelivered(shown_s: Sequence[float], beside: str) -> list[Row]:
-    what = f"first event of a redelivered job, {beside}"
+def _redelivered(job: str, shown_s: Sequence[float], beside: str) -> list[Row]:
+    what = f"first event of {job}, {beside}"
     first_ms = shown_s[0] * 1000 if shown_s else None
     return [
         Row(f"{what}: the first job, ms", first_ms),
@@ -65,16 +69,17 @@ def _redelivered(shown_s: Sequence[float], beside: str) -> list[Row]:
     ]
 
 
-async def _repeated(on: Pool, count: int, within_s: float) -> list[float]:
+async def _repeated(on: Pool, name: str, count: int, within_s: float) -> list[float]:
     """Have jobs delivered again, one after the other; return the time to the first event of each.
 
-    A job that shows nothing in time ends the list.
+    A job that shows nothing in time ends the list. Those named `timed` have a time of submission.
     """
     took: list[float] = []
     until = time.monotonic() + within_s
     for number in range(count):
-        job = on.job(f"again-{number}", f"again-{number}", takes(50))
-        lost_at = await _take_and_lose(on, job)
+        job = on.job(f"{name}-{number}", f"{name}-{number}", takes(50))
+        headers = {SUBMITTED_HEADER: datetime.now(UTC).isoformat()} if name == "timed" else {}
+        lost_at = await _take_and_lose(on, job, headers)
         one_s = await _first_event(on, job["jobId"], lost_at, until - time.monotonic())
         if one_s is None:
             break
@@ -83,7 +88,7 @@ async def _repeated(on: Pool, count: int, within_s: float) -> list[float]:
     return took
 
 
-async def _take_and_lose(on: Pool, job: dict[str, object]) -> float:
+async def _take_and_lose(on: Pool, job: Mapping[str, object], headers: Mapping[str, str]) -> float:
     """Submit a job, take it before every worker, and lose the connection; return when."""
     taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     taker = await AmqpProtocol.open(on.site.url)
@@ -94,7 +99,7 @@ async def _take_and_lose(on: Pool, job: dict[str, object]) -> float:
             queue=on.names.jobs, arguments={"x-priority": _PRIORITY}, no_ack=False
         )
         await taker.asks(consume)
-        on.jobs.put(job)
+        on.jobs.put(job, headers=dict(headers))
         async with asyncio.timeout(_TAKEN_WITHIN_S):
             await taken
     finally:
