@@ -1,12 +1,17 @@
-"""What the pool's memory costs, by how much the journal holds: `python -m benchmarks.journal`."""
+"""What the pool's memory costs, by how much the journal holds: `python -m benchmarks.journal`.
+
+By default it measures the parts of this checkout in this process. With `--workers` or `--beside` it
+measures worker processes.
+"""
 
 import asyncio
-import json
 import statistics
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
 import click
 import psutil
@@ -23,21 +28,42 @@ from aimicromind_worker.amqp.connection import BrokerConnection, connect
 from aimicromind_worker.amqp.declaring import declare
 from aimicromind_worker.amqp.jobs.journal import Journal, JournalMemory
 from aimicromind_worker.amqp.topology import Retention, topology
+from benchmarks.pools.journal import journal
+from benchmarks.pools.milestones import milestone
+from benchmarks.pools.options import compare, compared
 from tests.integration.outgoing import publishing_at
 
 _LIFETIME = timedelta(hours=1)
 _LOOKS = 50
 _AT_A_TIME = 500
 _WITHIN_S = 600.0
-_STEPS = (("start", None), ("end", {"status": "completed"}))
 
 
 @click.command()
 @click.option("--milestones", "counts", multiple=True, type=int, default=(0, 30_000, 100_000))
 @click.option("--rate", default=300, show_default=True, help="Milestones a second that are added.")
-def main(counts: tuple[int, ...], rate: int) -> None:
+@click.option("--workers", is_flag=True, help="Measure worker processes; --beside implies it.")
+@click.option("--repeats", default=5, show_default=True, help="Redelivered jobs, for --workers.")
+@click.option("--within", default=120.0, show_default=True, help="Most seconds of each wait.")
+@compared
+def main(
+    *,
+    counts: tuple[int, ...],
+    rate: int,
+    workers: bool,
+    repeats: int,
+    within: float,
+    **options: Any,  # noqa: ANN401 - of click
+) -> None:
     """Print what a worker that starts beside so many milestones of others pays, and then."""
-    asyncio.run(_measure(sorted(counts), rate))
+    if workers or options["beside"]:
+        measures = [
+            partial(journal, milestones=count, repeats=repeats, within_s=within)
+            for count in sorted(counts)
+        ]
+        compare(measures, **options)
+    else:
+        asyncio.run(_measure(sorted(counts), rate))
 
 
 async def _measure(counts: list[int], rate: int) -> None:
@@ -149,10 +175,8 @@ class _Filler:
             await channel.default_exchange.publish(_marker(), self._stream)
 
     def _frames(self, number: int) -> bytes:
-        job_id, (event, data) = f"job-{number // 2}", _STEPS[number % 2]
-        said = {"jobId": job_id, "chatId": job_id, "attempt": 1, "event": event, "data": data}
-        body = json.dumps({**said, "time": datetime.now(UTC).isoformat()}).encode()
-        properties = commands.Basic.Properties(message_id=f"{job_id}:1:{number % 2}")
+        message_id, body = milestone(number)
+        properties = commands.Basic.Properties(message_id=message_id)
         header = ContentHeader(0, len(body), properties)
         return b"".join(
             (

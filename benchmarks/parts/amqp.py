@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from struct import Struct
 from typing import Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from pamqp import commands
 from pamqp.base import Frame
@@ -13,6 +13,7 @@ from pamqp.header import ProtocolHeader
 from typing_extensions import override
 
 CHANNEL: Final = 1
+_PORT: Final = 5672
 _METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
 _HEARTBEAT_FRAME = b"\x08\x00\x00\x00\x00\x00\x00\xce"
 _DELIVER = b"\x00\x3c\x00\x3c"
@@ -44,15 +45,18 @@ class AmqpProtocol(asyncio.Protocol):
         """Connect, and open the channel."""
         address = urlsplit(url)
         loop = asyncio.get_running_loop()
-        _, protocol = await loop.create_connection(cls, address.hostname or "", address.port or 0)
-        response = f"\0{address.username}\0{address.password}"
+        place = address.hostname or "", address.port or _PORT
+        _, protocol = await loop.create_connection(cls, *place)
+        user, password = unquote(address.username or ""), unquote(address.password or "")
+        response = f"\0{user}\0{password}"
         await protocol.asks(None)
         tune = await protocol.asks(
             commands.Connection.StartOk(client_properties={}, response=response), 0
         )
         assert isinstance(tune, commands.Connection.Tune)
         protocol.send(commands.Connection.TuneOk(tune.channel_max, tune.frame_max, 0), 0)
-        await protocol.asks(commands.Connection.Open(), 0)
+        virtual_host = unquote(address.path.removeprefix("/")) or "/"
+        await protocol.asks(commands.Connection.Open(virtual_host), 0)
         await protocol.asks(commands.Channel.Open())
         return protocol
 

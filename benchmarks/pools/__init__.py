@@ -1,0 +1,1 @@
+"""Pools: worker processes of two versions in turns, and what is measured of each."""
