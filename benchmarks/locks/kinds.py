@@ -5,8 +5,9 @@ of the locks is asked for by two lockers: what a refusal costs is not measured.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from random import randrange
 from typing import Any, Final, Protocol
 
@@ -64,6 +65,7 @@ class _Way:
         at_once: Whether both are sent before the first is answered.
         deletes: Whether releasing deletes the queue; false: it only cancels the consumer.
         nowait: Whether the deletion asks for no answer.
+        holding: On how many channels all lockers together consume and delete, at most.
         second_name: Whether a second queue, which does not exist, is deleted with the declaration.
     """
 
@@ -73,6 +75,7 @@ class _Way:
     at_once: bool = False
     deletes: bool = True
     nowait: bool = False
+    holding: int = 16
     second_name: bool = False
 
 
@@ -127,16 +130,16 @@ class _OfQueues:
 def _of_queues(way: _Way) -> OpenLockers:
     async def opened(connection: BrokerConnection, names: Names, lockers: int) -> Sequence[Locker]:
         numbers = iter(range(highest_channel(connection), 0, -1))
-        channels = [RpcChannel(connection.wire, next(numbers)) for _ in range(2 * lockers)]
+        held_on = min(lockers, way.holding)
+        channels = [RpcChannel(connection.wire, next(numbers)) for _ in range(lockers + held_on)]
         for channel in channels:
             await channel.open()
-        return [_OfQueues(names, pair, way) for pair in _pairs(channels)]
+        holding = cycle(channels[lockers:])
+        return [
+            _OfQueues(names, pair, way) for pair in zip(channels[:lockers], holding, strict=False)
+        ]
 
     return opened
-
-
-def _pairs(channels: Sequence[RpcChannel]) -> Iterable[tuple[RpcChannel, RpcChannel]]:
-    return zip(channels[::2], channels[1::2], strict=True)
 
 
 async def _product(connection: BrokerConnection, names: Names, lockers: int) -> Sequence[Locker]:
@@ -170,8 +173,10 @@ _ALONE: Final = {"exclusive": True}
 
 KINDS: Final = (
     LockKind("the worker's chat lock", _product),
-    LockKind("a holding channel for each locker", _of_queues(_Way(_EXCLUSIVE))),
-    LockKind("the same, by two names", _of_queues(_Way(_EXCLUSIVE, second_name=True))),
+    LockKind("one holding channel", _of_queues(_Way(_EXCLUSIVE, holding=1))),
+    LockKind("four holding channels", _of_queues(_Way(_EXCLUSIVE, holding=4))),
+    LockKind("sixteen holding channels", _of_queues(_Way(_EXCLUSIVE))),
+    LockKind("sixteen, and a second name", _of_queues(_Way(_EXCLUSIVE, second_name=True))),
     LockKind("declare and consume at once", _of_queues(_Way(_EXCLUSIVE, at_once=True))),
     LockKind("deleted without an answer", _of_queues(_Way(_EXCLUSIVE, nowait=True))),
     LockKind("no consumer", _of_queues(_Way(_EXCLUSIVE, consumes=False))),
