@@ -19,7 +19,7 @@ from aimicromind_worker.amqp.channels import highest_channel
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks
 from aimicromind_worker.amqp.rpc_channel import RpcChannel
-from aimicromind_worker.core.job.chat_turn_actions import LockAnswer
+from aimicromind_worker.core.chats.actions import LockAnswer
 
 _EXPIRES_MS: Final = 60_000
 # Few enough for the warm-up to declare all.
@@ -80,15 +80,18 @@ class _Way:
 
 
 class _Product:
-    def __init__(self, locks: ChatLocks) -> None:
+    def __init__(self, locks: ChatLocks, names: Names) -> None:
         self._locks = locks
+        self._names = names
 
     async def lock(self, chat_id: str) -> None:
-        answer = await self._locks.lock(chat_id, lambda _: None, lambda: None)
+        answer = await self._locks.lock(
+            self._names.chat_lease(chat_id), lambda _: None, lambda: None
+        )
         assert answer is LockAnswer.GRANTED, answer
 
     async def unlock(self, chat_id: str) -> None:
-        await self._locks.unlock(chat_id)
+        await self._locks.unlock(self._names.chat_lease(chat_id))
 
 
 class _OfQueues:
@@ -143,7 +146,7 @@ def _of_queues(way: _Way) -> OpenLockers:
 
 
 async def _product(connection: BrokerConnection, names: Names, lockers: int) -> Sequence[Locker]:
-    return [_Product(await ChatLocks.open(connection, names))] * lockers
+    return [_Product(await ChatLocks.open(connection), names)] * lockers
 
 
 _CLASSIC: Final = {"x-queue-type": "classic"}

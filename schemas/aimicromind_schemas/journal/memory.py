@@ -10,7 +10,7 @@ Invariants:
 """
 
 from collections import OrderedDict
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
 from aimicromind_schemas.journal.ended import Ended, EndedJobs
@@ -30,6 +30,7 @@ class JobMemory:
 
     Attributes:
         complete_since: All that was said since then is known; None: nothing is.
+        newest: The time of the newest milestone; None before the first one.
     """
 
     def __init__(self, most_ended: int = 1_000_000, most_open: int = MOST_OPEN) -> None:
@@ -40,6 +41,8 @@ class JobMemory:
             most_open: How many open ones.
         """
         self.complete_since: datetime | None = None
+        self.newest: datetime | None = None
+        self._was_in_use = False
         self.ended = EndedJobs(most_ended)
         self._open: OrderedDict[str, _OpenJob] = OrderedDict()
         self._most_open = most_open
@@ -56,6 +59,8 @@ class JobMemory:
             Whether the job is over with it, or delayed: another of its chat may begin.
         """
         job_id = milestone.job_id
+        if self.newest is None or milestone.time > self.newest:
+            self.newest = milestone.time
         known = self._open.pop(job_id, None)
         if known is None and self.ended.get(job_id) is not None:
             return False
@@ -85,13 +90,34 @@ class JobMemory:
             ended_at=ended.time,
         )
 
-    def covers(self, since: datetime) -> bool:
-        """Return whether a job that is not known has said nothing since then."""
-        return self.complete_since is not None and self.complete_since <= since
+    def note_complete(self, since: datetime, slack: timedelta) -> None:
+        """Note that what was said from then to now is known.
+
+        Args:
+            since: The time from which on all is known, aware.
+            slack: By how much longer than the longest life of a job that reaches back.
+        """
+        self.complete_since = since
+        # A job that returns now was lost with a worker that lived just before.
+        self._was_in_use = self.newest is not None and datetime.now(UTC) - self.newest <= slack
+
+    def covers(self, since: datetime, *, is_told: bool = True) -> bool:
+        """Return whether a job that is not known has said nothing.
+
+        Args:
+            since: It has said nothing before this time.
+            is_told: Whether that is the job's own time. If not, it is an older one, and it is
+                enough that workers were there until just before the memory began: no job is held
+                for longer than the memory reached back then.
+        """
+        if self.complete_since is None:
+            return False
+        return self.complete_since <= since or (not is_told and self._was_in_use)
 
     def clear(self) -> None:
         """Forget all: the journal is another one."""
-        self.complete_since = None
+        self.complete_since = self.newest = None
+        self._was_in_use = False
         self.ended.clear()
         self._open.clear()
 

@@ -6,6 +6,9 @@ _ASKED_AT_ONCE = 16
 # Jobs, dead-lettered jobs, control, job ownership, the journal, two more streams that are read, and
 # held chat locks.
 _OTHERS = 8
+_HOLDING = 4
+# Where a broker allows fewer channels, locks are held on one.
+_MANY = 64
 # Used where the broker sets no limit.
 _HIGHEST_NUMBER = 65_535
 
@@ -46,6 +49,15 @@ def check_channels(connection: BrokerConnection) -> None:
     """
     if (allowed := highest_channel(connection)) < LEAST:
         raise TooFewChannels(allowed)
+
+
+def holding_channels(connection: BrokerConnection) -> int:
+    """Return on how many channels chat locks are held.
+
+    The broker works on one request of a channel at a time, so that more channels hold more locks a
+    second (`python -m benchmarks.chat_locks`).
+    """
+    return _HOLDING if highest_channel(connection) >= _MANY else 1
 
 
 def asked_at_once(connection: BrokerConnection) -> int:

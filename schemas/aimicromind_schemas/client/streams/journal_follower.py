@@ -173,7 +173,7 @@ class JournalFollower:
     async def _note_begin(self, begin: datetime | None) -> None:
         removed_before = await time_of_first(self._connection, self._stream)
         complete = datetime.min.replace(tzinfo=UTC) if begin is None else begin
-        self._state.jobs.complete_since = max(complete, removed_before or complete)
+        self._state.jobs.note_complete(max(complete, removed_before or complete), CLOCK_SLACK)
 
     async def look_up(self, job_id: str, since: datetime | None) -> History:
         """Return what is known of a job.
@@ -187,7 +187,7 @@ class JournalFollower:
             StreamUnreadable: There is no journal, or the connection closed.
         """
         try:
-            if self.is_live and self._state.jobs.covers(begin_of(since)):
+            if self.is_live and self._state.jobs.covers(begin_of(since), is_told=since is not None):
                 await self.passed_now()
                 return self._state.jobs.history(job_id) or History()
             return (await self.search.look_up(job_id, since)).history

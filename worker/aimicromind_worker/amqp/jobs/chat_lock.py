@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import structlog
 from aiormq.exceptions import (
@@ -23,7 +24,7 @@ from aiormq.exceptions import (
 )
 from pamqp import commands
 
-from aimicromind_worker.amqp.channels import asked_at_once, highest_channel
+from aimicromind_worker.amqp.channels import asked_at_once, highest_channel, holding_channels
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.rpc_channel import RpcChannel
 from aimicromind_worker.core.chats.actions import LockAnswer
@@ -49,12 +50,14 @@ class _Held:
 class ChatLocks:
     """The chat locks of one connection. Open it in the event loop, and use it there."""
 
-    def __init__(self, channels: Sequence[RpcChannel]) -> None:
-        self._holding, *self._to_ask_on = channels
+    def __init__(self, holding: Sequence[RpcChannel], asking: Sequence[RpcChannel]) -> None:
+        self._holding = holding
+        self._to_ask_on = list(asking)
         self._asking = asyncio.Semaphore(len(self._to_ask_on))
         self._held: dict[str, _Held] = {}
-        self._holding.on_cancel = self._taken_away
-        self._holding.on_message = self._take_mail
+        for channel in holding:
+            channel.on_cancel = self._taken_away
+            channel.on_message = self._take_mail
 
     @classmethod
     async def open(cls, connection: BrokerConnection) -> "ChatLocks":
@@ -66,7 +69,8 @@ class ChatLocks:
         inner, highest = connection.inner, highest_channel(connection)
         # aiormq numbers its channels from the lowest upwards; these are numbered from the highest
         # down. There is one for each request in flight, instead of one for each slot.
-        lowest = highest - asked_at_once(connection)
+        holding, asking = holding_channels(connection), asked_at_once(connection)
+        lowest = highest - holding - asking + 1
         channels = [RpcChannel(connection.wire, it) for it in range(highest, lowest - 1, -1)]
 
         def lost(_: object) -> None:
@@ -75,8 +79,9 @@ class ChatLocks:
 
         inner.closing.add_done_callback(lost)
         async with _answered():
-            await channels[0].open()
-        return cls(channels)
+            for channel in channels[:holding]:
+                await channel.open()
+        return cls(channels[:holding], channels[holding:])
 
     async def lock(
         self, queue: str, take_mail: Callable[[bytes], None], on_loss: Callable[[], None]
@@ -96,7 +101,7 @@ class ChatLocks:
             self._held[queue] = _Held(take_mail, on_loss)
             async with _answered():
                 # Without a consumer, a policy may expire the queue, and no deletion is reported.
-                await self._holding.ask(
+                await self._holder_of(queue).ask(
                     commands.Basic.Consume(queue=queue, consumer_tag=queue, no_ack=True)
                 )
         return answer
@@ -110,10 +115,13 @@ class ChatLocks:
         # No longer held: the deletion of the queue is no loss.
         self._held.pop(queue, None)
         async with _answered():
-            await self._holding.ask(
+            await self._holder_of(queue).ask(
                 commands.Basic.Cancel(consumer_tag=queue, nowait=True),
                 commands.Queue.Delete(queue=queue),
             )
+
+    def _holder_of(self, queue: str) -> RpcChannel:
+        return self._holding[crc32(queue.encode()) % len(self._holding)]
 
     async def _ask(self, queue: str) -> LockAnswer:
         async with self._asking:

@@ -1,0 +1,48 @@
+"""What a memory of the journal may answer of a job that it does not know."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from aimicromind_schemas.journal.history import read_milestone
+from aimicromind_schemas.journal.memory import JobMemory
+
+SLACK, HOUR = timedelta(minutes=15), timedelta(hours=1)
+NOW = datetime.now(UTC)
+
+
+def memory(newest: datetime | None) -> JobMemory:
+    """Return a memory that reaches back an hour, with one milestone."""
+    made = JobMemory()
+    if newest is not None:
+        said = {"jobId": "other", "attempt": 1, "event": "start", "data": None}
+        milestone = read_milestone(json.dumps({**said, "time": newest.isoformat()}).encode())
+        assert milestone is not None
+        made.take(milestone)
+    made.note_complete(NOW - HOUR, SLACK)
+    return made
+
+
+def test_memory_answers_of_a_job_that_is_younger_than_what_was_read() -> None:
+    made = memory(NOW)
+
+    assert made.covers(NOW - HOUR)
+    assert not made.covers(NOW - HOUR - SLACK)
+
+
+@pytest.mark.parametrize(
+    ("newest", "covered"),
+    [(NOW, True), (NOW - SLACK / 2, True), (NOW - 2 * SLACK, False), (None, False)],
+)
+def test_job_without_a_time_is_looked_for_in_memory_where_the_pool_was_at_work(
+    newest: datetime | None, *, covered: bool
+) -> None:
+    assert memory(newest).covers(NOW - 24 * HOUR, is_told=False) is covered
+
+
+def test_memory_that_was_cleared_answers_nothing() -> None:
+    made = memory(NOW)
+    made.clear()
+
+    assert not made.covers(NOW, is_told=False)
