@@ -179,8 +179,7 @@ async def reading(  # noqa: PLR0913 - three have a default
                 await channel.basic_consume(stream, _unused, arguments=arguments)
         yield reader
     finally:
-        frames.stop()
-        await _close(channel)
+        await _close(channel, frames)
         if streams.get(channel.number) is frames:
             del streams[channel.number]
 
@@ -200,8 +199,9 @@ async def _opened(connection: GuardedConnection, stream: str) -> AbstractChannel
             return await open_channel(connection)
 
 
-async def _close(channel: AbstractChannel) -> None:
+async def _close(channel: AbstractChannel, frames: StreamFrames) -> None:
     """Close a channel; do not wait for a broker that ignores that."""
+    frames.stop()
     with suppress(AMQPError, ChannelInvalidStateError, TimeoutError, RuntimeError):
         async with asyncio.timeout(_CLOSE_S):
             await channel.close()

@@ -1,8 +1,8 @@
 """Reach the chats of the pool: take their locks, and tell holders and workers something.
 
-RabbitMQ from 4.0 on, with Khepri, keeps the exclusive queue of a connection to a node that is
-killed. It refuses the lock until that node is back, and nacks what is published to it: the lock is
-*orphaned*. Then a second lock of the chat, of another name, takes its place. Invariants:
+RabbitMQ 4.3 keeps the exclusive queue of a connection to a node that is killed; 4.0 frees it. It
+refuses the lock until that node is back, and nacks what is published to it: the lock is *orphaned*.
+Then a second lock of the chat, of another name, takes its place. Invariants:
 
 - Whoever gets a chat's first lock looks whether anybody holds the second one, and lets go if so.
 - Whoever gets the second one looks whether the first is still orphaned, and lets go if not.
@@ -22,7 +22,7 @@ from aimicromind_worker.core.chats.actions import LockAnswer
 
 Version = tuple[int, ...]
 
-_KEEPS_ORPHANS_FROM: Version = (4, 0)
+_KEEPS_ORPHANS_FROM: Version = (4, 1)
 _ANYBODY = b"{}"
 """A message that no holder understands."""
 
