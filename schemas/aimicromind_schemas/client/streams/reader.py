@@ -205,6 +205,7 @@ async def _close(channel: AbstractChannel, frames: StreamFrames) -> None:
     with suppress(AMQPError, ChannelInvalidStateError, TimeoutError, RuntimeError):
         async with asyncio.timeout(_CLOSE_S):
             await channel.close()
+    _stay_cancelled()
 
 
 @contextmanager
@@ -213,7 +214,15 @@ def _unreadable(stream: str) -> Iterator[None]:
     try:
         yield
     except (AMQPError, ChannelInvalidStateError, RuntimeError, TimeoutError) as error:
+        _stay_cancelled()
         raise StreamUnreadable(stream, str(error) or type(error).__name__) from error
+
+
+def _stay_cancelled() -> None:
+    """Go on with the cancellation of this task, which aiormq turned into an error of its own."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 def _never_raising(take: Take) -> Take:
