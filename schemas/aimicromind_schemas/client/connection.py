@@ -23,6 +23,7 @@ from tenacity import (
 from yarl import URL
 
 from aimicromind_schemas.client.errors import BrokerGone, BrokerRefused, BrokerUnreachable
+from aimicromind_schemas.client.transport.cancelling import unless_cancelled
 from aimicromind_schemas.client.transport.opening import closing_of, first_of, refusal_of
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.transport.tls import says_tls
@@ -95,6 +96,7 @@ class ClientConnection:
             with suppress(TimeoutError, ConnectionError, AMQPError, RuntimeError):
                 async with asyncio.timeout(_CLOSE_S):
                     await connection.close()
+            unless_cancelled()
 
     async def _patiently(self) -> GuardedConnection:
         tries = AsyncRetrying(
@@ -135,13 +137,12 @@ def broker_errors() -> Iterator[None]:
         yield
     except asyncio.CancelledError as error:
         # aiormq cancels what waits on a connection that closes, without a cancel of the task.
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
+        unless_cancelled()
         raise BrokerGone from error
     except _REFUSALS as error:
         raise BrokerRefused(str(error)) from error
     except (AMQPError, OSError, RuntimeError) as error:
+        unless_cancelled()
         raise BrokerGone from error
     except Exception as error:
         # aiormq 7 raises a bare Exception in calls that wait for a killed broker.

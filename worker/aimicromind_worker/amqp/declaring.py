@@ -11,8 +11,8 @@ import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
+from aimicromind_schemas.client.transport.cancelling import unless_cancelled
 from aimicromind_worker.amqp.topology import Exchange, Queue, Topology
-from aimicromind_worker.amqp.waiting import unless_cancelled
 
 log = structlog.get_logger()
 

@@ -1,4 +1,4 @@
-"""Wait under a deadline that does not count some of the time, and notice a cancellation."""
+"""Wait under a deadline that does not count some of the time."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -40,22 +40,3 @@ async def within(
         return task.result()
     finally:
         task.cancel()
-
-
-def is_cancelled() -> bool:
-    """Return whether the current task was cancelled: aiormq also raises `CancelledError` itself."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def unless_cancelled() -> None:
-    """Raise the cancellation of the current task if something swallowed it.
-
-    Up to Python 3.11, `asyncio.wait_for` returns its result and drops a cancellation that comes
-    meanwhile (python/cpython#86296). aiormq uses it to close channels and for deadlines.
-
-    Raises:
-        CancelledError: The task was cancelled.
-    """
-    if is_cancelled():
-        raise asyncio.CancelledError

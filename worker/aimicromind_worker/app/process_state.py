@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from aimicromind_worker.amqp.events.publisher import EventPublisher
+from aimicromind_worker.amqp.events.attempt_publisher import EventPublisher
 from aimicromind_worker.amqp.jobs.journal import JournalMemory
 from aimicromind_worker.amqp.jobs.memory_budget import MemoryBudget
 from aimicromind_worker.app.service import Shutdown

@@ -15,6 +15,7 @@ from aiormq.abc import AbstractChannel
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 from aimicromind_schemas.client.errors import ClientError
+from aimicromind_schemas.client.transport.cancelling import unless_cancelled
 from aimicromind_schemas.client.transport.opening import open_channel
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.transport.stream_frames import StreamFrames, StreamMessage
@@ -205,7 +206,7 @@ async def _close(channel: AbstractChannel, frames: StreamFrames) -> None:
     with suppress(AMQPError, ChannelInvalidStateError, TimeoutError, RuntimeError):
         async with asyncio.timeout(_CLOSE_S):
             await channel.close()
-    _stay_cancelled()
+    unless_cancelled()
 
 
 @contextmanager
@@ -214,15 +215,8 @@ def _unreadable(stream: str) -> Iterator[None]:
     try:
         yield
     except (AMQPError, ChannelInvalidStateError, RuntimeError, TimeoutError) as error:
-        _stay_cancelled()
+        unless_cancelled()
         raise StreamUnreadable(stream, str(error) or type(error).__name__) from error
-
-
-def _stay_cancelled() -> None:
-    """Go on with the cancellation of this task, which aiormq turned into an error of its own."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
 
 
 def _never_raising(take: Take) -> Take:

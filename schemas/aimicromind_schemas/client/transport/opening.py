@@ -19,6 +19,7 @@ from aiormq.exceptions import (
 from yarl import URL
 
 from aimicromind_schemas.client.errors import BrokerRefused, BrokerTlsRefused, BrokerUnreachable
+from aimicromind_schemas.client.transport.cancelling import unless_cancelled
 from aimicromind_schemas.client.transport.peer import peer_at, port_of
 from aimicromind_schemas.client.transport.tls import tls_refusal
 
@@ -149,6 +150,7 @@ async def _try(
             raise refused(peer.words, where, named_by) from error
         return _Failure(url, where, error)
     except Exception as error:  # noqa: BLE001 - of any kind, where the peer is no broker
+        unless_cancelled()
         return _Failure(url, where, error, await tls_refusal(error, url, tls))
     return connection
 

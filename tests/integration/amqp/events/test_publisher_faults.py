@@ -11,8 +11,7 @@ from aiormq.abc import FieldTable
 from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.declaring import declare
-from aimicromind_worker.amqp.events.attempt_publisher import BrokerSilent
-from aimicromind_worker.amqp.events.publisher import EventPublisher
+from aimicromind_worker.amqp.events.attempt_publisher import BrokerSilent, EventPublisher
 from aimicromind_worker.amqp.topology import Exchange, Queue, Topology
 from tests.integration.outgoing import sink_at
 from tests.integration.speaker import Speaker

@@ -9,10 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimicromind_schemas import Names
-from aimicromind_worker.amqp.events.attempt_publisher import AttemptPublisher
+from aimicromind_worker.amqp.events.attempt_publisher import AttemptPublisher, EventPublisher
 from aimicromind_worker.amqp.events.backpressure import EventTooLarge, Window
 from aimicromind_worker.amqp.events.confirm_channel import ConfirmChannel
-from aimicromind_worker.amqp.events.publisher import EventPublisher
 from aimicromind_worker.amqp.events.resend_buffer import PendingMessage
 from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.job.numbering import NumberedEvent

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Never
 
 from aimicromind_schemas import Names
+from aimicromind_schemas.client.transport.cancelling import is_cancelled
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.events.attempt_publisher import CopyPublisher
 from aimicromind_worker.amqp.events.backpressure import Window
@@ -20,7 +21,6 @@ from aimicromind_worker.amqp.events.message_publisher import MessagePublisher
 from aimicromind_worker.amqp.events.nack_period import NackPeriod
 from aimicromind_worker.amqp.events.publisher_link import PublisherLink, pause_s
 from aimicromind_worker.amqp.ownership import JobOwnership
-from aimicromind_worker.amqp.waiting import is_cancelled
 from aimicromind_worker.telemetry.event_counts import EventCounts
 
 # Larger than that of the events: no attempt waits for copies while the broker confirms them.

@@ -12,6 +12,7 @@ from aio_pika import Message
 from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused, DeliveryError
 
+from aimicromind_schemas.client.transport.cancelling import is_cancelled
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.events.publisher_link import (
     LOST,
@@ -20,7 +21,6 @@ from aimicromind_worker.amqp.events.publisher_link import (
     closed_on_us,
     sentence,
 )
-from aimicromind_worker.amqp.waiting import is_cancelled
 
 _OPEN_TIMEOUT_S = 20.0
 # Closes after which a message is at fault: at the second, no other was in flight beside it.

@@ -14,6 +14,7 @@ from typing import Never
 from aio_pika import Message
 from aiormq.exceptions import ChannelAccessRefused
 
+from aimicromind_schemas.client.transport.cancelling import is_cancelled
 from aimicromind_worker.amqp.connection import BrokerConnection, PermissionMissing
 from aimicromind_worker.amqp.declaring import declare
 from aimicromind_worker.amqp.events.isolation import FramesTooLarge
@@ -29,7 +30,7 @@ from aimicromind_worker.amqp.events.publisher_link import (
 )
 from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.amqp.topology import Topology
-from aimicromind_worker.amqp.waiting import is_cancelled, within
+from aimicromind_worker.amqp.waiting import within
 
 _PUBLISH_TIMEOUT = timedelta(minutes=5)
 _STEADY_S = 30.0

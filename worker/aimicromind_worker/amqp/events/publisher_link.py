@@ -17,11 +17,11 @@ from aiormq.exceptions import (
     ConnectionClosed,
 )
 
+from aimicromind_schemas.client.transport.cancelling import is_cancelled
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.events.confirm_channel import ConfirmChannel, check_parts
 from aimicromind_worker.amqp.events.message_publisher import MessagePublisher
 from aimicromind_worker.amqp.ownership import JobOwnership
-from aimicromind_worker.amqp.waiting import is_cancelled
 
 log = structlog.get_logger()
 

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from aimicromind_worker.amqp.waiting import unless_cancelled
+from aimicromind_schemas.client.transport.cancelling import unless_cancelled
 
 
 async def test_cancellation_that_comes_with_an_answer_is_not_lost() -> None:
