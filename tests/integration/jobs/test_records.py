@@ -46,6 +46,14 @@ async def journal_of(stage: Stage) -> list[Message]:
     return await asyncio.to_thread(read_stream, stage.broker.url, stage.names.journal)
 
 
+def begun(way: Way) -> Speaker:
+    """Begin an attempt as the worker did that is lost then."""
+    speaker = Speaker(way.publisher)
+    speaker.record("start")
+    speaker.say("start", START)
+    return speaker
+
+
 async def test_record_is_in_the_journal_before_its_event_is_published(stage: Stage) -> None:
     used = send("usedTools", [{"tool": "mail", "toolInput": {}, "toolOutput": "sent"}])
     told = send("metadata", {"chatId": "c", "question": QUESTION})
@@ -95,9 +103,7 @@ async def test_job_with_an_answer_of_a_megabyte_leaves_little_in_the_journal(
 async def test_job_whose_worker_was_lost_between_record_and_end_runs_again(stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(2))
     async with lost_job(stage) as (chats, way):
-        lost = Speaker(way.publisher)
-        lost.record("start")
-        lost.say("start", START)
+        lost = begun(way)
         lost.record("end", {"status": "completed"})
         await lost.attempt_publisher.confirmed()
 
@@ -114,9 +120,7 @@ async def test_tool_of_a_job_that_was_lost_between_record_and_end_does_not_run_a
 ) -> None:
     stage.endpoint.flow("flow", answer(2))
     async with lost_job(stage) as (chats, way):
-        lost = Speaker(way.publisher)
-        lost.record("start")
-        lost.say("start", START)
+        lost = begun(way)
         lost.record("usedTools", data=True)
         lost.say("usedTools", [{"tool": "mail"}])
         lost.record("end", {"status": "completed"})
@@ -134,9 +138,7 @@ async def test_job_whose_worker_was_lost_between_end_and_acknowledgement_gets_th
 ) -> None:
     stage.endpoint.flow("flow", answer(2))
     async with lost_job(stage) as (chats, way):
-        lost = Speaker(way.publisher)
-        lost.record("start")
-        lost.say("start", START)
+        lost = begun(way)
         lost.record("end", {"status": "completed"})
         lost.say("end", ENDED)
         await lost.attempt_publisher.confirmed()
