@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
+from uuid import UUID
 
 from aimicromind_schemas import EndEvent, Event, FailureKind, decode
 from aimicromind_schemas.journal.history import History, HistoryUnknown, StoredEnd, read_milestone
@@ -321,7 +322,7 @@ class FakeChats:
 
     def __init__(self, pool: FakePool | None = None, number: int = 0) -> None:
         self.pool = FakePool() if pool is None else pool
-        self.worker = f"aimicromind.pool.{number}"
+        self.worker = f"aimicromind.pool.{UUID(int=number)}"
         self.held_elsewhere: set[str] = set()
         self.held: dict[str, tuple[Callable[[bytes], None], Callable[[], None]]] = {}
         self.has_room = True

@@ -84,7 +84,7 @@ def read_milestone(body: bytes) -> Milestone | None:
     """Parse a message of the journal; return None if it is no event."""
     try:
         return _milestones.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -133,7 +133,7 @@ class History(msgspec.Struct, frozen=True):
             return msgspec.structs.replace(self, last_attempt=attempt)
         try:
             return msgspec.structs.replace(self, last_attempt=attempt, **self._change(milestone))
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # The milestone of another version: the event counts, its data does not.
             return msgspec.structs.replace(self, last_attempt=attempt)
 

@@ -59,8 +59,9 @@ class JobMemory:
             Whether the job is over with it, or delayed: another of its chat may begin.
         """
         job_id = milestone.job_id
-        if self.newest is None or milestone.time > self.newest:
-            self.newest = milestone.time
+        # A clock that is ahead says nothing of when workers were there.
+        if milestone.time <= datetime.now(UTC):
+            self.newest = max(self.newest or milestone.time, milestone.time)
         known = self._open.pop(job_id, None)
         if known is None and self.ended.get(job_id) is not None:
             return False
@@ -123,4 +124,4 @@ class JobMemory:
 
     def _forget_before(self, moment: datetime | None) -> None:
         if moment is not None and self.complete_since is not None:
-            self.complete_since = max(self.complete_since, moment)
+            self.complete_since = max(self.complete_since, min(moment, datetime.now(UTC)))

@@ -388,3 +388,10 @@ def test_journal_that_remembers_a_job_as_long_as_it_lives_is_fine(
 
 def test_default_lifetime_is_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "4500s" in refusal(monkeypatch, JOURNAL_MAX_AGE="10m")
+
+
+@pytest.mark.parametrize("timeout_s", [750, 1800, 7200])
+def test_job_that_waits_and_then_runs_stays_within_the_consumer_timeout(timeout_s: int) -> None:
+    settings = Settings.read(consumer_timeout_seconds=timeout_s)
+
+    assert settings.patience + settings.hold < timedelta(seconds=timeout_s)

@@ -47,6 +47,8 @@ from tests.support.fakes import (
 )
 
 LONG = timedelta(minutes=1)
+FAILED = ["error", "end recorded", "1 confirmed", "end", "1 confirmed", "dead-letter"]
+"""What a failed job leaves, in its order."""
 BRIEFLY = timedelta(milliseconds=20)
 """The patience of jobs for a chat that another worker holds."""
 
@@ -65,7 +67,7 @@ class Stage:
         intake = an_intake(shared, self.journal, after_loss=after_loss)
         self.dead_lettered = DeadLettered(intake, shared, NAMES)
         held = JobRegistry()
-        self.turns = Turns(self.chats, intake.is_behind, SLOTS, patience=patience)
+        self.turns = Turns(self.chats, intake.is_behind, SLOTS, patience)
         gates = Gates(shared, intake, self.turns, held)
         self.relay = Relay(shared, intake, gates, held, NAMES)
 
@@ -164,14 +166,7 @@ async def test_failed_job_says_why_ends_and_is_parked() -> None:
 
     delivery = await stage.carry()
 
-    assert stage.publisher.history == [
-        "error",
-        "end recorded",
-        "1 confirmed",
-        "end",
-        "1 confirmed",
-        "dead-letter",
-    ]
+    assert stage.publisher.history == FAILED
     assert stage.publisher.data("error") == [
         {"kind": "unauthorized", "message": "the key was refused: no key", "httpStatus": 401}
     ]
@@ -249,14 +244,7 @@ async def test_job_that_is_none_is_told_to_its_chat_and_parked(
 
     delivery = await stage.carry(body, MessageFacts(message_id="message", correlation_id="c-1"))
 
-    assert stage.publisher.history == [
-        "error",
-        "end recorded",
-        "1 confirmed",
-        "end",
-        "1 confirmed",
-        "dead-letter",
-    ]
+    assert stage.publisher.history == FAILED
     assert stage.publisher.addresses == [Address(chat_id, "", 0, "c-1")]
     assert stage.publisher.shown() == [(0, 0, "error"), (0, 1, "end")]
     end = stage.publisher.end()

@@ -67,7 +67,7 @@ class Stage:
         shared = dependencies(self.predictions, self.publisher, policy, **LONG)
         intake = an_intake(shared, self.journal)
         self.dead_lettered = DeadLettered(intake, shared, NAMES)
-        turns = Turns(self.chats, intake.is_behind, SLOTS)
+        turns = Turns(self.chats, intake.is_behind, SLOTS, HOUR)
         gates = Gates(shared, intake, turns, self.held)
         self.relay = Relay(shared, intake, gates, self.held, NAMES)
 

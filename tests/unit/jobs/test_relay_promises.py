@@ -21,6 +21,7 @@ from tests.support.builders import (
     BRIEF,
     END,
     ENDED_WELL,
+    LIFETIME,
     METADATA,
     NAMES,
     SLOTS,
@@ -90,7 +91,8 @@ class Carried:
     async def _carry(self, delivery: FakeDelivery) -> None:
         shared = dependencies(self.predictions, self.publisher, max_calls=MOST_CALLS)
         intake = an_intake(shared, FakeJournal())
-        gates = Gates(shared, intake, Turns(FakeChats(), intake.is_behind, SLOTS), JobRegistry())
+        turns = Turns(FakeChats(), intake.is_behind, SLOTS, LIFETIME)
+        gates = Gates(shared, intake, turns, JobRegistry())
         await Relay(shared, intake, gates, JobRegistry(), NAMES).carry(delivery)
 
     def attempts(self) -> list[list[dict[str, Any]]]:

@@ -1,12 +1,15 @@
 """Turns of jobs: in their chat over several workers, and for the slots of one."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
+from structlog.testing import capture_logs
 
+from aimicromind_worker.core.chats.actions import LockAnswer
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.jobs import turns as turns_module
 from aimicromind_worker.jobs.registry import HeldJob
@@ -16,6 +19,7 @@ from tests.support.builders import a_ticket
 from tests.support.fakes import FakeChats, FakePool
 from tests.support.waiting import until
 
+WORKER = b"aimicromind.pool.%b" % str(UUID(int=9)).encode()
 UNTRACED = Tracer()
 LONG = timedelta(minutes=1)
 NOW = datetime.now(UTC)
@@ -38,7 +42,7 @@ class Workers:
         self.leave = asyncio.Event()
         self.jobs: dict[str, HeldJob] = {}
         self.turns = [
-            Turns(chats, self.over.__contains__, slots, self._stand_in, patience)
+            Turns(chats, self.over.__contains__, slots, patience, self._stand_in)
             for chats in self.chats
         ]
         for chats, turns in zip(self.chats, self.turns, strict=True):
@@ -117,6 +121,18 @@ async def test_job_waits_for_the_one_that_it_names_although_its_chat_is_free() -
     assert jobs.had == ["first", "second"]
 
 
+async def test_job_that_names_one_of_another_chat_runs_after_it() -> None:
+    jobs = Workers()
+    second = jobs.begin("second", after="first")
+    await _settle()
+
+    first = jobs.begin("first", chat="other")
+    jobs.leave.set()
+    await asyncio.wait_for(asyncio.gather(first, second), 0.9)
+
+    assert jobs.had == ["first", "second"]
+
+
 async def test_chats_do_not_wait_for_each_other() -> None:
     jobs = Workers()
     tasks = [jobs.begin("a"), jobs.begin("b", chat="other")]
@@ -137,6 +153,20 @@ async def test_turn_that_does_not_come_in_time_passes_by() -> None:
     await jobs.begin("c")
 
     assert jobs.had == ["a", "not b", "c"]
+
+
+async def test_job_waits_for_its_chat_and_a_slot_together_for_a_limited_time() -> None:
+    jobs = Workers(slots=1, patience=timedelta(milliseconds=300))
+    holder = jobs.begin("a")
+    await _settle()
+    tasks = [jobs.begin("b"), jobs.begin("c", chat="other")]
+
+    await asyncio.wait_for(asyncio.gather(*tasks), 5)
+
+    assert jobs.had[0] == "a"
+    assert sorted(jobs.had[1:]) == ["not b", "not c"]
+    jobs.leave.set()
+    await holder
 
 
 async def test_second_copy_of_a_job_waits_until_the_first_has_left() -> None:
@@ -301,19 +331,49 @@ async def test_job_waits_while_the_broker_has_no_room_for_its_lock() -> None:
     assert jobs.had == ["a"]
 
 
+async def test_fault_in_one_chat_costs_no_other_chat_anything(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    jobs = Workers()
+    lock = jobs.chats[0].lock
+    faults = iter([ValueError("secret"), ValueError("secret")])
+
+    async def faulty(chat_id: str, *callbacks: Callable[..., None]) -> LockAnswer:
+        if chat_id == "chat" and (fault := next(faults, None)):
+            raise fault
+        return await lock(chat_id, *callbacks)
+
+    monkeypatch.setattr(jobs.chats[0], "lock", faulty)
+    with capture_logs() as logs:
+        tasks = [jobs.begin("a"), jobs.begin("b", chat="other")]
+        await _settle()
+        assert jobs.had == ["b"]
+
+        jobs.leave.set()
+        await asyncio.wait_for(asyncio.gather(*tasks), 5)
+
+    assert jobs.had == ["b", "a"]
+    assert "secret" not in str(logs)
+
+
 async def test_messages_that_are_none_or_name_other_queues_change_nothing() -> None:
     jobs = Workers()
     task = jobs.begin("a")
     await _settle()
     take_mail, _ = jobs.chats[0].held["chat"]
-    told = b'{"jobId":"x","worker":"aimicromind.jobs","submittedSeconds":0,"waitedSeconds":0}'
+    job = b'{"jobId":"x","worker":"%b","submittedSeconds":0,"waitedSeconds":0}'
+    names = (b"aimicromind.jobs", b"aimicromind.pool." + b"x" * 300)
+    told = b",".join(job % name for name in names)
 
     for body in (
         b"",
         b"[]",
+        b'{"turn":"next","chatId":"\xed\xa0\x80"}',
+        b'{"turn":"next","chatId":"\\ud800"}',
+        b'{"turn":"waiting","chatId":"chat","worker":"aimicromind.pool.%b"}' % (b"x" * 300),
         b'{"turn":"next"}',
         b'{"turn":"waiting","chatId":"chat","worker":"aimicromind.jobs"}',
-        b'{"turn":"waiting","chatId":"chat","worker":"aimicromind.pool.x","jobs":[%b]}' % told,
+        b'{"turn":"waiting","chatId":"chat","worker":"%b","jobs":[%b]}' % (WORKER, told),
         b'{"turn":"next","chatId":"chat","jobs":[%b]}' % told,
         b" " * 100_000,
     ):
@@ -323,4 +383,4 @@ async def test_messages_that_are_none_or_name_other_queues_change_nothing() -> N
     await task
     await until(lambda: not jobs.pool.holders)
 
-    assert "aimicromind.jobs" not in jobs.pool.told
+    assert set(jobs.pool.told) <= {WORKER.decode()}

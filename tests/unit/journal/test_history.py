@@ -143,9 +143,12 @@ def test_tool_that_ran_is_remembered(name: str, data: Sequence[object], *, acted
 
 
 NAIVE = b'{"jobId":"j","attempt":3,"time":"2026-11-22T13:20:00","event":"start","data":null}'
+NO_UTF8 = NAIVE.replace(b'00"', b'00Z"').replace(b"start", b"\xed\xa0\x80")
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"jobId":"job"}', b"[" * 100_000, NAIVE])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'{"jobId":"job"}', b"[" * 100_000, NAIVE, NO_UTF8]
+)
 def test_what_is_no_event_is_no_milestone(body: bytes) -> None:
     assert read_milestone(body) is None
 

@@ -41,6 +41,10 @@ def test_job_without_a_time_is_looked_for_in_memory_where_the_pool_was_at_work(
     assert memory(newest).covers(NOW - 24 * HOUR, is_told=False) is covered
 
 
+def test_clock_that_is_ahead_hides_no_time_in_which_nobody_was_there() -> None:
+    assert not memory(NOW + HOUR).covers(NOW - 24 * HOUR, is_told=False)
+
+
 def test_memory_that_was_cleared_answers_nothing() -> None:
     made = memory(NOW)
     made.clear()

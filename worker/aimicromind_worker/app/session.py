@@ -184,7 +184,8 @@ class Session:
         chats = PoolChats(locks, publishing, names, parts.control.worker, version)
         dependencies = self._dependencies(journal)
         intake = self._intake(dependencies, journal)
-        turns = Turns(chats, intake.is_behind, settings.concurrency, source.take_one_more)
+        slots, patience = settings.concurrency, settings.patience
+        turns = Turns(chats, intake.is_behind, slots, patience, source.take_one_more)
         parts.control.take_told = turns.take_message
         journal.when_behind(turns.over)
         gates = Gates(dependencies, intake, turns, process.held)

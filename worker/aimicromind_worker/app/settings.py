@@ -28,6 +28,7 @@ from aimicromind_worker.tls import CaFile, ClientCertificate
 
 # The rest of the consumer timeout is for the wait before a job runs, and for confirms after it.
 _HELD_PART = 0.8
+_WAITING_PART = 0.1
 
 EVERYDAY: Final = frozenset(
     {
@@ -155,6 +156,11 @@ class Settings(BrokerSettings):
     def hold(self) -> timedelta:
         """Longest time that a worker keeps a job before it publishes it again with a delay."""
         return timedelta(seconds=self.consumer_timeout_seconds * _HELD_PART)
+
+    @property
+    def patience(self) -> timedelta:
+        """Longest time that a job waits in a worker before it runs, or goes back to the broker."""
+        return timedelta(seconds=self.consumer_timeout_seconds * _WAITING_PART)
 
     @field_validator("job_lifetime_seconds")
     @classmethod

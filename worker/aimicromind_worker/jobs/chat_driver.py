@@ -5,6 +5,7 @@ Invariants:
 - The actions of a chat are carried out one by one, in their order.
 - A lock that cannot be had, since the broker has no room for it, is asked for again after a second.
 - Messages only go to mailboxes of chats, and to queues of workers.
+- A fault costs a message or a second of its chat, and no other chat anything.
 """
 
 import asyncio
@@ -29,11 +30,13 @@ from aimicromind_worker.core.chats.messages import (
     Next,
     Waiting,
     ask_again_message,
+    is_worker,
     next_message,
     read_message,
     waiting_message,
 )
 from aimicromind_worker.core.chats.turns import ChatTurns
+from aimicromind_worker.jobs.intake import note_fault
 from aimicromind_worker.jobs.ports import Chats
 from aimicromind_worker.jobs.registry import HeldChat
 
@@ -92,17 +95,22 @@ class ChatDriver:
         raise AssertionError  # a future of Never has no result
 
     def do(self, chat_id: str, actions: Sequence[Action]) -> None:
-        """Carry out the actions of a chat, and set its timer."""
-        outbox = self._outboxes.get(chat_id)
+        """Carry out actions, also those of other chats, and set the timers of all of them.
+
+        Args:
+            chat_id: The chat that something happened to, also where no action follows.
+            actions: What the protocol asks for.
+        """
         for action in actions:
             if isinstance(action, Run):
-                self._on_turn(chat_id, action.job_id)
-            elif outbox is None:
-                outbox = self._outboxes[chat_id] = deque([action])
-                self._start(self._empty(chat_id, outbox))
-            else:
+                self._on_turn(action.chat_id, action.job_id)
+            elif (outbox := self._outboxes.get(action.chat_id)) is not None:
                 outbox.append(action)
-        self._set_timer(chat_id)
+            else:
+                outbox = self._outboxes[action.chat_id] = deque([action])
+                self._start(self._empty(action.chat_id, outbox))
+        for each in {chat_id, *(action.chat_id for action in actions)}:
+            self._set_timer(each)
 
     def take_message(self, body: bytes) -> None:
         """Take a message that another worker sent to this one."""
@@ -120,7 +128,7 @@ class ChatDriver:
     def _take_mail(self, chat_id: str, body: bytes) -> None:
         """Take a message from the mailbox of a chat."""
         message, now = read_message(body), monotonic()
-        if not isinstance(message, Waiting) or not message.worker.startswith(self._workers):
+        if not isinstance(message, Waiting) or not is_worker(message.worker, self._workers):
             log.debug("chat.unknown_message", size_bytes=len(body))
             return
         jobs = message.waiting(now, self._workers)
@@ -134,12 +142,23 @@ class ChatDriver:
     async def _empty(self, chat_id: str, outbox: deque[Action]) -> None:
         try:
             while outbox:
-                await self._carry_out(outbox.popleft())
-        except Exception as error:  # noqa: BLE001 - the session ends with any
+                await self._try(outbox.popleft())
+        except ConnectionError as error:
             if not self._failed.done():
                 self._failed.set_exception(error)
         finally:
             del self._outboxes[chat_id]
+
+    async def _try(self, action: Action) -> None:
+        try:
+            await self._carry_out(action)
+        except ConnectionError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one chat's fault must not reach its neighbours
+            # The protocol bears lost messages.
+            note_fault(error)
+            if isinstance(action, AskLock):
+                await self._answer(action.chat_id, LockAnswer.NO_ROOM)
 
     async def _carry_out(self, action: Action) -> None:
         chats, chat_id, now = self._chats, action.chat_id, monotonic()
@@ -168,11 +187,14 @@ class ChatDriver:
         answer = await self._chats.lock(chat_id, take_mail, lambda: self._lose(chat_id, held))
         if answer is LockAnswer.GRANTED:
             self.held[chat_id] = held
-        else:
-            self._on_busy(chat_id)
-            if answer is LockAnswer.NO_ROOM:
-                await asyncio.sleep(_NO_ROOM_PAUSE_S)
+        await self._answer(chat_id, answer)
+
+    async def _answer(self, chat_id: str, answer: LockAnswer) -> None:
         granted = answer is LockAnswer.GRANTED
+        if not granted:
+            self._on_busy(chat_id)
+        if answer is LockAnswer.NO_ROOM:
+            await asyncio.sleep(_NO_ROOM_PAUSE_S)
         self.do(chat_id, self._protocol.locked(chat_id, monotonic(), granted=granted))
 
     def _lose(self, chat_id: str, held: HeldChat) -> None:

@@ -184,7 +184,7 @@ class Gates:
 
     async def _endpoint(self, job: HeldJob, held: AsyncExitStack) -> Answer:
         """Wait for the circuit breaker; a waiting job keeps its place in the prefetch."""
-        gate = self._breaker.gate(job.ticket.job.chatflow_id, job.cancelled, _patience(job))
+        gate = self._breaker.gate(job.ticket.job.chatflow_id, job.cancelled, self._patience(job))
         passes = await held.enter_async_context(gate)
         # The next worker makes it wait until calls are made again.
         return GO_ON if passes or _is_expired(job) else MustWait(RETRY_DELAYS[0])
@@ -192,7 +192,7 @@ class Gates:
     async def _key_of_flow(self, job: HeldJob, _: AsyncExitStack) -> Answer:
         """Make a job wait while the server refuses the API key for its flow."""
         flow = job.ticket.job.chatflow_id
-        if _is_expired(job) or await self._flows.passes(flow, job.cancelled, _patience(job)):
+        if _is_expired(job) or await self._flows.passes(flow, job.cancelled, self._patience(job)):
             return GO_ON
         return MustWait(RETRY_DELAYS[1] if self._flows.is_locked(flow) else None)
 
@@ -217,6 +217,10 @@ class Gates:
         passes = (may_run or _is_expired(job)) and not self.are_shut and not _is_lost(job)
         return GO_ON if passes else MustWait()
 
+    def _patience(self, job: HeldJob) -> timedelta:
+        to_deadline = job.ticket.deadline - datetime.now(UTC)
+        return min(_PATIENCE_FOR_ENDPOINT, to_deadline, self._turns.left_for(job))
+
 
 def _is_lost(job: HeldJob) -> bool:
     return job.chat is not None and job.chat.is_lost
@@ -224,7 +228,3 @@ def _is_lost(job: HeldJob) -> bool:
 
 def _is_expired(job: HeldJob) -> bool:
     return job.ticket.deadline <= datetime.now(UTC)
-
-
-def _patience(job: HeldJob) -> timedelta:
-    return min(_PATIENCE_FOR_ENDPOINT, job.ticket.deadline - datetime.now(UTC))

@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 from aimicromind_schemas import CancelRequest
 from aimicromind_worker.core.job.admission import Ticket
@@ -41,12 +42,17 @@ class HeldJob:
         self.span = span
         self.cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.chat: HeldChat | None = None
+        self._came_at = monotonic()
         self._run: JobRun | None = None
 
     @property
     def is_run(self) -> bool:
         """Whether the job has been begun."""
         return self._run is not None
+
+    def left_of(self, patience: timedelta) -> timedelta:
+        """Return what is left of a time that began when the job came."""
+        return max(timedelta(), patience - timedelta(seconds=monotonic() - self._came_at))
 
     def attach(self, run: JobRun) -> None:
         """Record the job's run, which a cancel interrupts; interrupt it if one came before."""

@@ -3,8 +3,9 @@
 `core/chats/turns.py` decides whose turn it is in a chat. Invariants:
 
 - A job that waits for its chat holds no slot. If one is free, the worker takes one more job.
-- At most `MOST_WAITING` jobs wait here for busy chats, each for a limited time. Others wait on the
-  broker.
+- At most `MOST_WAITING` jobs wait here for busy chats. Others wait on the broker.
+- A job waits in this worker for a limited time, for its chat and for a slot together: the broker
+  closes the channel of all jobs if one of them stays unacknowledged for too long.
 """
 
 import asyncio
@@ -23,7 +24,6 @@ from aimicromind_worker.jobs.registry import HeldChat, HeldJob
 
 MOST_WAITING: Final = 1_000
 """Jobs that wait for busy chats in one worker."""
-_PATIENCE = timedelta(minutes=3)
 _BUSY_S: Final = 1.0
 _BUSY_CHATS: Final = 10_000
 
@@ -58,8 +58,8 @@ class Turns:
         chats: Chats,
         is_behind: Callable[[str], bool],
         slots: int,
+        patience: timedelta,
         take_one_more: WhileWaiting = nullcontext,
-        patience: timedelta = _PATIENCE,
     ) -> None:
         """Begin with no jobs.
 
@@ -67,8 +67,8 @@ class Turns:
             chats: The locks and mailboxes of the chats.
             is_behind: Tells whether a job has ended, or waits after a failure of its own.
             slots: The most jobs that run at a time.
+            patience: The longest time from a job's delivery to its turn.
             take_one_more: A context during which the worker takes one more job.
-            patience: The longest wait for a busy chat.
         """
         self.waiting = 0
         self._worker = chats.worker
@@ -77,7 +77,7 @@ class Turns:
         self._slots = slots
         self._free_slots = asyncio.Semaphore(slots)
         self._take_one_more = take_one_more
-        self._patience_s = patience.total_seconds()
+        self._patience = patience
         self._places: dict[tuple[str, str], _Place] = {}
         # By chat: the job for which the lock was asked for first.
         self._asking: dict[str, _Place] = {}
@@ -102,6 +102,10 @@ class Turns:
         if not self._no_waits.done():
             self._no_waits.set_result(None)
 
+    def left_for(self, job: HeldJob) -> timedelta:
+        """Return how much longer a job may wait in this worker."""
+        return job.left_of(self._patience)
+
     def over(self, job_id: str, chat_id: str) -> None:
         """Note that a job of any worker has ended, or waits after a failure of its own."""
         now = self._ended_at[chat_id] = monotonic()
@@ -120,13 +124,22 @@ class Turns:
             The chat; None if the job was cancelled, or must wait on the broker: too many jobs wait
             here, or it waited too long.
         """
-        key = chat_id, job_id = job.ticket.chat_id, job.ticket.job_id
-        while (other := self._places.get(key)) is not None:
-            if not await self._comes(other.left, job.cancelled):
-                yield None
-                return
-        place = self._places[key] = _Place()
+        key = (job.ticket.chat_id, job.ticket.job_id)
         self._present += 1
+        try:
+            while (other := self._places.get(key)) is not None:
+                if not await self._comes(other.left, job):
+                    yield None
+                    return
+            async with self._in_line(job, key) as chat:
+                yield chat
+        finally:
+            self._present -= 1
+
+    @asynccontextmanager
+    async def _in_line(self, job: HeldJob, key: tuple[str, str]) -> AsyncIterator[HeldChat | None]:
+        chat_id, job_id = key
+        place = self._places[key] = _Place()
         try:
             came = self._protocol.came(chat_id, self._waiting_job(job), monotonic())
             if any(isinstance(action, AskLock) for action in came):
@@ -135,10 +148,9 @@ class Turns:
                 place.is_busy.set_result(None)
             self._driver.do(chat_id, came)
             await _first_of(place.granted, place.is_busy, job.cancelled, self._no_waits)
-            has_come = await self._comes(place.granted, job.cancelled)
+            has_come = await self._comes(place.granted, job)
             yield self._driver.held.get(chat_id) if has_come else None
         finally:
-            self._present -= 1
             del self._places[key]
             if self._asking.get(chat_id) is place:
                 del self._asking[chat_id]
@@ -150,9 +162,10 @@ class Turns:
         """Hold a slot while the body runs.
 
         Yields:
-            Whether it is held; if not, the job was cancelled, or all waits have ended.
+            Whether it is held; if not, the job was cancelled or waited too long, or all waits have
+            ended.
         """
-        if not await self._take_slot(job.cancelled):
+        if not await self._take_slot(job):
             yield False
             return
         try:
@@ -160,31 +173,36 @@ class Turns:
         finally:
             self._free_slots.release()
 
-    async def _take_slot(self, cancelled: asyncio.Future[None]) -> bool:
+    async def _take_slot(self, job: HeldJob) -> bool:
         if not self._free_slots.locked():
             return await self._free_slots.acquire()
         taking = asyncio.ensure_future(self._free_slots.acquire())
         try:
-            await _first_of(taking, cancelled, self._no_waits)
+            await self._wait(taking, job)
         except asyncio.CancelledError:
             if not taking.cancel():
                 self._free_slots.release()
             raise
         return not taking.cancel()
 
-    async def _comes(self, end: asyncio.Future[None], cancelled: asyncio.Future[None]) -> bool:
+    async def _comes(self, end: asyncio.Future[None], job: HeldJob) -> bool:
         """Wait for a future, and return whether it is done; if not, the job must not wait on."""
-        if end.done() or cancelled.done() or self._no_waits.done() or self.waiting >= MOST_WAITING:
+        ends = (end, job.cancelled, self._no_waits)
+        if any(it.done() for it in ends) or self.waiting >= MOST_WAITING:
             return end.done()
         self.waiting += 1
         try:
             # One more job is of use only while a slot is free for it.
             is_free = self._present - self.waiting < self._slots
             async with self._take_one_more() if is_free else nullcontext():
-                await _first_of(end, cancelled, self._no_waits, timeout_s=self._patience_s)
+                await self._wait(end, job)
         finally:
             self.waiting -= 1
         return end.done()
+
+    async def _wait(self, end: asyncio.Future[Any], job: HeldJob) -> None:
+        left_s = self.left_for(job).total_seconds()
+        await _first_of(end, job.cancelled, self._no_waits, timeout_s=left_s)
 
     def _waiting_job(self, job: HeldJob) -> WaitingJob:
         ticket = job.ticket

@@ -145,6 +145,44 @@ def test_job_waits_for_the_one_that_it_names_until_that_is_over() -> None:
     assert stage.turns.over("a", 2) == [Run("chat", "b")]
 
 
+def test_job_may_wait_for_one_of_another_chat() -> None:
+    stage = Stage()
+    stage.holding(a_job("b", after="elsewhere"))
+    stage.turns.came("other", a_job("c", after="elsewhere"), 0)
+    stage.turns.locked("other", 0, granted=True)
+
+    stage.over.add("elsewhere")
+    assert stage.turns.over("elsewhere", 1) == [Run("chat", "b"), Run("other", "c")]
+
+
+def test_nothing_is_kept_of_jobs_that_were_waited_for_in_vain() -> None:
+    turns = Stage().turns
+    for number in range(100):
+        turns.came("chat", a_job("b", after=f"unknown-{number}"), 0)
+        turns.locked("chat", 0, granted=True)
+        match number % 3:
+            case 0:
+                turns.tick("chat", UNKNOWN_S)
+                turns.left("chat", "b", UNKNOWN_S)
+            case 1:
+                turns.left("chat", "b", 1)
+            case _:
+                turns.lock_lost("chat")
+                turns.left("chat", "b", 1)
+                turns.locked("chat", 1, granted=True)
+
+    assert (turns._chats, turns._awaited) == ({}, {})  # noqa: SLF001 - what it keeps
+
+
+def test_jobs_that_many_workers_tell_of_are_bounded() -> None:
+    turns = Stage().holding(a_job("a")).turns
+    for number in range(100):
+        jobs = [a_job(f"{number}-{it}", worker=f"w{number}") for it in range(MOST_TOLD)]
+        turns.asked("chat", f"w{number}", jobs, 0)
+
+    assert len(turns._chats["chat"].elsewhere) <= 1_000  # noqa: SLF001 - what it keeps
+
+
 def test_job_waits_half_a_minute_for_one_that_nobody_knows() -> None:
     turns = Stage().holding(a_job("b", after="a")).turns
 

@@ -118,9 +118,10 @@ class Journal:
         return self._memory.state.jobs.history(job_id)
 
     def when_behind(self, note: Callable[[str, str], None]) -> None:
-        """Have a callback called with the ids of jobs, and of their chats.
+        """Set the callback for jobs that end from now on, or wait after a failure of their own.
 
-        That is each job that ends from now on, or waits after a failure of its own.
+        Args:
+            note: It gets the ids of the job and of its chat.
         """
         self._follower.on_behind = note
 

@@ -104,6 +104,7 @@ class PoolChats:
         """Give a chat's lock back: see `ChatLocks.unlock`."""
         is_second = chat_id in self._held_instead
         self._held_instead.discard(chat_id)
+        self._orphaned.discard(chat_id)
         names = self._names
         lock = names.chat_lease_instead(chat_id) if is_second else names.chat_lease(chat_id)
         await self._locks.unlock(lock)
@@ -117,12 +118,12 @@ class PoolChats:
         told = await self._tell(self._names.chat_lease(chat_id), message)
         if told is _Told.TAKEN or not self._keeps_orphans:
             return told is not _Told.RETURNED
-        if told is _Told.NACKED:
-            self._orphaned.add(chat_id)
-        # Where both locks are orphaned, nobody can be told, and nobody can hold the chat.
-        return await self._tell(self._names.chat_lease_instead(chat_id), message) in (
-            {_Told.TAKEN, _Told.NACKED} if told is _Told.NACKED else {_Told.TAKEN}
-        )
+        instead = await self._tell(self._names.chat_lease_instead(chat_id), message)
+        if told is _Told.RETURNED:
+            return instead is _Told.TAKEN
+        self._orphaned.add(chat_id)
+        # Where both locks are orphaned, nobody can take the chat: the caller asks again later.
+        return instead is not _Told.RETURNED
 
     async def tell_worker(self, worker: str, message: bytes) -> None:
         """Send a message to the queue of a worker, which may be gone.

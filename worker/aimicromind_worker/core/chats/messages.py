@@ -6,6 +6,7 @@ Invariants:
 - Times travel as ages, since the clocks of two workers differ.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -15,6 +16,7 @@ from aimicromind_worker.core.chats.actions import MOST_TOLD, WaitingJob
 
 LONGEST_BYTES: Final = 64 * 1024
 """The longest message that is read; 50 jobs with the longest ids take half of it."""
+_UUID: Final = re.compile("[0-9a-f-]{36}")
 _LONGEST_ID: Final = 128
 _LONGEST_WAIT_S: Final = 86_400.0
 
@@ -38,7 +40,7 @@ class TurnMessage(msgspec.Struct, rename="camel", omit_defaults=True, tag_field=
 
         Args:
             now: The time by the clock of `WaitingJob.came_s`.
-            workers: How the queues of all workers begin. Nothing is ever sent to others.
+            workers: How the queues of all workers begin; jobs in other queues are left out.
         """
         return [
             WaitingJob(
@@ -49,7 +51,7 @@ class TurnMessage(msgspec.Struct, rename="camel", omit_defaults=True, tag_field=
                 each.after,
             )
             for each in self.jobs[:MOST_TOLD]
-            if len(each.job_id) <= _LONGEST_ID and each.worker.startswith(workers)
+            if len(each.job_id) <= _LONGEST_ID and is_worker(each.worker, workers)
         ]
 
 
@@ -98,8 +100,18 @@ def read_message(body: bytes) -> Waiting | Next | AskAgain | None:
         return None
     try:
         return _decoder.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
+
+
+def is_worker(queue: str, workers: str) -> bool:
+    """Return whether a queue is named as that of a worker. Nothing is ever sent to others.
+
+    Args:
+        queue: The name of the queue.
+        workers: How the queues of all workers begin; a UUID follows.
+    """
+    return queue.startswith(workers) and _UUID.fullmatch(queue, len(workers)) is not None
 
 
 def _told(jobs: Iterable[WaitingJob], now: float) -> list[_Told]:

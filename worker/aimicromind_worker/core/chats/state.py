@@ -26,6 +26,7 @@ class ChatState:
         held_since_s: When this worker last got the lock.
         running: The job that it runs.
         repeats: How often the question to the holder was repeated since the chat last moved.
+        awaits: The jobs that a job waits for here although the chat is free.
         due_s: When something is to be done in any case.
     """
 
@@ -38,6 +39,7 @@ class ChatState:
     held_since_s: float = 0.0
     running: str = ""
     repeats: int = 0
+    awaits: set[str] = field(default_factory=set)
     due_s: float = float("inf")
 
     def unknown_until_s(

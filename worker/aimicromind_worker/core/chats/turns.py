@@ -14,8 +14,8 @@ one has ended, was delayed by a failure of its own, or is unknown for `UNKNOWN_S
 may run, the one that was submitted first comes first.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from heapq import nsmallest
 from typing import Final
 
 from aimicromind_worker.core.chats.actions import (
@@ -34,6 +34,7 @@ from aimicromind_worker.core.chats.state import ChatState
 
 REPEATS_S: Final = (1.0, 1.0, 2.0, 4.0)
 """After these times a waiting worker repeats its question to the holder, the last one for ever."""
+_MOST_ELSEWHERE: Final = 1_000
 SETTLES_S: Final = 0.03
 """Who gets the lock of a busy chat without being named listens so long for older jobs."""
 
@@ -55,8 +56,8 @@ class ChatTurns:
         self._is_behind = is_behind
         self._is_busy = is_busy
         self._chats: dict[str, ChatState] = {}
-        # By job: the held chats in which a job waits for it.
-        self._awaited: defaultdict[str, set[str]] = defaultdict(set)
+        # By job: the chats whose `awaits` names it.
+        self._awaited: dict[str, set[str]] = {}
 
     def due_s(self, chat_id: str) -> float:
         """Return when `tick` must be called for a chat at the latest; infinity: no need."""
@@ -116,6 +117,7 @@ class ChatTurns:
         chat.here.pop(chat.running, None)
         chat.running = ""
         chat.elsewhere.clear()
+        self._await(chat_id, chat, set())
         return [self._ask_lock(chat_id, chat)] if chat.here else self._forget(chat_id)
 
     def nobody_holds(self, chat_id: str) -> list[Action]:
@@ -132,9 +134,10 @@ class ChatTurns:
         chat = self._chats.get(chat_id)
         if chat is None or not chat.holds:
             return [AskAgain(chat_id, worker)]
-        chat.elsewhere = {
-            it.job_id: it for it in chat.elsewhere.values() if it.worker != worker
-        } | {it.job_id: it for it in jobs if it.worker != self._worker}
+        others = (it for it in chat.elsewhere.values() if it.worker != worker)
+        told = (it for it in jobs if it.worker != self._worker)
+        first = nsmallest(_MOST_ELSEWHERE, (*others, *told), key=by_time)
+        chat.elsewhere = {it.job_id: it for it in first}
         return self._go_on(chat_id, chat, now)
 
     def named(self, chat_id: str, others: Iterable[WaitingJob]) -> list[Action]:
@@ -150,9 +153,8 @@ class ChatTurns:
         """Take in that a job has ended, or waits after a failure of its own."""
         return [
             action
-            for chat_id in sorted(self._awaited.pop(job_id, ()))
-            if (chat := self._chats.get(chat_id)) is not None and chat.holds
-            for action in self._go_on(chat_id, chat, now)
+            for chat_id in sorted(self._awaited.get(job_id, ()))
+            for action in self._go_on(chat_id, self._chats[chat_id], now)
         ]
 
     def tick(self, chat_id: str, now: float) -> list[Action]:
@@ -175,6 +177,17 @@ class ChatTurns:
         del self._chats[chat_id]
         return []
 
+    def _await(self, chat_id: str, chat: ChatState, job_ids: set[str]) -> None:
+        """Note the jobs that a chat waits for, and drop those that it waits for no more."""
+        for job_id in chat.awaits - job_ids:
+            chats = self._awaited[job_id]
+            chats.discard(chat_id)
+            if not chats:
+                del self._awaited[job_id]
+        for job_id in job_ids - chat.awaits:
+            self._awaited.setdefault(job_id, set()).add(chat_id)
+        chat.awaits = job_ids
+
     def _ask_lock(self, chat_id: str, chat: ChatState) -> AskLock:
         chat.asks, chat.due_s = True, float("inf")
         return AskLock(chat_id)
@@ -189,6 +202,7 @@ class ChatTurns:
         """Run, name or wait for the next job of a chat that this worker holds."""
         if chat.running or chat.settles:
             return []
+        self._await(chat_id, chat, set())
         known = {**chat.elsewhere, **chat.here}
         if not known:
             del self._chats[chat_id]
@@ -198,8 +212,7 @@ class ChatTurns:
         following = min(may_run or known.values(), key=by_time)
         if not may_run and any(until_s < float("inf") for until_s in unknown_until_s.values()):
             chat.due_s = min(unknown_until_s.values())
-            for job_id in unknown_until_s:
-                self._awaited[known[job_id].after].add(chat_id)
+            self._await(chat_id, chat, {known[job_id].after for job_id in unknown_until_s})
             return []
         # Where nothing may run, and nothing is waited for, jobs name each other in a circle.
         chat.due_s = float("inf")

@@ -43,5 +43,5 @@ def read_end(body: bytes) -> KnownEnd | None:
     """Parse the body of an `end`; return None if it cannot be published again."""
     try:
         return _decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
