@@ -5,6 +5,7 @@ import struct
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
+from uuid import UUID
 
 from aimicromind_schemas import Names
 from tests.support.amqp_bytes import FLAGS, HEADERS_FLAG, MODE_FLAG, TIME_FLAG, WIDTHS
@@ -33,6 +34,19 @@ _BODIES: tuple[bytes, ...] = (
 _NAMES_OF_JOBS = {"chatflowId": "odd", "chatId": CHAT}
 _JOB: dict[str, Any] = _NAMES_OF_JOBS | {"question": "Why?"}
 _EVENT: dict[str, Any] = _NAMES_OF_JOBS | {"jobId": "odd", "attempt": 1, "seq": 0}
+_TURN: dict[str, Any] = {
+    "turn": "next",
+    "chatId": CHAT,
+    "worker": f"aimicromind.pool.{UUID(int=1)}",
+    "jobs": [
+        {
+            "jobId": "odd",
+            "worker": "aimicromind.pool." + "x" * 300,
+            "submittedSeconds": 0,
+            "waitedSeconds": 1e300,
+        }
+    ],
+}
 _VALUES: tuple[Any, ...] = (
     *("", "x", -1, 2**70, 1.5, True, None, [], {}, [[1]], {"a": {"b": []}}),
     "0001-01-01T00:00Z",
@@ -50,12 +64,14 @@ class Destination:
 
 
 _DESTINATIONS: Final = (
-    Destination("events", 50),
+    Destination("events", 42),
     Destination("control", 36),
     Destination("jobs", 8),
     Destination("jobs.reaped", 2),
     Destination("control.log", 2),
     Destination("journal", 2),
+    Destination("pool", 6),
+    Destination("mailbox of the chat", 2),
 )
 
 
@@ -71,6 +87,8 @@ def odd_message(seed: int, number: int, names: Names) -> tuple[str, Raw]:
         "jobs.reaped": ("", names.jobs_reaped.encode()),
         "control.log": ("", names.control_log.encode()),
         "journal": ("", names.journal.encode()),
+        "pool": (names.pool, b""),
+        "mailbox of the chat": ("", names.chat_lease(CHAT).encode()),
     }[place]
     kinds = _IN_STREAMS if place not in {"jobs", "jobs.reaped"} else f"{_IN_STREAMS}D"
     flags, properties = _properties(chance, kinds)
@@ -154,8 +172,9 @@ def _body(chance: Random, number: int) -> bytes:
         return chance.choice(_BODIES)
     if kind < 0.5:
         return chance.randbytes(chance.randrange(200))
-    fields = dict(chance.choice((_JOB, _EVENT)))
-    for name in chance.choices([*fields, "jobId", "cancel", "time", "event", "data"], k=2):
+    fields = dict(chance.choice((_JOB, _EVENT, _TURN)))
+    others = ("jobId", "cancel", "time", "event", "data", "turn", "jobs")
+    for name in chance.choices([*fields, *others], k=2):
         fields[name] = chance.choice(_VALUES)
     body = json.dumps(fields).encode()
     return body[: chance.randrange(len(body))] if kind > 0.9 else body
