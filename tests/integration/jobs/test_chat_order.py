@@ -94,6 +94,24 @@ async def test_jobs_that_wait_for_busy_chats_delay_no_other_chat(stage: Stage) -
     assert max(took) < 1, took
 
 
+async def test_jobs_that_wait_outlast_workers_that_stop(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answer(100, rate=20))
+    async with stage.listening() as chats:
+        for _ in range(3):
+            async with working(stage.settings()), working(stage.settings()):
+                if not chats.inbox.messages:
+                    for place in range(60):
+                        await put(stage, "abcd"[place % 4], place)
+                await chats.shows("token")
+                await asyncio.sleep(0.3)
+        stage.endpoint.flow("flow", answer(1))
+        async with working(stage.settings()):
+            await ended(chats, 60)
+
+    ends = [it for it in chats.inbox.bodies() if it["event"] == "end"]
+    assert {it["data"]["status"] for it in ends} == {"completed"}
+
+
 async def test_job_whose_worker_is_lost_lets_the_next_one_run(stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(100, rate=20))
     stage.endpoint.flow("quick", answer(1))

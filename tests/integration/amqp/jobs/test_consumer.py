@@ -195,6 +195,26 @@ async def test_stopped_source_gives_back_what_was_not_started(wire: Wire) -> Non
     await wire.until_in_queue(wire.names.jobs, 2)
 
 
+async def test_no_job_comes_back_to_a_source_that_stops(wire: Wire) -> None:
+    for number in range(60):
+        await wire.put(b"%d" % number)
+
+    async with wire.jobs(slots=1) as jobs, AsyncExitStack() as waiting:
+        for _ in range(30):
+            await waiting.enter_async_context(jobs.source.take_one_more())
+        taken = [await jobs.next() for _ in range(31)]
+        await asyncio.gather(
+            jobs.source.stop(),
+            *(each.requeue_unchanged() for each in taken[:20]),
+            *(each.requeue(JobState()) for each in taken[20:]),
+        )
+        await wire.until_in_queue(wire.names.jobs, 60)
+
+    async with wire.jobs(slots=60) as jobs:
+        again = [await jobs.next() for _ in range(60)]
+        assert max(each.facts.deliveries_before for each in again) <= 1
+
+
 async def test_source_can_be_stopped_twice(wire: Wire) -> None:
     async with wire.jobs() as jobs:
         await jobs.source.stop()

@@ -56,7 +56,7 @@ class JobConsumer:
         self._slots = slots
         self._budget = budget
         self._arrived: asyncio.Queue[BrokerDelivery | None] = asyncio.Queue()
-        self._stopped = False
+        self._stopping: asyncio.Task[None] | None = None
         self._consuming = asyncio.Lock()
         self._consumers: set[str] = set()
         # By delivery: the tag of its consumer.
@@ -130,11 +130,14 @@ class JobConsumer:
 
     async def stop(self) -> None:
         """Take no more jobs; requeue those that were not yielded yet."""
-        if self._stopped:
+        if self._stopping is not None:
             return
-        self._stopped = True
+        # A job requeued before that would come back at once, time after time, each time counted.
+        self._stopping = asyncio.create_task(self._cancel_all())
+        for delivery in self._unsettled:
+            delivery.not_before.add(self._stopping)
         self._changed.set()
-        await self._cancel_all()
+        await self._stopping
         while not self._arrived.empty():
             arrived = self._arrived.get_nowait()
             if arrived is not None:
@@ -146,7 +149,7 @@ class JobConsumer:
         tag = str(uuid4())
         try:
             async with self._consuming, asyncio.timeout(_TIMEOUT_S):
-                if self._stopped:
+                if self._stopping is not None:
                     return ""
                 # The prefetch applies to the next consumers on this channel.
                 await self._channel.set_qos(prefetch_count=prefetch)
@@ -170,22 +173,24 @@ class JobConsumer:
 
     async def _take(self, message: DeliveredMessage) -> None:
         delivery = BrokerDelivery.of(message, self._outgoing, self._names, self._settled)
-        was_stopped, tag = self._stopped, message.consumer_tag or ""
+        tag = message.consumer_tag or ""
         if self._one_by_one:
             self._brought[tag] = len(message.body)
         self._changed.set()
-        if delivery.over_budget and not was_stopped:
+        stopping = self._stopping
+        if delivery.over_budget and stopping is None:
             self._set_aside.append(delivery)
             return
         self._unsettled[delivery] = tag
-        if not was_stopped:
+        if stopping is None:
             if delivery.facts.redelivered:
                 delivery.forget(self._requeued.times(delivery.facts.message_id, delivery.body))
             # Before any await: a later delivery must not overtake this one.
             self._arrived.put_nowait(delivery)
         if self._extra.is_unwanted(tag):
             await self._cancel(tag)
-        if was_stopped:
+        if stopping is not None:
+            delivery.not_before.add(stopping)
             await delivery.requeue_unchanged()
 
     def _settled(self, delivery: BrokerDelivery) -> None:
@@ -198,7 +203,7 @@ class JobConsumer:
         if self._budget is None:
             return
         try:
-            while not self._stopped:
+            while self._stopping is None:
                 await self._until(lambda: bool(self._set_aside))
                 self._one_by_one = True
                 await self._requeue_set_aside()
@@ -219,7 +224,7 @@ class JobConsumer:
 
     async def _take_one_by_one(self, budget: MemoryBudget) -> None:
         """Add consumers with a prefetch of 1, until there are as many as slots."""
-        while not self._stopped and not self._set_aside and len(self._consumers) < self._slots:
+        while self._stopping is None and not self._set_aside and len(self._consumers) < self._slots:
             await self._until(lambda: budget.fits_any_body() and self._busy() < self._slots)
             if self._set_aside:
                 return
@@ -231,7 +236,7 @@ class JobConsumer:
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         """Wait until a condition holds, a job is set aside, or the source is stopped."""
-        while not (holds() or self._set_aside or self._stopped):
+        while not (holds() or self._set_aside or self._stopping):
             self._changed.clear()
             await self._changed.wait()
 

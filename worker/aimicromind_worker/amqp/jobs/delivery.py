@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from uuid import uuid4
 
 import aio_pika
@@ -54,7 +55,7 @@ class BrokerDelivery:
     Attributes:
         body: The body, or its beginning if `is_whole` is false.
         facts: The message's properties, headers and delivery count.
-        not_before: What must be done before the delivery is settled; None: nothing.
+        not_before: What must be done before the delivery is settled or its job requeued.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class BrokerDelivery:
         self._on_settled = on_settled
         self.body = message.body
         self.facts = facts_of(message)
-        self.not_before: asyncio.Task[None] | None = None
+        self.not_before: set[asyncio.Task[None]] = set()
         self._came_at = datetime.now(UTC)
 
     @classmethod
@@ -127,12 +128,12 @@ class BrokerDelivery:
 
     async def ack(self) -> None:
         """Acknowledge the delivery."""
-        await self._settle(self._message.ack())
+        await self._settle(self._message.ack)
 
     async def requeue_unchanged(self) -> None:
         """Requeue the message unchanged, by `basic.reject`; this counts as a delivery."""
         # RabbitMQ 4.3 counts a reject, but no nack: nacked, the job could come back without end.
-        await self._settle(self._message.reject(requeue=True))
+        await self._settle(partial(self._message.reject, requeue=True))
 
     async def requeue(self, state: JobState, delay: timedelta = timedelta()) -> None:
         """Publish the job again at the end of a queue, then acknowledge the delivery.
@@ -145,6 +146,7 @@ class BrokerDelivery:
             state: The state for the next worker, which replaces that of the message.
             delay: The time until the next delivery: zero, or one of the retry delays.
         """
+        await self._wait()
         delay_queue = self._names.jobs_delay(delay or RETRY_DELAYS[0])
         for queue in (delay_queue,) if delay else (self._names.jobs, delay_queue):
             try:
@@ -188,13 +190,16 @@ class BrokerDelivery:
 
     async def reject(self) -> None:
         """Reject the delivery: the broker dead-letters it to `jobs.reaped`."""
-        await self._settle(self._message.reject(requeue=False))
+        await self._settle(partial(self._message.reject, requeue=False))
 
-    async def _settle(self, sending: Awaitable[object]) -> None:
-        if self.not_before is not None:
-            await asyncio.wait((self.not_before,))
-        await send_command(sending)
+    async def _settle(self, send: Callable[[], Awaitable[object]]) -> None:
+        await self._wait()
+        await send_command(send())
         self._on_settled(self)
+
+    async def _wait(self) -> None:
+        if self.not_before:
+            await asyncio.wait(self.not_before)
 
     async def _publish(
         self, exchange: str, key: str, headers: Mapping[str, Header], job_id: str | None = None

@@ -61,7 +61,7 @@ class ExtraConsumers:
             if spare in wanted:
                 self._forget(spare)
                 # In a task: the job that waited does not wait for this, too.
-                delivery.not_before = asyncio.create_task(self._cancel_unless_lost(spare))
+                delivery.not_before.add(asyncio.create_task(self._cancel_unless_lost(spare)))
                 return
         if wanted:
             self._unwanted.add(tag if tag in wanted else wanted.pop())
