@@ -109,16 +109,24 @@ class Pool:
         async with Program((str(self.version.command), "run"), log, environment) as program:
             yield program
 
-    async def start(self, count: int) -> list[Program]:
+    def logs(self) -> list[Path]:
+        """Return the logs of its workers."""
+        return sorted(self.site.folder.glob(f"{self.names.prefix}-*.log"))
+
+    async def start(self, count: int, **settings: str) -> list[Program]:
         """Start workers that run as long as the pool, and wait until all are ready."""
-        started = [await self._stack.enter_async_context(self.worker()) for _ in range(count)]
+        started = [
+            await self._stack.enter_async_context(self.worker(**settings)) for _ in range(count)
+        ]
         for program in started:
             await program.ready("worker.ready", _READY_WITHIN_S)
         return started
 
 
 @asynccontextmanager
-async def pool(site: Site, version: Version, workers: int = 0) -> AsyncIterator[Pool]:
+async def pool(
+    site: Site, version: Version, workers: int = 0, **settings: str
+) -> AsyncIterator[Pool]:
     """Install a version for the time of the body, with so many ready workers."""
     names = Names(f"bench-{uuid4().hex[:8]}")
     events = Events()
@@ -133,7 +141,7 @@ async def pool(site: Site, version: Version, workers: int = 0) -> AsyncIterator[
             await first.ready("worker.ready", _READY_WITHIN_S)
         listening = await events.listen(site.url, names.events)
         stack.callback(listening.transport.abort)
-        await made.start(workers)
+        await made.start(workers, **settings)
         yield made
 
 

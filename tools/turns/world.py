@@ -156,11 +156,11 @@ class World:
                     lambda it: it.asked(chat_id, worker.name, jobs, self.now),
                 )
             case AskHolder():
-                self._tell(worker.name, chat_id, lambda it: it.nobody_holds(chat_id))
+                self._tell(worker.name, chat_id, lambda it: it.nobody_holds(chat_id, self.now))
             case NameNext(_, job, others):
                 self._send(job.worker, chat_id, lambda it: it.named(chat_id, others))
             case AskAgain(_, name):
-                self._send(name, chat_id, lambda it: it.nobody_holds(chat_id))
+                self._send(name, chat_id, lambda it: it.nobody_holds(chat_id, self.now))
             case _:
                 pass
 

@@ -7,13 +7,17 @@ from benchmarks.pools.order import Step, overtaking, waited
 from benchmarks.pools.rows import Row, Table
 from benchmarks.pools.versions import versions
 
-IN_ORDER = [Step(0.0, 1.0, 2.0), Step(0.5, 3.0, 4.0), Step(9.0, 10.0, 11.0)]
-OUT_OF_ORDER = [Step(0.0, 5.0, 6.0), Step(0.1, 1.0, 2.0), Step(0.2, 3.0, 4.0)]
+IN_ORDER = [Step(0.0, 1.0, 2.0, 0.1), Step(0.5, 3.0, 4.0, 0.6), Step(9.0, 10.0, 11.0, None)]
+OUT_OF_ORDER = [Step(0.0, 5.0, 6.0, 0.1), Step(0.1, 1.0, 2.0, 0.2), Step(0.2, 3.0, 4.0, 0.2)]
 
 
-def test_jobs_called_before_one_that_was_submitted_earlier_are_counted() -> None:
-    assert overtaking(IN_ORDER) == 0
-    assert overtaking(OUT_OF_ORDER) == 2
+def test_jobs_called_before_one_that_came_earlier_are_counted() -> None:
+    assert overtaking((it.submitted_at, it.called_at) for it in IN_ORDER) == 0
+    assert overtaking((it.submitted_at, it.called_at) for it in OUT_OF_ORDER) == 2
+
+
+def test_jobs_that_came_at_almost_the_same_time_may_be_called_in_any_order() -> None:
+    assert overtaking([(0.0, 5.0), (0.04, 1.0), (0.06, 3.0)], apart_s=0.05) == 1
 
 
 def test_a_wait_begins_with_the_submission_or_the_end_of_the_job_called_before() -> None:

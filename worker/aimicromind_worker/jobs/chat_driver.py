@@ -123,7 +123,7 @@ class ChatDriver:
             others = message.waiting(monotonic(), self._workers)
             self.do(chat_id, self._protocol.named(chat_id, others))
         else:
-            self.do(chat_id, self._protocol.nobody_holds(chat_id))
+            self.do(chat_id, self._protocol.nobody_holds(chat_id, monotonic()))
 
     def _take_mail(self, chat_id: str, body: bytes) -> None:
         """Take a message from the mailbox of a chat."""
@@ -171,7 +171,7 @@ class ChatDriver:
             case AskHolder(_, jobs):
                 message = waiting_message(chat_id, chats.worker, jobs, now)
                 if not await chats.tell_holder(chat_id, message):
-                    self.do(chat_id, self._protocol.nobody_holds(chat_id))
+                    self.do(chat_id, self._protocol.nobody_holds(chat_id, monotonic()))
             case NameNext(_, job, others):
                 await chats.tell_worker(job.worker, next_message(chat_id, others, now))
             case AskAgain(_, worker):

@@ -90,6 +90,7 @@ class Relay:
                     self._intake.span_of(ticket, delivery, self._names.jobs) as span,
                     self._held.holding(ticket, span) as job,
                 ):
+                    log.debug("job.delivered")
                     try:
                         await self._carry_through_gates(job, delivery)
                     except HistoryUnknown as error:

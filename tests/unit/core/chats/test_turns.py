@@ -18,6 +18,7 @@ from aimicromind_worker.core.chats.actions import (
 )
 from aimicromind_worker.core.chats.state import UNKNOWN_S
 from aimicromind_worker.core.chats.turns import (
+    HANDOVER_S,
     REPEATS_S,
     SETTLES_S,
     ChatTurns,
@@ -74,7 +75,37 @@ def test_job_of_a_held_chat_asks_the_holder_again_ever_more_seldom_and_nobody_el
         assert turns.due_s("chat") == now + pause_s
         now += pause_s
         assert turns.tick("chat", now) == [AskHolder("chat", (job,))]
-    assert turns.nobody_holds("chat") == [AskLock("chat")]
+
+
+def test_worker_whose_question_came_back_asks_once_more_before_it_takes_the_lock() -> None:
+    turns = Stage().turns
+    job = a_job("a")
+    turns.came("chat", job, 0)
+    turns.locked("chat", 0, granted=False)
+
+    assert turns.nobody_holds("chat", 1) == []
+    assert turns.tick("chat", 1 + HANDOVER_S) == [AskHolder("chat", (job,))]
+    assert turns.nobody_holds("chat", 1.1) == [AskLock("chat")]
+
+
+def test_holder_that_took_the_lock_before_it_was_named_still_learns_who_waits() -> None:
+    turns = Stage().holding(a_job("b", 2)).turns
+    there = a_job("c", 3, worker="other")
+
+    assert turns.named("chat", [there]) == []
+    assert turns.left("chat", "b", 4) == [LetGo("chat"), NameNext("chat", there, ())]
+
+
+def test_message_that_comes_before_the_answer_to_its_holder_counts() -> None:
+    turns = Stage().turns
+    turns.came("chat", a_job("b", 2), 2)
+    older = a_job("a", 1, worker="other")
+
+    assert turns.asked("chat", "other", [older], 2) == []
+    assert turns.locked("chat", 2, granted=True) == [
+        LetGo("chat"),
+        NameNext("chat", older, (a_job("b", 2),)),
+    ]
 
 
 def test_holder_names_the_job_that_was_submitted_first_wherever_it_waits() -> None:
@@ -194,7 +225,8 @@ def test_job_that_came_long_ago_still_waits_for_one_that_may_have_run_elsewhere(
     turns = Stage().turns
     turns.came("chat", a_job("b", after="a"), 0)
     turns.locked("chat", 0, granted=False)
-    turns.nobody_holds("chat")
+    turns.nobody_holds("chat", 0)
+    turns.nobody_holds("chat", HANDOVER_S)
 
     assert turns.locked("chat", 60, granted=True) == []
     there = a_job("a", worker="other")
@@ -207,7 +239,8 @@ def test_job_waits_no_longer_than_some_minutes_for_one_that_nobody_knows() -> No
     turns = Stage().turns
     turns.came("chat", a_job("b", after="a"), 0)
     turns.locked("chat", 0, granted=False)
-    turns.nobody_holds("chat")
+    turns.nobody_holds("chat", 0)
+    turns.nobody_holds("chat", HANDOVER_S)
 
     assert turns.locked("chat", 150, granted=True) == [Run("chat", "b")]
 

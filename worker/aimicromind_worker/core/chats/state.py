@@ -27,6 +27,7 @@ class ChatState:
         running: The job that it runs.
         repeats: How often the question to the holder was repeated since the chat last moved.
         awaits: The jobs that a job waits for here although the chat is free.
+        unheld_since_s: When a question to the holder came back, and the lock was not asked for.
         due_s: When something is to be done in any case.
     """
 
@@ -40,6 +41,7 @@ class ChatState:
     running: str = ""
     repeats: int = 0
     awaits: set[str] = field(default_factory=set)
+    unheld_since_s: float = float("-inf")
     due_s: float = float("inf")
 
     def unknown_until_s(

@@ -8,6 +8,7 @@ worker's. Invariants:
 - Whoever waits repeats its question to the holder, after `REPEATS_S`, or asks for the lock. So a
   lost message, or a holder that died, costs at most the longest of these times.
 - A holder that has nothing to run lets the lock go, unless a job waits here for the one before it.
+- Between two holders nobody has the lock. Whoever asks then asks once more before it takes it.
 
 Order among the jobs that are known: a job that names the one before it (`after`) waits until that
 one has ended, was delayed by a failure of its own, or is unknown for `UNKNOWN_S`. Of those that
@@ -32,11 +33,14 @@ from aimicromind_worker.core.chats.actions import (
 )
 from aimicromind_worker.core.chats.state import ChatState
 
-REPEATS_S: Final = (1.0, 1.0, 2.0, 4.0)
+REPEATS_S: Final = (0.1, 0.3, 1.0, 2.0, 4.0)
 """After these times a waiting worker repeats its question to the holder, the last one for ever."""
 _MOST_ELSEWHERE: Final = 1_000
-SETTLES_S: Final = 0.03
+SETTLES_S: Final = 0.05
 """Who gets the lock of a busy chat without being named listens so long for older jobs."""
+HANDOVER_S: Final = 0.05
+"""Whoever finds no holder leaves so much time to the one who was named, then asks again."""
+_DOUBTS_S: Final = 1.0
 
 
 class ChatTurns:
@@ -120,10 +124,13 @@ class ChatTurns:
         self._await(chat_id, chat, set())
         return [self._ask_lock(chat_id, chat)] if chat.here else self._forget(chat_id)
 
-    def nobody_holds(self, chat_id: str) -> list[Action]:
+    def nobody_holds(self, chat_id: str, now: float) -> list[Action]:
         """Take in that a question to the holder came back, or came too late for it."""
         chat = self._chats.get(chat_id)
         if chat is None or chat.holds or chat.asks:
+            return []
+        if chat.unheld_since_s < now - _DOUBTS_S:
+            chat.unheld_since_s, chat.due_s = now, now + HANDOVER_S
             return []
         return [self._ask_lock(chat_id, chat)]
 
@@ -132,20 +139,24 @@ class ChatTurns:
     ) -> list[Action]:
         """Take in which jobs of a chat wait in another worker, the first of them."""
         chat = self._chats.get(chat_id)
-        if chat is None or not chat.holds:
+        if chat is None or not (chat.holds or chat.asks):
             return [AskAgain(chat_id, worker)]
         others = (it for it in chat.elsewhere.values() if it.worker != worker)
         told = (it for it in jobs if it.worker != self._worker)
         first = nsmallest(_MOST_ELSEWHERE, (*others, *told), key=by_time)
         chat.elsewhere = {it.job_id: it for it in first}
-        return self._go_on(chat_id, chat, now)
+        # Messages come before the answer that the lock is granted.
+        return self._go_on(chat_id, chat, now) if chat.holds else []
 
     def named(self, chat_id: str, others: Iterable[WaitingJob]) -> list[Action]:
         """Take in that a job of this worker is next; the lock was let go."""
         chat = self._chats.setdefault(chat_id, ChatState())
+        told = {it.job_id: it for it in others if it.worker != self._worker}
         if chat.holds:
+            # It took the lock before it was told; it may not know of all of these.
+            chat.elsewhere = told | chat.elsewhere
             return []
-        chat.elsewhere = {it.job_id: it for it in others if it.worker != self._worker}
+        chat.elsewhere = told
         chat.is_named, chat.repeats = True, 0
         return [] if chat.asks else [self._ask_lock(chat_id, chat)]
 
