@@ -43,7 +43,7 @@ from aimicromind_worker.runs.idle_timeout import IdleTimeout
 log = structlog.get_logger()
 
 # The prefetch for jobs that the broker dead-lettered.
-_DEAD_LETTERS_AT_ONCE = 64
+_DEAD_LETTERS_AT_ONCE = 512
 # A longer journal is read while jobs run already.
 _WARMS_WITHIN_S = 2.0
 

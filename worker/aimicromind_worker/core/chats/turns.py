@@ -40,7 +40,7 @@ SETTLES_S: Final = 0.05
 """Who gets the lock of a busy chat without being named listens so long for older jobs."""
 HANDOVER_S: Final = 0.05
 """Whoever finds no holder leaves so much time to the one who was named, then asks again."""
-_DOUBTS_S: Final = 1.0
+_DOUBTS_S: Final = 0.3
 
 
 class ChatTurns:
