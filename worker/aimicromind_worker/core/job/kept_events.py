@@ -64,18 +64,14 @@ class KeptEvents:
             at: The time of its numbering, in seconds since 1970.
         """
         data = self._data
-        number = self._number_of.get(event.name)
-        if number is None:
-            number = self._number(event.name)
-        if number == _NAME_IN_DATA:
-            data += self._numbering.json_name(event.name) + _BEHIND_NAME
+        number = self._number_of.get(event.name) or self._number(event.name)
         data += event.data
         if event.duration or event.truncated_bytes:
             data += beside(event)
         self._names.append(number)
         self._times.append(at)
         self._ends.append(self._dropped_bytes + len(data))
-        if self._size_bytes > self._most_bytes:
+        if len(data) + _EVENT_BYTES * len(self._names) > self._most_bytes:
             self._drop_oldest()
 
     def end_of(self, first_seq: int, most_bytes: int) -> int:
@@ -114,10 +110,6 @@ class KeptEvents:
         self._data = bytearray()
         self._ends, self._times, self._names = array("Q"), array("d"), bytearray()
 
-    @property
-    def _size_bytes(self) -> int:
-        return len(self._data) + _EVENT_BYTES * len(self._names)
-
     def _end(self, seq: int) -> int:
         """Return where the data before the event of this number ends."""
         index = seq - self.first_seq
@@ -133,15 +125,18 @@ class KeptEvents:
         return self._numbering.body(seq, self._times[index], name, data, b"")
 
     def _number(self, name: str) -> int:
-        number = len(self._json_names)
+        """Return the number of a new name; where there is none left, write it before the data."""
+        number, json_name = len(self._json_names), self._numbering.json_name(name)
         if number > _MOST_NAMES:
+            self._data += json_name + _BEHIND_NAME
             return _NAME_IN_DATA
-        self._json_names.append(self._numbering.json_name(name))
+        self._json_names.append(json_name)
         self._number_of[name] = number
         return number
 
     def _drop_oldest(self) -> None:
-        excess_bytes = self._size_bytes - self._most_bytes * _KEPT_PART
+        size_bytes = len(self._data) + _EVENT_BYTES * len(self._names)
+        excess_bytes = size_bytes - self._most_bytes * _KEPT_PART
         count = bisect_left(range(len(self._names)), excess_bytes, key=self._bytes_of_oldest)
         self.first_seq += count
         begins = self._ends[count - 1]
