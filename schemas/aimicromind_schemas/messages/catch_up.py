@@ -184,8 +184,8 @@ def decode_catch_up(body: bytes) -> CatchUpRequest:
 def decode_snapshot(body: bytes) -> Snapshot:
     """Read a part of an answer; its events stay JSON, for `decode`.
 
-    An event that msgspec does not read, such as `1e400` or one that is nested deep, has other bytes
-    then, and the same values.
+    Where msgspec does not read an event, such as one with `1e400` or half an emoji, the events may
+    have other bytes, with the same values.
 
     Raises:
         NotASnapshot: The body is none.

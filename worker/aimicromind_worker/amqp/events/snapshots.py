@@ -8,7 +8,8 @@ An answer is worth less than an event. Invariants:
 3. Few bytes of snapshots are unconfirmed at a time, and none is sent while the window of the events
    is full, the broker has an alarm, or an address is searched that closes connections.
 4. A queue whose snapshot was nacked, was not confirmed in time, or was in flight when the broker
-   closed the connection for a message, gets none for a minute.
+   closed the connection for a message, gets none for a minute. In the last case no queue gets any
+   for 10 s: a session ends after a few such connections in a row.
 """
 
 from collections.abc import Callable
@@ -39,6 +40,7 @@ _MOST_BYTES: Final = 1_000_000
 _MOST_MESSAGES: Final = 256
 _CONFIRMED_WITHIN_S: Final = 5.0
 _AVOIDED_S: Final = 60.0
+_CALM_S: Final = 10.0
 _MOST_AVOIDED: Final = 1_000
 _TRANSIENT: Final = 1
 _FRAME_OVERHEAD_BYTES: Final = 8
@@ -105,6 +107,7 @@ class SnapshotPublisher:
         self._unconfirmed: dict[SnapshotMessage, None] = {}
         self._unconfirmed_bytes = 0
         self._avoided_until_s: dict[str, float] = {}
+        self._paused_until_s = 0.0
 
     @property
     def part_bytes(self) -> int:
@@ -117,7 +120,8 @@ class SnapshotPublisher:
         publisher, sender = self._publisher, self._publisher.sender
         is_calm = not (publisher.backpressure.is_full or sender.blocked or sender.isolation.is_on)
         has_room = self._unconfirmed_bytes < _MOST_BYTES and len(self._unconfirmed) < _MOST_MESSAGES
-        return is_calm and has_room and sender.is_open and publisher.may_write()
+        is_paused = monotonic() < self._paused_until_s
+        return is_calm and has_room and not is_paused and sender.is_open and publisher.may_write()
 
     def avoids(self, queue: str) -> bool:
         """Return whether nothing is sent to a queue for now: earlier answers did harm."""
@@ -162,6 +166,7 @@ class SnapshotPublisher:
         # connection for a message that was in flight, perhaps for this one.
         if self._publisher.sender.isolation.is_on:
             self._refused(message)
+            self._paused_until_s = monotonic() + _CALM_S
         else:
             self._forget(message)
 

@@ -5,7 +5,7 @@ Pure: the time is an argument, in seconds that never go back. Invariants:
 - Chats take turns, part by part: a chat with many askers, or a long answer, delays no other.
 - Each chat, and each asker in it, has an allowance of bytes, which requests use up, too. Beyond it,
   a request is not taken, and a part waits.
-- What waits is bounded: the requests of a chat by number, each of them by time.
+- What waits is bounded: the requests of a chat and of an asker by number, each of them by time.
 """
 
 from collections import OrderedDict, deque
@@ -16,8 +16,10 @@ from aimicromind_schemas.messages.catch_up import CatchUpRequest
 from aimicromind_worker.core.chats.return_address import ReturnAddress
 from aimicromind_worker.core.job.snapshot import RunningJob, SnapshotWriter
 
-MOST_WAITING: Final = 64
+MOST_WAITING: Final = 256
 """Requests of one chat that wait."""
+MOST_OF_ONE: Final = 16
+"""Requests of one asker that wait in a chat."""
 WAITS_AT_MOST_S: Final = 10.0
 """A request waits so long for its first part, or the next one. Whoever asked asks again."""
 REQUEST_BYTES: Final = 50_000
@@ -124,7 +126,8 @@ class CatchUpQueue:
             return False
         asker.use(REQUEST_BYTES)
         chat.allowance.use(REQUEST_BYTES)
-        return len(chat.waiting) < MOST_WAITING
+        of_asker = sum(it.to.queue == queue for it in chat.waiting)
+        return len(chat.waiting) < MOST_WAITING and of_asker < MOST_OF_ONE
 
     def add(
         self, chat: AskedChat, to: ReturnAddress, request: CatchUpRequest, now_s: float
