@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
-from pydantic import ConfigDict, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from aimicromind_schemas.messages.invalid_job import is_absent
@@ -24,7 +24,8 @@ SNAPSHOT: Final = "snapshot"
 
 # For JSON Schema: the names in JSON, and the docstrings below.
 _DESCRIBED: Final = ConfigDict(alias_generator=to_camel, use_attribute_docstrings=True)
-_EVENTS: Final = {"type": "array", "items": {"$ref": "#/$defs/ChatEvent"}}
+_FromOne = Annotated[int, Field(ge=1)]
+_EVENTS: Final = {"type": "array", "items": {"type": "object"}}
 
 
 class InvalidCatchUp(ValueError):
@@ -108,7 +109,7 @@ class Snapshot:
     """The conversation."""
 
     attempt: Count
-    """The attempt that it runs now; 0: nothing was published of the job yet."""
+    """The attempt that it runs now; 0: it has begun none."""
 
     events: Annotated[tuple[bytes, ...], WithJsonSchema(_EVENTS)] = field(repr=False)
     """Events of this attempt in their order, as they were published, each an object.
@@ -116,10 +117,10 @@ class Snapshot:
     None where the worker runs no job, or another one than was asked for.
     """
 
-    part: Count
+    part: _FromOne
     """Number of the part, from 1."""
 
-    parts: Count
+    parts: _FromOne
     """How many parts there are, as far as is known: the events may become more meanwhile."""
 
     complete_from: Count | None = None
