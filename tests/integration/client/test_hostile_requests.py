@@ -17,12 +17,13 @@ from tests.support.builders import SECRET, a_job
 from tests.support.hostile import HOSTILE
 
 REQUEST = CatchUpRequest("chat", "job")
+_TOKENS = 200
 
 
 @asynccontextmanager
 async def running_job(stage: Stage) -> AsyncIterator[tuple[Running, Chats, AbstractChannel]]:
-    """Have a job that streams for 3 s, and a channel that tells nothing of what becomes of it."""
-    stage.endpoint.flow("flow", answer(120, rate=40))
+    """Have a job that streams for 10 s, and a channel that tells nothing of what becomes of it."""
+    stage.endpoint.flow("flow", answer(_TOKENS, rate=20))
     async with (
         stage.listening(),
         chats_of(stage.connection, stage.names) as chats,
@@ -43,7 +44,7 @@ async def unharmed(worker: Running, chats: Chats) -> None:
     """Wait for the job's end: `end_of` checks the order of its events."""
     end = await chats.end_of("job")
     counts = worker.worker.event_counts
-    assert (end["status"], end["attempts"], end["events"]) == ("completed", 1, 123)
+    assert (end["status"], end["attempts"], end["events"]) == ("completed", 1, _TOKENS + 3)
     assert (counts.reconnected, counts.refused, counts.sent_again, worker.times_ready) == (
         0,
         0,
@@ -92,7 +93,7 @@ async def test_flood_of_requests_is_answered_within_bounds_and_delays_no_event(
             got.append(len(message.body))
 
         await queue.consume(take, no_ack=True)
-        for number in range(5_000):
+        for number in range(2_000):
             body = CatchUpRequest("chat", "job", SeenUpTo(1, number)).encode()
             await send(channel, stage, body, queue.name)
         async with late_follower(stage, REQUEST) as late:
