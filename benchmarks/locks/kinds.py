@@ -86,7 +86,7 @@ class _Product:
 
     async def lock(self, chat_id: str) -> None:
         answer = await self._locks.lock(
-            self._names.chat_lease(chat_id), lambda _: None, lambda: None
+            self._names.chat_lease(chat_id), lambda *_: None, lambda: None
         )
         assert answer is LockAnswer.GRANTED, answer
 

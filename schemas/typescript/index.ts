@@ -92,6 +92,18 @@ export interface CalledToolsEvent extends ChatEvent {
   data: readonly (UsedTool | null)[];
 }
 
+/** Asks the worker that runs a job of a chat for the events that it has published of it. */
+export interface CatchUpRequest {
+  catchUp: {
+    /** The conversation; that of a job without one is its job id. */
+    chatId: string | number;
+    /** The job; where absent, whichever of the chat runs. */
+    jobId?: string | number | null;
+    /** Leave out this event of the job and all before it. It goes with jobId. */
+    after?: SeenUpTo | null;
+  };
+}
+
 /** Stops the jobs of a chat that were submitted at a time or before. */
 export interface ChatCancel {
   cancel: {
@@ -386,6 +398,42 @@ export interface RetryData {
 export interface RetryEvent extends ChatEvent {
   event: "retry";
   data: RetryData;
+}
+
+/** The last event of a job that the asker has. */
+export interface SeenUpTo {
+  /** Its attempt. */
+  attempt: number;
+  /** Its place in the attempt. */
+  seq: number;
+}
+
+/**
+ * One part of the answer to a request to catch up. The answer is whole with the part whose `part`
+ * equals `parts`; a part 1 begins it anew. It has all events of the attempt that were published
+ * before its last part.
+ */
+export interface Snapshot {
+  /** The job that the worker runs now in the chat; null: none. */
+  jobId: string | null;
+  /** The conversation. */
+  chatId: string;
+  /** The attempt that it runs now; 0: it has begun none. */
+  attempt: number;
+  /**
+   * Events of this attempt in their order, as they were published, each an object. None where the
+   * worker runs no job, or another one than was asked for.
+   */
+  events: readonly ChatEvent[];
+  /** Number of the part, from 1. */
+  part: number;
+  /** How many parts there are, as far as is known: the events may become more meanwhile. */
+  parts: number;
+  /**
+   * There where events are missing that the worker no longer has: it has those from this `seq` on.
+   * `events` is empty then: read the event log.
+   */
+  completeFrom?: number | null;
 }
 
 /** A passage that the answer rests on. */

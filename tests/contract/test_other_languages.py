@@ -81,8 +81,10 @@ def test_asyncapi_parser_accepts_the_document() -> None:
     (result,) = parsed(ASYNCAPI.read_text())
 
     assert errors(result) == []
-    assert result["channels"] == ["jobs", "events", "control", "deadJobs"]
-    assert result["operations"] == ["takeJob", "publishEvent", "takeCancel", "parkJob"]
+    assert result["channels"] == ["jobs", "events", "control", "deadJobs", "mailbox", "snapshots"]
+    assert result["operations"] == [
+        *("takeJob", "publishEvent", "takeCancel", "takeCatchUp", "publishSnapshot", "parkJob"),
+    ]
     assert result["parameters"] == ["chatId", "event"]
     assert sorted(result["events"]) == sorted([*TYPES.values(), "GenericEvent"])
 
@@ -142,6 +144,7 @@ def test_examples_have_their_types(tmp_path: Path) -> None:
     for name, example in EXAMPLES.items():
         event = name.partition(".")[2]
         named = {"job": "PredictionJob", "cancel.job": "JobCancel", "cancel.chat": "ChatCancel"}
+        named |= {"catchUp": "CatchUpRequest", "snapshot": "Snapshot"}
         type_name = named.get(name) or TYPES.get(event, "GenericEvent")
         lines.append(typed(type_name, name.replace(".", "_"), example))
 

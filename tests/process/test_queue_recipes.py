@@ -1,6 +1,7 @@
 """The recipes of docs/queues.md, run as they stand there."""
 
 import asyncio
+import hashlib
 import json
 import re
 from collections.abc import Iterator
@@ -45,17 +46,20 @@ class Channel:
 
 @pytest.mark.parametrize("recipe", _RECIPES)
 async def test_recipe_brings_all_events_in_order(recipe: str, stage: Stage) -> None:
-    stage.endpoint.flow("flow", answer(20))
+    stage.endpoint.flow("flow", answer(60, rate=30) if recipe == "running" else answer(20))
     await stage.ready_worker()
     job = a_job(chatId="chat-1")
     with stage.listen() as consumer, _channel(stage) as channel:
         if recipe == "log":
             stage.submit(job)
             await stage.ended(consumer, job)
+        if recipe == "running":
+            stage.submit(job)
+            await consumer.saw(job.job_id, "token")
         taken: list[Any] = []
         reading = asyncio.create_task(asyncio.to_thread(_follow, stage, recipe, channel, taken))
         await asyncio.to_thread(channel.consumes.wait, 15)
-        if recipe != "log":
+        if recipe not in {"log", "running"}:
             stage.submit(job)
             await stage.ended(consumer, job)
         await asyncio.wait_for(reading, 20)
@@ -67,12 +71,13 @@ async def test_recipe_brings_all_events_in_order(recipe: str, stage: Stage) -> N
 
 
 def test_page_has_recipes() -> None:
-    assert list(_RECIPES) == ["live", "durable", "endings", "classic", "log"]
+    assert list(_RECIPES) == ["live", "durable", "endings", "classic", "log", "running"]
 
 
 def _follow(stage: Stage, recipe: str, channel: Channel, taken: list[Any]) -> None:
     written = _RECIPES[recipe].replace('"aimicromind.', f'"{stage.names.prefix}.')
-    known = {"channel": channel, "json": json, "pika": pika, "take": taken.append}
+    modules = {"hashlib": hashlib, "json": json, "pika": pika}
+    known = {"channel": channel, "take": taken.append, **modules}
     exec(compile(written, f"{_PAGE}:{recipe}", "exec"), known)
 
 

@@ -14,6 +14,7 @@ from aimicromind_schemas import EndEvent, Event, FailureKind, decode
 from aimicromind_schemas.journal.history import History, HistoryUnknown, StoredEnd, read_milestone
 from aimicromind_testing import frame
 from aimicromind_worker.core.chats.actions import LockAnswer
+from aimicromind_worker.core.chats.messages import TakeMail
 from aimicromind_worker.core.endpoint import errors
 from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from aimicromind_worker.core.endpoint.exchange import (
@@ -324,11 +325,11 @@ class FakeChats:
         self.pool = FakePool() if pool is None else pool
         self.worker = f"aimicromind.pool.{UUID(int=number)}"
         self.held_elsewhere: set[str] = set()
-        self.held: dict[str, tuple[Callable[[bytes], None], Callable[[], None]]] = {}
+        self.held: dict[str, tuple[TakeMail, Callable[[], None]]] = {}
         self.has_room = True
 
     async def lock(
-        self, chat_id: str, take_mail: Callable[[bytes], None], on_loss: Callable[[], None]
+        self, chat_id: str, take_mail: TakeMail, on_loss: Callable[[], None]
     ) -> LockAnswer:
         await asyncio.sleep(0)
         if not self.has_room:
@@ -354,7 +355,7 @@ class FakeChats:
     async def tell_holder(self, chat_id: str, message: bytes) -> bool:
         await asyncio.sleep(0)
         if holder := self.pool.holders.get(chat_id):
-            holder.held[chat_id][0](message)
+            holder.held[chat_id][0](message, None)
             return True
         return chat_id in self.held_elsewhere
 

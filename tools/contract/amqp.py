@@ -42,6 +42,21 @@ EVENT_PROPERTIES: Final = {
     "app_id": "aimicromind-worker",
     "delivery_mode": 2,
 }
+CATCH_UP_PROPERTIES: Final = {
+    "reply_to": "the queue of the answer, bound to the chat already: one that the broker named "
+    "(`amq.gen-…`), or any other outside `amq.` and the worker's own",
+    "correlation_id": "comes back with each part of the answer",
+}
+SNAPSHOT_HEADERS: Final[Shape] = {
+    "x-stream-filter-value": _TEXT | {"description": "The chatId."},
+}
+SNAPSHOT_PROPERTIES: Final = {
+    "type": "snapshot",
+    "correlation_id": "that of the request",
+    "content_type": "application/json",
+    "app_id": "aimicromind-worker",
+    "delivery_mode": 1,
+}
 JOB_PROPERTIES: Final = {
     "message_id": "the job's id, where its body has none",
     "correlation_id": "comes back on every event",

@@ -10,11 +10,14 @@ from aimicromind_schemas import Names, encode, event_from
 from aimicromind_worker.amqp.topology import Queue, Retention, topology
 from aimicromind_worker.app.settings import Settings
 from tools.contract.amqp import (
+    CATCH_UP_PROPERTIES,
     DEAD_HEADERS,
     EVENT_HEADERS,
     EVENT_PROPERTIES,
     JOB_HEADERS,
     JOB_PROPERTIES,
+    SNAPSHOT_HEADERS,
+    SNAPSHOT_PROPERTIES,
 )
 from tools.contract.places import examples
 from tools.contract.schema_files import schema_name, schema_of_example
@@ -82,6 +85,25 @@ def _channels() -> Shape:
             "bindings": _queue(_NAMES.jobs_dead),
             "x-queues": _queues(_NAMES.jobs_dead),
         },
+        "mailbox": {
+            "address": f"{_NAMES.prefix}.chat.{{hash}}",
+            "description": "Where requests to catch up are put, through the default exchange and "
+            "`mandatory`: what comes back was for a chat that nobody holds. The worker that runs "
+            "a job of the chat declares it.",
+            "parameters": {
+                "hash": {"description": "First 32 hexadecimal digits of the chatId's SHA-256."}
+            },
+            "messages": {"catchUp": _message_reference("catchUp")},
+            "bindings": _own_queue(),
+            "x-queues": {},
+        },
+        "snapshots": {
+            "address": None,
+            "description": "The queue that a request names as `reply_to`.",
+            "messages": {"snapshot": _message_reference("snapshot")},
+            "bindings": _own_queue(),
+            "x-queues": {},
+        },
     }
 
 
@@ -110,6 +132,11 @@ def _exchange(name: str, types: Mapping[str, str]) -> Shape:
 
 def _queue(name: str) -> Shape:
     queue = {"name": name, "durable": True, "exclusive": False, "autoDelete": False}
+    return {"amqp": {"is": "queue", "queue": queue, "bindingVersion": _BINDING}}
+
+
+def _own_queue() -> Shape:
+    queue = {"durable": False, "exclusive": True}
     return {"amqp": {"is": "queue", "queue": queue, "bindingVersion": _BINDING}}
 
 
@@ -146,6 +173,12 @@ def _operations() -> Shape:
             {"amqp": {"deliveryMode": 2, "timestamp": True, "bindingVersion": _BINDING}},
         ),
         "takeCancel": _operation("receive", "control", "Each worker hears a request.", None),
+        "takeCatchUp": _operation(
+            "receive", "mailbox", "The worker that holds the chat hears a request.", None
+        ),
+        "publishSnapshot": _operation(
+            "send", "snapshots", "It answers, in order with the events.", None
+        ),
         "parkJob": _operation("send", "deadJobs", "The worker dead-letters a job.", persistent),
     }
 
@@ -183,6 +216,20 @@ def _messages() -> Shape:
                 ]
             },
             "examples": _examples("cancel"),
+        },
+        "catchUp": {
+            "title": "CatchUpRequest",
+            "payload": {"$ref": "#/components/schemas/CatchUpRequest"},
+            "examples": _examples("catchUp"),
+            "x-amqp-properties": CATCH_UP_PROPERTIES,
+        },
+        "snapshot": {
+            "title": "Snapshot",
+            "headers": _headers(SNAPSHOT_HEADERS),
+            "payload": {"$ref": "#/components/schemas/Snapshot"},
+            "bindings": _message_binding("snapshot"),
+            "examples": _examples("snapshot"),
+            "x-amqp-properties": SNAPSHOT_PROPERTIES,
         },
         **events,
         "event.generic": _message("event.generic", "GenericEvent", shapes),

@@ -5,6 +5,7 @@ sent by the scripted endpoint. Thus the rest of the message is the worker's own.
 """
 
 import asyncio
+import json
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from aimicromind_schemas import Names
+from aimicromind_schemas.messages.catch_up import Snapshot
 from aimicromind_testing import PrivateBroker, answer, play, recording_names, send
 from tests.process.jobs import Job
 from tests.process.recorded import NOT_STREAMED, recorded_request
@@ -63,6 +65,9 @@ PRODUCED: Final[Mapping[str, Mapping[str, Any]]] = {
     },
     "cancel.chat": {"cancel": {"chatId": "chat-1"}, "submittedAt": "2026-11-22T13:20:00.123456Z"},
     "cancel.job": {"cancel": {"jobId": "job-1"}},
+    "catchUp": {
+        "catchUp": {"chatId": "chat-1", "jobId": "job-1", "after": {"attempt": 1, "seq": 17}}
+    },
 }
 """Messages of producers, by the names of their files."""
 
@@ -73,7 +78,16 @@ async def record() -> dict[str, Mapping[str, Any]]:
     with tempfile.TemporaryDirectory() as folder:
         async with PrivateBroker() as broker, set_up(broker, names, Path(folder)) as stage:
             came = await _carried(stage)
-    return {**PRODUCED, **_one_of_each(came)}
+    return {**PRODUCED, "snapshot": _snapshot(came[_CHOICE["start"]]), **_one_of_each(came)}
+
+
+def _snapshot(job: list[Message]) -> Mapping[str, Any]:
+    """Return the answer to a follower that comes after the first two events of a job."""
+    events = tuple(message.body for message in job[:2])
+    first = job[0].event
+    snapshot = Snapshot(first["jobId"], first["chatId"], first["attempt"], events, 1, 1)
+    read: Mapping[str, Any] = json.loads(snapshot.encode())
+    return read
 
 
 async def _carried(stage: Stage) -> dict[str, list[Message]]:

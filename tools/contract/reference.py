@@ -5,7 +5,12 @@ from textwrap import fill
 from typing import Any, Final
 
 from aimicromind_schemas.vocabulary import WORKER_EVENTS
-from tools.contract.amqp import EVENT_PROPERTIES, JOB_PROPERTIES
+from tools.contract.amqp import (
+    CATCH_UP_PROPERTIES,
+    EVENT_PROPERTIES,
+    JOB_PROPERTIES,
+    SNAPSHOT_PROPERTIES,
+)
 from tools.contract.shapes import EVENT_CLASSES, Shape, all_shapes, needed
 
 _WIDTH: Final = 100
@@ -23,13 +28,20 @@ Published to `aimicromind.events` with the routing key `chat.<chatId>.<event>`. 
 `attempt` wins (its `start` replaces what was shown), the first `end` of a job ends it.** Ignore
 members that are not named here: later versions may add some.
 """
+_CATCH_UP_TEXT: Final = """
+Published to the queue of the chat lock, `aimicromind.chat.<hash>`, through the default exchange and
+`mandatory`. The hash is the first 32 hexadecimal digits of the SHA-256 of `chatId`. If the message
+is returned, no worker holds the chat. On RabbitMQ from 4.1 on, send a message that was returned or
+nacked to the second lock, too; its hash is the last 32 digits. At most 4 KiB; null and empty count
+as not sent. [How to catch up](queues.md#catch-up-with-a-job-that-runs).
+"""
 _COMPATIBILITY: Final = """
 ## What may change
 
 In any version:
 
-- a job or a cancel request has a new optional field;
-- an event has a new field;
+- a job, a cancel request or a request to catch up has a new optional field;
+- an event or a snapshot has a new field;
 - there is an event with a new name.
 
 Never within a major version:
@@ -48,6 +60,7 @@ def reference() -> str:
     """Return the page."""
     shapes = all_shapes()
     parts = [_HEAD, *_job(shapes), *_cancel(shapes), *_envelope(shapes), *_events(shapes)]
+    parts += _catch_up(shapes)
     return "\n".join([*parts, *_data(shapes), *_lists(shapes)]) + _COMPATIBILITY
 
 
@@ -93,6 +106,23 @@ def _events(shapes: Mapping[str, Shape]) -> Iterator[str]:
         "The data of the worker's events and of `token` always has the shape given here. "
         "Other data of the endpoint is passed on as it comes."
     )
+
+
+def _catch_up(shapes: Mapping[str, Shape]) -> Iterator[str]:
+    inner = shapes["CatchUpRequest"]["properties"]["catchUp"]["properties"]
+    after = shapes["SeenUpTo"]["properties"]
+    yield "\n## Request to catch up\n" + _CATCH_UP_TEXT
+    yield "| member | type | | |\n|---|---|---|---|"
+    yield _row("catchUp.chatId", inner["chatId"], "required")
+    yield _row("catchUp.jobId", inner["jobId"], "required with `catchUp.after`")
+    for name, field in after.items():
+        yield _row(f"catchUp.after.{name}", field, inner["after"]["description"])
+    yield "\nAMQP properties that are honoured:\n"
+    yield _properties(CATCH_UP_PROPERTIES)
+    yield "\n## Snapshot\n\n" + _paragraph(shapes["Snapshot"]["description"]) + "\n"
+    yield _table(shapes["Snapshot"]).replace("[ChatEvent](#chatevent)", "[events](#event)")
+    yield "\nAMQP properties:\n"
+    yield _properties(SNAPSHOT_PROPERTIES)
 
 
 def _data(shapes: Mapping[str, Shape]) -> Iterator[str]:

@@ -14,6 +14,8 @@ def schema_files() -> dict[str, Shape]:
     roots = {
         "job": shapes["PredictionJob"],
         "cancel": _any_of("CancelRequest", "A request to stop jobs.", ("JobCancel", "ChatCancel")),
+        "catchUp": shapes["CatchUpRequest"],
+        "snapshot": shapes["Snapshot"],
         "event": _any_of(
             "Event",
             "Any event that a worker publishes.",

@@ -16,6 +16,7 @@ from aimicromind_schemas import (
     KnownEvent,
     PredictionJob,
 )
+from aimicromind_schemas.messages.catch_up import CatchUpRequest, SeenUpTo, Snapshot
 from aimicromind_schemas.vocabulary import WORKER_EVENTS
 
 Shape = dict[str, Any]
@@ -62,7 +63,8 @@ def all_shapes() -> dict[str, Shape]:
     shapes["GenericEvent"]["properties"]["event"]["not"] = {"enum": EXACT_NAMES}
     _job(shapes["PredictionJob"])
     cancels = _cancels(shapes["PredictionJob"]["properties"])
-    return dict(sorted((shapes | cancels | {"Absent": _ABSENT}).items()))
+    catch_ups = _catch_ups(shapes["PredictionJob"]["properties"])
+    return dict(sorted((shapes | cancels | catch_ups | {"Absent": _ABSENT}).items()))
 
 
 def tidy(shape: Mapping[str, Any]) -> Shape:
@@ -156,6 +158,40 @@ def _cancel(
         "properties": {"cancel": cancel, **beside},
         "required": ["cancel", *beside],
     }
+
+
+def _catch_ups(of_job: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Return the shapes of requests to catch up, nested as in the message, and of their answers."""
+    fields, absent = _fields(CatchUpRequest), {"$ref": "#/$defs/Absent"}
+    job_text, number, _ = of_job["jobId"]["anyOf"]
+    named: Shape = {
+        "chatId": fields["chatId"] | {"anyOf": [{"type": "string", "minLength": 1}, number]},
+        "jobId": fields["jobId"] | {"anyOf": [job_text, number, absent]},
+        "after": fields["after"] | {"anyOf": [{"$ref": "#/$defs/SeenUpTo"}, absent]},
+    }
+    del named["chatId"]["type"]
+    inner: Shape = {"type": "object", "properties": named, "required": ["chatId"]}
+    # A position belongs to a job.
+    inner["if"] = {"properties": {"after": absent}}
+    inner["else"] = {"properties": {"jobId": {"not": absent}}, "required": ["jobId"]}
+    snapshot = _fields(Snapshot)
+    snapshot["events"]["items"] = {"$ref": "#/$defs/ChatEvent"}
+    return {
+        "CatchUpRequest": _described(CatchUpRequest)
+        | {"properties": {"catchUp": inner}, "required": ["catchUp"]},
+        "SeenUpTo": _described(SeenUpTo)
+        | {"properties": _fields(SeenUpTo), "required": ["attempt", "seq"]},
+        "Snapshot": _described(Snapshot)
+        | {
+            "properties": snapshot,
+            "required": ["jobId", "chatId", "attempt", "events", "part", "parts"],
+        },
+    }
+
+
+def _described(message: type) -> Shape:
+    description = " ".join((inspect.getdoc(message) or "").split())
+    return {"title": message.__name__, "description": description, "type": "object"}
 
 
 def _fields(request: type) -> dict[str, Shape]:

@@ -74,7 +74,7 @@ async def pool(
 
 
 async def locked(chats: Chats, chat: str) -> LockAnswer:
-    return await chats.lock(chat, lambda _: None, lambda: None)
+    return await chats.lock(chat, lambda *_: None, lambda: None)
 
 
 async def test_chat_that_another_worker_holds_is_not_given(pool: Pool) -> None:
@@ -89,7 +89,7 @@ async def test_chat_that_another_worker_holds_is_not_given(pool: Pool) -> None:
 
 async def test_holder_is_told_when_its_chat_is_taken_away(pool: Pool) -> None:
     told = asyncio.Event()
-    await pool.ours.lock("chat", lambda _: None, told.set)
+    await pool.ours.lock("chat", lambda *_: None, told.set)
 
     await pool.take_away("chat")
 
@@ -99,7 +99,7 @@ async def test_holder_is_told_when_its_chat_is_taken_away(pool: Pool) -> None:
 
 async def test_holder_gets_what_others_tell_it_in_order(pool: Pool) -> None:
     told: list[bytes] = []
-    await pool.ours.lock("chat", told.append, lambda: None)
+    await pool.ours.lock("chat", lambda body, _: told.append(body), lambda: None)
 
     messages = [b"first", b"x" * 60_000, b"last"]
     for message in messages:

@@ -75,7 +75,7 @@ def chats(cluster: Cluster, name: str, version: tuple[int, ...] = KHEPRI) -> Poo
 
 
 async def locked(of: PoolChats) -> LockAnswer:
-    return await of.lock("chat", lambda _: None, lambda: None)
+    return await of.lock("chat", lambda *_: None, lambda: None)
 
 
 async def test_chat_of_a_killed_node_is_locked_by_its_second_lock() -> None:

@@ -22,6 +22,7 @@ from aimicromind_schemas import (
     decode_cancel,
     event_from,
 )
+from aimicromind_schemas.messages.catch_up import InvalidCatchUp, decode_catch_up
 from tools.contract.places import JSON, examples, read_folder
 from tools.contract.schema_files import schema_of_example
 from tools.contract.shapes import EXACT_NAMES
@@ -193,6 +194,19 @@ def test_schema_and_codec_agree_on_cancel_requests(
     request = {"cancel": named, "submittedAt": submitted_at}
 
     assert VALIDATORS["cancel"].is_valid(request) == accepts(decode_cancel, InvalidCancel, request)
+
+
+@given(
+    st.dictionaries(st.sampled_from(("jobId", "chatId", "more")), JSON_VALUES),
+    JSON_VALUES | st.dictionaries(st.sampled_from(("attempt", "seq", "more")), JSON_VALUES),
+)
+def test_schema_and_codec_agree_on_requests_to_catch_up(
+    named: dict[str, Any], after: object
+) -> None:
+    request = {"catchUp": named | {"after": after}}
+
+    is_valid = VALIDATORS["catchUp"].is_valid(request)
+    assert is_valid == accepts(decode_catch_up, InvalidCatchUp, request)
 
 
 def accepts(read: Callable[[bytes], object], refusal: type[Exception], message: object) -> bool:

@@ -377,7 +377,7 @@ async def test_messages_that_are_none_or_name_other_queues_change_nothing() -> N
         b'{"turn":"next","chatId":"chat","jobs":[%b]}' % told,
         b" " * 100_000,
     ):
-        take_mail(body)
+        take_mail(body, None)
         jobs.turns[0].take_message(body)
     jobs.leave.set()
     await task

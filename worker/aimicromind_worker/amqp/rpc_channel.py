@@ -1,7 +1,7 @@
 """Send requests on a channel that the broker answers in order, without the tasks of aiormq.
 
-Messages to its consumers are taken by their bodies alone. A header is never read: whoever published
-the message wrote it.
+Messages to its consumers are passed on with their content header, which is never read here: whoever
+published the message wrote it.
 """
 
 import asyncio
@@ -53,8 +53,8 @@ class RpcChannel:
     Attributes:
         is_open: Whether requests can be sent; an error of the broker closes the channel.
         on_cancel: A callback with the tag of a consumer that the broker cancels.
-        on_message: A callback with the tag of a consumer and the body of a message, which has at
-            most 64 KiB; longer ones are dropped.
+        on_message: A callback with the tag of a consumer, the body of a message and the payload of
+            its content header. A body of more than 64 KiB is dropped.
     """
 
     def __init__(self, wire: SocketTransport, number: int) -> None:
@@ -66,12 +66,13 @@ class RpcChannel:
         """
         self.is_open = False
         self.on_cancel: Callable[[str], None] = lambda _: None
-        self.on_message: Callable[[str, bytes], None] = lambda _tag, _body: None
+        self.on_message: Callable[[str, bytes, bytes], None] = lambda _tag, _body, _header: None
         self._wire = wire
         self._number = number
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._gone: AMQPError | None = None
         self._tag = ""
+        self._header = b""
         self._body: list[bytes] = []
         self._missing = 0
         wire.demultiplexer.handlers[number] = self
@@ -119,6 +120,7 @@ class RpcChannel:
             self._take_method(frame)
         elif frame[0] == FRAME_HEADER:
             self._missing = _body_size(frame, _SIZE_AT)[0]
+            self._header = frame[FRAME_HEADER_SIZE : -len(FRAME_END_CHAR)]
             if self._missing > _LONGEST_BODY_BYTES:
                 self._tag = ""
         elif frame[0] == FRAME_BODY and self._missing:
@@ -145,7 +147,7 @@ class RpcChannel:
             tag, body = self._tag, b"".join(self._body)
             self._tag, self._missing = "", 0
             self._body.clear()
-            self.on_message(tag, body)
+            self.on_message(tag, body, self._header)
 
     def _answered(self) -> None:
         if not self._waiting:

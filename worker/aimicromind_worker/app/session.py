@@ -18,6 +18,7 @@ from aimicromind_worker.amqp.events.attempt_publisher import EventPublisher
 from aimicromind_worker.amqp.events.backpressure import Window
 from aimicromind_worker.amqp.events.copies import Copies
 from aimicromind_worker.amqp.events.publisher_connection import PublisherConnection
+from aimicromind_worker.amqp.events.snapshots import SnapshotPublisher
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks
 from aimicromind_worker.amqp.jobs.consumer import JobConsumer
@@ -31,6 +32,7 @@ from aimicromind_worker.app.service import Service
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.core.job.retry import RetryPolicy
 from aimicromind_worker.http.client import EndpointClient
+from aimicromind_worker.jobs.catch_ups import CatchUps
 from aimicromind_worker.jobs.dead_lettered import DeadLettered
 from aimicromind_worker.jobs.gates import Gates
 from aimicromind_worker.jobs.intake import Intake
@@ -124,7 +126,7 @@ class Session:
                     kept.append(links.create_task(self._learn_cancels(control)))
                     parts = _Parts(consuming, publishing, ownership, journal, control)
                     service, turns = await self._take_jobs(opened, parts)
-                    kept.append(links.create_task(turns.run()))
+                    kept += [links.create_task(it.run()) for it in (turns, self._catch_ups)]
                     await self._work(service, publishing)
                 for task in kept:
                     task.cancel()
@@ -139,6 +141,7 @@ class Session:
             names, Window(), ownership.is_open, counts, copies.copy_publisher
         )
         self._process.publisher = publisher
+        self._catch_ups = CatchUps(SnapshotPublisher(publisher), names)
         connect = partial(self._connect, "aimicromind-worker events")
         needed = needed_topology(settings)
         return copies, PublisherConnection(
@@ -185,7 +188,8 @@ class Session:
         dependencies = self._dependencies(journal)
         intake = self._intake(dependencies, journal)
         slots, patience = settings.concurrency, settings.patience
-        turns = Turns(chats, intake.is_behind, slots, patience, source.take_one_more)
+        one_more, requests = source.take_one_more, self._catch_ups.take
+        turns = Turns(chats, intake.is_behind, slots, patience, one_more, requests)
         parts.control.take_told = turns.take_message
         journal.when_behind(turns.over)
         gates = Gates(dependencies, intake, turns, process.held)

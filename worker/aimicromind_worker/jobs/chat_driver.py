@@ -35,12 +35,16 @@ from aimicromind_worker.core.chats.messages import (
     read_message,
     waiting_message,
 )
+from aimicromind_worker.core.chats.return_address import ReturnAddress
 from aimicromind_worker.core.chats.turns import ChatTurns
 from aimicromind_worker.jobs.intake import note_fault
 from aimicromind_worker.jobs.ports import Chats
 from aimicromind_worker.jobs.registry import HeldChat
 
 log = structlog.get_logger()
+
+TakeRequest = Callable[[str, HeldChat, bytes, ReturnAddress], None]
+"""Takes a request of a follower: the chat, its lock, the body, and where the answer goes."""
 
 _NO_ROOM_PAUSE_S: Final = 1.0
 
@@ -58,6 +62,7 @@ class ChatDriver:
         protocol: ChatTurns,
         on_turn: Callable[[str, str], None],
         on_busy: Callable[[str], None],
+        take_request: TakeRequest,
     ) -> None:
         """Begin with no chats.
 
@@ -66,12 +71,14 @@ class ChatDriver:
             protocol: What decides.
             on_turn: A callback with the chat and the id of a job whose turn has come.
             on_busy: A callback with a chat whose lock was refused.
+            take_request: A callback for a message to the mailbox of a chat that asks for an answer.
         """
         self.held: dict[str, HeldChat] = {}
         self._chats = chats
         self._protocol = protocol
         self._on_turn = on_turn
         self._on_busy = on_busy
+        self._take_request = take_request
         # The queue of a worker ends with a UUID.
         self._workers = chats.worker[: chats.worker.rfind(".") + 1]
         self._outboxes: dict[str, deque[Action]] = {}
@@ -125,8 +132,11 @@ class ChatDriver:
         else:
             self.do(chat_id, self._protocol.nobody_holds(chat_id, monotonic()))
 
-    def _take_mail(self, chat_id: str, body: bytes) -> None:
-        """Take a message from the mailbox of a chat."""
+    def _take_mail(self, chat_id: str, body: bytes, sender: ReturnAddress | None) -> None:
+        """Take a message from the mailbox of a chat; workers ask for no answer."""
+        if sender is not None:
+            self._take_request(chat_id, self.held.get(chat_id) or HeldChat(), body, sender)
+            return
         message, now = read_message(body), monotonic()
         if not isinstance(message, Waiting) or not is_worker(message.worker, self._workers):
             log.debug("chat.unknown_message", size_bytes=len(body))
@@ -180,8 +190,8 @@ class ChatDriver:
                 pass
 
     async def _ask_lock(self, chat_id: str) -> None:
-        def take_mail(body: bytes) -> None:
-            self._take_mail(chat_id, body)
+        def take_mail(body: bytes, sender: ReturnAddress | None) -> None:
+            self._take_mail(chat_id, body, sender)
 
         held = HeldChat()
         answer = await self._chats.lock(chat_id, take_mail, lambda: self._lose(chat_id, held))

@@ -7,6 +7,8 @@ from typing import Protocol
 from aimicromind_schemas import FailureKind
 from aimicromind_schemas.journal.history import History, StoredEnd
 from aimicromind_worker.core.chats.actions import LockAnswer
+from aimicromind_worker.core.chats.messages import TakeMail
+from aimicromind_worker.core.chats.return_address import ReturnAddress
 from aimicromind_worker.core.job.message_facts import MessageFacts
 from aimicromind_worker.core.job.state import JobState
 
@@ -95,7 +97,7 @@ class Chats(Protocol):
         """The queue that this worker is told by."""
 
     async def lock(
-        self, chat_id: str, take_mail: Callable[[bytes], None], on_loss: Callable[[], None]
+        self, chat_id: str, take_mail: TakeMail, on_loss: Callable[[], None]
     ) -> LockAnswer:
         """Ask for a chat's lock, once.
 
@@ -113,3 +115,20 @@ class Chats(Protocol):
 
     async def tell_worker(self, worker: str, message: bytes) -> None:
         """Send a message to the queue of a worker, which may be gone."""
+
+
+class Snapshots(Protocol):
+    """What sends the answers to late followers, in order with the events of all jobs."""
+
+    @property
+    def part_bytes(self) -> int:
+        """About the most bytes of one part."""
+
+    def may_publish(self) -> bool:
+        """Return whether another part may be sent now, without a delay of the events."""
+
+    def avoids(self, queue: str) -> bool:
+        """Return whether nothing is sent to a queue for now: earlier answers did harm."""
+
+    def publish(self, to: ReturnAddress, chat_id: str, body: bytes) -> None:
+        """Send one part of an answer, once."""

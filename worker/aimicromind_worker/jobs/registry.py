@@ -10,6 +10,8 @@ from time import monotonic
 from aimicromind_schemas import CancelRequest
 from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.cancels import Cancels, covers
+from aimicromind_worker.core.job.snapshot import RunningJob
+from aimicromind_worker.runs.progress import Progress
 from aimicromind_worker.runs.run import JobRun
 from aimicromind_worker.telemetry.tracing import Span
 
@@ -21,10 +23,17 @@ class HeldChat:
     Attributes:
         is_lost: Whether the broker took the lock away.
         on_loss: A callback for that.
+        running: The job that runs now; None: none.
     """
 
     is_lost: bool = False
     on_loss: Callable[[], None] = lambda: None
+    running: Progress | None = None
+
+    @property
+    def running_job(self) -> RunningJob | None:
+        """What a follower that comes late may read of it."""
+        return None if self.running is None else self.running.running
 
 
 class HeldJob:

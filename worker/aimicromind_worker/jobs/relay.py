@@ -158,6 +158,7 @@ class Relay:
         self._runs.add(run)
         if job.chat is not None:
             job.chat.on_loss = run.shut_down
+            job.chat.running = run.progress
         try:
             outcome = await self._outcome(run)
             if isinstance(outcome, Waits):
@@ -169,6 +170,8 @@ class Relay:
             self._intake.measure(outcome, run.progress)
         finally:
             self._runs.discard(run)
+            if job.chat is not None:
+                job.chat.running = None
 
     async def _outcome(self, run: JobRun) -> Outcome | Waits:
         """Run the job; a fault of the worker fails this job alone."""

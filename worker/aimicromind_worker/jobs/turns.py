@@ -18,7 +18,7 @@ from typing import Any, Final, Never
 
 from aimicromind_worker.core.chats.actions import AskLock, WaitingJob
 from aimicromind_worker.core.chats.turns import ChatTurns
-from aimicromind_worker.jobs.chat_driver import ChatDriver
+from aimicromind_worker.jobs.chat_driver import ChatDriver, TakeRequest
 from aimicromind_worker.jobs.ports import Chats
 from aimicromind_worker.jobs.registry import HeldChat, HeldJob
 
@@ -60,6 +60,7 @@ class Turns:
         slots: int,
         patience: timedelta,
         take_one_more: WhileWaiting = nullcontext,
+        take_request: TakeRequest = lambda *_: None,
     ) -> None:
         """Begin with no jobs.
 
@@ -69,11 +70,12 @@ class Turns:
             slots: The most jobs that run at a time.
             patience: The longest time from a job's delivery to its turn.
             take_one_more: A context during which the worker takes one more job.
+            take_request: A callback for the requests of late followers.
         """
         self.waiting = 0
         self._worker = chats.worker
         self._protocol = ChatTurns(chats.worker, is_behind, self._was_busy)
-        self._driver = ChatDriver(chats, self._protocol, self._grant, self._note_busy)
+        self._driver = ChatDriver(chats, self._protocol, self._grant, self._note_busy, take_request)
         self._slots = slots
         self._free_slots = asyncio.Semaphore(slots)
         self._take_one_more = take_one_more

@@ -134,7 +134,7 @@ async def _permissions(connection: BrokerConnection, settings: Settings) -> Find
         check_channels(connection)
         queue = names.chat_lease(f"doctor-{uuid4()}")
         chat_locks = await ChatLocks.open(connection)
-        answer = await chat_locks.lock(queue, lambda _: None, lambda: None)
+        answer = await chat_locks.lock(queue, lambda *_: None, lambda: None)
         if answer is not LockAnswer.GRANTED:
             detail = "the broker declares no more queues, because a limit is reached"
             return Finding("queues", State.PROBLEM, detail, f"raise that limit: {NEEDED}")

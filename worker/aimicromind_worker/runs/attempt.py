@@ -29,6 +29,7 @@ from aimicromind_worker.core.endpoint.request import expected_question
 from aimicromind_worker.core.endpoint.saved_answer import SavedAnswer, missing, whole
 from aimicromind_worker.core.endpoint.sse import Frame, LargeFrame, SseDecoder
 from aimicromind_worker.core.job.admission import Ticket
+from aimicromind_worker.core.job.kept_events import KeptEvents
 from aimicromind_worker.core.job.milestones import MILESTONES, Recorder, record_of_end
 from aimicromind_worker.core.job.numbering import Numbering
 from aimicromind_worker.runs.idle_timeout import IdleTimeout, Watched
@@ -65,6 +66,7 @@ class Attempt:
         answer: The answer as far as it was published.
         first_output_after: The time from the first call to the first output; None before both.
         span: The attempt's trace span, whose context its events carry.
+        kept: Its events, for followers that come late.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Attempt:
         self._asks_for_json = ticket.blind
         self._max_frame_bytes = limits.max_frame_bytes
         self._numbering = Numbering(ticket.job_id, ticket.chat_id, job.chatflow_id, number)
+        self.kept = KeptEvents(self._numbering, limits.max_answer_bytes)
         self._attempt_publisher = publisher.attempt_publisher(
             Address(
                 chat_id=ticket.chat_id,
@@ -115,6 +118,7 @@ class Attempt:
             if record is not None:
                 self._attempt_publisher.record(self._numbering.record(record, now))
         self._attempt_publisher.publish(self._numbering.stamp(event, now))
+        self.kept.add(event, now)
 
     def record_end(self, status: EndStatus) -> None:
         """Record that the job ends, before the `end` is published as the next event."""

@@ -8,6 +8,7 @@ from structlog.contextvars import bind_contextvars
 
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.job.admission import Ticket
+from aimicromind_worker.core.job.snapshot import RunningJob
 from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.core.job.worker_events import Tally, retry_event
 from aimicromind_worker.runs.attempt import Attempt, Limits
@@ -62,6 +63,13 @@ class Progress:
         return self._attempts[-1]
 
     @property
+    def running(self) -> RunningJob:
+        """What a follower that comes late may read; this begins no attempt."""
+        if not self._attempts:
+            return RunningJob(self.ticket.job_id)
+        return RunningJob(self.ticket.job_id, self._attempts[-1].number, self._attempts[-1].kept)
+
+    @property
     def side_effect(self) -> bool:
         """Whether a tool or action event is known to be published in any attempt."""
         shown = (attempt.answer.side_effect for attempt in self._attempts)
@@ -111,6 +119,7 @@ class Progress:
         self.attempt.publish(retry_event(kind, message, following, wait))
         self.attempt.span.note("retry", kind=kind, next_attempt=following)
         self.attempt.span.end(kind)
+        self.attempt.kept.clear()
         self._begin(following)
 
     def state(self) -> JobState:

@@ -19,7 +19,7 @@ GRANTED = LockAnswer.GRANTED
 
 async def asked(chat_locks: ChatLocks, chat: str) -> LockAnswer:
     """Ask for a lock that nobody writes to."""
-    return await chat_locks.lock(f"lock.{chat}", lambda _: None, lambda: None)
+    return await chat_locks.lock(f"lock.{chat}", lambda *_: None, lambda: None)
 
 
 async def test_many_refusals_at_once_cost_no_connection(wire: Wire) -> None:
@@ -76,7 +76,7 @@ async def test_lock_leaves_nothing_and_its_end_is_no_loss(wire: Wire) -> None:
     for number in range(50):
         chat = f"chat {number}"
         lock = wire.names.chat_lease(chat)
-        answer = await chat_locks.lock(lock, lambda _: None, lambda: lost.append("lost"))
+        answer = await chat_locks.lock(lock, lambda *_: None, lambda: lost.append("lost"))
         assert answer is GRANTED
         await chat_locks.unlock(lock)
         assert not await exists(wire.connection, lock)

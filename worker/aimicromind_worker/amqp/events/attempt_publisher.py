@@ -11,6 +11,7 @@ from time import monotonic
 from typing import Any
 
 import structlog
+from typing_extensions import override
 
 from aimicromind_schemas import Names
 from aimicromind_worker.amqp.events.backpressure import AttemptMessages, Window
@@ -19,6 +20,7 @@ from aimicromind_worker.amqp.events.frames import EventFrames
 from aimicromind_worker.amqp.events.message_publisher import MessagePublisher
 from aimicromind_worker.amqp.events.nack_period import NackPeriod
 from aimicromind_worker.amqp.events.resend_buffer import PendingMessage, ResendBuffer
+from aimicromind_worker.amqp.events.snapshots import SnapshotMessage
 from aimicromind_worker.amqp.waiting import within
 from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.job.numbering import NumberedEvent
@@ -202,6 +204,14 @@ class EventPublisher(MessagePublisher):
         self._copies = copies
         # All events meet the same queues.
         self._nack_period = NackPeriod("events", window.resend_for)
+
+    @override
+    def on_nack(self, message: PendingMessage) -> None:
+        """Take a nack. That of a snapshot says nothing of the queues of events."""
+        if isinstance(message, SnapshotMessage):
+            message.buffer.on_nack(message, may_resend=False)
+        else:
+            super().on_nack(message)
 
     def attempt_publisher(self, address: Address) -> AttemptPublisher:
         """Return what publishes the events of one attempt."""

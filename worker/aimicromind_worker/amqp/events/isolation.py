@@ -124,6 +124,11 @@ class ChannelSender:
         """Whether the broker has an alarm and takes no messages."""
         return self._channel is not None and self._channel.blocked
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a channel, and it has not closed."""
+        return self._channel is not None and not self._channel.is_closed
+
     def expect_frames(self, frame_max: int) -> None:
         """Take no channel whose frames are smaller: such messages were written elsewhere."""
         self.frame_max = max(self.frame_max, frame_max)

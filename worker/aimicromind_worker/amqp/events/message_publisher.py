@@ -6,7 +6,6 @@ it was, before anything new. `resend_buffer` decides what follows the broker's a
 """
 
 import asyncio
-import sys
 from collections.abc import Callable, Sequence
 from weakref import WeakValueDictionary
 
@@ -36,6 +35,7 @@ class MessagePublisher:
         sender: Sends the messages.
         may_write: Asked before anything is written.
         counts: What became of the messages.
+        most_bytes: The largest body that the broker takes, as far as is known.
         addresses_at_fault: For how many addresses the broker was found to close connections.
     """
 
@@ -55,7 +55,7 @@ class MessagePublisher:
         self.addresses_at_fault = 0
         self.sender = ChannelSender()
         self._loop = asyncio.get_running_loop()
-        self._most_bytes = sys.maxsize
+        self.most_bytes = 1 << 63
         self._buffers: WeakValueDictionary[str, ResendBuffer] = WeakValueDictionary()
         self._ends: dict[str, PendingMessage] = {}
         self._need_tick: set[ResendBuffer] = set()
@@ -73,7 +73,7 @@ class MessagePublisher:
 
     def limit_size(self, most_bytes: int) -> None:
         """Send no event, not even again, whose body is larger: the broker closes the channel."""
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
 
     def buffer(self, address: str, nack_period: NackPeriod) -> ResendBuffer:
         """Return the buffer of an address: attempts of a chat share one, to keep their order."""
@@ -187,9 +187,9 @@ class MessagePublisher:
     def _send(self, message: PendingMessage) -> None:
         """Send a message, now or when its address has its turn, unless its attempt has a gap."""
         attempt = message.attempt
-        if attempt.fault is None and len(message.event.body) > self._most_bytes:
+        if attempt.fault is None and len(message.event.body) > self.most_bytes:
             log.error("event.too_large", event_name=message.event.name, seq=message.event.seq)
-            attempt.fault = EventTooLarge(self._most_bytes)
+            attempt.fault = EventTooLarge(self.most_bytes)
         if attempt.fault is not None:
             self._carry_out(message.buffer.on_drop(message), message)
         else:

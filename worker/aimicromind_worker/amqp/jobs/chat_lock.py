@@ -26,8 +26,10 @@ from pamqp import commands
 
 from aimicromind_worker.amqp.channels import asked_at_once, highest_channel, holding_channels
 from aimicromind_worker.amqp.connection import BrokerConnection
+from aimicromind_worker.amqp.jobs.return_address import return_address
 from aimicromind_worker.amqp.rpc_channel import RpcChannel
 from aimicromind_worker.core.chats.actions import LockAnswer
+from aimicromind_worker.core.chats.messages import TakeMail
 
 log = structlog.get_logger()
 
@@ -43,7 +45,7 @@ class ChatLocksLost(ConnectionError):
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    take_mail: Callable[[bytes], None]
+    take_mail: TakeMail
     on_loss: Callable[[], None]
 
 
@@ -84,7 +86,7 @@ class ChatLocks:
         return cls(channels[:holding], channels[holding:])
 
     async def lock(
-        self, queue: str, take_mail: Callable[[bytes], None], on_loss: Callable[[], None]
+        self, queue: str, take_mail: TakeMail, on_loss: Callable[[], None]
     ) -> LockAnswer:
         """Ask for a lock, once.
 
@@ -150,12 +152,12 @@ class ChatLocks:
         if held is not None:
             held.on_loss()
 
-    def _take_mail(self, queue: str, body: bytes) -> None:
+    def _take_mail(self, queue: str, body: bytes, header: bytes) -> None:
         held = self._held.get(queue)
         if held is None:
             return
         try:
-            held.take_mail(body)
+            held.take_mail(body, return_address(header))
         except Exception as error:  # noqa: BLE001 - one message must not cost the session
             log.warning("chat.unreadable", error=type(error).__name__)
 

@@ -19,6 +19,7 @@ from aimicromind_schemas import Names
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks
 from aimicromind_worker.amqp.republishing import Outgoing
 from aimicromind_worker.core.chats.actions import LockAnswer
+from aimicromind_worker.core.chats.messages import TakeMail
 
 Version = tuple[int, ...]
 
@@ -61,7 +62,7 @@ class PoolChats:
         self._held_instead: set[str] = set()
 
     async def lock(
-        self, chat_id: str, take_mail: Callable[[bytes], None], on_loss: Callable[[], None]
+        self, chat_id: str, take_mail: TakeMail, on_loss: Callable[[], None]
     ) -> LockAnswer:
         """Ask for a chat's lock, once.
 
@@ -86,7 +87,7 @@ class PoolChats:
         return answer
 
     async def _lock_instead(
-        self, chat_id: str, take_mail: Callable[[bytes], None], on_loss: Callable[[], None]
+        self, chat_id: str, take_mail: TakeMail, on_loss: Callable[[], None]
     ) -> LockAnswer:
         second = self._names.chat_lease_instead(chat_id)
         answer = await self._locks.lock(second, take_mail, on_loss)

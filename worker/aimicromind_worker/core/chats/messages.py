@@ -7,13 +7,16 @@ Invariants:
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
 
 from aimicromind_worker.core.chats.actions import MOST_TOLD, WaitingJob
+from aimicromind_worker.core.chats.return_address import ReturnAddress
 
+TakeMail = Callable[[bytes, ReturnAddress | None], None]
+"""Takes the body of a message to the holder of a chat, and where its sender wants the answer."""
 LONGEST_BYTES: Final = 64 * 1024
 """The longest message that is read; 50 jobs with the longest ids take half of it."""
 _UUID: Final = re.compile("[0-9a-f-]{36}")

@@ -22,6 +22,7 @@ from aimicromind_schemas import (
     readable_ids,
 )
 from aimicromind_schemas.journal.history import History
+from aimicromind_worker.core.chats.return_address import is_own_queue
 from aimicromind_worker.core.endpoint.call_failed import quoted
 from aimicromind_worker.core.job.content_encoding import Unpacked, unknown_encoding, unpacked
 from aimicromind_worker.core.job.message_facts import MessageFacts
@@ -161,7 +162,7 @@ def admit(
         lifetime: The longest life of a job, from its first delivery to a worker.
         max_job_bytes: The largest body, compressed or not.
     """
-    replies_to_us = (facts.reply_to or "").startswith(f"{names.prefix}.")
+    replies_to_us = is_own_queue(facts.reply_to or "", names)
     if replies_to_us:
         facts = replace(facts, reply_to=None)
     if facts.whole_bytes is None and facts.problem is not None:

@@ -8,6 +8,7 @@ from aimicromind_worker.core.endpoint.frames import EndpointEvent
 
 # The endpoint chooses the names of events. A flow that never repeats one must not fill memory.
 _REMEMBERED_NAMES = 256
+_BEHIND_HEAD_BYTES = len('1234,"time":"2026-11-22T13:20:00.123456Z","event":"token","data":}')
 
 
 class NumberedEvent(msgspec.Struct, frozen=True, gc=False):
@@ -33,6 +34,7 @@ class Numbering:
 
     Attributes:
         next_seq: The number of the next event.
+        envelope_bytes: About how many bytes a body has besides its data.
     """
 
     def __init__(self, job_id: str, chat_id: str, chatflow_id: str, attempt: int) -> None:
@@ -46,6 +48,7 @@ class Numbering:
             encode(chatflow_id),
             attempt,
         )
+        self.envelope_bytes = len(self._head) + _BEHIND_HEAD_BYTES
         self._second = -1
         self._second_text = b""
         self._names: dict[str, bytes] = {}
@@ -59,22 +62,34 @@ class Numbering:
         """
         seq = self.next_seq
         self.next_seq = seq + 1
+        body = self.body(seq, at, self.json_name(event.name), event.data, beside(event))
+        message_id = self._end_id if event.name == "end" else self._message_id % seq
+        return NumberedEvent(event.name, seq, message_id, int(at), body)
+
+    def body(self, seq: int, at: float, json_name: bytes, data: bytes, beside_data: bytes) -> bytes:
+        """Write the message body of an event; equal arguments give equal bytes.
+
+        Args:
+            seq: Its number.
+            at: The time of its numbering, in seconds since 1970.
+            json_name: Its name as JSON.
+            data: Its data as JSON.
+            beside_data: Members that follow the data, each after a comma.
+        """
         second = int(at)
         if second != self._second:
             self._second = second
             moment = datetime.fromtimestamp(second, UTC)
             self._second_text = moment.strftime(',"time":"%Y-%m-%dT%H:%M:%S.').encode()
-        body = b'%b%d%b%06dZ","event":%b,"data":%b%b}' % (
+        return b'%b%d%b%06dZ","event":%b,"data":%b%b}' % (
             self._head,
             seq,
             self._second_text,
             int((at - second) * 1_000_000),
-            self._name(event.name),
-            event.data,
-            _beside(event) if event.duration or event.truncated_bytes else b"",
+            json_name,
+            data,
+            beside_data,
         )
-        message_id = self._end_id if event.name == "end" else self._message_id % seq
-        return NumberedEvent(event.name, seq, message_id, second, body)
 
     def record(self, event: EndpointEvent, at: float) -> NumberedEvent:
         """Return what the journal gets of the next event, under the same number.
@@ -87,7 +102,8 @@ class Numbering:
         self.next_seq = record.seq
         return record
 
-    def _name(self, name: str) -> bytes:
+    def json_name(self, name: str) -> bytes:
+        """Return the name of an event as JSON."""
         text = self._names.get(name)
         if text is None:
             text = msgspec.json.encode(name)
@@ -96,7 +112,10 @@ class Numbering:
         return text
 
 
-def _beside(event: EndpointEvent) -> bytes:
+def beside(event: EndpointEvent) -> bytes:
+    """Return the members that stand beside the data of an event, each after a comma."""
+    if not (event.duration or event.truncated_bytes):
+        return b""
     if event.truncated_bytes:
         return b',"truncated":{"bytes":%d}' % event.truncated_bytes
     return b',"duration":' + event.duration
