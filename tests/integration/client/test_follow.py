@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import anyio
 import pytest
 
-from aimicromind_schemas import EndEvent, StartEvent
+from aimicromind_schemas import PARTITIONS, EndEvent, StartEvent
 from aimicromind_schemas.client import Gap, NoEventLog, NothingToListenTo, Position
 from aimicromind_testing import Cut, Head, Script, answer, send
 from tests.integration.client.stage import a_job, all_of, client_of, filters, published
@@ -264,7 +264,8 @@ async def test_event_log_deleted_meanwhile_is_told_as_a_gap(stage: Stage, proxy:
         job = a_job()
         async with client.request(job) as events:
             await anext(events)
-            await delete_queue(stage.connection, stage.names.events_log_stream())
+            for partition in range(PARTITIONS):
+                await delete_queue(stage.connection, stage.names.events_log_stream(partition))
             proxy.reset("events")
             came = await all_of(events)
 

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,7 +23,7 @@ def crc32_of_the_standard(data: bytes) -> int:
 
 
 @pytest.mark.parametrize("vector", VECTORS_OF, ids=lambda it: it["utf8"])
-def test_vectors_are_what_the_standard_gives(vector: dict) -> None:
+def test_vectors_are_what_the_standard_gives(vector: dict[str, Any]) -> None:
     data = vector["chatId"].encode()
 
     assert data.hex() == vector["utf8"]

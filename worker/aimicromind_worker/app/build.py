@@ -29,6 +29,7 @@ def needed_topology(settings: BrokerSettings) -> Topology:
         log if settings.events_log else None,
         Retention(settings.journal_max_age, int(settings.journal_max_bytes)),
         settings.jobs_max_length,
+        settings.events_log_partitions,
     )
 
 

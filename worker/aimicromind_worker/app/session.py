@@ -135,8 +135,9 @@ class Session:
         beat = settings.heartbeat
         connect_copies = partial(self._connect, "aimicromind-worker copies")
         copies = Copies(connect_copies, beat, names, ownership, counts)
+        partitions = settings.events_log_partitions if settings.events_log else 0
         publisher = EventPublisher(
-            names, Window(), ownership.is_open, counts, copies.copy_publisher
+            names, Window(), ownership.is_open, counts, copies.copy_publisher, partitions
         )
         self._process.publisher = publisher
         connect = partial(self._connect, "aimicromind-worker events")

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from aimicromind_schemas import Names
+from aimicromind_schemas import PARTITIONS, Names, partition_of
 from aimicromind_worker.amqp.events.backpressure import AttemptMessages, Window
 from aimicromind_worker.amqp.events.confirm_channel import CHANNEL_NUMBER
 from aimicromind_worker.amqp.events.frames import EventFrames
@@ -147,13 +147,14 @@ class AttemptPublisher:
     def publish(self, event: NumberedEvent) -> None:
         """Publish one event to its chat, and a copy to the job's reply_to."""
         self._last = event.name
-        content = self._frames.content(event)
+        content = self._frames.content_to_chat(event)
         frames = self._frames.to_chat(event.name) + content
         self._publisher.publish(
             PendingMessage(self._messages, self._buffer, event, frames, is_end=event.name == "end")
         )
         if self._copies is not None:
-            self._copies.publish(event, content)
+            plain = self._frames.content(event) if self._frames.is_partitioned else content
+            self._copies.publish(event, plain)
 
     async def confirmed(self) -> None:
         """Wait until the broker has answered for every event and record published so far.
@@ -188,6 +189,7 @@ class EventPublisher(MessagePublisher):
         may_write: Callable[[], bool] = lambda: True,
         counts: EventCounts | None = None,
         copies: Callable[[str, EventFrames], CopyPublisher] | None = None,
+        partitions: int = PARTITIONS,
     ) -> None:
         """Prepare; see the base class.
 
@@ -197,15 +199,22 @@ class EventPublisher(MessagePublisher):
             may_write: Asked before anything is written.
             counts: What became of the events.
             copies: Returns what publishes copies to a queue; None where nobody asks for any.
+            partitions: The number of partitions of the event log; 0 where there is no log.
         """
         super().__init__(names, window, may_write, counts)
         self._copies = copies
+        self._partitions = partitions
         # All events meet the same queues.
         self._nack_period = NackPeriod("events", window.resend_for)
 
     def attempt_publisher(self, address: Address) -> AttemptPublisher:
         """Return what publishes the events of one attempt."""
-        frames = EventFrames(address, self.names.events, CHANNEL_NUMBER, self.sender.frame_max)
+        # A single partition is bound by the key `#`, and named by no message.
+        is_named = self._partitions > 1
+        partition = partition_of(address.chat_id, self._partitions) if is_named else None
+        frames = EventFrames(
+            address, self.names.events, CHANNEL_NUMBER, self.sender.frame_max, partition
+        )
         copies = None
         if address.reply_to is not None and self._copies is not None:
             copies = self._copies(address.reply_to, frames)
