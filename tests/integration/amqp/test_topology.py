@@ -203,7 +203,7 @@ async def test_other_number_of_partitions_is_one_error_that_names_the_remedy(
     )
 
 
-@pytest.mark.parametrize("deleted", [0, 1, 2])
+@pytest.mark.parametrize("deleted", [0, 1, 3])
 async def test_deleted_partition_is_declared_again(
     names: Names, connection: AbstractConnection, deleted: int
 ) -> None:

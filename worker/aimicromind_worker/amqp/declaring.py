@@ -62,7 +62,7 @@ async def declare(connection: AbstractConnection, wanted: Topology) -> None:
         TimeoutError: The broker did not answer within 20 s.
     """
     async with asyncio.timeout(_TIMEOUT_S):
-        if await other_partitions(connection, wanted.event_log):
+        if await other_partitions(connection, wanted):
             found = await compare(connection, wanted)
             raise TopologyDiffers([it for it in found if it.is_in_the_way])
         try:
@@ -118,7 +118,7 @@ async def compare(connection: AbstractConnection, wanted: Topology) -> list[Diff
     """
     findings = []
     async with asyncio.timeout(_TIMEOUT_S):
-        others = await other_partitions(connection, wanted.event_log)
+        others = await other_partitions(connection, wanted)
         of_log = wanted.event_log.streams() if wanted.event_log and others else []
         for exchange in wanted.exchanges:
             state, detail = await _state(connection, partial(_declare_exchange, exchange=exchange))
