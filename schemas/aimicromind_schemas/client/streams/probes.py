@@ -5,6 +5,7 @@ first offset is at most some hundred messages before the end. An empty stream de
 """
 
 import asyncio
+from contextlib import suppress
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -101,17 +102,9 @@ async def first_from(
 
     async with reading(connection, stream, offset, take, prefetch=_AHEAD) as reader:
         reader.hold()
-        waiting, lost = asyncio.ensure_future(arrived.wait()), asyncio.ensure_future(reader.lost())
-        try:
-            await asyncio.wait(
-                (waiting, lost), timeout=within_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if reader.failure is not None:
-                raise reader.failure
-        finally:
-            waiting.cancel()
-            lost.cancel()
-            await asyncio.wait((waiting, lost))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await reader.until(arrived, from_first=True)
     return came[0] if came else None
 
 

@@ -7,14 +7,16 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 from typing import Any
 
 import structlog
 
-from aimicromind_schemas import PARTITIONS, Names, partition_of
+from aimicromind_schemas import Names
 from aimicromind_worker.amqp.events.backpressure import AttemptMessages, Window
 from aimicromind_worker.amqp.events.confirm_channel import CHANNEL_NUMBER
+from aimicromind_worker.amqp.events.event_log import EventLog
 from aimicromind_worker.amqp.events.frames import EventFrames
 from aimicromind_worker.amqp.events.message_publisher import MessagePublisher
 from aimicromind_worker.amqp.events.nack_period import NackPeriod
@@ -108,6 +110,7 @@ class AttemptPublisher:
         frames: EventFrames,
         buffer: ResendBuffer,
         copies: CopyPublisher | None,
+        handle: Callable[[], str | None] = lambda: None,
     ) -> None:
         """Begin with nothing.
 
@@ -116,7 +119,9 @@ class AttemptPublisher:
             frames: Writes them.
             buffer: Keeps the order of all events of the chat.
             copies: Publishes their copies; None where nobody asks for any.
+            handle: Returns the handle of a job whose first event is published next.
         """
+        self._handle = handle
         self._publisher = publisher
         self._frames = frames
         self._buffer = buffer
@@ -130,6 +135,11 @@ class AttemptPublisher:
         return self._publisher.backpressure.is_full or (
             self._copies is not None and self._copies.full
         )
+
+    @property
+    def handle(self) -> str | None:
+        """The handle of a job whose first event is published next; None if unknown."""
+        return self._handle()
 
     async def room(self) -> None:
         """Wait until another event may be published."""
@@ -189,7 +199,7 @@ class EventPublisher(MessagePublisher):
         may_write: Callable[[], bool] = lambda: True,
         counts: EventCounts | None = None,
         copies: Callable[[str, EventFrames], CopyPublisher] | None = None,
-        partitions: int = PARTITIONS,
+        log: EventLog | None = None,
     ) -> None:
         """Prepare; see the base class.
 
@@ -199,24 +209,25 @@ class EventPublisher(MessagePublisher):
             may_write: Asked before anything is written.
             counts: What became of the events.
             copies: Returns what publishes copies to a queue; None where nobody asks for any.
-            partitions: The number of partitions of the event log; 0 where there is no log.
+            log: The event log; None for one with the usual partitions.
         """
         super().__init__(names, window, may_write, counts)
         self._copies = copies
-        self._partitions = partitions
+        self._log = log or EventLog(names)
         # All events meet the same queues.
         self._nack_period = NackPeriod("events", window.resend_for)
 
     def attempt_publisher(self, address: Address) -> AttemptPublisher:
         """Return what publishes the events of one attempt."""
-        # A single partition is bound by the key `#`, and named by no message.
-        is_named = self._partitions > 1
-        partition = partition_of(address.chat_id, self._partitions) if is_named else None
         frames = EventFrames(
-            address, self.names.events, CHANNEL_NUMBER, self.sender.frame_max, partition
+            *(address, self.names.events, CHANNEL_NUMBER, self.sender.frame_max),
+            self._log.partition(address.chat_id),
         )
         copies = None
         if address.reply_to is not None and self._copies is not None:
             copies = self._copies(address.reply_to, frames)
         buffer = self.buffer(address.chat_id, self._nack_period)
-        return AttemptPublisher(self, frames, buffer, copies)
+        # The first event comes later: until then, the log's end may be found.
+        self._log.want(address.chat_id)
+        handle = partial(self._log.handle, address.chat_id)
+        return AttemptPublisher(self, frames, buffer, copies, handle)
