@@ -130,6 +130,10 @@ bench-quick: setup broker ## The same in small, printed
 bench-long: setup broker ## Follow the worker's memory through answers of a million tokens
 	$(RUN) --group bench python -m benchmarks.long
 
+.PHONY: bench-event-log
+bench-event-log: setup broker ## Show what the partitions of the event log cost, and what reading one chat's events does
+	$(RUN) --group bench python -m benchmarks.event_log
+
 .PHONY: bench-health
 bench-health: setup broker ## Flood the health port: the slowest answer to a probe, and the worker's memory
 	$(RUN) python -m benchmarks.health

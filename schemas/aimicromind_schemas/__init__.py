@@ -1,6 +1,7 @@
 """Message types, routing keys and codec of AiMicromind prediction jobs on RabbitMQ."""
 
 from aimicromind_schemas.codec import Message, MessageProperties, decode, encode
+from aimicromind_schemas.handle import HandleUnreadable
 from aimicromind_schemas.messages.cancel import (
     CancelRequest,
     ChatCancel,
@@ -61,6 +62,7 @@ from aimicromind_schemas.messages.worker_events import (
     StartEvent,
     Usage,
 )
+from aimicromind_schemas.partitions import MOST_PARTITIONS, PARTITIONS, partition_of
 from aimicromind_schemas.reading import Gap, Position, Reader
 from aimicromind_schemas.routing import (
     Names,
@@ -82,7 +84,9 @@ from aimicromind_schemas.vocabulary import (
 
 __all__ = [
     "EVENT_NAMES",
+    "MOST_PARTITIONS",
     "OUTPUT_EVENTS",
+    "PARTITIONS",
     "SIDE_EFFECT_EVENTS",
     "SUBMITTED_HEADER",
     "TERMINAL",
@@ -111,6 +115,7 @@ __all__ = [
     "FileAnnotationsEvent",
     "Gap",
     "GenericEvent",
+    "HandleUnreadable",
     "InvalidCancel",
     "InvalidJob",
     "JobCancel",
@@ -159,6 +164,7 @@ __all__ = [
     "event_from",
     "is_job_id",
     "parse_routing_key",
+    "partition_of",
     "readable_ids",
     "routing_key",
 ]

@@ -165,7 +165,7 @@ export interface EndData {
   usage?: Usage | null;
   /** `human` where the flow has paused on an `action` that somebody must answer. */
   waitsFor?: string | null;
-  /** Where the job's events begin in the event log, for those who read them later. */
+  /** Where the job's events begin in the event log, where the worker knows; opaque. */
   handle?: string | null;
 }
 
@@ -461,6 +461,8 @@ export interface StartData {
   redelivered: boolean;
   /** What the endpoint's own `start` carried, if that came first. No part of the answer. */
   upstream: unknown;
+  /** Where the job's events begin in the event log, where the worker knows; opaque. */
+  handle?: string | null;
 }
 
 /** First event of an attempt that shows anything: drop what earlier attempts showed. */

@@ -15,7 +15,7 @@ import pytest
 import pytest_asyncio
 from pamqp.common import FieldTable
 
-from aimicromind_schemas import Names
+from aimicromind_schemas import PARTITIONS, Names
 from aimicromind_testing import PrivateBroker, answer
 from aimicromind_testing.broker.probe import speaks_amqp
 from aimicromind_worker.amqp.connection import connect
@@ -26,7 +26,7 @@ from tests.process.stage import Stage, set_up
 from tests.support.amqp import BEAT
 from tests.support.checker import Seen
 from tests.support.cluster import Cluster, running_cluster
-from tests.support.consumer import Consumer, Message, read_stream
+from tests.support.consumer import Consumer, Message, read_log, read_stream
 from tests.support.probes import turns
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
@@ -101,8 +101,8 @@ async def test_journal_and_log_are_whole_when_the_node_that_leads_them_is_killed
         check_completed(await stage.ended(consumer, *running, *late, within_s=60), attempts=1)
 
     journal, log = (
-        {message.properties["message_id"] for message in read_stream(stage.broker.url, stream)}
-        for stream in (stage.names.journal, stage.names.events_log_stream())
+        {message.properties["message_id"] for message in read(stage.broker.url, name)}
+        for read, name in ((read_stream, stage.names.journal), (read_log, stage.names.events_log))
     )
     events = {message.properties["message_id"]: message.name for message in consumer.messages}
     milestones = {message_id for message_id, name in events.items() if name in ("start", "end")}
@@ -206,7 +206,7 @@ def jobs(count: int) -> list[Job]:
 
 
 def streams_of(names: Names) -> tuple[str, ...]:
-    return (names.journal, names.endings, names.events_log_stream())
+    return (names.journal, names.endings, *map(names.events_log_stream, range(PARTITIONS)))
 
 
 async def redeliver_soon(node: PrivateBroker, names: Names) -> None:
@@ -279,7 +279,7 @@ async def majority_answers(cluster: Cluster) -> float:
 
 def in_the_log(stage: Stage, *of: Job) -> list[Seen]:
     """Judge jobs by what the event log has of them, for those who come late."""
-    came = read_stream(stage.broker.url, stage.names.events_log_stream())
+    came = read_log(stage.broker.url, stage.names.events_log)
     return [
         stage.judge(job, [message for message in came if message.event["jobId"] == job.job_id])
         for job in of

@@ -14,7 +14,15 @@ from benchmarks.refusals import measure
 from tests.faults.trial import Trial, eventually
 from tests.process.jobs import Job, a_job
 from tests.process.stage import asked_for
-from tests.support.consumer import Heard, bind, delete, lose_unsettled, publish, read_stream
+from tests.support.consumer import (
+    Heard,
+    bind,
+    delete,
+    lose_unsettled,
+    publish,
+    read_log,
+    read_stream,
+)
 from tests.support.marked import marked
 from tests.support.probes import probe
 from tests.support.steady_consumer import SteadyConsumer
@@ -83,9 +91,7 @@ async def test_events_come_once_more_after_their_exchange_was_deleted(trial: Tri
     await worker.logged("job.ended", job_id=job.job_id)
     await eventually(lambda: not trial.endpoint.live_calls)
     # Consumers' own bindings went with the exchange; the worker has bound the log again.
-    for message in await asyncio.to_thread(
-        read_stream, trial.broker.url, trial.names.events_log_stream()
-    ):
+    for message in await asyncio.to_thread(read_log, trial.broker.url, trial.names.events_log):
         trial.listener.take(message)
     await trial.verdict()
 

@@ -8,11 +8,12 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from aimicromind_schemas import Names
+from aimicromind_schemas import PARTITIONS, Names
 from aimicromind_worker.amqp.connection import connect
 from aimicromind_worker.amqp.events.attempt_publisher import EventPublisher
 from aimicromind_worker.amqp.events.backpressure import Window
 from aimicromind_worker.amqp.events.copies import Copies
+from aimicromind_worker.amqp.events.event_log import EventLog
 from aimicromind_worker.amqp.events.publisher_connection import PublisherConnection
 from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.amqp.topology import Topology
@@ -71,6 +72,7 @@ async def publishing_at(
     wanted: Topology = NOTHING,
     beat: timedelta = BEAT,
     tls: ssl.SSLContext | None = None,
+    partitions: int = PARTITIONS,
     **window: Any,  # noqa: ANN401 - named in Window
 ) -> AsyncIterator[Way]:
     """Keep a connection open; nobody shuts the fence, which stands open for the test's time."""
@@ -80,7 +82,8 @@ async def publishing_at(
         partial(opened, _COPIES, beat, tls), beat, names, ownership, counts, Window(**window)
     )
     publisher = EventPublisher(
-        names, Window(**window), ownership.is_open, counts, copies.copy_publisher
+        *(names, Window(**window), ownership.is_open, counts, copies.copy_publisher),
+        log=EventLog(names, partitions),
     )
     publishing = PublisherConnection(
         partial(opened, _NAME, beat, tls), beat, wanted, publisher, ownership

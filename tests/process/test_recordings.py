@@ -18,7 +18,7 @@ from tests.process.jobs import Job
 from tests.process.recorded import FAILURES, NOT_STREAMED, recorded_job, recorded_request, said
 from tests.process.stage import judge, set_up
 from tests.support.checker import Seen
-from tests.support.consumer import Consumer, Message, publish, read_stream
+from tests.support.consumer import Consumer, Message, publish, read_log, read_stream
 from tools.contract.places import JSON, read_folder
 from tools.contract.schema_files import schema_name
 
@@ -78,7 +78,7 @@ async def run(
             everything.messages,
             copies.messages,
             endings.messages,
-            read_stream(broker.url, NAMES.events_log_stream()),
+            read_log(broker.url, NAMES.events_log),
             read_stream(broker.url, NAMES.journal),
             stage.dead_jobs(),
         )

@@ -19,12 +19,12 @@ from aimicromind_worker.core.job.open_run import OpenRun, RunsKnown
 from aimicromind_worker.core.job.retry import RetryPolicy
 from aimicromind_worker.jobs.intake import Intake
 from aimicromind_worker.jobs.ports import JobHistory
-from aimicromind_worker.runs.attempt import Limits
 from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
 from aimicromind_worker.runs.conversations import Conversations
 from aimicromind_worker.runs.dependencies import Dependencies, Predictions
 from aimicromind_worker.runs.flows import Flows
 from aimicromind_worker.runs.idle_timeout import IdleTimeout
+from aimicromind_worker.runs.limits import Limits
 from aimicromind_worker.runs.ports import Publisher
 from aimicromind_worker.runs.recovery import Recovery
 from aimicromind_worker.telemetry.event_counts import EventCounts

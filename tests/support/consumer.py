@@ -6,7 +6,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -236,6 +236,16 @@ def read_stream(url: str, queue: str) -> list[Message]:
             messages.append(Message.of(method, properties, body))
         channel.cancel()
     return messages
+
+
+def read_log(url: str, log: str) -> list[Message]:
+    """Give all that the event log holds, partition after partition."""
+    with _channel(url) as channel:
+        count = 0
+        with suppress(pika.exceptions.ChannelClosedByBroker):
+            while channel.queue_declare(f"{log}-{count}", passive=True):
+                count += 1
+    return [message for it in range(count) for message in read_stream(url, f"{log}-{it}")]
 
 
 def cut(url: str, stream: str, sent_at: datetime) -> None:

@@ -157,6 +157,7 @@ class RecordingPublisher:
         room_for: So many events clear it, if this is a number.
         waits_for_room: Set once a attempt_publisher waited for room.
         end_lost: Set, the broker confirms no `end`.
+        handle: Of a job whose first event is published next.
     """
 
     def __init__(self, history: list[str] | None = None) -> None:
@@ -169,6 +170,7 @@ class RecordingPublisher:
         self.room_for: int | None = None
         self.waits_for_room = asyncio.Event()
         self.end_lost: Exception | None = None
+        self.handle: str | None = None
 
     def attempt_publisher(self, address: Address) -> "RecordedAttempt":
         self.addresses.append(address)
@@ -204,6 +206,10 @@ class RecordedAttempt:
     @property
     def full(self) -> bool:
         return not self._publisher.has_room.is_set()
+
+    @property
+    def handle(self) -> str | None:
+        return self._publisher.handle
 
     async def room(self) -> None:
         self._publisher.waits_for_room.set()

@@ -4,10 +4,19 @@ import shutil
 from pathlib import Path
 
 from tools.contract.asyncapi import asyncapi
-from tools.contract.places import ASYNCAPI, BASELINE, JSON, REFERENCE, TYPESCRIPT, as_text
+from tools.contract.places import (
+    ASYNCAPI,
+    BASELINE,
+    JSON,
+    PARTITIONS,
+    REFERENCE,
+    TYPESCRIPT,
+    as_text,
+)
 from tools.contract.reference import reference
 from tools.contract.schema_files import schema_files
 from tools.contract.typescript import typescript
+from tools.contract.vectors import partitions
 from tools.generated import differing, write
 
 
@@ -19,6 +28,7 @@ def generated() -> dict[Path, str]:
         ASYNCAPI: asyncapi(),
         TYPESCRIPT: typescript(),
         REFERENCE: reference(),
+        PARTITIONS: partitions(),
     }
 
 

@@ -138,9 +138,8 @@ class Client:
         reader = _reader_of(chat_id, job_id, after)
         replayed = after is not None or from_start is not False
         since = from_start if isinstance(from_start, datetime) else self._submitted.since(job_id)
-        streams = (self._names.events_log_stream(), self._names.endings)
         wanted = Wanted.of(self._names, chat_id or self._submitted.chat_of(job_id), job_id)
-        history = Replay(streams, replayed, since)
+        history = Replay(self._names, log=True, before=replayed, since=since)
         async with opened(Following(self._in, wanted, history, reader, job_id or until)) as items:
             yield items
 
@@ -177,7 +176,7 @@ class Client:
         following = Following(
             self._in,
             Wanted.ends(self._names, chat_id or self._submitted.chat_of(job_id), job_id),
-            Replay((self._names.endings,), before=True, since=self._submitted.since(job_id)),
+            Replay(self._names, log=False, before=True, since=self._submitted.since(job_id)),
             Reader(),
             job_id,
         )

@@ -33,6 +33,7 @@ _CLOSE_S: Final = 3.0
 _HEARTBEAT_S: Final = 10
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 3.0
+_FEW_CHANNELS: Final = "raise that limit: a client needs up to 3 channels"
 _REFUSALS: Final = (
     ChannelAccessRefused,
     ChannelLockedResource,
@@ -121,7 +122,7 @@ def _check(closing: asyncio.Future[Any] | None) -> None:
         BrokerRefused: It was: the broker allows too few channels.
     """
     if closing is not None and (reason := refusal_of(closing)) is not None:
-        raise BrokerRefused(reason, remedy="raise that limit: a client needs up to 3 channels")
+        raise BrokerRefused(reason, remedy=_FEW_CHANNELS)
 
 
 @contextmanager
@@ -140,7 +141,8 @@ def broker_errors() -> Iterator[None]:
         unless_cancelled()
         raise BrokerGone from error
     except _REFUSALS as error:
-        raise BrokerRefused(str(error)) from error
+        is_limit = isinstance(error, ConnectionNotAllowed)
+        raise BrokerRefused(str(error), remedy=_FEW_CHANNELS if is_limit else "") from error
     except (AMQPError, OSError, RuntimeError) as error:
         unless_cancelled()
         raise BrokerGone from error

@@ -4,21 +4,24 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from aimicromind_schemas.client.connection import ClientConnection
 from aimicromind_schemas.client.errors import BrokerGone, NoEventLog, NoSuchQueue
-from aimicromind_schemas.client.joined import Joined
-from aimicromind_schemas.client.subscription import uncancelled
+from aimicromind_schemas.client.joined import Joined, Place
+from aimicromind_schemas.client.log_place import CLOCK_SLACK, LogPlace, place_in_log
+from aimicromind_schemas.client.transport.cancelling import uncancelled
+from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_schemas.messages.events import Event
 from aimicromind_schemas.reading import Gap, Reader
-
-CLOCK_SLACK: Final = timedelta(minutes=5)
-"""Largest difference between the clocks of workers, broker and client."""
+from aimicromind_schemas.routing import Names
 
 _PAUSE_S: Final = 0.1
+# They can be large, and the broker's prefetch counts messages.
+_ENDINGS_AHEAD: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +29,15 @@ class Replay:
     """Where to read events that were published before.
 
     Attributes:
-        streams: Streams to read after a lost connection; the first that exists is taken.
-        before: Whether to begin with events of the first stream.
+        names: Names of the installation.
+        log: Whether the event log is read, or the endings alone. After a lost connection, the
+            endings are read where there is no event log.
+        before: Whether to begin with events that were published before.
         since: Begin with those from this time on; None for all of them.
     """
 
-    streams: tuple[str, ...]
+    names: Names
+    log: bool
     before: bool
     since: datetime | None
 
@@ -75,15 +81,14 @@ class Following:
             BrokerUnreachable: No broker answers.
             BrokerRefused: The user lacks a permission.
         """
-        stream = self._history.streams[0] if self._history.before else None
+        history = self._history
+        place = self._places(history.since)[0] if history.before else None
         while self._joined is None:
             connection = await self._connection.connection()
             try:
-                self._joined = await Joined.open(
-                    connection, self._wanted, stream, self._history.since
-                )
+                self._joined = await Joined.open(connection, self._wanted, place)
             except NoSuchQueue as error:
-                raise NoEventLog(self._history.streams[0]) from error
+                raise NoEventLog(history.names.events_log) from error
             except BrokerGone:
                 await asyncio.sleep(_PAUSE_S)
 
@@ -127,14 +132,27 @@ class Following:
             since = self._history.since
         else:
             since = (self._latest or self._opened_at) - CLOCK_SLACK
-        for stream in self._history.streams:
+        for place in self._places(since):
             try:
-                self._joined = await Joined.open(connection, self._wanted, stream, since)
+                self._joined = await Joined.open(connection, self._wanted, place)
             except NoSuchQueue:
                 continue
             return self._joined
-        self._joined = await Joined.open(connection, self._wanted, None, None)
+        self._joined = await Joined.open(connection, self._wanted, None)
         return self._joined
+
+    def _places(self, since: datetime | None) -> list[Place]:
+        """Return where to read, in the order of preference."""
+        names, chat_id = self._history.names, self._wanted.chat_id
+        in_log = partial(place_in_log, names=names, chat_id=chat_id, since=since)
+        in_endings = partial(_place_in_endings, names=names, since=since)
+        return [in_log, in_endings] if self._history.log else [in_endings]
+
+
+async def _place_in_endings(
+    _: GuardedConnection, *, names: Names, since: datetime | None
+) -> LogPlace:
+    return LogPlace((names.endings,), since, prefetch=_ENDINGS_AHEAD)
 
 
 @asynccontextmanager

@@ -12,21 +12,23 @@ Invariants:
   in both.
 - The log is read first, and nothing of the queue before it is done.
 - The log is done once the queue's next event is known from the log. In a chat without live events,
-  it is done at the offset that the log had a second after it was opened.
+  it is done with what it had a second after it was opened.
 - Events where log and queue overlap may be yielded twice. The caller drops repeats.
 """
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable
-from datetime import datetime
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Self
 
-from aio_pika.abc import AbstractConnection
-
-from aimicromind_schemas.client.log_reading import LogReading, offset_of
+from aimicromind_schemas.client.log_place import LogPlace
+from aimicromind_schemas.client.log_reading import LogReading
 from aimicromind_schemas.client.subscription import BoundQueue, Subscription
+from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_schemas.messages.events import Event
+
+Place = Callable[[GuardedConnection], Awaitable[LogPlace]]
+"""Returns where to read earlier events, seen over a connection."""
 
 
 class Joined:
@@ -36,24 +38,15 @@ class Joined:
         self._wanted = wanted
         self._live = live
         self._log = log
-        self._end: asyncio.Task[int] | None = None
 
     @classmethod
-    async def open(
-        cls,
-        connection: AbstractConnection,
-        wanted: Wanted,
-        stream: str | None,
-        since: datetime | None,
-    ) -> Self:
+    async def open(cls, connection: GuardedConnection, wanted: Wanted, place: Place | None) -> Self:
         """Bind the queue, then open the log; nothing published after this returns is missed.
 
         Args:
-            connection: Two channels are opened on it, and a third while the log is read.
+            connection: A channel is opened on it, and two more while the log is read.
             wanted: Which events.
-            stream: The log; None to read live events only.
-            since: Where in the log to begin, to the precision of a stream's chunks; None for its
-                beginning.
+            place: Returns where to read; None to read live events only.
 
         Raises:
             NothingToListenTo: The exchange of events does not exist.
@@ -64,10 +57,10 @@ class Joined:
         live = await Subscription.open(
             connection, BoundQueue("", wanted.exchange, (wanted.binding,), {})
         )
-        if stream is None:
+        if place is None:
             return cls(wanted, live, None)
         try:
-            log = await LogReading.open(connection, stream, since, wanted.chat_id)
+            log = await LogReading.open(connection, await place(connection), wanted)
         except BaseException:
             await live.close()
             raise
@@ -99,20 +92,12 @@ class Joined:
     async def _logged(
         self, log: LogReading, knows: Callable[[Event], bool]
     ) -> AsyncGenerator[Event, None]:
-        await log.begin()
-        end = self._end = asyncio.create_task(log.end())
-        while True:
-            message = await log.next()
-            if end.done() and offset_of(message) >= end.result():
-                return
-            await log.acknowledge(message)
-            event = self._wanted.event(message)
-            if event is None:
-                continue
-            yield event
-            live = await self._next_live()
-            if live is not None and knows(live):
-                return
+        async with aclosing(log.events()) as events:
+            async for event in events:
+                yield event
+                live = await self._next_live()
+                if live is not None and knows(live):
+                    return
 
     async def _next_live(self) -> Event | None:
         """Return the live queue's next event without taking it; None if none was delivered yet."""
@@ -124,13 +109,6 @@ class Joined:
         return None
 
     async def _close_log(self) -> None:
-        end, self._end = self._end, None
         log, self._log = self._log, None
-        if end is not None:
-            end.cancel()
-            await asyncio.wait((end,))
-            if not end.cancelled():
-                # asyncio logs an exception that nobody has retrieved.
-                end.exception()
         if log is not None:
             await log.close()

@@ -1,161 +1,214 @@
-"""Read a stream from a time on, without missing a message.
+"""Read the events of a chat or job that were published before, from the event log.
 
-Where a stream holds nothing from that time on, RabbitMQ begins with its next message. It finds the
-time and the next message in two steps, and skips what is written between them. With 3.10.8, 9 of
-2240 messages were skipped that were published into an empty stream at that moment.
+The reading begins where the job's
+handle says, or at a time, and ends at what is there when it is opened, and a moment later. It needs
+a connection that never publishes: a broker with an alarm reads nothing from one that does.
 
 Invariants:
 
-- `begin` asks for the first offset a second time, on a channel of its own.
-- If the consumer began later than that offset, it is opened again, at that offset.
-- Nothing is returned before. Thus the first message is the first one from the time on.
+- An offset beyond the end of a stream is silence, for ever. Thus the end is looked up first. A
+  handle beyond it is of a log that was made again: the reading begins at the handle's time.
+- Where a stream holds nothing from a time on, RabbitMQ begins with its next message. It finds time
+  and message in two steps, and skips what is written between them. Thus such a reading begins at
+  the last chunk.
+- Up to the last chunk, a broker from 3.13 on leaves out chunks without the chat. Behind it nothing
+  is left out, because only what comes tells how far the reading is.
 """
 
 import asyncio
-from contextlib import suppress
-from datetime import UTC, datetime
-from typing import Any, Final, Self
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing, contextmanager
+from datetime import datetime
+from typing import Final, Self
 
-from aio_pika.abc import AbstractConnection
-from aiormq.abc import DeliveredMessage
+from aiormq.exceptions import AMQPError, ChannelNotFoundEntity
 
-from aimicromind_schemas.client.subscription import Subscription
+from aimicromind_schemas.client.connection import broker_errors
+from aimicromind_schemas.client.errors import BrokerGone, NoSuchQueue
+from aimicromind_schemas.client.log_place import CLOCK_SLACK, LogPlace
+from aimicromind_schemas.client.streams.passes import Begin, BeginsLate, StreamPass
+from aimicromind_schemas.client.streams.probes import first_from, last_chunk
+from aimicromind_schemas.client.streams.reader import StreamUnreadable
+from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
+from aimicromind_schemas.client.transport.stream_frames import StreamMessage
+from aimicromind_schemas.client.wanted import Wanted, event_of
+from aimicromind_schemas.messages.events import Event
 
+# Messages that were published before, and are still being written.
 _SETTLES_S: Final = 1.0
-_OFFSET: Final = "x-stream-offset"
-_EARLIEST: Final = datetime(1971, 1, 1, tzinfo=UTC)
 
 
 class LogReading:
-    """Reads one stream. `open` it, `begin` before the first `next`, then `close` it."""
+    """Reads once. `open` it, iterate over `events` once, then `close` it.
 
-    def __init__(
-        self,
-        connection: AbstractConnection,
-        stream: str,
-        since: datetime | None,
-        chat_id: str | None,
-        reading: Subscription,
-    ) -> None:
+    Attributes:
+        is_cut: Whether events were removed from the log between the handle and what is left.
+    """
+
+    def __init__(self, connection: GuardedConnection, place: LogPlace, wanted: Wanted) -> None:
+        self.is_cut = False
         self._connection = connection
-        self._stream = stream
-        self._since = since
-        self._chat_id = chat_id
-        self._reading = reading
+        self._place = place
+        self._wanted = wanted
+        self._now_s = asyncio.get_running_loop().time() + _SETTLES_S
+        self._ends: dict[str, StreamMessage | None] = {}
+        self._way = _Way(len(place.streams))
+        self._events: AsyncGenerator[Event, None] | None = None
 
     @classmethod
-    async def open(
-        cls,
-        connection: AbstractConnection,
-        stream: str,
-        since: datetime | None,
-        chat_id: str | None,
-    ) -> Self:
-        """Consume a stream.
+    async def open(cls, connection: GuardedConnection, place: LogPlace, wanted: Wanted) -> Self:
+        """Look up where the streams end; what is there now, or a second later, will be read.
 
         Args:
-            connection: A channel is opened on it.
-            stream: Name of the stream.
-            since: Where to begin, to the precision of a stream's chunks; None for its beginning.
-            chat_id: Chat to filter by, None for all. A broker before 3.13 ignores it, and a later
-                one sends messages of other chats in the same chunk: filter again.
+            connection: Two channels are opened on it at a time; it never publishes.
+            place: Where to read.
+            wanted: Which events.
 
         Raises:
-            NoSuchQueue: The stream does not exist.
-            BrokerGone: The connection closed.
-            BrokerRefused: The user lacks a permission.
-        """
-        if since is not None and since < _EARLIEST:
-            since = None
-        reading = await Subscription.open(
-            connection, stream, consumer_arguments("first" if since is None else since, chat_id)
-        )
-        return cls(connection, stream, since, chat_id, reading)
-
-    async def begin(self) -> None:
-        """Wait until the first message to be read has been delivered.
-
-        Where nothing is delivered for a second, whatever was published before is in the stream.
-
-        Raises:
+            NoSuchQueue: A stream does not exist.
             BrokerGone: The connection closed.
         """
-        if self._since is None:
-            return
-        began_at = None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_SETTLES_S):
-                began_at = offset_of(await self._reading.arrives())
-        if began_at == 0:
-            return
-        first = await self._offset(self._since, self._chat_id)
-        if began_at is None and (delivered := self._reading.peek()) is not None:
-            began_at = offset_of(delivered)
-        if began_at is None or began_at > first:
-            await self._reading.close()
-            self._reading = await Subscription.open(
-                self._connection, self._stream, consumer_arguments(first, self._chat_id)
-            )
+        opened = cls(connection, place, wanted)
+        for stream in place.streams:
+            with _client_errors(stream):
+                opened._ends[stream] = await last_chunk(connection, stream)
+        return opened
 
-    async def next(self) -> DeliveredMessage:
-        """Wait for the next message.
+    @property
+    def progress(self) -> float:
+        """How much of what was there at the opening is read, from 0 to 1."""
+        return self._way.share
+
+    def events(self) -> AsyncGenerator[Event, None]:
+        """Yield the events in order, and perhaps some that were published later.
 
         Raises:
-            BrokerGone: The channel closed.
+            BrokerGone: The connection closed, or the broker shows nothing.
         """
-        return await self._reading.next()
-
-    async def acknowledge(self, message: DeliveredMessage) -> None:
-        """Acknowledge a message, together with others: a stream needs that for its prefetch only.
-
-        Raises:
-            BrokerGone: The channel closed.
-        """
-        await self._reading.acknowledge(message, at_once=False)
-
-    async def end(self) -> int:
-        """Return the offset of the first message written a second from now; wait for one.
-
-        The second covers messages that were published before, and are still being written.
-
-        Raises:
-            BrokerGone: The connection closed.
-        """
-        await asyncio.sleep(_SETTLES_S)
-        return await self._offset("next", None)
+        self._events = self._read()
+        return self._events
 
     async def close(self) -> None:
-        """Close the channel."""
-        await self._reading.close()
+        """Close the channels. Not while somebody waits for the next event."""
+        events, self._events = self._events, None
+        if events is not None:
+            await events.aclose()
 
-    async def _offset(self, offset: str | datetime, chat_id: str | None) -> int:
-        """Return the offset of the first message from there on; wait for one."""
-        looking = await Subscription.open(
-            self._connection, self._stream, consumer_arguments(offset, chat_id), prefetch=1
+    async def _read(self) -> AsyncGenerator[Event, None]:
+        for stream in self._place.streams:
+            with _client_errors(stream):
+                async with aclosing(self._messages(stream, self._ends[stream])) as messages:
+                    async for message in messages:
+                        event = self._selected(message)
+                        if event is not None:
+                            yield event
+            self._way.next_stream()
+
+    async def _messages(
+        self, stream: str, last: StreamMessage | None
+    ) -> AsyncGenerator[StreamMessage, None]:
+        ways = StreamPass(self._connection, stream, _needles(self._wanted), self._place.prefetch)
+        self._way.follow(ways, last)
+        if last is not None:
+            begin, filters = await self._begin(stream, last), _filters(self._wanted, last)
+            try:
+                async with aclosing(ways.up_to(begin, last.offset, filters)) as messages:
+                    async for message in messages:
+                        yield message
+            except BeginsLate:
+                async with aclosing(ways.up_to(last.offset, last.offset, ())) as messages:
+                    async for message in messages:
+                        yield message
+        seen = ways.position
+        rest = ways.to_now(None if seen < 0 else seen, self._now_s)
+        async with aclosing(rest) as messages:
+            async for message in messages:
+                if not 0 <= message.offset <= seen:
+                    yield message
+
+    async def _begin(self, stream: str, last: StreamMessage) -> Begin:
+        """Return where to begin in a stream that holds at least one message."""
+        handle, since = self._place.handle, self._place.since
+        # At offset 0 there was no message yet, or the broker had not counted them.
+        if handle is not None and 0 < handle.offset <= last.offset:
+            first = await first_from(self._connection, stream, handle.offset)
+            self.is_cut = first is not None and first.offset > handle.offset
+            if first is not None and (self.is_cut or _is_older(first, handle.time + CLOCK_SLACK)):
+                return first.offset
+        if since is not None and _is_older(last, since - CLOCK_SLACK, unknown=False):
+            return last.offset
+        return since
+
+    def _selected(self, message: StreamMessage) -> Event | None:
+        event = event_of(message.body)
+        # A producer can write anything into the properties that were searched.
+        fits = (
+            event is not None
+            and self._wanted.chat_id in {None, event.chat_id}
+            and self._wanted.job_id in {None, event.job_id}
         )
-        try:
-            return offset_of(await looking.next())
-        finally:
-            await looking.close()
+        return event if fits else None
 
 
-def offset_of(message: DeliveredMessage) -> int:
-    """Return a message's offset in its stream; -1 where the header is missing or no integer."""
-    offset = (message.header.properties.headers or {}).get(_OFFSET)
-    return offset if isinstance(offset, int) else -1
+class _Way:
+    """How much of the streams is read."""
+
+    def __init__(self, streams: int) -> None:
+        self._streams = streams
+        self._read = 0
+        self._pass: StreamPass | None = None
+        self._first = -1
+        self._last = 0
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1."""
+        if self._read >= self._streams:
+            return 1.0
+        position = self._pass.position if self._pass is not None else -1
+        if self._first < 0:
+            self._first = position
+        way = self._last - self._first
+        done = 1.0 if way <= 0 else (position - self._first) / way
+        return (self._read + (min(1.0, max(0.0, done)) if position >= 0 else 0.0)) / self._streams
+
+    def follow(self, reading: StreamPass, last: StreamMessage | None) -> None:
+        """Begin with a stream."""
+        self._pass, self._first, self._last = reading, -1, -1 if last is None else last.offset
+
+    def next_stream(self) -> None:
+        """Count a stream as read."""
+        self._read, self._pass = self._read + 1, None
 
 
-def consumer_arguments(offset: str | int | datetime, chat_id: str | None) -> dict[str, Any]:
-    """Return the arguments of a consumer that reads a stream.
+def _needles(wanted: Wanted) -> tuple[bytes, ...]:
+    """Return bytes of which a wanted message's properties hold one."""
+    if wanted.job_id is not None:
+        return (wanted.job_id.encode() + b":",)
+    if wanted.chat_id is not None:
+        chat = wanted.chat_id.encode()
+        return (len(chat).to_bytes(4) + chat,)
+    return ()
 
-    Args:
-        offset: As `x-stream-offset` takes it: `first`, `next`, an offset, a time.
-        chat_id: Chat to filter by; a broker before 3.13 ignores the filter.
-    """
-    if chat_id is None:
-        return {_OFFSET: offset}
-    return {
-        _OFFSET: offset,
-        "x-stream-filter": [chat_id],
-        "x-stream-match-unfiltered": True,
-    }
+
+def _filters(wanted: Wanted, last: StreamMessage) -> tuple[str, ...]:
+    """Return the chats whose chunks are read: the wanted one, and that of the last message."""
+    if wanted.chat_id is None:
+        return ()
+    return (wanted.chat_id, last.filter_value) if last.filter_value else ()
+
+
+def _is_older(message: StreamMessage, moment: datetime, *, unknown: bool = True) -> bool:
+    return unknown if message.sent_at is None else message.sent_at <= moment
+
+
+@contextmanager
+def _client_errors(stream: str) -> Iterator[None]:
+    try:
+        yield
+    except StreamUnreadable as error:
+        cause = error.__cause__
+        if isinstance(cause, ChannelNotFoundEntity):
+            raise NoSuchQueue(stream) from error
+        with broker_errors():
+            raise cause if isinstance(cause, AMQPError) else BrokerGone from error

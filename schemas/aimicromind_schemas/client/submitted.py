@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from aimicromind_schemas.client.following import CLOCK_SLACK
+from aimicromind_schemas.client.log_place import CLOCK_SLACK
 
 _JOBS_KEPT: Final = 10_000
 

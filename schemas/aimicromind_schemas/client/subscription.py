@@ -11,7 +11,7 @@ Invariants:
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -27,24 +27,11 @@ from aimicromind_schemas.client.errors import (
     NoSuchQueue,
     NothingToListenTo,
 )
+from aimicromind_schemas.client.transport.cancelling import uncancelled
 from aimicromind_schemas.client.transport.opening import open_channel
 
 STREAM_PREFETCH: Final = 400
 _CLOSE_S: Final = 3.0
-# asyncio keeps weak references to tasks only.
-_closings: set[asyncio.Task[None]] = set()
-
-
-async def uncancelled(closing: Coroutine[Any, Any, None]) -> None:
-    """Wait for a clean-up, which continues even if this wait is cancelled.
-
-    FastAPI ends the stream of a client that has gone by cancelling a scope of anyio. That cancels
-    every further wait in the scope, including waits of clean-ups.
-    """
-    task = asyncio.create_task(closing)
-    _closings.add(task)
-    task.add_done_callback(_closings.discard)
-    await asyncio.shield(task)
 
 
 @dataclass(frozen=True, slots=True)

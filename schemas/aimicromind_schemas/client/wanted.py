@@ -54,12 +54,17 @@ class Wanted:
 
 def event_in(message: DeliveredMessage) -> Event | None:
     """Return the event in a message; None, and a warning in the log, where it has none."""
+    return event_of(message.body, message.routing_key)
+
+
+def event_of(body: bytes, routing_key: str | None = None) -> Event | None:
+    """Return the event in a body; None, and a warning in the log, where it has none."""
     try:
-        return decode(message.body)
+        return decode(body)
     except NotAnEvent as error:
         reason = str(error)
     except Exception as error:  # noqa: BLE001 - one message must not end its reader
         # Without the error's text, which might quote the message.
         reason = f"{type(error).__name__} while it was read."
-    _log.warning("skipped a message with the routing key %r: %s", message.routing_key, reason)
+    _log.warning("skipped a message with the routing key %r: %s", routing_key, reason)
     return None

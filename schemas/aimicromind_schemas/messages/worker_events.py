@@ -35,14 +35,14 @@ class SparseData(WorkerData):
 
     @model_validator(mode="after")
     def _without_absent(self) -> Self:
-        # Only members that were set are written.
-        for name in type(self).model_fields:
-            if getattr(self, name) is None:
+        # Only members that were set are written. A required one may be null.
+        for name, field in type(self).model_fields.items():
+            if getattr(self, name) is None and not field.is_required():
                 self.model_fields_set.discard(name)
         return self
 
 
-class StartData(WorkerData):
+class StartData(SparseData):
     """Comes with the first sign of an answer."""
 
     tags: dict[Text, Text]
@@ -53,6 +53,9 @@ class StartData(WorkerData):
 
     upstream: Any
     """What the endpoint's own `start` carried, if that came first. No part of the answer."""
+
+    handle: StrictStr | None = None
+    """Where the job's events begin in the event log, where the worker knows; opaque."""
 
 
 class RetryData(WorkerData):
@@ -134,7 +137,7 @@ class EndData(SparseData):
     """`human` where the flow has paused on an `action` that somebody must answer."""
 
     handle: StrictStr | None = None
-    """Where the job's events begin in the event log, for those who read them later."""
+    """Where the job's events begin in the event log, where the worker knows; opaque."""
 
 
 class OtherData(WorkerData):

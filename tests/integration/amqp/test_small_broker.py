@@ -28,7 +28,7 @@ from tests.support.consumer import give_back_unsettled
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 # Queues that stay, queues of one worker, and locks of chats.
-DURABLE, OWN = 14, 2
+DURABLE, OWN = 17, 2
 
 
 @asynccontextmanager

@@ -9,10 +9,11 @@ from aio_pika import ExchangeType, Message
 from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import DeliveryError
 
-from aimicromind_schemas import EVENT_NAMES, Names, routing_key
+from aimicromind_schemas import EVENT_NAMES, PARTITIONS, Names, routing_key
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.connection import connect
-from aimicromind_worker.amqp.declaring import TopologyDiffers, compare, declare
+from aimicromind_worker.amqp.declaring import compare, declare
+from aimicromind_worker.amqp.differences import TopologyDiffers
 from aimicromind_worker.amqp.topology import Retention, topology
 from tests.integration.wire import Wire
 from tests.support.amqp import (
@@ -102,11 +103,14 @@ async def test_queues_are_declared_with_the_arguments_of_the_contract(wire: Wire
             "x-max-length-bytes": 100_000_000,
             "x-stream-max-segment-size-bytes": 5_000_000,
         },
-        wire.names.events_log_stream(): {
-            "x-queue-type": "stream",
-            "x-max-age": "1h",
-            "x-max-length-bytes": 10_000_000,
-            "x-stream-max-segment-size-bytes": 10_000_000,
+        **{
+            wire.names.events_log_stream(partition): {
+                "x-queue-type": "stream",
+                "x-max-age": "1h",
+                "x-max-length-bytes": 2_500_000,
+                "x-stream-max-segment-size-bytes": 1_000_000,
+            }
+            for partition in range(4)
         },
     }
 
@@ -153,21 +157,84 @@ async def test_all_that_differs_is_named_at_once_with_what_is_left_over(
     assert names.jobs_dead not in told
 
 
-async def test_event_log_is_a_super_stream_of_one_partition(wire: Wire) -> None:
-    listed = await wire.broker.rabbitmqctl(
+@pytest.mark.parametrize("partitions", [1, 4])
+async def test_event_log_is_a_super_stream_bound_to_the_events(
+    broker: PrivateBroker, names: Names, connection: AbstractConnection, partitions: int
+) -> None:
+    await declare(connection, topology(names, LOG, partitions=partitions))
+
+    listed = await broker.rabbitmqctl(
         *("list_bindings", "source_name", "destination_name", "routing_key", "arguments"),
         *("--formatter", "json"),
     )
     bound = {
-        (it["source_name"], it["routing_key"], *_plain(it["arguments"]).items())
+        (it["source_name"], it["destination_name"], it["routing_key"], *plain.items())
         for it in json.loads(listed)
-        if it["destination_name"] == wire.names.events_log_stream() and it["source_name"]
+        if it["source_name"] in {names.events, names.events_log}
+        and (plain := _plain(it["arguments"])) is not None
+        and it["destination_name"] != names.endings
+    }
+    assert bound == {
+        binding
+        for partition in range(partitions)
+        for stream in (names.events_log_stream(partition),)
+        for binding in (
+            (names.events, stream, "#" if partitions == 1 else str(partition)),
+            (names.events_log, stream, str(partition), ("x-stream-partition-order", partition)),
+        )
     }
 
-    assert bound == {
-        (wire.names.events, "#"),
-        (wire.names.events_log, "0", ("x-stream-partition-order", 0)),
-    }
+
+@pytest.mark.parametrize(("there", "wanted"), [(1, 4), (4, 1), (2, 3), (3, 2)])
+async def test_other_number_of_partitions_is_one_error_that_names_the_remedy(
+    names: Names, connection: AbstractConnection, there: int, wanted: int
+) -> None:
+    await declare(connection, topology(names, LOG, partitions=there))
+
+    with pytest.raises(TopologyDiffers) as refused:
+        await declare(connection, topology(names, LOG, partitions=wanted))
+
+    said = str(refused.value)
+    assert said.count(" is different ") == 1
+    assert f"super stream {names.events_log} is different (it has {there} partitions" in said
+    assert f"set AIMICROMIND_EVENTS_LOG_PARTITIONS to {there}; or" in said
+    assert not await exists(
+        connection, names.events_log_stream(max(there, wanted) - 1 + (there > wanted))
+    )
+
+
+@pytest.mark.parametrize("deleted", [0, 1, 3])
+async def test_deleted_partition_is_declared_again(
+    names: Names, connection: AbstractConnection, deleted: int
+) -> None:
+    await declare(connection, topology(names, LOG))
+    await delete_queue(connection, names.events_log_stream(deleted))
+
+    await declare(connection, topology(names, LOG))
+
+    assert await exists(connection, names.events_log_stream(deleted))
+
+
+async def test_partition_gets_what_names_it_and_a_consumer_gets_all_once(wire: Wire) -> None:
+    numbers = [0, 3, 1, 1, 2]
+    async with wire.connection.channel() as channel:
+        every = await channel.declare_queue(exclusive=True)
+        for key in ("#", "chat.#", "chat.a.*"):
+            await every.bind(wire.names.events, key)
+        exchange = await channel.get_exchange(wire.names.events)
+        for number in numbers:
+            message = Message(b"", type=str(number), headers={"BCC": [str(number)], "attempt": 1})
+            await exchange.publish(message, "chat.a.token")
+        came = [await every.get() for _ in numbers]
+        assert await every.get(fail=False) is None
+
+    assert [message.type for message in came] == [str(it) for it in numbers]
+    assert all("BCC" not in message.headers for message in came)
+    for number in range(4):
+        async with wire.reading(wire.names.events_log_stream(number)) as partition:
+            await partition.received(numbers.count(number))
+        assert {message.type for message in partition.messages} == {str(number)}
+        assert all("BCC" not in message.headers for message in partition.messages)
 
 
 async def test_full_queue_of_jobs_refuses_its_producer(
@@ -259,9 +326,9 @@ async def test_comparison_finds_what_is_different(wire: Wire) -> None:
 async def test_changed_log_size_is_a_difference(wire: Wire) -> None:
     findings = await compare(wire.connection, topology(wire.names, replace(LOG, max_age="2h")))
 
-    assert [it.name for it in findings if it.state == "different"] == [
-        wire.names.events_log_stream()
-    ]
+    assert {it.name for it in findings if it.state == "different"} == {
+        wire.names.events_log_stream(partition) for partition in range(PARTITIONS)
+    }
 
 
 async def test_streams_keep_what_they_are_for(wire: Wire) -> None:
@@ -269,7 +336,8 @@ async def test_streams_keep_what_they_are_for(wire: Wire) -> None:
     async with wire.connection.channel() as channel:
         exchange = await channel.get_exchange(wire.names.events)
         for name in said:
-            await exchange.publish(Message(b"", type=name), routing_key("a.b", name))
+            message = Message(b"", type=name, headers={"BCC": ["0"]})
+            await exchange.publish(message, routing_key("a.b", name))
         await channel.default_exchange.publish(Message(b"", type="record"), wire.names.journal)
 
     async with (

@@ -8,7 +8,7 @@ import pytest
 from aio_pika.abc import AbstractConnection
 from pamqp.common import FieldTable
 
-from aimicromind_schemas import Names
+from aimicromind_schemas import PARTITIONS, Names
 from aimicromind_testing import answer
 from tests.integration.ops.test_cli import run
 from tests.integration.ops.test_cli_doctor import diagnosis, settings_for
@@ -98,7 +98,7 @@ async def test_new_prefix_is_one_way(stage: Stage, held: Mapping[str, FieldTable
             for name in held:
                 new = name.replace(stage.names.prefix, names.prefix, 1)
                 await channel.queue_delete(new)
-            for name in (names.endings, names.events_log_stream()):
+            for name in (names.endings, *map(names.events_log_stream, range(PARTITIONS))):
                 await channel.queue_delete(name)
 
     assert (declared.exit_code, checked.exit_code) == (0, 0)

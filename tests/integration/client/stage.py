@@ -1,8 +1,9 @@
 """What the client's tests share: a client, and what it must have seen."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from aimicromind_schemas import Event, PredictionJob, event_from
@@ -11,6 +12,7 @@ from aimicromind_testing import PrivateBroker
 from tests.integration.stage import Stage
 from tests.integration.workers import Chats
 from tests.support.amqp import WITHIN_S
+from tests.support.proxy import Proxy
 
 WITHIN = timedelta(seconds=WITHIN_S)
 
@@ -40,3 +42,24 @@ async def filters(broker: PrivateBroker) -> bool:
     """Tell whether the broker leaves out of a stream what a reader does not want."""
     major, minor = (await broker.rabbitmqctl("version")).split(".")[:2]
     return (int(major), int(minor)) >= (3, 13)
+
+
+class PassingOver:
+    """Has the broker read the next stream from a time to come, which is from its next message on.
+
+    Attributes:
+        done: Set once it was asked to.
+    """
+
+    def __init__(self, proxy: Proxy) -> None:
+        self.done = asyncio.Event()
+        proxy.alter = self._alter
+
+    def _alter(self, data: bytes) -> bytes:
+        name = b"x-stream-offsetT"
+        if self.done.is_set() or name not in data:
+            return data
+        self.done.set()
+        before, after = data.split(name, 1)
+        in_a_year = int((datetime.now(UTC) + timedelta(days=365)).timestamp())
+        return before + name + in_a_year.to_bytes(8, "big") + after[8:]

@@ -49,7 +49,7 @@ DEFAULTS = {
     "events_log": True,
     "events_log_max_age": "24h",
     "events_log_max_bytes": 2_000_000_000,
-    "events_log_partitions": 1,
+    "events_log_partitions": 4,
     "journal_max_age": "7D",
     "journal_max_bytes": 2_000_000_000,
     "jobs_max_length": 0,
@@ -137,6 +137,8 @@ def test_several_brokers_are_tried_in_order(monkeypatch: pytest.MonkeyPatch) -> 
         ("MAX_FRAME_BYTES", "1", "greater than or equal to 1024"),
         ("EVENTS_LOG", "perhaps", "valid boolean"),
         ("EVENTS_LOG_MAX_AGE", "a day", "match pattern"),
+        ("EVENTS_LOG_PARTITIONS", "0", "greater than or equal to 1"),
+        ("EVENTS_LOG_PARTITIONS", "65", "less than or equal to 64"),
         ("LOG_LEVEL", "loud", "Input should be 'debug'"),
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from aimicromind_schemas import EVENT_NAMES, Names, parse_routing_key, routing_key
+from aimicromind_schemas import EVENT_NAMES, PARTITIONS, Names, parse_routing_key, routing_key
 from aimicromind_worker.amqp.topology import topology
 from tools.contract.places import ASYNCAPI, examples
 
@@ -66,6 +66,7 @@ def test_queues_and_exchanges_are_those_that_the_worker_declares() -> None:
         for channel in channels
         for name, queue in channel["x-queues"].items()
     }
-    described.pop(Names().events_log_stream())
+    for partition in range(PARTITIONS):
+        described.pop(Names().events_log_stream(partition))
     assert described.items() <= queues.items()
     assert described.keys() >= {Names().jobs, Names().endings, Names().jobs_dead}

@@ -3,9 +3,9 @@
 from aimicromind_worker.amqp.connection import BrokerConnection
 
 _ASKED_AT_ONCE = 16
-# Jobs, dead-lettered jobs, control, job ownership, the journal, two more streams that are read, and
-# held chat locks.
-_OTHERS = 8
+# Jobs, dead-lettered jobs, control, job ownership, the journal, three more streams that are read,
+# and held chat locks.
+_OTHERS = 9
 _HOLDING = 4
 # Where a broker allows fewer channels, locks are held on one.
 _MANY = 64

@@ -1,70 +1,24 @@
 """Declare exchanges, queues and streams, compare them with what exists, or delete them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Literal
 
 import structlog
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractQueue
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from aimicromind_schemas.client.transport.cancelling import unless_cancelled
+from aimicromind_worker.amqp.differences import Difference, State, TopologyDiffers
+from aimicromind_worker.amqp.partitions import other_partitions
 from aimicromind_worker.amqp.topology import Exchange, Queue, Topology
 
 log = structlog.get_logger()
 
-State = Literal["as expected", "missing", "different", "not compared", "left over"]
-
 _TIMEOUT_S = 20.0
 _COMPARE = "run `aimicromind-worker topology check` as a user who may declare"
 _LEFT_OVER = "an earlier version declared it, and it still takes every event"
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The result of the comparison of one object.
-
-    Attributes:
-        name: The name of the exchange or queue.
-        kind: The kind of the object.
-        state: The result.
-        detail: The broker's reason, or a sentence of ours; empty if there is nothing to add.
-    """
-
-    name: str
-    kind: Literal["exchange", "queue"]
-    state: State
-    detail: str
-
-    @property
-    def is_in_the_way(self) -> bool:
-        """Whether the object must be deleted before the worker can declare what it needs."""
-        return self.state in {"different", "left over"}
-
-
-WAYS_OUT = (
-    "either set AIMICROMIND_PREFIX to a new prefix; or stop the producers, let the workers that "
-    "declared it run the queues empty, delete what differs, and start again"
-)
-"""The remedies for an object whose arguments the broker does not change."""
-
-
-class TopologyDiffers(Exception):
-    """Some objects on the broker have other arguments than the worker needs."""
-
-    def __init__(self, findings: Sequence[Difference]) -> None:
-        """Write a sentence that names each of them.
-
-        Args:
-            findings: The objects that are different or left over.
-        """
-        each = "; ".join(f"{it.kind} {it.name} is {it.state} ({it.detail})" for it in findings)
-        super().__init__(
-            f"the broker has other objects than the worker needs: {each}. To go on, {WAYS_OUT}"
-        )
 
 
 class DeclarationRefused(Exception):
@@ -101,12 +55,16 @@ async def declare(connection: AbstractConnection, wanted: Topology) -> None:
     compared, with a warning in the log.
 
     Raises:
-        TopologyDiffers: Objects exist with other arguments; all of them are named.
+        TopologyDiffers: Objects exist with other arguments, or the event log has another number of
+            partitions; all of them are named.
         QueueLimitReached: The virtual host may have no more queues.
         DeclarationRefused: The user lacks a permission, and an object is missing.
         TimeoutError: The broker did not answer within 20 s.
     """
     async with asyncio.timeout(_TIMEOUT_S):
+        if await other_partitions(connection, wanted):
+            found = await compare(connection, wanted)
+            raise TopologyDiffers([it for it in found if it.is_in_the_way])
         try:
             async with connection.channel() as channel:
                 await _declare_all(channel, wanted)
@@ -152,25 +110,29 @@ async def _is_there(connection: AbstractConnection, wanted: Topology) -> bool:
 async def compare(connection: AbstractConnection, wanted: Topology) -> list[Difference]:
     """Compare the objects on the broker with those that are wanted.
 
-    Bindings cannot be read over AMQP and are not compared. Retired queues of earlier versions are
-    reported only if they exist.
+    An event log with another number of partitions is one difference. Bindings cannot be read over
+    AMQP and are not compared. Retired queues of earlier versions are reported only if they exist.
 
     Raises:
         TimeoutError: The broker did not answer within 20 s.
     """
     findings = []
     async with asyncio.timeout(_TIMEOUT_S):
+        others = await other_partitions(connection, wanted)
+        of_log = wanted.event_log.streams() if wanted.event_log and others else []
         for exchange in wanted.exchanges:
             state, detail = await _state(connection, partial(_declare_exchange, exchange=exchange))
             findings.append(Difference(exchange.name, "exchange", state, detail))
         for queue in wanted.queues:
+            if queue.name in of_log:
+                continue
             state, detail = await _state(connection, partial(_declare_queue, queue=queue))
             findings.append(Difference(queue.name, "queue", state, detail))
         for name in wanted.retired:
             state, _ = await _state(connection, partial(_declare_queue, queue=Queue(name, {})))
             if state in {"as expected", "different"}:
                 findings.append(Difference(name, "queue", "left over", _LEFT_OVER))
-    return findings
+    return [*findings, *others]
 
 
 async def _state(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Literal, NamedTuple
 
-from aimicromind_schemas import Names
+from aimicromind_schemas import PARTITIONS, Names
 from aimicromind_worker.core.job.retry import RETRY_DELAYS
 
 Argument = str | int | bool
@@ -18,6 +18,10 @@ _DELIVERIES = 20
 _SPREAD: Mapping[str, Argument] = {"x-queue-leader-locator": "balanced"}
 # Retention deletes whole segments: a segment must be small compared with the limits.
 _SEGMENT_BYTES = 50_000_000
+# A partition's segments are smaller. Retention by age deletes when one is full: with the same
+# traffic, those of four partitions are full as often as those of one stream.
+_SEGMENTS_OF_PARTITION = 40
+_LEAST_SEGMENT_BYTES = 1_000_000
 _CONTROL_SEGMENT_BYTES = 5_000_000
 # An earlier version bound the journal to these events. Workers write their records there now.
 _WHOLE_EVENTS = tuple(
@@ -73,6 +77,27 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
+class SuperStream:
+    """A super stream: its partitions are the streams `<name>-0`, `<name>-1` and so on.
+
+    Attributes:
+        name: The name of the exchange that lists the partitions.
+        partitions: The number of partitions.
+    """
+
+    name: str
+    partitions: int
+
+    def stream(self, partition: int) -> str:
+        """Return the name of a partition."""
+        return f"{self.name}-{partition}"
+
+    def streams(self) -> list[str]:
+        """Return the names of all partitions."""
+        return [self.stream(partition) for partition in range(self.partitions)]
+
+
+@dataclass(frozen=True, slots=True)
 class Topology:
     """All objects that the worker needs on the broker.
 
@@ -80,11 +105,13 @@ class Topology:
         exchanges: The exchanges, declared first.
         queues: The queues and streams, declared and bound after them.
         retired: The names of queues that earlier versions declared and this one does not use.
+        event_log: The event log, whose partitions are among the queues; None: there is none.
     """
 
     exchanges: Sequence[Exchange]
     queues: Sequence[Queue]
     retired: Sequence[str] = ()
+    event_log: SuperStream | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +137,18 @@ def topology(
     event_log: Retention | None,
     journal: Retention = JOURNAL_KEEPS,
     jobs_max_length: int = 0,
+    partitions: int = PARTITIONS,
 ) -> Topology:
     """Return all objects that the worker needs.
 
     Args:
         names: The names of exchanges and queues, made from the prefix.
-        event_log: The retention of the event log; None: no event log.
+        event_log: The retention of the event log, over all partitions; None: no event log.
         journal: The retention of the journal, and of the endings.
         jobs_max_length: The most jobs in the queue, above which the broker nacks; 0: unlimited.
+        partitions: The number of partitions of the event log.
     """
+    log = None
     queues = [*_job_queues(names, jobs_max_length), *_streams(names, journal)]
     exchanges = [
         *map(Exchange, (names.events, names.jobs, names.jobs_reaped, names.jobs_dead)),
@@ -127,8 +157,9 @@ def topology(
     ]
     if event_log is not None:
         exchanges.append(Exchange(names.events_log, "direct", {"x-super-stream": True}))
-        queues.append(_partition(names, event_log))
-    return Topology(tuple(exchanges), tuple(queues), retired=(names.events_log,))
+        log = SuperStream(names.events_log, partitions)
+        queues += _partitions(names, event_log, log)
+    return Topology(tuple(exchanges), tuple(queues), retired=(names.events_log,), event_log=log)
 
 
 def _job_queues(names: Names, max_length: int) -> list[Queue]:
@@ -156,11 +187,19 @@ def _streams(names: Names, journal: Retention) -> list[Queue]:
     ]
 
 
-def _partition(names: Names, event_log: Retention) -> Queue:
-    # Clients of the stream protocol find the stream by its binding to the exchange of the log.
-    listed = Binding(names.events_log, "0", {"x-stream-partition-order": 0})
-    bindings = (Binding(names.events, "#"), listed)
-    return Queue(names.events_log_stream(), _stream(event_log), bindings)
+def _partitions(names: Names, event_log: Retention, log: SuperStream) -> list[Queue]:
+    """Return the partitions, the first one last: where it is there, all have been declared."""
+    kept = Retention(event_log.max_age, event_log.max_bytes // log.partitions)
+    segment_bytes = max(_LEAST_SEGMENT_BYTES, kept.max_bytes // _SEGMENTS_OF_PARTITION)
+    arguments = _stream(kept, min(_SEGMENT_BYTES, segment_bytes))
+    queues = []
+    for partition in reversed(range(log.partitions)):
+        # The worker names the partition in the header BCC, by which the exchange routes, too.
+        key = "#" if log.partitions == 1 else str(partition)
+        # Clients of the stream protocol find the streams by their bindings to the log's exchange.
+        listed = Binding(log.name, str(partition), {"x-stream-partition-order": partition})
+        queues.append(Queue(log.stream(partition), arguments, (Binding(names.events, key), listed)))
+    return queues
 
 
 def _quorum(deliveries: int, dead_letters_to: str) -> Mapping[str, Argument]:

@@ -9,9 +9,18 @@ from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import ByteSize, Field, PrivateAttr, Secret, ValidationError, field_validator
+from pydantic import (
+    ByteSize,
+    Field,
+    PrivateAttr,
+    Secret,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
+from aimicromind_schemas import MOST_PARTITIONS, PARTITIONS
 from aimicromind_schemas.client.transport.tls import says_tls
 from aimicromind_worker.tls import CaFile, ClientCertificate, context
 
@@ -26,7 +35,8 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 Bytes = Annotated[ByteSize, Field(ge=1024, le=8 * 1024 * 1024)]
 MaxAge = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,5}[YMDhms]$")]
 AGE_UNITS_S = {"s": 1, "m": 60, "h": 3600, "D": 86_400, "M": 30 * 86_400, "Y": 365 * 86_400}
-StreamBytes = Annotated[ByteSize, Field(ge=1_000_000)]
+_LEAST_STREAM_BYTES = 1_000_000
+StreamBytes = Annotated[ByteSize, Field(ge=_LEAST_STREAM_BYTES)]
 
 _RETIRED = {
     "MAX_ATTEMPTS": f"it is called {ENV_PREFIX}MAX_CALLS now: set that instead",
@@ -80,8 +90,9 @@ class BrokerSettings(BaseSettings):
     events_log_max_bytes: StreamBytes = ByteSize(2_000_000_000)
     """Most bytes of the event log, over all partitions. Fixed once the log exists."""
 
-    events_log_partitions: int = Field(1, ge=1, le=1)
-    """Number of streams of the event log; 1 in this version."""
+    events_log_partitions: int = Field(PARTITIONS, ge=1, le=MOST_PARTITIONS)
+    """Number of streams of the event log; a chat's events are in one of them. Fixed once the log
+    exists."""
 
     journal_max_age: MaxAge = "7D"
     """How long the journal and the endings keep messages: longer than a job lives. Fixed once they
@@ -149,6 +160,14 @@ class BrokerSettings(BaseSettings):
             if says_tls(url.get_secret_value()):
                 raise ValueError(f"must say nothing of TLS after the ?: use {_TLS_SETTINGS}")
         return urls
+
+    @field_validator("events_log_partitions")
+    @classmethod
+    def _have_room(cls, partitions: int, info: ValidationInfo) -> int:
+        most_bytes = info.data.get("events_log_max_bytes", ByteSize(0))
+        if most_bytes and most_bytes < partitions * _LEAST_STREAM_BYTES:
+            raise ValueError(f"needs 1MB for each partition in {ENV_PREFIX}EVENTS_LOG_MAX_BYTES")
+        return partitions
 
     @classmethod
     def read(cls, **overrides: object) -> Self:

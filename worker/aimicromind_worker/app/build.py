@@ -14,7 +14,7 @@ from aimicromind_worker.app.broker_settings import BrokerSettings
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.http.endpoint import Endpoint
 from aimicromind_worker.http.saved_messages import SavedMessages
-from aimicromind_worker.runs.attempt import Limits
+from aimicromind_worker.runs.limits import Limits
 from aimicromind_worker.runs.recovery import Recovery
 
 # Each process has an order of its own, so that the workers of a pool use all nodes of a cluster.
@@ -29,6 +29,7 @@ def needed_topology(settings: BrokerSettings) -> Topology:
         log if settings.events_log else None,
         Retention(settings.journal_max_age, int(settings.journal_max_bytes)),
         settings.jobs_max_length,
+        settings.events_log_partitions,
     )
 
 

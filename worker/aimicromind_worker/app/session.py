@@ -17,6 +17,7 @@ from aimicromind_worker.amqp.connection import BrokerConnection, version_of
 from aimicromind_worker.amqp.events.attempt_publisher import EventPublisher
 from aimicromind_worker.amqp.events.backpressure import Window
 from aimicromind_worker.amqp.events.copies import Copies
+from aimicromind_worker.amqp.events.event_log import EventLog
 from aimicromind_worker.amqp.events.publisher_connection import PublisherConnection
 from aimicromind_worker.amqp.events.snapshots import SnapshotPublisher
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
@@ -92,6 +93,8 @@ class Session:
         self._idle_timeout = idle_timeout
         self._renewed = renewed
         self._names = Names(settings.prefix)
+        partitions = settings.events_log_partitions if settings.events_log else 0
+        self._log = EventLog(self._names, partitions)
 
     async def run(self) -> None:
         """Carry jobs until a drain is done.
@@ -118,6 +121,7 @@ class Session:
                 await publishing.usable()
                 journal = self._journal(consuming, publishing)
                 kept.append(links.create_task(journal.run()))
+                kept.append(links.create_task(self._log.run(consuming)))
                 async with AsyncExitStack() as opened:
                     control = await opened.enter_async_context(self._cancels(consuming, publishing))
                     # From here on there may be jobs: `Service.run` drains them.
@@ -138,7 +142,7 @@ class Session:
         connect_copies = partial(self._connect, "aimicromind-worker copies")
         copies = Copies(connect_copies, beat, names, ownership, counts)
         publisher = EventPublisher(
-            names, Window(), ownership.is_open, counts, copies.copy_publisher
+            names, Window(), ownership.is_open, counts, copies.copy_publisher, self._log
         )
         self._process.publisher = publisher
         self._catch_ups = CatchUps(SnapshotPublisher(publisher), names)

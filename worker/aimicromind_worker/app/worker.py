@@ -23,7 +23,8 @@ from aiormq.exceptions import (
 from aimicromind_schemas.client import BrokerRefused, BrokerTlsRefused
 from aimicromind_worker.amqp.channels import NEEDED, TooFewChannels
 from aimicromind_worker.amqp.connection import BrokerConnection, PermissionMissing
-from aimicromind_worker.amqp.declaring import DeclarationRefused, TopologyDiffers
+from aimicromind_worker.amqp.declaring import DeclarationRefused
+from aimicromind_worker.amqp.differences import TopologyDiffers
 from aimicromind_worker.amqp.jobs.journal import JournalMemory
 from aimicromind_worker.app.broker_settings import SettingsInvalid
 from aimicromind_worker.app.build import broker_connection, endpoint

@@ -37,7 +37,8 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
     from aimicromind_schemas import client
     from aimicromind_worker.amqp.channels import TooFewChannels
     from aimicromind_worker.amqp.connection import PermissionMissing
-    from aimicromind_worker.amqp.declaring import DeclarationRefused, TopologyDiffers
+    from aimicromind_worker.amqp.declaring import DeclarationRefused
+    from aimicromind_worker.amqp.differences import TopologyDiffers
     from aimicromind_worker.app.broker_settings import SettingsInvalid
     from aimicromind_worker.core.findings import NotAchieved
     from aimicromind_worker.ops.terminal import OutputClosed

@@ -175,11 +175,12 @@ async def _publish_retry_and_requeue(
 
 
 async def _end(job: Progress, status: EndStatus) -> None:
+    handle = job.attempt.locate()
     job.attempt.record_end(status)
     await _confirmed_before_end(job.confirmed())
     tally, answer = job.tally(), job.attempt.answer
     waits_for_human = answer.waits_for_human and status is EndStatus.COMPLETED
-    shown = Shown(answer.text, answer.usage, waits_for_human, answer.whole)
+    shown = Shown(answer.text, answer.usage, waits_for_human, answer.whole, handle)
     job.attempt.publish(end_event(status, tally, shown, job.ticket.job.tags or {}))
     await job.confirmed()
     log.info(

@@ -21,7 +21,7 @@ from aimicromind_worker.amqp.channels import (
     check_channels,
 )
 from aimicromind_worker.amqp.connection import BrokerConnection, BrokerLost, version_of
-from aimicromind_worker.amqp.declaring import WAYS_OUT, compare
+from aimicromind_worker.amqp.declaring import compare
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks, ChatLocksLost
 from aimicromind_worker.app.build import broker_connection, needed_topology
 from aimicromind_worker.app.settings import Settings
@@ -114,7 +114,7 @@ async def _objects(connection: AbstractConnection, settings: Settings) -> AsyncI
     for each in found:
         about = f"{each.kind} {each.name}"
         if each.is_in_the_way:
-            yield Finding(about, State.PROBLEM, f"{each.state}: {each.detail}", WAYS_OUT)
+            yield Finding(about, State.PROBLEM, f"{each.state}: {each.detail}", each.ways_out)
         elif each.state == "not compared":
             remedy = "compare as a user who may declare it: `aimicromind-worker topology check`"
             yield Finding(about, State.NOT_CHECKED, each.detail, remedy)

@@ -2,7 +2,8 @@
 
 from dataclasses import asdict
 
-from aimicromind_worker.amqp.declaring import WAYS_OUT, compare, declare
+from aimicromind_worker.amqp.declaring import compare, declare
+from aimicromind_worker.amqp.differences import ways_out
 from aimicromind_worker.app.broker_settings import BrokerSettings
 from aimicromind_worker.app.build import broker_connection, needed_topology
 from aimicromind_worker.ops.terminal import say, say_json
@@ -52,5 +53,5 @@ async def check_all(settings: BrokerSettings) -> bool:
         detail = f": {finding.detail}" if finding.detail else ""
         say(f"{finding.kind} {finding.name} is {finding.state}{detail}")
     if any(finding.is_in_the_way for finding in findings):
-        say(f"The broker does not change existing objects; to go on, {WAYS_OUT}.", err=True)
+        say(f"The broker does not change existing objects. {ways_out(findings)}.", err=True)
     return all(finding.state == "as expected" for finding in findings)

@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 
 from aimicromind_schemas import EndStatus
@@ -33,27 +32,9 @@ from aimicromind_worker.core.job.kept_events import KeptEvents
 from aimicromind_worker.core.job.milestones import MILESTONES, Recorder, record_of_end
 from aimicromind_worker.core.job.numbering import Numbering
 from aimicromind_worker.runs.idle_timeout import IdleTimeout, Watched
+from aimicromind_worker.runs.limits import Limits
 from aimicromind_worker.runs.ports import Publisher
 from aimicromind_worker.telemetry.tracing import Span
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The limits of one job. A job can lower the first two, and never raise them.
-
-    Attributes:
-        max_calls: The most calls that are begun for it.
-        attempt_timeout: The longest time of one attempt, its silent calls included.
-        hold: The longest time that a worker keeps the job; then it requeues it.
-        max_frame_bytes: The largest frame of the endpoint.
-        max_answer_bytes: The largest text of one answer.
-    """
-
-    max_calls: int
-    attempt_timeout: timedelta
-    hold: timedelta
-    max_frame_bytes: int
-    max_answer_bytes: int
 
 
 class Attempt:
@@ -67,6 +48,7 @@ class Attempt:
         first_output_after: The time from the first call to the first output; None before both.
         span: The attempt's trace span, whose context its events carry.
         kept: Its events, for followers that come late.
+        begins_job: Whether its first event is the first that this worker publishes of the job.
     """
 
     def __init__(
@@ -76,6 +58,7 @@ class Attempt:
         self.number = number
         self.span = span
         self.calls = 0
+        self.begins_job = False
         self.answer = Answer(
             ticket.chat_id,
             expected_question(job),
@@ -109,10 +92,17 @@ class Attempt:
         """The number of the next event, which equals the number of events so far."""
         return self._numbering.next_seq
 
+    def locate(self) -> str | None:
+        """Return the job's handle, which is looked for until its first event is published."""
+        if self.begins_job and not self._numbering.next_seq and self.answer.handle is None:
+            self.answer.handle = self._attempt_publisher.handle
+        return self.answer.handle
+
     def publish(self, event: EndpointEvent) -> None:
         """Publish an event under the next number; a milestone's record goes first."""
         now = time.time()
         if event.name in MILESTONES:
+            self.locate()
             # The answer takes an event in before it is published.
             record = self._recorder.record_of(event, acted=self.answer.side_effect)
             if record is not None:
@@ -236,6 +226,8 @@ class Attempt:
 
     def _show(self, event: EndpointEvent, most_bytes: int = MOST_DATA_BYTES) -> None:
         """Publish the endpoint's next event, without its data if that is above the limit."""
+        if not self.answer.shown:
+            self.locate()
         for published in self.answer.follow(event):
             if len(published.data) > most_bytes:
                 self.publish(fitting(published))

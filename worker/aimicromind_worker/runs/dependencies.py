@@ -7,11 +7,11 @@ from typing import Protocol
 
 from aimicromind_worker.core.endpoint.exchange import FlowFacts, PredictionCall, Response
 from aimicromind_worker.core.job.retry import RetryPolicy
-from aimicromind_worker.runs.attempt import Limits
 from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
 from aimicromind_worker.runs.conversations import Conversations
 from aimicromind_worker.runs.flows import Flows
 from aimicromind_worker.runs.idle_timeout import IdleTimeout
+from aimicromind_worker.runs.limits import Limits
 from aimicromind_worker.runs.ports import Publisher
 from aimicromind_worker.runs.recovery import Recovery
 from aimicromind_worker.telemetry.metrics import Metrics

@@ -13,6 +13,10 @@ class AttemptEvents(Protocol):
     def full(self) -> bool:
         """Whether the window is full, in which case `room` must be awaited before `publish`."""
 
+    @property
+    def handle(self) -> str | None:
+        """The handle of a job whose first event is published next; None if unknown."""
+
     async def room(self) -> None:
         """Wait until the window takes another event."""
 

@@ -11,7 +11,8 @@ from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.snapshot import RunningJob
 from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.core.job.worker_events import Tally, retry_event
-from aimicromind_worker.runs.attempt import Attempt, Limits
+from aimicromind_worker.runs.attempt import Attempt
+from aimicromind_worker.runs.limits import Limits
 from aimicromind_worker.runs.ports import Publisher
 from aimicromind_worker.telemetry.tracing import Span
 
@@ -133,6 +134,7 @@ class Progress:
             sent=self.sent,
             open_attempt=self.open_attempt,
             waits=0,
+            handle=self._attempts[0].answer.handle if self._attempts else None,
         )
 
     def tally(self) -> Tally:
@@ -158,4 +160,8 @@ class Progress:
         else:
             span = self.span.attempt(number)
             bind_contextvars(attempt=number)
-        self._attempts.append(Attempt(self.ticket, number, self._publisher, self._limits, span))
+        shown = [attempt for attempt in self._attempts if attempt.next_seq]
+        begun = Attempt(self.ticket, number, self._publisher, self._limits, span)
+        begun.answer.handle = shown[0].answer.handle if shown else self.ticket.before.handle
+        begun.begins_job = not shown
+        self._attempts.append(begun)

@@ -6,8 +6,8 @@ Thus whatever waits for messages has a deadline.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Final, Never
 
@@ -15,8 +15,8 @@ from aiormq.abc import AbstractChannel
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError
 
 from aimicromind_schemas.client.errors import ClientError
-from aimicromind_schemas.client.transport.cancelling import unless_cancelled
-from aimicromind_schemas.client.transport.opening import open_channel
+from aimicromind_schemas.client.transport.cancelling import uncancelled, unless_cancelled
+from aimicromind_schemas.client.transport.opening import close_channel, kept_channel
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.transport.stream_frames import StreamFrames, StreamMessage
 
@@ -27,10 +27,11 @@ PREFETCH: Final = 1000
 
 Take = Callable[[StreamMessage], None]
 
+# aiormq also raises CancelledError, for a connection that closes.
+_FAILURES: Final = (AMQPError, ChannelInvalidStateError, RuntimeError, TimeoutError)
 _SILENCE_S: Final = 30.0
 # What is there begins to come at once.
 _FIRST_WITHIN_S: Final = 5.0
-_CLOSE_S: Final = 5.0
 # A broker spends up to half a core on sending so many.
 _MESSAGES_A_SECOND: Final = 15_000
 _PAUSE_S: Final = 0.05
@@ -72,6 +73,21 @@ class StreamReader:
     def count(self) -> int:
         """Messages that came, wanted or not."""
         return self._frames.count
+
+    @property
+    def position(self) -> int:
+        """Offset of the message that came last, wanted or not; -1 before the first."""
+        return self._frames.position
+
+    @property
+    def first(self) -> int:
+        """Offset of the message that came first; -1 before that."""
+        return self._frames.first
+
+    @property
+    def failure(self) -> StreamUnreadable | None:
+        """Why no more messages can come; None if they can."""
+        return StreamUnreadable(self._stream, self._ended.result()) if self._ended.done() else None
 
     def hold(self) -> None:
         """Acknowledge nothing until `go_on`: at most `PREFETCH` more messages come."""
@@ -150,7 +166,7 @@ async def reading(  # noqa: PLR0913 - three have a default
     take: Take,
     *,
     wanted: tuple[bytes, ...] = (),
-    filter_value: str | None = None,
+    filter_values: Sequence[str] = (),
     prefetch: int = PREFETCH,
 ) -> AsyncIterator[StreamReader]:
     """Read a stream during the body.
@@ -161,7 +177,8 @@ async def reading(  # noqa: PLR0913 - three have a default
         offset: A time (aware; earlier messages may come), an offset, `last`, `next`; None: all.
         take: Gets the messages in order.
         wanted: Bytes, of which a wanted message's properties hold one. Empty: all are wanted.
-        filter_value: The wanted `x-stream-filter-value`, which brokers from 3.13 on look at.
+        filter_values: The wanted `x-stream-filter-value`s, which brokers from 3.13 on look at.
+            They leave out whole chunks only. Empty: all are wanted.
         prefetch: Messages that the broker sends ahead.
 
     Raises:
@@ -173,40 +190,39 @@ async def reading(  # noqa: PLR0913 - three have a default
     streams = connection.wire.demultiplexer.streams
     streams[channel.number] = frames
     try:
-        reader, arguments = StreamReader(stream, channel, frames), _arguments(offset, filter_value)
+        reader, arguments = StreamReader(stream, channel, frames), _arguments(offset, filter_values)
         with _unreadable(stream):
             async with asyncio.timeout(_SILENCE_S):
                 await channel.basic_qos(prefetch_count=prefetch)
                 await channel.basic_consume(stream, _unused, arguments=arguments)
         yield reader
     finally:
-        await _close(channel, frames)
-        if streams.get(channel.number) is frames:
-            del streams[channel.number]
+        await uncancelled(_close(channel, frames, streams))
 
 
-def _arguments(offset: datetime | int | str | None, filter_value: str | None) -> dict[str, Any]:
+def _arguments(offset: datetime | int | str | None, filter_values: Sequence[str]) -> dict[str, Any]:
     if offset is None or (isinstance(offset, datetime) and offset < _EARLIEST):
         offset = "first"
     arguments: dict[str, Any] = {"x-stream-offset": offset}
-    if filter_value is not None:
-        arguments |= {"x-stream-filter": [filter_value], "x-stream-match-unfiltered": True}
+    if filter_values:
+        arguments |= {"x-stream-filter": list(filter_values), "x-stream-match-unfiltered": True}
     return arguments
 
 
 async def _opened(connection: GuardedConnection, stream: str) -> AbstractChannel:
     with _unreadable(stream):
         async with asyncio.timeout(_SILENCE_S):
-            return await open_channel(connection)
+            return await kept_channel(connection)
 
 
-async def _close(channel: AbstractChannel, frames: StreamFrames) -> None:
+async def _close(
+    channel: AbstractChannel, frames: StreamFrames, streams: dict[int, StreamFrames]
+) -> None:
     """Close a channel; do not wait for a broker that ignores that."""
     frames.stop()
-    with suppress(AMQPError, ChannelInvalidStateError, TimeoutError, RuntimeError):
-        async with asyncio.timeout(_CLOSE_S):
-            await channel.close()
-    unless_cancelled()
+    await close_channel(channel)
+    if streams.get(channel.number) is frames:
+        del streams[channel.number]
 
 
 @contextmanager
@@ -214,7 +230,7 @@ def _unreadable(stream: str) -> Iterator[None]:
     """Turn what a reading fails by into `StreamUnreadable`."""
     try:
         yield
-    except (AMQPError, ChannelInvalidStateError, RuntimeError, TimeoutError) as error:
+    except (*_FAILURES, asyncio.CancelledError) as error:
         unless_cancelled()
         raise StreamUnreadable(stream, str(error) or type(error).__name__) from error
 

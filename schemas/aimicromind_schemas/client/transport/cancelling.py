@@ -1,6 +1,11 @@
 """Notice a cancellation that a library turned into something else."""
 
 import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+# asyncio keeps weak references to tasks only.
+_closings: set[asyncio.Task[None]] = set()
 
 
 def is_cancelled() -> bool:
@@ -21,3 +26,15 @@ def unless_cancelled() -> None:
     """
     if is_cancelled():
         raise asyncio.CancelledError
+
+
+async def uncancelled(closing: Coroutine[Any, Any, None]) -> None:
+    """Wait for a clean-up, which continues even if this wait is cancelled.
+
+    FastAPI ends the stream of a client that has gone by cancelling a scope of anyio. That cancels
+    every further wait in the scope, including waits of clean-ups.
+    """
+    task = asyncio.create_task(closing)
+    _closings.add(task)
+    task.add_done_callback(_closings.discard)
+    await asyncio.shield(task)

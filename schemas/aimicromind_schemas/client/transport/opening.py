@@ -4,6 +4,7 @@ import asyncio
 import re
 import ssl
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -12,6 +13,7 @@ from aiormq.abc import AbstractChannel
 from aiormq.exceptions import (
     AMQPError,
     AuthenticationError,
+    ChannelInvalidStateError,
     ConnectionNotAllowed,
     InvalidFrameError,
     ProbableAuthenticationError,
@@ -19,7 +21,7 @@ from aiormq.exceptions import (
 from yarl import URL
 
 from aimicromind_schemas.client.errors import BrokerRefused, BrokerTlsRefused, BrokerUnreachable
-from aimicromind_schemas.client.transport.cancelling import unless_cancelled
+from aimicromind_schemas.client.transport.cancelling import uncancelled, unless_cancelled
 from aimicromind_schemas.client.transport.peer import peer_at, port_of
 from aimicromind_schemas.client.transport.tls import tls_refusal
 
@@ -28,6 +30,7 @@ Opened = TypeVar("Opened", bound=AbstractConnection)
 PATIENCE_S: Final = 5.0
 """Deadline of TCP, TLS and AMQP handshake together, for each address."""
 
+_CLOSED: Final = (AMQPError, ChannelInvalidStateError, RuntimeError)
 _REFUSED_IN_WORDS: Final = (ProbableAuthenticationError, ConnectionNotAllowed)
 
 
@@ -91,6 +94,37 @@ async def open_channel(connection: AbstractConnection) -> AbstractChannel:
         raise RuntimeError("the connection has closed")
     await connection.ready()
     return await transport.connection.channel(publisher_confirms=False)
+
+
+async def kept_channel(connection: AbstractConnection) -> AbstractChannel:
+    """Open a channel as `open_channel`, of which nothing is left if the caller is cancelled.
+
+    Raises:
+        RuntimeError: The connection has closed.
+    """
+    opening = asyncio.create_task(open_channel(connection))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await uncancelled(_undo(opening))
+        raise
+
+
+async def _undo(opening: asyncio.Task[AbstractChannel]) -> None:
+    with suppress(*_CLOSED, TimeoutError, asyncio.CancelledError):
+        async with asyncio.timeout(PATIENCE_S):
+            await close_channel(await opening)
+
+
+async def close_channel(channel: AbstractChannel) -> None:
+    """Close a channel; do not wait for a broker that ignores that.
+
+    Await it by `uncancelled`: if the caller is cancelled meanwhile, the channel stays open.
+    """
+    # aiormq also raises CancelledError where the connection closes.
+    with suppress(*_CLOSED, TimeoutError, asyncio.CancelledError):
+        async with asyncio.timeout(PATIENCE_S):
+            await channel.close()
 
 
 def closing_of(connection: AbstractConnection) -> asyncio.Future[Any] | None:

@@ -57,15 +57,25 @@ class StreamMessage(NamedTuple):
     @property
     def offset(self) -> int:
         """Its place in the stream; -1 where none can be read."""
-        return _offset_in(self.header)
+        return offset_in(self.header)
 
     @property
     def sent_at(self) -> datetime | None:
         """Its AMQP timestamp; None where it has none."""
+        sent_at = self._properties.timestamp
+        return sent_at if sent_at is None or sent_at.tzinfo else sent_at.replace(tzinfo=UTC)
+
+    @property
+    def filter_value(self) -> str | None:
+        """The value that a filter of its stream compares; None where it has none."""
+        value = (self._properties.headers or {}).get("x-stream-filter-value")
+        return value if isinstance(value, str) else None
+
+    @property
+    def _properties(self) -> commands.Basic.Properties:
         read = ContentHeader()
         read.unmarshal(readable_header(self.header))
-        sent_at = read.properties.timestamp
-        return sent_at if sent_at is None or sent_at.tzinfo else sent_at.replace(tzinfo=UTC)
+        return read.properties
 
 
 class StreamFrames:
@@ -105,6 +115,7 @@ class StreamFrames:
         self._acknowledged = 0
         self._is_stopped = False
         self._header = b""
+        self._first = self._latest = b""
         self._parts: list[bytes] | None = None
         self._missing = 0
 
@@ -131,13 +142,26 @@ class StreamFrames:
             size = _body_size(data, begin + _SIZE_AT)[0] if end - begin >= _SIZE_AT + 8 else 0
             self._missing = size
             self._parts = None
-            if self._is_wanted(data, begin, end):
-                self._header = data[begin:end]
+            self._latest = data[begin:end]
+            if not self.count:
+                self._first = self._latest
+            if self._is_wanted(self._latest):
+                self._header = self._latest
                 self._parts = [] if size <= LONGEST_BODY_BYTES else None
             if not size:
                 self._complete()
             return True
         return kind == FRAME_METHOD and data[begin : begin + _METHOD_BYTES] == _DELIVER
+
+    @property
+    def position(self) -> int:
+        """Offset of the message that came last, wanted or not; -1 before the first."""
+        return offset_in(self._latest) - (self._missing > 0) if self.count else -1
+
+    @property
+    def first(self) -> int:
+        """Offset of the message that came first; -1 before that."""
+        return offset_in(self._first)
 
     def stop(self) -> None:
         """Write nothing any more: the channel is about to close.
@@ -164,8 +188,8 @@ class StreamFrames:
             self.acknowledge()
 
 
-def _offset_in(header: bytes) -> int:
-    """Walk the header table up to the offset that the broker wrote."""
+def offset_in(header: bytes) -> int:
+    """Return the offset that the broker wrote into a content header; -1 where there is none."""
     try:
         flags, at = HEAD.unpack_from(header)[3], HEAD.size
         for flag, kind in PROPERTIES:

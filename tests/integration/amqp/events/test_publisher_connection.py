@@ -8,8 +8,9 @@ from typing import Final
 import pytest
 from aiormq.abc import FieldTable
 
+from aimicromind_schemas import PARTITIONS, partition_of
 from aimicromind_schemas.client import BrokerUnreachable
-from aimicromind_worker.amqp.declaring import TopologyDiffers
+from aimicromind_worker.amqp.differences import TopologyDiffers
 from aimicromind_worker.amqp.events.isolation import FramesTooLarge
 from aimicromind_worker.amqp.topology import Exchange, Queue, Retention, Topology, topology
 from tests.integration.outgoing import publishing_at
@@ -117,7 +118,7 @@ async def test_deleted_exchange_is_declared_again_and_nothing_is_missing(wire: W
     wanted = topology(wire.names, Retention("1h", 10_000_000))
     async with (
         wire.publishing(wanted=wanted) as way,
-        wire.reading(wire.names.events_log_stream()) as log,
+        wire.reading(wire.names.events_log_stream(partition_of("chat", PARTITIONS))) as log,
     ):
         speaker = Speaker(way.publisher)
         speaker.say("token", "before")

@@ -48,6 +48,7 @@ def frames_of(
     correlation_id: str = "c",
     traceparent: str | None = None,
     frame_max: int = USUAL_FRAME_MAX,
+    partition: int | None = None,
 ) -> EventFrames:
     address = Address(
         chat_id=event.chat_id,
@@ -56,7 +57,7 @@ def frames_of(
         correlation_id=correlation_id,
         traceparent=traceparent,
     )
-    return EventFrames(address, "aimicromind.events", CHANNEL, frame_max)
+    return EventFrames(address, "aimicromind.events", CHANNEL, frame_max, partition)
 
 
 def read_frames(data: bytes) -> Iterator[tuple[int, object]]:
@@ -130,6 +131,31 @@ def test_frames_say_what_the_codec_says(
     assert header.body_size == len(stamped.body)
     assert b"".join(part for _, part in parts) == stamped.body
     assert decode(stamped.body) == event
+
+
+@BRIEF
+@given(events_in_chats, st.integers(0, 63))
+def test_event_to_its_chat_names_the_partition_and_a_copy_does_not(
+    event: Event, partition: int
+) -> None:
+    stamped = as_stamped(event)
+
+    frames = frames_of(event, partition=partition)
+    to_chat, its_parts = read_content(frames.content_to_chat(stamped))
+    to_queue, parts = read_content(frames.content(stamped))
+
+    headers = to_queue.properties.headers or {}
+    assert to_chat.properties.headers == {"BCC": [str(partition)], **headers}
+    assert "BCC" not in headers
+    assert its_parts == parts
+
+
+def test_event_log_of_one_partition_is_named_by_no_event() -> None:
+    stamped = as_stamped(a_long_event(1))
+    frames = frames_of(a_long_event(1))
+
+    assert not frames.is_partitioned
+    assert frames.content_to_chat(stamped) == frames.content(stamped)
 
 
 @BRIEF

@@ -22,6 +22,7 @@ states = st.builds(
     waits=counts,
     deadline=st.none()
     | st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7))])),
+    handle=st.none() | st.just("AQOHrUvAvqDYBjOFJVI"),
 )
 
 

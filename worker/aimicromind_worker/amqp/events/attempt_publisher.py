@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -16,6 +17,7 @@ from typing_extensions import override
 from aimicromind_schemas import Names
 from aimicromind_worker.amqp.events.backpressure import AttemptMessages, Window
 from aimicromind_worker.amqp.events.confirm_channel import CHANNEL_NUMBER
+from aimicromind_worker.amqp.events.event_log import EventLog
 from aimicromind_worker.amqp.events.frames import EventFrames
 from aimicromind_worker.amqp.events.message_publisher import MessagePublisher
 from aimicromind_worker.amqp.events.nack_period import NackPeriod
@@ -110,6 +112,7 @@ class AttemptPublisher:
         frames: EventFrames,
         buffer: ResendBuffer,
         copies: CopyPublisher | None,
+        handle: Callable[[], str | None] = lambda: None,
     ) -> None:
         """Begin with nothing.
 
@@ -118,7 +121,9 @@ class AttemptPublisher:
             frames: Writes them.
             buffer: Keeps the order of all events of the chat.
             copies: Publishes their copies; None where nobody asks for any.
+            handle: Returns the handle of a job whose first event is published next.
         """
+        self._handle = handle
         self._publisher = publisher
         self._frames = frames
         self._buffer = buffer
@@ -132,6 +137,11 @@ class AttemptPublisher:
         return self._publisher.backpressure.is_full or (
             self._copies is not None and self._copies.full
         )
+
+    @property
+    def handle(self) -> str | None:
+        """The handle of a job whose first event is published next; None if unknown."""
+        return self._handle()
 
     async def room(self) -> None:
         """Wait until another event may be published."""
@@ -149,13 +159,14 @@ class AttemptPublisher:
     def publish(self, event: NumberedEvent) -> None:
         """Publish one event to its chat, and a copy to the job's reply_to."""
         self._last = event.name
-        content = self._frames.content(event)
+        content = self._frames.content_to_chat(event)
         frames = self._frames.to_chat(event.name) + content
         self._publisher.publish(
             PendingMessage(self._messages, self._buffer, event, frames, is_end=event.name == "end")
         )
         if self._copies is not None:
-            self._copies.publish(event, content)
+            plain = self._frames.content(event) if self._frames.is_partitioned else content
+            self._copies.publish(event, plain)
 
     async def confirmed(self) -> None:
         """Wait until the broker has answered for every event and record published so far.
@@ -190,6 +201,7 @@ class EventPublisher(MessagePublisher):
         may_write: Callable[[], bool] = lambda: True,
         counts: EventCounts | None = None,
         copies: Callable[[str, EventFrames], CopyPublisher] | None = None,
+        log: EventLog | None = None,
     ) -> None:
         """Prepare; see the base class.
 
@@ -199,9 +211,11 @@ class EventPublisher(MessagePublisher):
             may_write: Asked before anything is written.
             counts: What became of the events.
             copies: Returns what publishes copies to a queue; None where nobody asks for any.
+            log: The event log; None for one with the usual partitions.
         """
         super().__init__(names, window, may_write, counts)
         self._copies = copies
+        self._log = log or EventLog(names)
         # All events meet the same queues.
         self._nack_period = NackPeriod("events", window.resend_for)
 
@@ -215,9 +229,15 @@ class EventPublisher(MessagePublisher):
 
     def attempt_publisher(self, address: Address) -> AttemptPublisher:
         """Return what publishes the events of one attempt."""
-        frames = EventFrames(address, self.names.events, CHANNEL_NUMBER, self.sender.frame_max)
+        frames = EventFrames(
+            *(address, self.names.events, CHANNEL_NUMBER, self.sender.frame_max),
+            self._log.partition(address.chat_id),
+        )
         copies = None
         if address.reply_to is not None and self._copies is not None:
             copies = self._copies(address.reply_to, frames)
         buffer = self.buffer(address.chat_id, self._nack_period)
-        return AttemptPublisher(self, frames, buffer, copies)
+        # The first event comes later: until then, the log's end may be found.
+        self._log.want(address.chat_id)
+        handle = partial(self._log.handle, address.chat_id)
+        return AttemptPublisher(self, frames, buffer, copies, handle)

@@ -31,9 +31,26 @@ class EventFrames:
 
     Attributes:
         frame_max: Most bytes of one frame.
+        is_partitioned: Whether events to the chat also name a partition of the event log.
     """
 
-    def __init__(self, address: Address, exchange: str, channel: int, frame_max: int) -> None:
+    def __init__(
+        self,
+        address: Address,
+        exchange: str,
+        channel: int,
+        frame_max: int,
+        partition: int | None = None,
+    ) -> None:
+        """Write what is the same for all events.
+
+        Args:
+            address: Routing and common headers.
+            exchange: The exchange of events.
+            channel: Number of the channel.
+            frame_max: Most bytes of one frame.
+            partition: The partition of the event log to name; None where there is only one.
+        """
         self._address = address
         self._exchange = exchange
         self._channel = channel
@@ -49,17 +66,27 @@ class EventFrames:
                 _field(b"seq", b"l", b""),
             )
         )
-        # Up to `seq`, whose value is the end of the table.
-        self._front = _short("application/json") + _long(len(fields) + 8) + fields
+        self._front = _front(fields)
+        # By BCC the exchange routes as by the routing key, and the broker strips it. The default
+        # exchange would route by it, too: a message to a queue has none.
+        self.is_partitioned = partition is not None
+        self._chat_front = self._front if partition is None else _front(_bcc(partition) + fields)
         self._middle = _PERSISTENT + _short(address.correlation_id)
         self._names: dict[str, tuple[bytes, bytes]] = {}
 
     def content(self, event: NumberedEvent) -> bytes:
-        """Write the header and body frames, which follow any of the publish frames below."""
+        """Write the header and body frames, which follow a publish frame to a queue."""
+        return self._content(self._front, event)
+
+    def content_to_chat(self, event: NumberedEvent) -> bytes:
+        """Write the header and body frames, which follow a publish frame to the chat."""
+        return self._content(self._chat_front, event)
+
+    def _content(self, front: bytes, event: NumberedEvent) -> bytes:
         name = self._name(event.name)[1]
         identity = event.message_id
         properties = b"%b%b%b%c%b%b%b" % (
-            self._front,
+            front,
             _long_long(event.seq),
             self._middle,
             len(identity),
@@ -72,8 +99,8 @@ class EventFrames:
             FRAME_HEADER, self._channel, 14 + len(properties), _CLASS_BASIC, 0, size, _FLAGS
         )
         if size <= self._longest_body_frame:
-            front = _frame_front(FRAME_BODY, self._channel, size)
-            return b"%b%b\xce%b%b\xce" % (header, properties, front, event.body)
+            body_front = _frame_front(FRAME_BODY, self._channel, size)
+            return b"%b%b\xce%b%b\xce" % (header, properties, body_front, event.body)
         return b"".join((header, properties, FRAME_END_CHAR, *self._body_frames(event.body)))
 
     def to_chat(self, name: str) -> bytes:
@@ -105,6 +132,18 @@ class EventFrames:
             part = body[start : start + self._longest_body_frame]
             frames += [_frame_front(FRAME_BODY, self._channel, len(part)), part, FRAME_END_CHAR]
         return frames
+
+
+def _front(fields: bytes) -> bytes:
+    """Write the properties up to `seq`, whose value is the end of the table of headers."""
+    return _short("application/json") + _long(len(fields) + 8) + fields
+
+
+def _bcc(partition: int) -> bytes:
+    # RabbitMQ closes the channel where the value is no list.
+    key = str(partition).encode()
+    entry = b"S" + _long(len(key)) + key
+    return _field(b"BCC", b"A", _long(len(entry)) + entry)
 
 
 def _short(text: str) -> bytes:

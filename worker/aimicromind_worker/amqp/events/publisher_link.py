@@ -141,16 +141,18 @@ class PublisherLink:
     ) -> Never:
         silence_s = self._interval.total_seconds() * _SILENT_INTERVALS
         heard, silent_ticks, blocked = connection.wire.heard, 0, False
+        # aiormq returns another future each time, and keeps it until the channel closes.
+        closing = channel.closing
         while silent_ticks * _TICK_S < silence_s:
             on_tick()
             if blocked != self._publisher.blocked:
                 blocked = not blocked
                 self._log.warning("publishing.blocked" if blocked else "publishing.unblocked")
             # By ticks: time in which the whole process was stopped counts as one.
-            await asyncio.wait((channel.closing,), timeout=_TICK_S)
-            if channel.closing.done():
+            await asyncio.wait((closing,), timeout=_TICK_S)
+            if closing.done():
                 self._abort()
-                raise _reason(channel.closing)
+                raise _reason(closing)
             silent_ticks = silent_ticks + 1 if heard == connection.wire.heard else 0
             heard = connection.wire.heard
         self._abort()

@@ -55,6 +55,7 @@ class Answer:
         usage: Tokens that the model's provider has counted.
         waits_for_human: Whether the flow waits for somebody to act.
         whole: The endpoint's whole JSON answer, for a job that asked for it; else empty.
+        handle: Where the job's events begin in the event log; None if unknown.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class Answer:
         self.usage = UsageCount()
         self.waits_for_human = False
         self.whole = b""
+        self.handle: str | None = None
         self._chat_id = chat_id
         self._endpoint_chat_id = ""
         self._question = question
@@ -164,7 +166,9 @@ class Answer:
 
     def _started(self, first: EndpointEvent) -> EndpointEvent:
         upstream = msgspec.Raw(first.data if first.name == "start" else b"null")
-        return EndpointEvent("start", msgspec.json.encode({**self._start, "upstream": upstream}))
+        handle = {} if self.handle is None else {"handle": self.handle}
+        data = {**self._start, "upstream": upstream, **handle}
+        return EndpointEvent("start", msgspec.json.encode(data))
 
     def _take_token(self, data: bytes) -> None:
         if len(self._text) + len(data) - 2 > self._limit:

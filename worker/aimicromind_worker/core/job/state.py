@@ -1,5 +1,6 @@
 """Read and write the state of a job that travels between workers in its message's headers."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,6 +9,8 @@ Headers = Mapping[str, str | int | bool]
 
 # Higher than any count of a worker. A producer's number must still fit where it is written again.
 _MOST = 1_000_000
+# Whoever writes the header, it is short.
+_HANDLE = re.compile(r"[A-Za-z0-9_-]{11,40}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,7 @@ class JobState:
         crashes: The number of workers that were lost while they had the job, whatever the cause.
         waits: How often in a row the job was requeued without being run.
         deadline: The time at which the job expires, aware; None before its admission.
+        handle: Where the job's events begin in the event log; None if unknown.
     """
 
     attempt: int = 0
@@ -40,6 +44,7 @@ class JobState:
     crashes: int = 0
     waits: int = 0
     deadline: datetime | None = None
+    handle: str | None = None
 
     @property
     def is_unrun(self) -> bool:
@@ -55,6 +60,7 @@ class JobState:
             return min(max(value, 0), _MOST) if isinstance(value, int) else 0
 
         deadline = headers.get("x-aimicromind-deadline")
+        handle = headers.get("x-aimicromind-handle")
         return cls(
             attempt=number("x-aimicromind-attempt"),
             calls=number("x-aimicromind-calls"),
@@ -66,6 +72,7 @@ class JobState:
             crashes=number("x-aimicromind-crashes"),
             waits=number("x-aimicromind-waits"),
             deadline=moment(deadline) if isinstance(deadline, str) else None,
+            handle=handle if isinstance(handle, str) and _HANDLE.fullmatch(handle) else None,
         )
 
     def to_headers(self) -> Headers:
@@ -80,6 +87,7 @@ class JobState:
             "x-aimicromind-lost": self.was_lost,
             "x-aimicromind-crashes": self.crashes,
             "x-aimicromind-waits": self.waits,
+            "x-aimicromind-handle": self.handle or "",
         }
         if self.deadline is not None:
             headers["x-aimicromind-deadline"] = self.deadline.isoformat()

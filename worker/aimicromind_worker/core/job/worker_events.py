@@ -40,12 +40,14 @@ class Shown:
         usage: The counts of the model's provider.
         waits_for_human: Whether the flow has paused until a person acts.
         whole: The endpoint's JSON answer; empty unless the job asked for it.
+        handle: Where the job's events begin in the event log; None if unknown.
     """
 
     text: bytes = b'""'
     usage: UsageCount = UsageCount()  # noqa: RUF009 - it is frozen
     waits_for_human: bool = False
     whole: bytes = b""
+    handle: str | None = None
 
     def members(self) -> dict[str, object]:
         """Return the optional members of `end.data` that have a value."""
@@ -56,6 +58,8 @@ class Shown:
             members["usage"] = self.usage
         if self.waits_for_human:
             members["waitsFor"] = "human"
+        if self.handle is not None:
+            members["handle"] = self.handle
         return members
 
 

@@ -1,0 +1,203 @@
+"""What the partitions of the event log cost, and what it costs to read one chat's events from it.
+
+`python -m benchmarks.event_log`. The publisher is the worker's, the reader is the client's. Both
+run in this process, one after the other.
+"""
+
+import asyncio
+import statistics
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import uuid4
+
+import click
+from yarl import URL
+
+from aimicromind_schemas import Names, partition_of
+from aimicromind_schemas.client.log_place import LogPlace, place_in_log
+from aimicromind_schemas.client.log_reading import LogReading
+from aimicromind_schemas.client.streams.positions import handle_of
+from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
+from aimicromind_schemas.client.wanted import Wanted
+from aimicromind_testing import PrivateBroker
+from aimicromind_worker.amqp.connection import connect
+from aimicromind_worker.amqp.declaring import declare, remove
+from aimicromind_worker.amqp.events.attempt_publisher import EventPublisher
+from aimicromind_worker.amqp.topology import Retention, topology
+from aimicromind_worker.core.endpoint.exchange import Address
+from aimicromind_worker.core.endpoint.frames import EndpointEvent
+from aimicromind_worker.core.job.numbering import Numbering
+from benchmarks.parts.programs import broker_pid
+from tests.integration.outgoing import sink_at
+from tests.support.strain import cpu_s
+
+_KEPT = Retention("1h", 2_000_000_000)
+_CHATS = 100
+_TOKEN = EndpointEvent("token", b'"1790000000000000000 0000000 word"')
+_MINE, _OWN_EVENTS, _BESIDE = "mine", 300, 40_000
+_WITHIN_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Site:
+    broker: PrivateBroker
+
+    @property
+    def pid(self) -> int:
+        return broker_pid(self.broker.node_name)
+
+
+@dataclass(slots=True)
+class _Spent:
+    """CPU time of this process and of the broker during a body, in seconds."""
+
+    own_s: float = 0.0
+    broker_s: float = 0.0
+    wall_s: float = 0.0
+
+
+@click.command()
+@click.option("--partitions", "counts", multiple=True, type=int, default=(1, 4, 16))
+@click.option("--events", default=60_000, show_default=True, help="Events of each flood.")
+@click.option("--turns", default=3, show_default=True, help="Floods with each count.")
+@click.option("--foreign", default=200_000, show_default=True, help="Events of others to read.")
+def main(*, counts: tuple[int, ...], events: int, turns: int, foreign: int) -> None:
+    """Print CPU for each event: of broker and publisher at flood, of broker and reader."""
+    asyncio.run(_measure(counts, events, turns, foreign))
+
+
+async def _measure(counts: Sequence[int], events: int, turns: int, foreign: int) -> None:
+    async with PrivateBroker() as broker:
+        site = _Site(broker)
+        if turns:
+            await _floods(site, counts, events, turns)
+        if foreign:
+            await _readings(site, foreign)
+
+
+async def _floods(site: _Site, counts: Sequence[int], events: int, turns: int) -> None:
+    found: dict[int, list[_Spent]] = {count: [] for count in counts}
+    for turn in range(turns):
+        # The order alternates, because a machine may warm up.
+        for count in counts if turn % 2 == 0 else counts[::-1]:
+            async with _log(site, count) as names, _publisher(site, names, count) as publisher:
+                await _flood(publisher, events // 10)
+                async with _spent(site) as spent:
+                    await _flood(publisher, events)
+            found[count].append(spent)
+    print("| partitions | broker, µs an event | publisher, µs an event | events/s |")
+    print("|---:|---:|---:|---:|")
+    for count, each in found.items():
+        broker, own, wall = (
+            statistics.median(getattr(it, name) for it in each) / events * 1e6
+            for name in ("broker_s", "own_s", "wall_s")
+        )
+        print(f"| {count} | {broker:.1f} | {own:.1f} | {1e6 / wall:,.0f} |")
+
+
+async def _readings(site: _Site, foreign: int) -> None:
+    partitions = 4
+    async with _log(site, partitions) as names:
+        reads = GuardedConnection(URL(site.broker.url), "bench", None)
+        await reads.connect()
+        async with reads, _publisher(site, names, partitions) as publisher:
+            await _flood(publisher, foreign // 2)
+            handle = await handle_of(reads, names, _MINE)
+            await asyncio.gather(
+                _flood(publisher, _BESIDE), _say(publisher, _MINE, _OWN_EVENTS, ends=True)
+            )
+            await _flood(publisher, foreign // 2)
+            beside = _of_partition(_BESIDE) + _OWN_EVENTS
+            in_partition = _of_partition(foreign // 2) * 2 + beside
+            every = foreign // 2 * 2 + _BESIDE + _OWN_EVENTS
+            print("\n| reading | events of the way | reader, µs each | broker, µs each | all, s |")
+            print("|---|---:|---:|---:|---:|")
+            by_handle = await place_in_log(reads, names, _MINE, handle=handle)
+            by_time = await place_in_log(reads, names, _MINE)
+            everything = LogPlace(tuple(map(names.events_log_stream, range(partitions))))
+            for way, place, count, to_end in (
+                ("by handle, to the `end`", by_handle, beside, True),
+                ("by time, one partition", by_time, in_partition, False),
+                ("all partitions", everything, every, False),
+            ):
+                async with _spent(site) as spent:
+                    await _read(reads, place, Wanted.of(names, _MINE, None), to_end=to_end)
+                own, broker = (it / count * 1e6 for it in (spent.own_s, spent.broker_s))
+                print(f"| {way} | {count:,} | {own:.1f} | {broker:.1f} | {spent.wall_s:.2f} |")
+
+
+async def _read(reads: GuardedConnection, place: LogPlace, wanted: Wanted, *, to_end: bool) -> None:
+    reading = await LogReading.open(reads, place, wanted)
+    seen = 0
+    async with asyncio.timeout(_WITHIN_S), aclosing(reading.events()) as events:
+        async for event in events:
+            seen += 1
+            if to_end and event.event == "end":
+                break
+    if seen != _OWN_EVENTS:
+        raise click.ClickException(f"{seen} of {_OWN_EVENTS} events were read")
+
+
+async def _flood(publisher: EventPublisher, events: int) -> None:
+    async with asyncio.timeout(_WITHIN_S):
+        await asyncio.gather(
+            *(_say(publisher, _chat(number), events // _CHATS) for number in range(_CHATS))
+        )
+
+
+async def _say(publisher: EventPublisher, chat_id: str, count: int, *, ends: bool = False) -> None:
+    job_id = f"{chat_id}-{uuid4().hex[:6]}"
+    numbering = Numbering(job_id, chat_id, "flow", 1)
+    events = publisher.attempt_publisher(Address(chat_id, "flow", 1, job_id))
+    for number in range(count):
+        is_end = ends and number == count - 1
+        event = EndpointEvent("end", b"{}") if is_end else _TOKEN
+        events.publish(numbering.stamp(event, time.time()))
+        if events.full:
+            await events.room()
+        elif not number % 20:
+            await asyncio.sleep(0)
+    await events.confirmed()
+
+
+def _chat(number: int) -> str:
+    return f"chat-{number}"
+
+
+def _of_partition(events: int) -> int:
+    """Return how many events of a flood are in the partition that is read."""
+    mine = partition_of(_MINE, 4)
+    return sum(partition_of(_chat(it), 4) == mine for it in range(_CHATS)) * (events // _CHATS)
+
+
+@asynccontextmanager
+async def _log(site: _Site, partitions: int) -> AsyncIterator[Names]:
+    names = Names(f"bench-{uuid4().hex[:6]}")
+    wanted = topology(names, _KEPT, partitions=partitions)
+    async with connect([site.broker.url], "bench", timedelta(seconds=30)) as connection:
+        await declare(connection, wanted)
+        yield names
+        await remove(connection, wanted)
+
+
+@asynccontextmanager
+async def _publisher(site: _Site, names: Names, partitions: int) -> AsyncIterator[EventPublisher]:
+    async with sink_at(site.broker.url, names, partitions=partitions) as publisher:
+        yield publisher
+
+
+@asynccontextmanager
+async def _spent(site: _Site) -> AsyncIterator[_Spent]:
+    spent = _Spent()
+    own_s, broker_s, began = time.process_time(), cpu_s(site.pid), time.perf_counter()
+    yield spent
+    spent.own_s = time.process_time() - own_s
+    spent.broker_s = cpu_s(site.pid) - broker_s
+    spent.wall_s = time.perf_counter() - began
+
+
+if __name__ == "__main__":
+    main()

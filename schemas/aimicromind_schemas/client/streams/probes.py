@@ -1,0 +1,116 @@
+"""Ask where a stream ends, what is at an offset, and how many partitions the event log has.
+
+AMQP has no request for any of them. A consumer that begins at `last` gets the last chunk, whose
+first offset is at most some hundred messages before the end. An empty stream delivers nothing.
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from aiormq.abc import AbstractChannel
+from aiormq.exceptions import ChannelNotFoundEntity
+
+from aimicromind_schemas.client.connection import TIMEOUT_S, broker_errors
+from aimicromind_schemas.client.errors import NoSuchQueue
+from aimicromind_schemas.client.streams.reader import reading
+from aimicromind_schemas.client.transport.cancelling import uncancelled
+from aimicromind_schemas.client.transport.opening import close_channel, kept_channel
+from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
+from aimicromind_schemas.client.transport.stream_frames import StreamMessage
+
+_WITHIN_S: Final = 5.0
+# A stream that was empty at the broker's last count, 5 s ago at most.
+_EMPTY_WITHIN_S: Final = 0.2
+# A message whose header cannot be read has no offset: the next one is taken.
+_AHEAD: Final = 10
+
+# By connection, then by the name of the log.
+_partitions: WeakKeyDictionary[GuardedConnection, dict[str, int]] = WeakKeyDictionary()
+
+
+async def partitions_of(connection: GuardedConnection, log: str) -> int:
+    """Return how many partitions a super stream has; 0 if there is none.
+
+    It is found once for each connection, because the number cannot change while the log exists.
+
+    Raises:
+        BrokerGone: The connection closed.
+    """
+    known = _partitions.setdefault(connection, {})
+    if not known.get(log):
+        count = 0
+        with broker_errors():
+            async with asyncio.timeout(TIMEOUT_S):
+                channel = await kept_channel(connection)
+                try:
+                    # The broker closes the channel where a name is not found.
+                    while await _messages_in(channel, f"{log}-{count}") is not None:
+                        count += 1
+                finally:
+                    await uncancelled(close_channel(channel))
+        known[log] = count
+    return known[log]
+
+
+async def is_empty(connection: GuardedConnection, stream: str) -> bool:
+    """Return whether a stream was empty when the broker last counted, at most 5 s ago.
+
+    Raises:
+        NoSuchQueue: There is no such stream.
+        BrokerGone: The connection closed.
+    """
+    with broker_errors():
+        async with asyncio.timeout(TIMEOUT_S):
+            channel = await kept_channel(connection)
+            try:
+                messages = await _messages_in(channel, stream)
+            finally:
+                await uncancelled(close_channel(channel))
+    if messages is None:
+        raise NoSuchQueue(stream)
+    return not messages
+
+
+async def last_chunk(connection: GuardedConnection, stream: str) -> StreamMessage | None:
+    """Return the first message of a stream's last chunk; None where there is no message.
+
+    Raises:
+        NoSuchQueue: There is no such stream.
+        StreamUnreadable, BrokerGone: The connection closed.
+    """
+    within_s = _EMPTY_WITHIN_S if await is_empty(connection, stream) else _WITHIN_S
+    return await first_from(connection, stream, "last", within_s)
+
+
+async def first_from(
+    connection: GuardedConnection, stream: str, offset: int | str, within_s: float = _WITHIN_S
+) -> StreamMessage | None:
+    """Return the first message from an offset on; None where none comes in time.
+
+    Raises:
+        StreamUnreadable: There is no such stream, or the connection closed.
+    """
+    came: list[StreamMessage] = []
+    arrived = asyncio.Event()
+
+    def take(message: StreamMessage) -> None:
+        if message.offset >= 0:
+            came.append(message)
+            arrived.set()
+
+    async with reading(connection, stream, offset, take, prefetch=_AHEAD) as reader:
+        reader.hold()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await reader.until(arrived, from_first=True)
+    return came[0] if came else None
+
+
+async def _messages_in(channel: AbstractChannel, queue: str) -> int | None:
+    """Return the broker's count of messages; None where there is no such queue."""
+    try:
+        return (await channel.queue_declare(queue, passive=True)).message_count or 0
+    except ChannelNotFoundEntity:
+        return None
