@@ -5,9 +5,9 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
 from aimicromind_schemas.client.connection import ClientConnection
+from aimicromind_schemas.client.delivery import Delivery
 from aimicromind_schemas.client.errors import BrokerGone
 from aimicromind_schemas.client.subscription import BoundQueue, Subscription
-from aimicromind_schemas.client.wanted import event_in
 from aimicromind_schemas.messages.events import Event
 
 SHARED_ARGUMENTS: Final[dict[str, Any]] = {
@@ -21,7 +21,13 @@ SHARED_ARGUMENTS: Final[dict[str, Any]] = {
 It never nacks, because that would delay the events of all other queues.
 """
 
-_SHARED_PREFETCH: Final = 20
+PRIVATE_ARGUMENTS: Final[dict[str, Any]] = {
+    "x-max-length-bytes": 256 * 1024 * 1024,
+    "x-overflow": "drop-head",
+}
+"""Arguments of a private queue: one whose reader is stuck drops its oldest messages."""
+
+_PREFETCH: Final = 20
 
 
 @asynccontextmanager
@@ -48,7 +54,7 @@ async def _events(
         while True:
             try:
                 message = await subscription.next()
-                event = event_in(message)
+                event = Delivery.of_aiormq(message).event()
                 if event is None:
                     await subscription.reject(message)
                     continue
@@ -63,4 +69,4 @@ async def _events(
 
 async def _subscribed(connection: ClientConnection, queue: BoundQueue) -> Subscription:
     opened = await connection.connection()
-    return await Subscription.open(opened, queue, prefetch=_SHARED_PREFETCH)
+    return await Subscription.open(opened, queue, prefetch=_PREFETCH)

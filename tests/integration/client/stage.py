@@ -13,6 +13,7 @@ from tests.integration.workers import Chats
 from tests.support.amqp import WITHIN_S
 
 WITHIN = timedelta(seconds=WITHIN_S)
+LIVE, STREAMS = "aimicromind client, events", "aimicromind client, streams"
 
 
 @asynccontextmanager
