@@ -8,7 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 from uuid import uuid4
 
-from aimicromind_schemas.client.errors import JobNotTaken, NoEndYet
+from aimicromind_schemas.client.errors import (
+    BrokerRefused,
+    BrokerUnreachable,
+    JobNotTaken,
+    NoEndYet,
+)
 from aimicromind_schemas.client.following import Followed, Following, opened, reader_of
 from aimicromind_schemas.client.handles import Submitted
 from aimicromind_schemas.client.parts import Connections, Parts
@@ -239,7 +244,7 @@ class Client:
         try:
             async with self._parts.submitted.submitting(job, job_id) as named:
                 await self._parts.publishing.submit(named, job_id, reply_to, correlation_id)
-        except JobNotTaken:
+        except (JobNotTaken, BrokerUnreachable, BrokerRefused):
             self._parts.results.forget(job_id)
             raise
         return Submitted(job_id, handle)

@@ -17,13 +17,16 @@ from aimicromind_schemas.client.connection import ClientConnection
 from aimicromind_schemas.client.delivery import Delivery
 from aimicromind_schemas.client.dispatch import Dispatch, Taker
 from aimicromind_schemas.client.errors import BrokerGone, ClientError
-from aimicromind_schemas.client.live_queue import LiveQueue
+from aimicromind_schemas.client.live_queue import Handlers, LiveQueue
 from aimicromind_schemas.client.transport.stream_frames import StreamMessage
 
 _log = logging.getLogger(__name__)
 
 PAUSE_S: Final = 0.1
 """Before another try on a connection that was lost."""
+
+# All followers then ask for what they missed.
+_BEHIND_EVERY_S: Final = 30.0
 
 
 class LiveEvents:
@@ -43,7 +46,13 @@ class LiveEvents:
         self._refused: dict[str, ClientError] = {}
         self._queue: LiveQueue | None = None
         self._opening: asyncio.Task[None] | None = None
+        self._behind_at: float | None = None
         self._is_closed = False
+
+    @property
+    def queue_name(self) -> str | None:
+        """Name of the queue, where answers can be sent to; None while there is none."""
+        return None if self._queue is None else self._queue.name
 
     async def join(self, taker: Taker) -> None:
         """Give somebody its events, from now on until it leaves.
@@ -103,6 +112,8 @@ class LiveEvents:
 
     async def _opened(self) -> LiveQueue:
         while self._queue is None:
+            if self._is_closed:
+                raise RuntimeError("the client was closed")
             await asyncio.shield(self._opening or self._open())
         return self._queue
 
@@ -118,7 +129,8 @@ class LiveEvents:
 
     async def _open_queue(self) -> None:
         connection = await self._connection.connection()
-        queue = await LiveQueue.open(connection, self._exchange, self._take, self._lost)
+        handlers = Handlers(self._take, self._lost, self._behind)
+        queue = await LiveQueue.open(connection, self._exchange, handlers)
         if queue.is_over:
             raise BrokerGone
         self._queue = queue
@@ -132,6 +144,15 @@ class LiveEvents:
         except Exception as error:  # noqa: BLE001 - one message must not cost the connection
             # Without its text, which might quote the message.
             _log.warning("skipped a message: %s", type(error).__name__)
+
+    def _behind(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._behind_at is not None and now - self._behind_at < _BEHIND_EVERY_S:
+            return
+        self._behind_at = now
+        _log.warning("this process is slower than its events: its followers may miss some")
+        for taker in self._dispatch.takers:
+            taker.miss()
 
     def _lost(self, queue: LiveQueue, refused: dict[str, ClientError]) -> None:
         self._refused |= {key: it for key, it in refused.items() if key in self._dispatch.keys}

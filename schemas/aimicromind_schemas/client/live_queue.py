@@ -9,19 +9,21 @@ Invariants:
   the first binding without an answer is the one for which it closes the channel.
 - A delivery that was given to its takers is acknowledged within a second. A process that is stuck
   receives at most `_PREFETCH` more; the broker keeps `_MOST_BYTES` of the others.
+- The broker drops the oldest messages beyond that, and tells nobody. Thus a busy queue is looked at
+  each second, and all takers are told that they miss messages before it is full.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from aiormq.abc import AbstractChannel
 from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp import commands
-from pamqp.constants import FRAME_METHOD
 from pamqp.frame import marshal
-from typing_extensions import override
 
 from aimicromind_schemas.client.connection import REFUSALS, TIMEOUT_S, broker_errors
 from aimicromind_schemas.client.errors import (
@@ -30,21 +32,34 @@ from aimicromind_schemas.client.errors import (
     ClientError,
     NothingToListenTo,
 )
-from aimicromind_schemas.client.transport.message_guard import method_number
+from aimicromind_schemas.client.live_frames import LiveFrames
 from aimicromind_schemas.client.transport.opening import open_channel
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
-from aimicromind_schemas.client.transport.stream_frames import StreamFrames, StreamMessage
+from aimicromind_schemas.client.transport.stream_frames import StreamMessage
 
 _PREFETCH: Final = 400
 _ACKNOWLEDGED_WITHIN_S: Final = 1.0
 _MOST_BYTES: Final = 256 * 1024 * 1024
-# drop-head: a queue that nacks would delay the events of all other queues.
-_ARGUMENTS: Final[dict[str, Any]] = {"x-max-length-bytes": _MOST_BYTES, "x-overflow": "drop-head"}
-_BIND_OK: Final = method_number(commands.Queue.BindOk)
-_UNBIND_OK: Final = method_number(commands.Queue.UnbindOk)
-_METHOD_BYTES: Final = 4
+
+# How often a full queue is looked at before it is half empty.
+_LOOKS_WHILE_FULL: Final = 8
 
 Lost = Callable[["LiveQueue", dict[str, ClientError]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Handlers:
+    """What a queue calls; none may raise.
+
+    Attributes:
+        take: Gets each message, in order.
+        lost: Called once no more messages come, with the keys that the broker refused to bind.
+        behind: Called while so many messages wait on the broker that it may soon drop some.
+    """
+
+    take: Callable[[StreamMessage], object]
+    lost: Lost
+    behind: Callable[[], None]
 
 
 class LiveQueue:
@@ -52,38 +67,39 @@ class LiveQueue:
 
     Attributes:
         is_over: Whether no more messages come.
+        name: Its name, which the broker made.
     """
 
     def __init__(
-        self, connection: GuardedConnection, channel: AbstractChannel, exchange: str, lost: Lost
+        self,
+        connection: GuardedConnection,
+        channel: AbstractChannel,
+        exchange: str,
+        handlers: Handlers,
     ) -> None:
         self._write = connection.wire.write
         self._channel = channel
         self._exchange = exchange
-        self._lost = lost
-        self._name = ""
-        self._frames: _LiveFrames | None = None
+        self._handlers = handlers
+        self.name = ""
+        self._frames: LiveFrames | None = None
         self._bound: dict[str, asyncio.Future[None]] = {}
         self._unanswered: deque[tuple[str, asyncio.Future[None]]] = deque()
+        self._came = 0
+        self._came_bytes = 0
         self._acknowledging: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Future[None] | None = None
         self.is_over = False
         self._closing: asyncio.Future[None] | None = None
 
     @classmethod
-    async def open(
-        cls,
-        connection: GuardedConnection,
-        exchange: str,
-        take: Callable[[StreamMessage], object],
-        lost: Lost,
-    ) -> Self:
+    async def open(cls, connection: GuardedConnection, exchange: str, handlers: Handlers) -> Self:
         """Declare the queue, without bindings, and consume it.
 
         Args:
             connection: A channel is opened on it.
             exchange: Exchange of events.
-            take: Gets each message, in order; it must not raise.
-            lost: Called once no more messages come, with the keys that the broker refused to bind.
+            handlers: What to call.
 
         Raises:
             BrokerGone: The connection closed.
@@ -92,9 +108,9 @@ class LiveQueue:
         with broker_errors():
             async with asyncio.timeout(TIMEOUT_S):
                 channel = await open_channel(connection)
-                queue = cls(connection, channel, exchange, lost)
+                queue = cls(connection, channel, exchange, handlers)
                 try:
-                    await queue._consume(connection, take)
+                    await queue._consume(connection)
                 except BaseException:
                     queue._over(None)
                     raise
@@ -114,24 +130,17 @@ class LiveQueue:
                 bound.set_exception(BrokerGone())
                 return bound
             self._unanswered.append((key, bound))
-            self._send(commands.Queue.Bind(0, self._name, self._exchange, key))
+            self._send(commands.Queue.Bind(0, self.name, self._exchange, key))
         return bound
 
     def unbind(self, key: str) -> None:
         """Remove a binding. Messages may still come by it for a while."""
         if self._bound.pop(key, None) is not None and not self.is_over:
-            self._send(commands.Queue.Unbind(0, self._name, self._exchange, key))
+            self._send(commands.Queue.Unbind(0, self.name, self._exchange, key))
 
-    async def _consume(
-        self, connection: GuardedConnection, take: Callable[[StreamMessage], object]
-    ) -> None:
+    async def _consume(self, connection: GuardedConnection) -> None:
         channel = self._channel
-
-        def taken(message: StreamMessage) -> None:
-            take(message)
-            self._acknowledge_soon()
-
-        frames = _LiveFrames(channel.number, self._write, taken, (), _PREFETCH // 2)
+        frames = LiveFrames(channel.number, self._write, self._take, (), _PREFETCH // 2)
         frames.answered = self._answered
         self._frames = frames
         streams = connection.wire.demultiplexer.streams
@@ -139,15 +148,27 @@ class LiveQueue:
         channel.closing.add_done_callback(
             lambda _: streams.get(channel.number) is frames and streams.pop(channel.number)
         )
+        # drop-head: a queue that nacks would delay the events of all other queues.
+        arguments: dict[str, Any] = {"x-max-length-bytes": _MOST_BYTES, "x-overflow": "drop-head"}
         declared = await channel.queue_declare(
-            "", exclusive=True, auto_delete=True, arguments=_ARGUMENTS
+            "", exclusive=True, auto_delete=True, arguments=arguments
         )
-        self._name = declared.queue or ""
+        self.name = declared.queue or ""
         await channel.basic_qos(prefetch_count=_PREFETCH)
-        await channel.basic_consume(self._name, _unused)
+        await channel.basic_consume(self.name, _unused)
         channel.closing.add_done_callback(self._over)
         # The queue was deleted, or its node is down.
         channel.on_consumer_cancel_callbacks.add(lambda _: self._over(None))
+
+    def _take(self, message: StreamMessage) -> None:
+        self._handlers.take(message)
+        self._came += 1
+        self._came_bytes += len(message.body)
+        if self._came_bytes >= _MOST_BYTES // _LOOKS_WHILE_FULL:
+            self._look_soon()
+        if self._acknowledging is None:
+            loop = asyncio.get_running_loop()
+            self._acknowledging = loop.call_later(_ACKNOWLEDGED_WITHIN_S, self._acknowledge)
 
     def _send(self, method: commands.Queue.Bind | commands.Queue.Unbind) -> None:
         self._write(marshal(method, self._channel.number))
@@ -159,15 +180,26 @@ class LiveQueue:
             if not bound.done():
                 bound.set_result(None)
 
-    def _acknowledge_soon(self) -> None:
-        if self._acknowledging is None:
-            loop = asyncio.get_running_loop()
-            self._acknowledging = loop.call_later(_ACKNOWLEDGED_WITHIN_S, self._acknowledge)
-
     def _acknowledge(self) -> None:
         self._acknowledging = None
-        if self._frames is not None:
-            self._frames.acknowledge()
+        if self._frames is None or self.is_over:
+            return
+        self._frames.acknowledge()
+        if self._came >= _PREFETCH:
+            self._look_soon()
+
+    def _look_soon(self) -> None:
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look(self._came_bytes / self._came))
+        self._came = self._came_bytes = 0
+
+    async def _look(self, mean_bytes: float) -> None:
+        """Find out whether so many messages wait that the queue is half full."""
+        with suppress(ClientError, TimeoutError), broker_errors():
+            async with asyncio.timeout(TIMEOUT_S):
+                found = await self._channel.queue_declare(self.name, passive=True)
+            if (found.message_count or 0) * mean_bytes > _MOST_BYTES / 2:
+                self._handlers.behind()
 
     def _over(self, closing: asyncio.Future[Any] | None) -> None:
         """Fail all who wait for a binding: the first for what the broker says, if it says why."""
@@ -186,30 +218,9 @@ class LiveQueue:
             if not bound.done():
                 bound.set_exception(refused.get(key) or BrokerGone())
         self._unanswered.clear()
-        self._lost(self, refused)
+        self._handlers.lost(self, refused)
         if closing is None:
             self._closing = asyncio.ensure_future(_closed(self._channel))
-
-
-class _LiveFrames(StreamFrames):
-    """Reads deliveries, and the answers to bindings.
-
-    Attributes:
-        answered: Called for each answer to a binding.
-    """
-
-    answered: Callable[[], None]
-
-    @override
-    def take(self, kind: int, data: bytes, begin: int, end: int) -> bool:
-        if super().take(kind, data, begin, end):
-            return True
-        if kind != FRAME_METHOD:
-            return False
-        method = data[begin : begin + _METHOD_BYTES]
-        if method == _BIND_OK:
-            self.answered()
-        return method in {_BIND_OK, _UNBIND_OK}
 
 
 def _reason(closing: asyncio.Future[Any] | None, exchange: str) -> ClientError:

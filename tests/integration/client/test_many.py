@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
+import pika
 import pytest
 
-from aimicromind_schemas import EndEvent, Event
-from aimicromind_schemas.client import BrokerRefused, Client, Gap
+from aimicromind_schemas import EndEvent, Event, encode
+from aimicromind_schemas.client import BrokerRefused, Client, Gap, live_queue
 from aimicromind_schemas.client.buffer import MOST_MESSAGES
 from aimicromind_testing import PrivateBroker
 from tests.integration.client.publishing import end, publish, token
@@ -16,6 +17,8 @@ from tests.integration.client.stage import LIVE, STREAMS, all_of, client_of
 from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S, delete_queue, until_no_channels
 from tests.support.proxy import Proxy
+from tests.support.raw import Raw
+from tests.support.raw import publish as publish_raw
 from tests.support.waiting import until
 
 Came = list[Event | Gap]
@@ -226,3 +229,41 @@ async def test_channels_that_run_out_are_an_error_that_names_the_limit() -> None
                 pass
         async with client.shared("queue-0"):
             pass
+
+
+async def test_end_that_the_broker_dropped_for_a_slow_process_is_found(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live_queue, "_MOST_BYTES", 4_000_000)
+    job_id, busy_job = _jobs(2)
+    count, size_bytes = 750, 10_000
+
+    def in_one_go() -> None:
+        """Publish while this process takes nothing: the event loop stands still."""
+        events: list[Event] = [
+            token(busy_job, seq, data="x" * size_bytes) for seq in range(2 * count)
+        ]
+        events.insert(count, end(job_id, 0))
+        publish_raw(stage.broker.port, [_raw(stage, event) for event in events])
+
+    async with (
+        stage.listening(),
+        client_of(stage) as client,
+        client.follow(chat_id=busy_job),
+        following(client, [job_id]) as (follower,),
+    ):
+        follower.takes.set()
+        in_one_go()
+
+    assert [it.event for it in follower.came if not isinstance(it, Gap)] == ["end"]
+
+
+def _raw(stage: Stage, event: Event) -> Raw:
+    message = encode(event)
+    properties = pika.BasicProperties(
+        headers=dict(message.properties.headers),
+        message_id=message.properties.message_id,
+        type=message.properties.type,
+        delivery_mode=2,
+    )
+    return Raw(message.body, properties, message.routing_key, stage.names.events)
