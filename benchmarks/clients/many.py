@@ -41,20 +41,23 @@ def _rows(
     ended: dict[str, Any],
 ) -> list[Row]:
     what = f"{followers:,} followers" + (f", {stuck} of them stuck" if stuck else "")
-    count = max(1, opened["opened"])
-    events = max(1, others["events"])
+    count, events = opened["opened"], others["events"]
     return [
         Row(f"{what}: opened", opened["opened"], f"{followers:,}"),
         Row(f"{what}: time to open all, s", opened["took_s"]),
-        Row(f"{what}: memory of an open one, KB", opened["kb"] / count),
-        Row(f"{what}: memory of one behind its events, KB", others["kb"] / count),
+        Row(f"{what}: memory of an open one, KB", _each(opened["kb"], count)),
+        Row(f"{what}: memory of one behind its events, KB", _each(others["kb"], count)),
         Row(f"{what}: ends of those that are not stuck", others["others_ended"]),
         Row(f"{what}: ends in all", ended["all_ended"], f"{followers:,}"),
         Row(f"{what}: events missed", ended["missing"], "0"),
-        Row(f"{what}: CPU of the client for an event, µs", 1e6 * others["cpu_s"] / events),
+        Row(f"{what}: CPU of the client for an event, µs", _each(1e6 * others["cpu_s"], events)),
         Row(f"{what}: event until its follower has it: median, ms", _ms(others["lag_s"])),
         Row(f"{what}: event until its follower has it: worst, ms", _ms(others["lag_worst_s"])),
     ]
+
+
+def _each(whole: float, count: int) -> float | None:
+    return whole / count if count else None
 
 
 def _ms(seconds: float | None) -> float | None:

@@ -16,7 +16,7 @@ from typing import Final
 from aimicromind_schemas.client.connection import ClientConnection
 from aimicromind_schemas.client.delivery import Delivery
 from aimicromind_schemas.client.dispatch import Dispatch, Taker
-from aimicromind_schemas.client.errors import BrokerGone, ClientError
+from aimicromind_schemas.client.errors import BrokerGone
 from aimicromind_schemas.client.live_queue import Handlers, LiveQueue
 from aimicromind_schemas.client.transport.stream_frames import StreamMessage
 
@@ -43,7 +43,6 @@ class LiveEvents:
         self._exchange = exchange
         self._dispatch = Dispatch()
         self._members: set[Taker] = set()
-        self._refused: dict[str, ClientError] = {}
         self._queue: LiveQueue | None = None
         self._opening: asyncio.Task[None] | None = None
         self._behind_at: float | None = None
@@ -81,9 +80,7 @@ class LiveEvents:
         while True:
             try:
                 queue = await self._opened()
-                if (refused := self._refused.pop(key, None)) is not None:
-                    raise refused
-                await asyncio.shield(queue.bound(key))
+                await asyncio.shield(queue.bindings.bound(key))
             except BrokerGone:
                 await asyncio.sleep(PAUSE_S)
                 continue
@@ -98,10 +95,8 @@ class LiveEvents:
         self._members.remove(taker)
         self._dispatch.remove(taker)
         key = taker.wanted.binding
-        if self._dispatch.release(key):
-            self._refused.pop(key, None)
-            if self._queue is not None:
-                self._queue.unbind(key)
+        if self._dispatch.release(key) and self._queue is not None:
+            self._queue.bindings.unbind(key)
 
     async def close(self) -> None:
         """Open nothing again. The connection is closed by whoever opened it."""
@@ -135,8 +130,7 @@ class LiveEvents:
             raise BrokerGone
         self._queue = queue
         for key in self._dispatch.keys:
-            if key not in self._refused:
-                queue.bound(key)
+            queue.bindings.bound(key)
 
     def _take(self, message: StreamMessage) -> None:
         try:
@@ -154,8 +148,7 @@ class LiveEvents:
         for taker in self._dispatch.takers:
             taker.miss()
 
-    def _lost(self, queue: LiveQueue, refused: dict[str, ClientError]) -> None:
-        self._refused |= {key: it for key, it in refused.items() if key in self._dispatch.keys}
+    def _lost(self, queue: LiveQueue) -> None:
         if queue is not self._queue:
             return
         self._queue = None

@@ -1,12 +1,10 @@
-"""The exclusive queue of a client process, on one channel: its bindings, and what it delivers.
+"""The exclusive queue of a client process, and what it delivers.
 
-aiormq and pamqp spend 145 µs of CPU on a message, and wait for one answer at a time. Here
-deliveries and the answers to bindings are read from the bytes of the channel.
+aiormq and pamqp spend 145 µs of CPU on a message. Here messages are read from the bytes of the
+channel.
 
 Invariants:
 
-- The broker carries out the methods of a channel in their order, and answers in that order. Thus
-  the first binding without an answer is the one for which it closes the channel.
 - A delivery that was given to its takers is acknowledged within a second. A process that is stuck
   receives at most `_PREFETCH` more; the broker keeps `_MOST_BYTES` of the others.
 - The broker drops the oldest messages beyond that, and tells nobody. Thus a busy queue is looked at
@@ -14,37 +12,25 @@ Invariants:
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from aiormq.abc import AbstractChannel
-from aiormq.exceptions import ChannelNotFoundEntity
-from pamqp import commands
-from pamqp.frame import marshal
 
-from aimicromind_schemas.client.connection import REFUSALS, TIMEOUT_S, broker_errors
-from aimicromind_schemas.client.errors import (
-    BrokerGone,
-    BrokerRefused,
-    ClientError,
-    NothingToListenTo,
-)
-from aimicromind_schemas.client.live_frames import LiveFrames
+from aimicromind_schemas.client.bindings import Bindings
+from aimicromind_schemas.client.connection import TIMEOUT_S, broker_errors, close_channel
+from aimicromind_schemas.client.errors import ClientError
 from aimicromind_schemas.client.transport.opening import open_channel
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
-from aimicromind_schemas.client.transport.stream_frames import StreamMessage
+from aimicromind_schemas.client.transport.stream_frames import StreamFrames, StreamMessage
 
 _PREFETCH: Final = 400
 _ACKNOWLEDGED_WITHIN_S: Final = 1.0
 _MOST_BYTES: Final = 256 * 1024 * 1024
-
 # How often a full queue is looked at before it is half empty.
 _LOOKS_WHILE_FULL: Final = 8
-
-Lost = Callable[["LiveQueue", dict[str, ClientError]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +39,12 @@ class Handlers:
 
     Attributes:
         take: Gets each message, in order.
-        lost: Called once no more messages come, with the keys that the broker refused to bind.
+        lost: Called once no more messages come.
         behind: Called while so many messages wait on the broker that it may soon drop some.
     """
 
     take: Callable[[StreamMessage], object]
-    lost: Lost
+    lost: Callable[["LiveQueue"], None]
     behind: Callable[[], None]
 
 
@@ -68,23 +54,15 @@ class LiveQueue:
     Attributes:
         is_over: Whether no more messages come.
         name: Its name, which the broker made.
+        bindings: Its bindings.
     """
 
-    def __init__(
-        self,
-        connection: GuardedConnection,
-        channel: AbstractChannel,
-        exchange: str,
-        handlers: Handlers,
-    ) -> None:
-        self._write = connection.wire.write
+    def __init__(self, channel: AbstractChannel, bindings: Bindings, handlers: Handlers) -> None:
         self._channel = channel
-        self._exchange = exchange
+        self.bindings = bindings
         self._handlers = handlers
         self.name = ""
-        self._frames: LiveFrames | None = None
-        self._bound: dict[str, asyncio.Future[None]] = {}
-        self._unanswered: deque[tuple[str, asyncio.Future[None]]] = deque()
+        self._frames: StreamFrames | None = None
         self._came = 0
         self._came_bytes = 0
         self._acknowledging: asyncio.TimerHandle | None = None
@@ -108,40 +86,18 @@ class LiveQueue:
         with broker_errors():
             async with asyncio.timeout(TIMEOUT_S):
                 channel = await open_channel(connection)
-                queue = cls(connection, channel, exchange, handlers)
+                queue = cls(channel, Bindings(connection, exchange), handlers)
                 try:
                     await queue._consume(connection)
                 except BaseException:
-                    queue._over(None)
+                    queue._over()
                     raise
         return queue
 
-    def bound(self, key: str) -> asyncio.Future[None]:
-        """Return a future that is done once a key is bound; bind it if nobody has.
-
-        It raises BrokerGone, NothingToListenTo (there is no such exchange) or BrokerRefused.
-        """
-        bound = self._bound.get(key)
-        if bound is None:
-            bound = self._bound[key] = asyncio.get_running_loop().create_future()
-            # Whoever asked may be gone when it fails.
-            bound.add_done_callback(lambda it: it.cancelled() or it.exception())
-            if self.is_over:
-                bound.set_exception(BrokerGone())
-                return bound
-            self._unanswered.append((key, bound))
-            self._send(commands.Queue.Bind(0, self.name, self._exchange, key))
-        return bound
-
-    def unbind(self, key: str) -> None:
-        """Remove a binding. Messages may still come by it for a while."""
-        if self._bound.pop(key, None) is not None and not self.is_over:
-            self._send(commands.Queue.Unbind(0, self.name, self._exchange, key))
-
     async def _consume(self, connection: GuardedConnection) -> None:
         channel = self._channel
-        frames = LiveFrames(channel.number, self._write, self._take, (), _PREFETCH // 2)
-        frames.answered = self._answered
+        write = connection.wire.write
+        frames = StreamFrames(channel.number, write, self._take, (), _PREFETCH // 2)
         self._frames = frames
         streams = connection.wire.demultiplexer.streams
         streams[channel.number] = frames
@@ -154,11 +110,12 @@ class LiveQueue:
             "", exclusive=True, auto_delete=True, arguments=arguments
         )
         self.name = declared.queue or ""
-        await channel.basic_qos(prefetch_count=_PREFETCH)
-        await channel.basic_consume(self.name, _unused)
         channel.closing.add_done_callback(self._over)
         # The queue was deleted, or its node is down.
-        channel.on_consumer_cancel_callbacks.add(lambda _: self._over(None))
+        channel.on_consumer_cancel_callbacks.add(self._over)
+        await channel.basic_qos(prefetch_count=_PREFETCH)
+        await channel.basic_consume(self.name, _unused)
+        await self.bindings.open(self.name, self._over)
 
     def _take(self, message: StreamMessage) -> None:
         self._handlers.take(message)
@@ -170,22 +127,11 @@ class LiveQueue:
             loop = asyncio.get_running_loop()
             self._acknowledging = loop.call_later(_ACKNOWLEDGED_WITHIN_S, self._acknowledge)
 
-    def _send(self, method: commands.Queue.Bind | commands.Queue.Unbind) -> None:
-        self._write(marshal(method, self._channel.number))
-
-    def _answered(self) -> None:
-        """Take the answer to the first binding without one."""
-        if self._unanswered:
-            _, bound = self._unanswered.popleft()
-            if not bound.done():
-                bound.set_result(None)
-
     def _acknowledge(self) -> None:
         self._acknowledging = None
-        if self._frames is None or self.is_over:
-            return
-        self._frames.acknowledge()
-        if self._came >= _PREFETCH:
+        if self._frames is not None and not self.is_over:
+            self._frames.acknowledge()
+        if self._came >= _PREFETCH and not self.is_over:
             self._look_soon()
 
     def _look_soon(self) -> None:
@@ -201,43 +147,15 @@ class LiveQueue:
             if (found.message_count or 0) * mean_bytes > _MOST_BYTES / 2:
                 self._handlers.behind()
 
-    def _over(self, closing: asyncio.Future[Any] | None) -> None:
-        """Fail all who wait for a binding: the first for what the broker says, if it says why."""
+    def _over(self, *_: object) -> None:
         if self.is_over:
             return
         self.is_over = True
         if self._frames is not None:
             self._frames.stop()
-        refused: dict[str, ClientError] = {}
-        error = _reason(closing, self._exchange)
-        for key, bound in self._unanswered:
-            # Without an exchange, all keys are refused.
-            is_its = isinstance(error, NothingToListenTo) or not refused
-            if is_its and not isinstance(error, BrokerGone):
-                refused[key] = error
-            if not bound.done():
-                bound.set_exception(refused.get(key) or BrokerGone())
-        self._unanswered.clear()
-        self._handlers.lost(self, refused)
-        if closing is None:
-            self._closing = asyncio.ensure_future(_closed(self._channel))
-
-
-def _reason(closing: asyncio.Future[Any] | None, exchange: str) -> ClientError:
-    """Return the client's error for the end of a channel."""
-    error = None if closing is None or closing.cancelled() else closing.exception()
-    if isinstance(error, ChannelNotFoundEntity):
-        return NothingToListenTo(exchange)
-    return BrokerRefused(str(error)) if isinstance(error, REFUSALS) else BrokerGone()
-
-
-async def _closed(channel: AbstractChannel) -> None:
-    try:
-        with broker_errors():
-            async with asyncio.timeout(TIMEOUT_S):
-                await channel.close()
-    except (ClientError, TimeoutError):
-        return
+        self.bindings.over()
+        self._handlers.lost(self)
+        self._closing = asyncio.ensure_future(close_channel(self._channel))
 
 
 async def _unused(_: object) -> None:

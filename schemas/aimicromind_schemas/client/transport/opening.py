@@ -29,7 +29,7 @@ PATIENCE_S: Final = 5.0
 """Deadline of TCP, TLS and AMQP handshake together, for each address."""
 
 CHANNELS_NEEDED: Final = (
-    "raise that limit: a client needs up to 10 channels, and one for each shared or private queue"
+    "raise that limit: a client needs up to 11 channels, and one for each shared or private queue"
 )
 """What to do where the broker allows a client too few channels."""
 
