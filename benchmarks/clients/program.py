@@ -11,6 +11,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from aimicromind_schemas import PredictionJob
 from aimicromind_schemas.client import Client, Gap
 
 PAGE_KB = 4
-SILENCE_S = 15.0
+OPENED_S, SILENCE_S = 15.0, 60.0
 
 
 def say(**facts: Any) -> None:  # noqa: ANN401 - JSON
@@ -73,11 +74,13 @@ async def follow(url: str, prefix: str, count: int, stuck: int) -> None:
                 seen.ended.add(number)
 
         tasks = [asyncio.create_task(one(number)) for number in range(count)]
-        await until(seen, lambda: seen.opened == count)
+        await until(seen, lambda: seen.opened == count, OPENED_S)
+        # A client that opens no further follower shows nothing more.
+        silence_s = SILENCE_S if seen.opened == count else 0.0
         say(opened=seen.opened, took_s=time.monotonic() - began, kb=rss_kb() - before_kb)
         cpu_s = time.process_time()
         others = count - stuck
-        await until(seen, lambda: len(seen.ended) == others)
+        await until(seen, lambda: len(seen.ended) == others, silence_s)
         say(
             others_ended=len(seen.ended),
             events=seen.events,
@@ -88,17 +91,17 @@ async def follow(url: str, prefix: str, count: int, stuck: int) -> None:
             kb=rss_kb() - before_kb,
         )
         release.set()
-        await until(seen, lambda: len(seen.ended) == count)
+        await until(seen, lambda: len(seen.ended) == count, silence_s)
         say(all_ended=len(seen.ended), missing=seen.missing)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
 
 
-async def until(seen: Seen, holds: Any) -> None:  # noqa: ANN401 - a callable
+async def until(seen: Seen, holds: Callable[[], bool], silence_s: float) -> None:
     """Wait until something holds, or nothing happened for a while."""
     seen.last_at = time.monotonic()
-    while not holds() and time.monotonic() - seen.last_at < SILENCE_S:  # noqa: ASYNC110 - a count
+    while not holds() and time.monotonic() - seen.last_at < silence_s:  # noqa: ASYNC110 - a count
         await asyncio.sleep(0.01)
 
 

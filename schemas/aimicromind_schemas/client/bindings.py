@@ -42,6 +42,11 @@ _ANSWERS: Final = {
     method_number(method) for method in (commands.Queue.BindOk, commands.Queue.UnbindOk)
 }
 
+# Thousands at once would keep the broker from routing events for a second.
+_UNBOUND_EVERY_S: Final = 0.05
+_AT_A_TIME: Final = 10
+_SHARE: Final = 100
+
 _Request = tuple[commands.Queue.Bind | commands.Queue.Unbind, asyncio.Future[None]]
 
 
@@ -57,6 +62,8 @@ class Bindings:
         self._opening: asyncio.Future[None] | None = None
         self._is_over = False
         self._bound: dict[str, asyncio.Future[None]] = {}
+        self._unneeded: dict[str, None] = {}
+        self._unbinding: asyncio.TimerHandle | None = None
         self._unanswered: deque[_Request] = deque()
 
     async def open(self, queue: str, lost: Callable[[], None]) -> None:
@@ -92,6 +99,7 @@ class Bindings:
 
         It raises BrokerGone, NothingToListenTo (there is no such exchange) or BrokerRefused.
         """
+        self._unneeded.pop(key, None)
         bound = self._bound.get(key)
         if bound is None:
             bound = self._request(commands.Queue.Bind(0, self._queue, self._exchange, key))
@@ -100,13 +108,15 @@ class Bindings:
         return bound
 
     def unbind(self, key: str) -> None:
-        """Remove a binding. Messages may still come by it for a while."""
-        if self._bound.pop(key, None) is not None:
-            self._request(commands.Queue.Unbind(0, self._queue, self._exchange, key))
+        """Remove a binding soon, unless it is wanted again. Messages may still come by it."""
+        if key in self._bound and not self._is_over:
+            self._unneeded[key] = None
+            self._unbind_later()
 
     def over(self) -> None:
         """Fail all who wait, and close the channel: the queue is gone."""
         self._is_over = True
+        self._unneeded.clear()
         while self._unanswered:
             self._answer(BrokerGone())
         if self._channel is not None:
@@ -119,6 +129,20 @@ class Bindings:
         if self._unanswered:
             self._answer(None)
         return True
+
+    def _unbind_later(self) -> None:
+        if self._unbinding is None:
+            loop = asyncio.get_running_loop()
+            self._unbinding = loop.call_later(_UNBOUND_EVERY_S, self._unbind_some)
+
+    def _unbind_some(self) -> None:
+        self._unbinding = None
+        for key in list(self._unneeded)[: max(_AT_A_TIME, len(self._unneeded) // _SHARE)]:
+            del self._unneeded[key]
+            if self._bound.pop(key, None) is not None:
+                self._request(commands.Queue.Unbind(0, self._queue, self._exchange, key))
+        if self._unneeded:
+            self._unbind_later()
 
     def _request(self, method: commands.Queue.Bind | commands.Queue.Unbind) -> asyncio.Future[None]:
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
