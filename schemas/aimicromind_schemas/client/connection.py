@@ -145,6 +145,8 @@ def broker_errors() -> Iterator[None]:
         # aiormq cancels what waits on a connection that closes, without a cancel of the task.
         unless_cancelled()
         raise BrokerGone from error
+    except ConnectionNotAllowed as error:
+        raise BrokerRefused(str(error), remedy=CHANNELS_NEEDED) from error
     except REFUSALS as error:
         raise BrokerRefused(str(error)) from error
     except (AMQPError, OSError, RuntimeError) as error:
