@@ -124,7 +124,7 @@ async def _readings(site: _Site, foreign: int) -> None:
                 ("all partitions", everything, every, False),
             ):
                 async with _spent(site) as spent:
-                    await _read(reads, place, Wanted.of(names, _MINE, None), to_end=to_end)
+                    await _read(reads, place, Wanted.of(_MINE, None), to_end=to_end)
                 own, broker = (it / count * 1e6 for it in (spent.own_s, spent.broker_s))
                 print(f"| {way} | {count:,} | {own:.1f} | {broker:.1f} | {spent.wall_s:.2f} |")
 

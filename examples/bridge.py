@@ -31,7 +31,7 @@ STUCK_AFTER_S = 30
 
 @asynccontextmanager
 async def connected(_: FastAPI) -> AsyncIterator[dict[str, Client]]:
-    """Connect once for all browsers; each follower of an answer has a channel of its own."""
+    """Connect once for all browsers; all followers of answers share one queue."""
     async with Client.open(os.environ["AIMICROMIND_AMQP_URL"], PREFIX) as client:
         yield {"client": client}
 

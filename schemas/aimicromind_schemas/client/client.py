@@ -8,19 +8,22 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 from uuid import uuid4
 
-from aimicromind_schemas.client.connection import ClientConnection
-from aimicromind_schemas.client.errors import EndNotReadable, NoEndYet
-from aimicromind_schemas.client.following import Following, Replay, opened
-from aimicromind_schemas.client.publishing import JobPublisher
-from aimicromind_schemas.client.queues import SHARED_ARGUMENTS, reading
-from aimicromind_schemas.client.submitted import SubmittedJobs
-from aimicromind_schemas.client.subscription import BoundQueue
+from aimicromind_schemas.client.errors import (
+    BrokerRefused,
+    BrokerUnreachable,
+    JobNotTaken,
+    NoEndYet,
+)
+from aimicromind_schemas.client.following import Followed, Following, opened, reader_of
+from aimicromind_schemas.client.handles import Submitted
+from aimicromind_schemas.client.parts import Begin, Connections, Parts
+from aimicromind_schemas.client.queues import PRIVATE_ARGUMENTS, SHARED_ARGUMENTS
 from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_schemas.messages.cancel import ChatCancel, JobCancel
 from aimicromind_schemas.messages.events import Event
 from aimicromind_schemas.messages.job import PredictionJob
 from aimicromind_schemas.messages.worker_events import EndEvent
-from aimicromind_schemas.reading import Gap, Position, Reader
+from aimicromind_schemas.reading import Position
 from aimicromind_schemas.routing import Names
 
 _PATIENCE: Final = timedelta(minutes=1)
@@ -29,19 +32,9 @@ _PATIENCE: Final = timedelta(minutes=1)
 class Client:
     """Submits, follows and cancels. Any number of tasks may call its methods at once."""
 
-    def __init__(
-        self,
-        urls: Sequence[str],
-        names: Names,
-        patience: timedelta,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
-        self._names = names
-        # Two connections: a broker with a memory alarm reads nothing from one that publishes.
-        self._out = ClientConnection(urls, "aimicromind client, jobs", patience, tls)
-        self._in = ClientConnection(urls, "aimicromind client, events", patience, tls)
-        self._publishing = JobPublisher(self._out, names)
-        self._submitted = SubmittedJobs()
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._expects_ends = False
 
     @classmethod
     @asynccontextmanager
@@ -67,13 +60,9 @@ class Client:
             BrokerRefused: The broker rejects the login or the virtual host.
             BrokerTlsRefused: One side rejects the other's certificate.
         """
-        client = cls([url] if isinstance(url, str) else url, Names(prefix), patience, tls)
-        try:
-            await client._in.connection(once=True)
-            yield client
-        finally:
-            await client._in.close()
-            await client._out.close()
+        urls = [url] if isinstance(url, str) else url
+        async with Parts.open(Connections.to(urls, patience, tls), Names(prefix)) as parts:
+            yield cls(parts)
 
     async def submit(
         self,
@@ -81,16 +70,18 @@ class Client:
         *,
         reply_to: str | None = None,
         correlation_id: str | None = None,
-    ) -> str:
+    ) -> Submitted:
         """Publish a job, and return once the broker has confirmed it.
 
         Args:
-            job: The request. One without a `job_id` gets a random one.
+            job: The request. One without a `job_id` gets a random one. One without `after` gets the
+                job that this client submitted to the chat before it, within the last hour, unless
+                the broker did not confirm that one, or its `end` was seen.
             reply_to: A queue that receives a copy of each event of the job.
             correlation_id: Sent back in the property `correlation_id` of each event.
 
         Returns:
-            The job's id.
+            The job's id, which is a `str` with the attribute `handle`.
 
         Raises:
             NobodyReceives: The queue does not exist: no worker has run, or `topology declare`.
@@ -100,10 +91,9 @@ class Client:
             BrokerRefused: The user lacks a permission.
         """
         job_id = job.job_id or str(uuid4())
-        named = job.model_copy(update={"job_id": job_id})
-        self._submitted.add(job_id, job.chat_id or job_id)
-        await self._publishing.submit(named, job_id, reply_to, correlation_id)
-        return job_id
+        if self._expects_ends:
+            await self._parts.results.expect(job_id, job.chat_id or job_id)
+        return await self._submit(job, job_id, reply_to, correlation_id)
 
     @asynccontextmanager
     async def follow(
@@ -114,12 +104,14 @@ class Client:
         from_start: bool | datetime = False,
         after: Position | None = None,
         until: str | None = None,
-    ) -> AsyncIterator[AsyncIterator[Event | Gap]]:
+        handle: str | None = None,
+    ) -> AsyncIterator[Followed]:
         """Follow a job to its `end`, or a chat until the body ends.
 
-        Nothing that is published after the body begins is missed. The rule for consumers is
-        applied: no repeats, nothing of an older attempt after a newer one began, nothing after an
-        `end`. Missing events are reported as a `Gap`. A lost connection is opened again.
+        Nothing that is published after the body begins is missed, unless the body takes events too
+        slowly: 1,000 events or 4 MiB wait for it. The rule for consumers is applied: no repeats,
+        nothing of an older attempt after a newer one began, nothing after an `end`. Missing events
+        are reported as a `Gap`, and the `end` always comes. A lost connection is opened again.
 
         Args:
             chat_id: The chat. A job of another client is found faster with its chat: without it,
@@ -128,43 +120,55 @@ class Client:
             from_start: Begin with the events in the event log: all, or those from a time on.
             after: Begin with the events after this one of the job.
             until: Stop after the `end` of this job, in a chat.
+            handle: Handle of the job, as `submit` returned it, or its `start` and `end` have it.
 
         Raises:
             ValueError: Neither a chat nor a job is named, or `after` without a job.
             NothingToListenTo: The exchange of events does not exist: no worker has run.
             NoEventLog: `from_start` or `after` need the event log, which is switched off.
             BrokerUnreachable: No broker answered within `patience`; also from the iteration.
+            BrokerRefused: The user lacks a permission, or a limit is reached.
         """
-        reader = _reader_of(chat_id, job_id, after)
+        reader = reader_of(chat_id, job_id, after)
+        submitted, named = self._parts.submitted, isinstance(from_start, datetime)
+        since = from_start if isinstance(from_start, datetime) else submitted.since(job_id)
         replayed = after is not None or from_start is not False
-        since = from_start if isinstance(from_start, datetime) else self._submitted.since(job_id)
-        wanted = Wanted.of(self._names, chat_id or self._submitted.chat_of(job_id), job_id)
-        history = Replay(self._names, log=True, before=replayed, since=since)
-        async with opened(Following(self._in, wanted, history, reader, job_id or until)) as items:
+        wanted = Wanted.of(chat_id or submitted.chat_of(job_id), job_id)
+        sources = self._parts.sources(wanted, Begin(replayed, named, since, after), handle)
+        following = Following(
+            self._parts.live, sources, wanted, reader, job_id or until, submitted.ended
+        )
+        async with opened(following) as items:
             yield items
 
     @asynccontextmanager
-    async def request(self, job: PredictionJob) -> AsyncIterator[AsyncIterator[Event | Gap]]:
+    async def request(self, job: PredictionJob) -> AsyncIterator[Followed]:
         """Submit a job and follow it to its `end`: `submit` and `follow`, with no event missed."""
-        job = job.model_copy(update={"job_id": job.job_id or str(uuid4())})
-        job_id = job.job_id
+        job_id = job.job_id or str(uuid4())
         async with self.follow(chat_id=job.chat_id or job_id, job_id=job_id) as items:
-            await self.submit(job)
+            items.handle = (await self._submit(job, job_id, None, None)).handle
             yield items
 
     async def result(
-        self, job_id: str, *, chat_id: str | None = None, within: timedelta = timedelta(minutes=10)
+        self,
+        job_id: str,
+        *,
+        chat_id: str | None = None,
+        handle: str | None = None,
+        within: timedelta = timedelta(minutes=10),
     ) -> EndEvent:
         """Wait for the `end` of a job, which may have been published already.
 
-        It is read from the stream of endings, which does not depend on the event log. Its
-        retention is a setting of the workers. For a job of this client, the stream is read from
-        the submission on; for others, from its beginning.
+        Once a client was asked for a result, it listens for the `end` of each job before it submits
+        the job; up to 10,000 jobs, and 32 MiB of ends that nobody asked for yet. For other jobs,
+        the stream of endings is searched from its end backwards. It does not depend on the event
+        log; its retention is a setting of the workers.
 
         Args:
             job_id: The job.
             chat_id: Its chat, where another client submitted it. Without it, the endings of all
-                chats are read.
+                chats are received while it waits.
+            handle: Handle of the job, as `submit` returned it, or its `start` and `end` have it.
             within: How long to wait.
 
         Raises:
@@ -172,22 +176,17 @@ class Client:
             EndNotReadable: Its `end` has a shape that this version does not know.
             NothingToListenTo: The exchange of events does not exist: no worker has run.
             BrokerUnreachable: No broker answered within `patience`.
+            BrokerRefused: The user lacks a permission, or a limit is reached.
         """
-        following = Following(
-            self._in,
-            Wanted.ends(self._names, chat_id or self._submitted.chat_of(job_id), job_id),
-            Replay(self._names, log=False, before=True, since=self._submitted.since(job_id)),
-            Reader(),
-            job_id,
-        )
+        known = self._parts.submitted.chat_of(job_id)
+        self._expects_ends |= known is not None
         try:
-            async with asyncio.timeout(within.total_seconds()), opened(following) as items:
-                async for item in items:
-                    if isinstance(item, EndEvent):
-                        return item
+            async with asyncio.timeout(within.total_seconds()):
+                end = await self._parts.results.end_of(job_id, chat_id or known)
         except TimeoutError as error:
             raise NoEndYet(job_id, within.total_seconds()) from error
-        raise EndNotReadable(job_id)
+        self._parts.submitted.ended(end)
+        return end
 
     async def cancel(self, *, job_id: str | None = None, chat_id: str | None = None) -> None:
         """Cancel a job, or the jobs of a chat that were submitted until now.
@@ -203,9 +202,9 @@ class Client:
         """
         match job_id, chat_id:
             case str(job), None:
-                await self._publishing.cancel(JobCancel(job), job)
+                await self._parts.publishing.cancel(JobCancel(job), job)
             case None, str(chat):
-                await self._publishing.cancel(ChatCancel(chat, datetime.now(UTC)), chat)
+                await self._parts.publishing.cancel(ChatCancel(chat, datetime.now(UTC)), chat)
             case _:
                 raise ValueError("name either a job by job_id or a chat by chat_id")
 
@@ -223,26 +222,28 @@ class Client:
             queue: Its name; declared if it does not exist.
             *bindings: Binding keys, such as `chat.*.end`.
         """
-        return reading(self._in, BoundQueue(queue, self._names.events, bindings, SHARED_ARGUMENTS))
+        return self._parts.reading(queue, bindings, SHARED_ARGUMENTS)
 
     def private(self, *bindings: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
         """Read an exclusive queue: this reader gets each event, while it is connected.
 
-        The queue is deleted with its reader. After a lost connection, a new queue is declared;
-        what was published between the two is missed.
+        The queue is deleted with its reader. It keeps 256 MiB, and drops its oldest events if the
+        reader is slower. After a lost connection, a new queue is declared; what was published
+        between the two is missed.
 
         Args:
             *bindings: Binding keys, such as `chat.*.usedTools`.
         """
-        return reading(self._in, BoundQueue("", self._names.events, bindings, {}))
+        return self._parts.reading("", bindings, PRIVATE_ARGUMENTS)
 
-
-def _reader_of(chat_id: str | None, job_id: str | None, after: Position | None) -> Reader:
-    if chat_id is None and job_id is None:
-        raise ValueError("chat_id and job_id are both absent: name a chat or a job")
-    reader = Reader()
-    if after is not None:
-        if job_id is None:
-            raise ValueError("after is a position in a job: name the job by job_id")
-        reader.resume(job_id, after)
-    return reader
+    async def _submit(
+        self, job: PredictionJob, job_id: str, reply_to: str | None, correlation_id: str | None
+    ) -> Submitted:
+        handle = await self._parts.handles.before(job.chat_id or job_id)
+        try:
+            async with self._parts.submitted.submitting(job, job_id) as named:
+                await self._parts.publishing.submit(named, job_id, reply_to, correlation_id)
+        except (JobNotTaken, BrokerUnreachable, BrokerRefused):
+            self._parts.results.forget(job_id)
+            raise
+        return Submitted(job_id, handle)

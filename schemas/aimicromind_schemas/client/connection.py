@@ -24,7 +24,12 @@ from yarl import URL
 
 from aimicromind_schemas.client.errors import BrokerGone, BrokerRefused, BrokerUnreachable
 from aimicromind_schemas.client.transport.cancelling import unless_cancelled
-from aimicromind_schemas.client.transport.opening import closing_of, first_of, refusal_of
+from aimicromind_schemas.client.transport.opening import (
+    CHANNELS_NEEDED,
+    closing_of,
+    first_of,
+    refusal_of,
+)
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.transport.tls import says_tls
 
@@ -33,8 +38,7 @@ _CLOSE_S: Final = 3.0
 _HEARTBEAT_S: Final = 10
 _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 3.0
-_FEW_CHANNELS: Final = "raise that limit: a client needs up to 3 channels"
-_REFUSALS: Final = (
+REFUSALS: Final = (
     ChannelAccessRefused,
     ChannelLockedResource,
     ChannelPreconditionFailed,
@@ -122,7 +126,7 @@ def _check(closing: asyncio.Future[Any] | None) -> None:
         BrokerRefused: It was: the broker allows too few channels.
     """
     if closing is not None and (reason := refusal_of(closing)) is not None:
-        raise BrokerRefused(reason, remedy=_FEW_CHANNELS)
+        raise BrokerRefused(reason, remedy=CHANNELS_NEEDED)
 
 
 @contextmanager
@@ -140,9 +144,10 @@ def broker_errors() -> Iterator[None]:
         # aiormq cancels what waits on a connection that closes, without a cancel of the task.
         unless_cancelled()
         raise BrokerGone from error
-    except _REFUSALS as error:
-        is_limit = isinstance(error, ConnectionNotAllowed)
-        raise BrokerRefused(str(error), remedy=_FEW_CHANNELS if is_limit else "") from error
+    except ConnectionNotAllowed as error:
+        raise BrokerRefused(str(error), remedy=CHANNELS_NEEDED) from error
+    except REFUSALS as error:
+        raise BrokerRefused(str(error)) from error
     except (AMQPError, OSError, RuntimeError) as error:
         unless_cancelled()
         raise BrokerGone from error

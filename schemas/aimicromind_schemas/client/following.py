@@ -1,102 +1,127 @@
-"""Follow a chat or a job by the rule for consumers, across lost connections."""
+"""Follow a chat or a job by the rule for consumers, across lost connections.
+
+Events come live, or from the past (`past.py`): before the first live event, and after some were
+missed. Missed are those of a lost connection, and those that a full buffer did not take.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final
 
-from aimicromind_schemas.client.connection import ClientConnection
-from aimicromind_schemas.client.errors import BrokerGone, NoEventLog, NoSuchQueue
-from aimicromind_schemas.client.joined import Joined, Place
-from aimicromind_schemas.client.log_place import CLOCK_SLACK, LogPlace, place_in_log
-from aimicromind_schemas.client.transport.cancelling import uncancelled
-from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
+from typing_extensions import override
+
+from aimicromind_schemas.client.buffer import Buffer
+from aimicromind_schemas.client.delivery import Delivery
+from aimicromind_schemas.client.errors import BrokerGone, NoEventLog
+from aimicromind_schemas.client.handles import handle_in
+from aimicromind_schemas.client.live import PAUSE_S, LiveEvents
+from aimicromind_schemas.client.log_place import CLOCK_SLACK
+from aimicromind_schemas.client.past import Missed, Past, Replay, first_answer
 from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_schemas.messages.events import Event
-from aimicromind_schemas.reading import Gap, Reader
-from aimicromind_schemas.routing import Names
+from aimicromind_schemas.messages.worker_events import EndEvent
+from aimicromind_schemas.reading import Gap, Position, Reader
 
-_PAUSE_S: Final = 0.1
-# They can be large, and the broker's prefetch counts messages.
-_ENDINGS_AHEAD: Final = 20
+_REPAIRED_EVERY_S: Final = 60.0
+"""A follower that is always too slow would have the log read again and again."""
 
 
 @dataclass(frozen=True, slots=True)
-class Replay:
+class Sources:
     """Where to read events that were published before.
 
     Attributes:
-        names: Names of the installation.
-        log: Whether the event log is read, or the endings alone. After a lost connection, the
-            endings are read where there is no event log.
-        before: Whether to begin with events that were published before.
-        since: Begin with those from this time on; None for all of them.
+        before: Sources of the events to begin with; empty to begin with live ones.
+        missed: Sources of the events that were missed.
+        since: Where to begin; None for the first event that is left.
+        handle: Handle of the job; None where it is not known.
+        after: The event of the job behind which to begin; None for its first one.
+        log: Name of the event log, for errors.
     """
 
-    names: Names
-    log: bool
-    before: bool
+    before: Sequence[Past]
+    missed: Sequence[Past]
     since: datetime | None
+    handle: str | None
+    after: Position | None
+    log: str
 
 
+def reader_of(chat_id: str | None, job_id: str | None, after: Position | None) -> Reader:
+    """Return a reader for a chat or a job.
+
+    Raises:
+        ValueError: Neither is named, or there is a position without a job.
+    """
+    if chat_id is None and job_id is None:
+        raise ValueError("chat_id and job_id are both absent: name a chat or a job")
+    reader = Reader()
+    if after is not None:
+        if job_id is None:
+            raise ValueError("after is a position in a job: name the job by job_id")
+        reader.resume(job_id, after)
+    return reader
+
+
+@dataclass(eq=False)
 class Following:
-    """Follows once. `open` it, iterate over `items` once, then `close` it."""
+    """Follows once. `open` it, iterate over `items` once, then `close` it.
 
-    def __init__(
-        self,
-        connection: ClientConnection,
-        wanted: Wanted,
-        history: Replay,
-        reader: Reader,
-        until: str | None,
-    ) -> None:
-        """Prepare; nothing is sent yet.
+    Attributes:
+        live: The live events.
+        sources: Where earlier events are read.
+        wanted: Which events.
+        reader: Applies the rule for consumers; what it knows is not yielded.
+        until: Stop after the `end` of this job; None for never.
+        ended: Called with each `end` that is yielded.
+    """
 
-        Args:
-            connection: Opened, and opened again after a loss.
-            wanted: Which events.
-            history: Which earlier events.
-            reader: Applies the rule for consumers; what it knows is not yielded.
-            until: Stop after the `end` of this job; None for never.
-        """
-        self._connection = connection
-        self._wanted = wanted
-        self._history = history
-        self._reader = reader
-        self._until = until
-        self._opened_at = datetime.now(UTC)
-        self._latest: datetime | None = None
-        self._again = False
-        self._joined: Joined | None = None
+    live: LiveEvents
+    sources: Sources
+    wanted: Wanted
+    reader: Reader
+    until: str | None
+    ended: Callable[[EndEvent], None]
+    _buffer: Buffer = field(default_factory=Buffer)
+    _opened_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    _latest: datetime | None = None
+    _replay: Replay | None = None
+    _is_lost: bool = False
+    _was_missing: bool = False
+    _repaired_at: float | None = None
+
+    def put(self, delivery: Delivery) -> None:
+        """Take a live message."""
+        self._buffer.put(delivery)
+
+    def miss(self) -> None:
+        """Note that the connection was lost."""
+        self._is_lost = True
+        self._buffer.miss()
 
     async def open(self) -> None:
         """Subscribe; nothing published after this returns is missed.
 
         Raises:
             NothingToListenTo: The exchange of events does not exist.
-            NoEventLog: The stream of earlier events does not exist.
+            NoEventLog: No source of earlier events exists.
             BrokerUnreachable: No broker answers.
-            BrokerRefused: The user lacks a permission.
+            BrokerRefused: The user lacks a permission, or a limit is reached.
         """
-        history = self._history
-        place = self._places(history.since)[0] if history.before else None
-        while self._joined is None:
-            connection = await self._connection.connection()
-            try:
-                self._joined = await Joined.open(connection, self._wanted, place)
-            except NoSuchQueue as error:
-                raise NoEventLog(history.names.events_log) from error
-            except BrokerGone:
-                await asyncio.sleep(_PAUSE_S)
+        await self.live.join(self)
+        if self.sources.before:
+            self._replay = await self._answer(self.sources.before)
+            if self._replay is None:
+                raise NoEventLog(self.sources.log)
 
-    async def close(self) -> None:
-        """Close the channels."""
-        joined, self._joined = self._joined, None
-        if joined is not None:
-            await joined.close()
+    def close(self) -> None:
+        """Leave the live events, and stop reading earlier ones."""
+        if self._replay is not None:
+            self._replay.close()
+        self.live.leave(self)
 
     async def items(self) -> AsyncGenerator[Event | Gap, None]:
         """Yield events and gaps; after a lost connection, continue on a new one.
@@ -104,63 +129,104 @@ class Following:
         Raises:
             BrokerUnreachable: No broker answered within the connection's patience.
         """
+        async with aclosing(self._events()) as events:
+            async for event in events:
+                for item in self._shown(event):
+                    if isinstance(item, EndEvent):
+                        self.ended(item)
+                    yield item
+                if self.until is not None and self.reader.ended(self.until):
+                    return
+
+    async def _events(self) -> AsyncGenerator[Event, None]:
+        """Yield earlier and live events; some of them twice."""
+        ends: list[Delivery] = []
+        while True:
+            async with aclosing(self._earlier()) as earlier:
+                async for event in earlier:
+                    yield event
+            for end in ends:
+                if (ending := self.wanted.event(end)) is not None:
+                    yield ending
+            while (delivery := await self._buffer.next()) is not None:
+                if (live := self.wanted.event(delivery)) is not None:
+                    yield live
+            ends = await self._begin_again()
+
+    async def _earlier(self) -> AsyncGenerator[Event, None]:
+        """Yield the events of the source that was asked, asking again for what is missing."""
+        while self._replay is not None:
+            replay = self._replay
+            try:
+                async with aclosing(replay.events()) as events:
+                    async for event in events:
+                        yield event
+                is_whole = replay.is_whole
+            except BrokerGone:
+                is_whole = False
+                await asyncio.sleep(PAUSE_S)
+            replay.close()
+            before = self.sources.before if self._latest is None else ()
+            self._replay = None if is_whole else await self._answer(before or self.sources.missed)
+
+    async def _begin_again(self) -> list[Delivery]:
+        """Take live events again, ask for the missed ones, and return each `end` that was kept."""
+        was_lost, self._is_lost = self._is_lost, False
+        await self.live.restored(self)
+        ends = self._buffer.begin_again()
+        self._was_missing = True
+        now = asyncio.get_running_loop().time()
+        repaired = self._repaired_at is not None and now - self._repaired_at < _REPAIRED_EVERY_S
+        if was_lost or not repaired:
+            self._repaired_at = now
+            self._replay = await self._answer(self.sources.missed)
+        return ends
+
+    async def _answer(self, sources: Sequence[Past]) -> Replay | None:
+        begins = self._latest is None and self.sources.before
+        since = self.sources.since if begins else (self._latest or self._opened_at) - CLOCK_SLACK
+        handle, after, knows = self.sources.handle, self.sources.after, self.reader.knows
+        missed = Missed(self.wanted, since, handle, after, self._buffer, knows)
         while True:
             try:
-                joined = self._joined or await self._reopened()
-                async with aclosing(joined.events(self._reader.knows)) as events:
-                    async for event in events:
-                        for item in self._shown(event):
-                            yield item
-                        if self._until is not None and self._reader.ended(self._until):
-                            return
+                return await first_answer(sources, missed)
             except BrokerGone:
-                await self.close()
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(PAUSE_S)
 
     def _shown(self, event: Event) -> list[Event | Gap]:
-        # After a loss, the log is read from before the subscription on: clocks differ.
-        early = self._again and not self._history.before and event.time < self._opened_at
-        if early and not self._reader.seen(event.job_id):
+        # What was missed is read from before the subscription on: clocks differ.
+        early = self._was_missing and not self.sources.before and event.time < self._opened_at
+        if early and not self.reader.seen(event.job_id):
             return []
         self._latest = event.time if self._latest is None else max(self._latest, event.time)
-        return self._reader.take(event)
-
-    async def _reopened(self) -> Joined:
-        self._again = True
-        connection = await self._connection.connection()
-        if self._latest is None and self._history.before:
-            since = self._history.since
-        else:
-            since = (self._latest or self._opened_at) - CLOCK_SLACK
-        for place in self._places(since):
-            try:
-                self._joined = await Joined.open(connection, self._wanted, place)
-            except NoSuchQueue:
-                continue
-            return self._joined
-        self._joined = await Joined.open(connection, self._wanted, None)
-        return self._joined
-
-    def _places(self, since: datetime | None) -> list[Place]:
-        """Return where to read, in the order of preference."""
-        names, chat_id = self._history.names, self._wanted.chat_id
-        in_log = partial(place_in_log, names=names, chat_id=chat_id, since=since)
-        in_endings = partial(_place_in_endings, names=names, since=since)
-        return [in_log, in_endings] if self._history.log else [in_endings]
+        return self.reader.take(event)
 
 
-async def _place_in_endings(
-    _: GuardedConnection, *, names: Names, since: datetime | None
-) -> LogPlace:
-    return LogPlace((names.endings,), since, prefetch=_ENDINGS_AHEAD)
+class Followed(AsyncIterator[Event | Gap]):
+    """What a follower yields.
+
+    Attributes:
+        handle: Handle of the job whose `start` or `end` was yielded last; None before.
+    """
+
+    def __init__(self, items: AsyncIterator[Event | Gap], handle: str | None) -> None:
+        self.handle = handle
+        self._items = items
+
+    @override
+    async def __anext__(self) -> Event | Gap:
+        item = await anext(self._items)
+        if not isinstance(item, Gap):
+            self.handle = handle_in(item) or self.handle
+        return item
 
 
 @asynccontextmanager
-async def opened(following: Following) -> AsyncIterator[AsyncIterator[Event | Gap]]:
+async def opened(following: Following) -> AsyncIterator[Followed]:
     """Open a follower for the time of the body, and yield its items."""
-    await following.open()
     try:
+        await following.open()
         async with aclosing(following.items()) as items:
-            yield items
+            yield Followed(items, following.sources.handle)
     finally:
-        await uncancelled(following.close())
+        following.close()

@@ -3,11 +3,13 @@
 The log is a super stream: a chat's events are in one partition.
 """
 
-from dataclasses import dataclass
+import logging
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from aimicromind_schemas.client.errors import NoSuchQueue
+from aimicromind_schemas.client.past import Missed
 from aimicromind_schemas.client.streams.probes import partitions_of
 from aimicromind_schemas.client.streams.reader import PREFETCH
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
@@ -15,8 +17,13 @@ from aimicromind_schemas.handle import Handle, HandleUnreadable, Installation, d
 from aimicromind_schemas.partitions import partition_of
 from aimicromind_schemas.routing import Names
 
+_log = logging.getLogger(__name__)
+
 CLOCK_SLACK: Final = timedelta(minutes=5)
 """Largest difference between the clocks of workers, broker and client."""
+
+# They can be large, and the broker's prefetch counts messages.
+_ENDINGS_AHEAD: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,3 +77,28 @@ async def place_in_log(
         since = since or place.time - CLOCK_SLACK
     each = range(partitions) if only is None else (only,)
     return LogPlace(tuple(map(names.events_log_stream, each)), since, place)
+
+
+async def missed_in_log(names: Names, connection: GuardedConnection, missed: Missed) -> LogPlace:
+    """Return where the event log has what a follower missed.
+
+    A handle that cannot be read is left out, with a warning: the events are found without it.
+
+    Raises:
+        NoSuchQueue: There is no event log.
+        BrokerGone: The connection closed.
+    """
+    chat_id, since = missed.wanted.chat_id, missed.since
+    try:
+        place = await place_in_log(connection, names, chat_id, since, missed.handle)
+    except HandleUnreadable as error:
+        _log.warning("%s", error)
+        place = await place_in_log(connection, names, chat_id, since)
+    if place.handle is not None and since is not None and place.handle.time < since:
+        return replace(place, handle=None)
+    return place
+
+
+async def missed_in_endings(names: Names, _: GuardedConnection, missed: Missed) -> LogPlace:
+    """Return where the stream of endings has what a follower missed."""
+    return LogPlace((names.endings,), missed.since, prefetch=_ENDINGS_AHEAD)

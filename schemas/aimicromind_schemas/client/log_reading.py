@@ -1,8 +1,8 @@
-"""Read the events of a chat or job that were published before, from the event log.
+"""Read the events of chats or jobs that were published before, from a stream such as the event log.
 
-The reading begins where the job's
-handle says, or at a time, and ends at what is there when it is opened, and a moment later. It needs
-a connection that never publishes: a broker with an alarm reads nothing from one that does.
+The reading begins where a job's handle says, or at a time, and ends at what is there when it is
+opened, and a moment later. It needs a connection that never publishes: a broker with an alarm reads
+nothing from one that does.
 
 Invariants:
 
@@ -16,7 +16,7 @@ Invariants:
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from datetime import datetime
 from typing import Final, Self
@@ -24,6 +24,7 @@ from typing import Final, Self
 from aiormq.exceptions import AMQPError, ChannelNotFoundEntity
 
 from aimicromind_schemas.client.connection import broker_errors
+from aimicromind_schemas.client.delivery import Delivery
 from aimicromind_schemas.client.errors import BrokerGone, NoSuchQueue
 from aimicromind_schemas.client.log_place import CLOCK_SLACK, LogPlace
 from aimicromind_schemas.client.streams.passes import Begin, BeginsLate, StreamPass
@@ -31,21 +32,25 @@ from aimicromind_schemas.client.streams.probes import first_from, last_chunk
 from aimicromind_schemas.client.streams.reader import StreamUnreadable
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.transport.stream_frames import StreamMessage
-from aimicromind_schemas.client.wanted import Wanted, event_of
+from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_schemas.messages.events import Event
 
 # Messages that were published before, and are still being written.
 _SETTLES_S: Final = 1.0
+# More would be searched more slowly than they are read.
+_MOST_NEEDLES: Final = 16
 
 
 class LogReading:
-    """Reads once. `open` it, iterate over `events` once, then `close` it.
+    """Reads once. `open` it, iterate over `events` or `deliveries` once, then `close` it.
 
     Attributes:
         is_cut: Whether events were removed from the log between the handle and what is left.
     """
 
-    def __init__(self, connection: GuardedConnection, place: LogPlace, wanted: Wanted) -> None:
+    def __init__(
+        self, connection: GuardedConnection, place: LogPlace, wanted: Sequence[Wanted]
+    ) -> None:
         self.is_cut = False
         self._connection = connection
         self._place = place
@@ -53,16 +58,16 @@ class LogReading:
         self._now_s = asyncio.get_running_loop().time() + _SETTLES_S
         self._ends: dict[str, StreamMessage | None] = {}
         self._way = _Way(len(place.streams))
-        self._events: AsyncGenerator[Event, None] | None = None
+        self._reading: AsyncGenerator[Delivery, None] | None = None
 
     @classmethod
-    async def open(cls, connection: GuardedConnection, place: LogPlace, wanted: Wanted) -> Self:
+    async def open(cls, connection: GuardedConnection, place: LogPlace, *wanted: Wanted) -> Self:
         """Look up where the streams end; what is there now, or a second later, will be read.
 
         Args:
             connection: Two channels are opened on it at a time; it never publishes.
             place: Where to read.
-            wanted: Which events.
+            wanted: Which events; those that one of them selects.
 
         Raises:
             NoSuchQueue: A stream does not exist.
@@ -79,29 +84,39 @@ class LogReading:
         """How much of what was there at the opening is read, from 0 to 1."""
         return self._way.share
 
-    def events(self) -> AsyncGenerator[Event, None]:
+    async def events(self) -> AsyncGenerator[Event, None]:
         """Yield the events in order, and perhaps some that were published later.
 
         Raises:
             BrokerGone: The connection closed, or the broker shows nothing.
         """
-        self._events = self._read()
-        return self._events
+        async with aclosing(self.deliveries()) as deliveries:
+            async for delivery in deliveries:
+                event = self._selected(delivery)
+                if event is not None:
+                    yield event
+
+    def deliveries(self) -> AsyncGenerator[Delivery, None]:
+        """Yield the messages of the events in order, and others.
+
+        Raises:
+            BrokerGone: The connection closed, or the broker shows nothing.
+        """
+        self._reading = self._read()
+        return self._reading
 
     async def close(self) -> None:
         """Close the channels. Not while somebody waits for the next event."""
-        events, self._events = self._events, None
-        if events is not None:
-            await events.aclose()
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            await reading.aclose()
 
-    async def _read(self) -> AsyncGenerator[Event, None]:
+    async def _read(self) -> AsyncGenerator[Delivery, None]:
         for stream in self._place.streams:
             with _client_errors(stream):
                 async with aclosing(self._messages(stream, self._ends[stream])) as messages:
                     async for message in messages:
-                        event = self._selected(message)
-                        if event is not None:
-                            yield event
+                        yield Delivery.of_frames(message)
             self._way.next_stream()
 
     async def _messages(
@@ -139,15 +154,11 @@ class LogReading:
             return last.offset
         return since
 
-    def _selected(self, message: StreamMessage) -> Event | None:
-        event = event_of(message.body)
-        # A producer can write anything into the properties that were searched.
-        fits = (
-            event is not None
-            and self._wanted.chat_id in {None, event.chat_id}
-            and self._wanted.job_id in {None, event.job_id}
-        )
-        return event if fits else None
+    def _selected(self, delivery: Delivery) -> Event | None:
+        for wanted in self._wanted:
+            if (event := wanted.event(delivery)) is not None:
+                return event
+        return None
 
 
 class _Way:
@@ -181,21 +192,27 @@ class _Way:
         self._read, self._pass = self._read + 1, None
 
 
-def _needles(wanted: Wanted) -> tuple[bytes, ...]:
-    """Return bytes of which a wanted message's properties hold one."""
+def _needles(wanted: Sequence[Wanted]) -> tuple[bytes, ...]:
+    """Return bytes of which a wanted message's properties hold one; none where all are wanted."""
+    needles = {_needle(each) for each in wanted}
+    return () if b"" in needles or len(needles) > _MOST_NEEDLES else tuple(needles)
+
+
+def _needle(wanted: Wanted) -> bytes:
     if wanted.job_id is not None:
-        return (wanted.job_id.encode() + b":",)
+        return wanted.job_id.encode() + b":"
     if wanted.chat_id is not None:
         chat = wanted.chat_id.encode()
-        return (len(chat).to_bytes(4) + chat,)
-    return ()
+        return len(chat).to_bytes(4) + chat
+    return b""
 
 
-def _filters(wanted: Wanted, last: StreamMessage) -> tuple[str, ...]:
-    """Return the chats whose chunks are read: the wanted one, and that of the last message."""
-    if wanted.chat_id is None:
+def _filters(wanted: Sequence[Wanted], last: StreamMessage) -> tuple[str, ...]:
+    """Return the chats whose chunks are read: the wanted ones, and that of the last message."""
+    chats = {each.chat_id for each in wanted}
+    if None in chats or len(chats) > _MOST_NEEDLES or not last.filter_value:
         return ()
-    return (wanted.chat_id, last.filter_value) if last.filter_value else ()
+    return (*filter(None, chats), last.filter_value)
 
 
 def _is_older(message: StreamMessage, moment: datetime, *, unknown: bool = True) -> bool:

@@ -20,14 +20,37 @@ from aimicromind_schemas.messages.job import SUBMITTED_HEADER, PredictionJob
 from aimicromind_schemas.routing import Names
 
 
-class JobPublisher:
-    """Publishes over one channel, which is opened again after a loss."""
+class ConfirmedChannel:
+    """A channel with publisher confirms, which is opened again after a loss."""
 
-    def __init__(self, connection: ClientConnection, names: Names) -> None:
+    def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
-        self._names = names
         self._opening = asyncio.Lock()
         self._channel: AbstractChannel | None = None
+
+    async def opened(self) -> AbstractChannel:
+        """Return the channel, which is open.
+
+        Raises:
+            BrokerGone: The connection closed.
+            BrokerUnreachable: No broker answers.
+            BrokerRefused: A limit is reached.
+        """
+        async with self._opening:
+            connection = await self._connection.connection()
+            if self._channel is None or self._channel.is_closed:
+                with broker_errors():
+                    async with asyncio.timeout(TIMEOUT_S):
+                        self._channel = await connection.channel()
+            return self._channel
+
+
+class JobPublisher:
+    """Publishes over one channel."""
+
+    def __init__(self, connection: ClientConnection, names: Names) -> None:
+        self._names = names
+        self._channel = ConfirmedChannel(connection)
 
     async def submit(
         self, job: PredictionJob, job_id: str, reply_to: str | None, correlation_id: str | None
@@ -76,7 +99,7 @@ class JobPublisher:
 
     async def _publish(self, message: aio_pika.Message, exchange: str, key: str, what: str) -> None:
         try:
-            channel = await self._opened()
+            channel = await self._channel.opened()
             to = await channel.get_exchange(exchange, ensure=False)
         except BrokerGone as error:
             raise NotConfirmed(what) from error
@@ -92,12 +115,3 @@ class JobPublisher:
             raise NotConfirmed(what) from error
         if isinstance(answer, DeliveredMessage):
             raise NobodyReceives(exchange)
-
-    async def _opened(self) -> AbstractChannel:
-        async with self._opening:
-            connection = await self._connection.connection()
-            if self._channel is None or self._channel.is_closed:
-                with broker_errors():
-                    async with asyncio.timeout(TIMEOUT_S):
-                        self._channel = await connection.channel()
-            return self._channel

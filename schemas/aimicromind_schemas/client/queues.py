@@ -5,9 +5,9 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, Final
 
 from aimicromind_schemas.client.connection import ClientConnection
+from aimicromind_schemas.client.delivery import Delivery
 from aimicromind_schemas.client.errors import BrokerGone
 from aimicromind_schemas.client.subscription import BoundQueue, Subscription
-from aimicromind_schemas.client.wanted import event_in
 from aimicromind_schemas.messages.events import Event
 
 SHARED_ARGUMENTS: Final[dict[str, Any]] = {
@@ -21,7 +21,13 @@ SHARED_ARGUMENTS: Final[dict[str, Any]] = {
 It never nacks, because that would delay the events of all other queues.
 """
 
-_SHARED_PREFETCH: Final = 20
+PRIVATE_ARGUMENTS: Final[dict[str, Any]] = {
+    "x-max-length-bytes": 256 * 1024 * 1024,
+    "x-overflow": "drop-head",
+}
+"""Arguments of a private queue: one whose reader is stuck drops its oldest messages."""
+
+_PREFETCH: Final = 20
 
 
 @asynccontextmanager
@@ -33,34 +39,46 @@ async def reading(
     Raises:
         NothingToListenTo: The exchange of events does not exist.
         BrokerUnreachable: No broker answers; also from the iteration.
-        BrokerRefused: A permission is missing, or the queue exists with other arguments.
+        BrokerRefused: A permission is missing, a limit is reached, or the queue exists with other
+            arguments.
     """
-    first = await _subscribed(connection, queue)
-    async with aclosing(_events(connection, queue, first)) as events:
-        yield events
-
-
-async def _events(
-    connection: ClientConnection, queue: BoundQueue, first: Subscription
-) -> AsyncGenerator[Event, None]:
-    subscription: Subscription = first
+    reader = _QueueReader(connection, queue)
+    await reader.open()
     try:
+        async with aclosing(reader.events()) as events:
+            yield events
+    finally:
+        await reader.close()
+
+
+class _QueueReader:
+    """Reads one queue. `open` it, iterate over `events` once, then `close` it."""
+
+    def __init__(self, connection: ClientConnection, queue: BoundQueue) -> None:
+        self._connection = connection
+        self._queue = queue
+        self._subscription: Subscription | None = None
+
+    async def open(self) -> Subscription:
+        connection = await self._connection.connection()
+        self._subscription = await Subscription.open(connection, self._queue, prefetch=_PREFETCH)
+        return self._subscription
+
+    async def close(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await subscription.close()
+
+    async def events(self) -> AsyncGenerator[Event, None]:
         while True:
             try:
+                subscription = self._subscription or await self.open()
                 message = await subscription.next()
-                event = event_in(message)
+                event = Delivery.of_aiormq(message).event()
                 if event is None:
                     await subscription.reject(message)
                     continue
                 yield event
                 await subscription.acknowledge(message)
             except BrokerGone:
-                await subscription.close()
-                subscription = await _subscribed(connection, queue)
-    finally:
-        await subscription.close()
-
-
-async def _subscribed(connection: ClientConnection, queue: BoundQueue) -> Subscription:
-    opened = await connection.connection()
-    return await Subscription.open(opened, queue, prefetch=_SHARED_PREFETCH)
+                await self.close()

@@ -1,11 +1,11 @@
-"""Consume one queue or stream on a channel of its own, with the deliveries in order.
+"""Consume one queue on a channel of its own, with the deliveries in order.
 
 Invariants:
 
 - Deliveries are returned in the order in which the broker sent them, each once.
 - Once the channel closed or the broker cancelled the consumer, the deliveries that were received
   are still returned. After them, `next` raises.
-- At most `prefetch` deliveries are unacknowledged, except on a queue without acknowledgements.
+- At most `prefetch` deliveries are unacknowledged.
 - A channel that was opened is closed, even if the caller is cancelled meanwhile.
 """
 
@@ -39,8 +39,8 @@ class BoundQueue:
     """A queue that is declared and bound for the subscription.
 
     Attributes:
-        name: Its name. If it is empty, the broker names the queue. It is then exclusive, deleted
-            with its consumer, and consumed without acknowledgements.
+        name: Its name. If it is empty, the broker names the queue. It is then exclusive, and
+            deleted with its consumer.
         exchange: Exchange to bind it to.
         bindings: Binding keys.
         arguments: Arguments of the queue.
@@ -55,9 +55,8 @@ class BoundQueue:
 class Subscription:
     """Reads one queue or stream. `open` it, and `close` it at the end."""
 
-    def __init__(self, channel: AbstractChannel, *, no_ack: bool) -> None:
+    def __init__(self, channel: AbstractChannel) -> None:
         self._channel = channel
-        self._no_ack = no_ack
         self._delivered: deque[DeliveredMessage] = deque()
         self._changed = asyncio.Event()
         self._ended = False
@@ -100,11 +99,10 @@ class Subscription:
         arguments: Mapping[str, Any] | None,
         prefetch: int,
     ) -> Self:
-        no_ack = isinstance(queue, BoundQueue) and not queue.name
         with broker_errors():
             async with asyncio.timeout(TIMEOUT_S):
                 channel = await open_channel(connection)
-        subscription = cls(channel, no_ack=no_ack)
+        subscription = cls(channel)
         channel.closing.add_done_callback(subscription._end)
         channel.on_consumer_cancel_callbacks.add(subscription._end)
         name = await subscription._declared(queue) if isinstance(queue, BoundQueue) else queue
@@ -149,7 +147,7 @@ class Subscription:
             BrokerGone: The channel closed; a queue redelivers.
         """
         self._unacknowledged += 1
-        if self._no_ack or not (at_once or self._unacknowledged >= STREAM_PREFETCH // 2):
+        if not (at_once or self._unacknowledged >= STREAM_PREFETCH // 2):
             return
         self._unacknowledged = 0
         with broker_errors():
@@ -164,9 +162,8 @@ class Subscription:
         Raises:
             BrokerGone: The channel closed.
         """
-        if not self._no_ack:
-            with broker_errors():
-                await self._channel.basic_reject(message.delivery_tag or 0, requeue=False)
+        with broker_errors():
+            await self._channel.basic_reject(message.delivery_tag or 0, requeue=False)
 
     async def close(self) -> None:
         """Close the channel, even if the caller is cancelled; unacknowledged messages requeue."""
@@ -203,7 +200,7 @@ class Subscription:
                 await self._channel.basic_qos(prefetch_count=prefetch)
                 try:
                     await self._channel.basic_consume(
-                        name, self._take, no_ack=self._no_ack, arguments=dict(arguments or {})
+                        name, self._take, arguments=dict(arguments or {})
                     )
                 except ChannelNotFoundEntity as error:
                     raise NoSuchQueue(name) from error

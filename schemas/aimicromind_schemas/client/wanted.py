@@ -1,18 +1,12 @@
 """Select events from the messages of a queue or a stream."""
 
-import logging
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Self
 
-from aiormq.abc import DeliveredMessage
-
-from aimicromind_schemas.codec import decode
-from aimicromind_schemas.messages.events import Event, NotAnEvent
-from aimicromind_schemas.routing import Names, chat_binding, routing_key
-
-_log = logging.getLogger(__name__)
-
-_CHAT_HEADER: Final = "x-stream-filter-value"
+from aimicromind_schemas.client.delivery import Delivery
+from aimicromind_schemas.messages.events import Event
+from aimicromind_schemas.routing import chat_binding, routing_key
+from aimicromind_schemas.vocabulary import TERMINAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,51 +14,48 @@ class Wanted:
     """Selects events.
 
     Attributes:
-        exchange: Exchange of events.
         binding: Binding key of the live queue.
         chat_id: Chat of the events; None for all chats.
         job_id: Job of the events; None for all jobs.
+        only_ends: Whether only each `end` is wanted.
     """
 
-    exchange: str
     binding: str
     chat_id: str | None
     job_id: str | None
+    only_ends: bool = False
 
     @classmethod
-    def of(cls, names: Names, chat_id: str | None, job_id: str | None) -> Self:
-        """Select all events of a chat, of a job, or of both."""
-        binding = "chat.#" if chat_id is None else chat_binding(chat_id)
-        return cls(names.events, binding, chat_id, job_id)
+    def of(cls, chat_id: str | None, job_id: str | None) -> Self:
+        """Select all events of a chat, of a job, or of both.
+
+        Raises:
+            ValueError: The chat's id fits no routing key.
+        """
+        return cls("chat.#" if chat_id is None else chat_binding(chat_id), chat_id, job_id)
 
     @classmethod
-    def ends(cls, names: Names, chat_id: str | None, job_id: str | None) -> Self:
-        """Select the `end` events of a chat, of a job, or of both."""
+    def ends(cls, chat_id: str | None, job_id: str | None) -> Self:
+        """Select the `end` events of a chat, of a job, or of both.
+
+        Raises:
+            ValueError: The chat's id fits no routing key.
+        """
         binding = "chat.*.end" if chat_id is None else routing_key(chat_id, "end")
-        return cls(names.events, binding, chat_id, job_id)
+        return cls(binding, chat_id, job_id, only_ends=True)
 
-    def event(self, message: DeliveredMessage) -> Event | None:
+    def takes(self, delivery: Delivery) -> bool:
+        """Return whether a message may hold such an event, by what it says of itself."""
+        chat_id, message_id, kind = delivery.labels
+        if self.chat_id is not None and chat_id != self.chat_id:
+            return False
+        if self.only_ends and kind and kind not in TERMINAL:
+            return False
+        return self.job_id is None or not message_id or delivery.job_id == self.job_id
+
+    def event(self, delivery: Delivery) -> Event | None:
         """Return the event in a message; None if it is not selected, or the message has none."""
-        headers = message.header.properties.headers or {}
-        if self.chat_id is not None and headers.get(_CHAT_HEADER) != self.chat_id:
+        if not self.takes(delivery):
             return None
-        event = event_in(message)
+        event = delivery.event()
         return event if event is not None and self.job_id in {None, event.job_id} else None
-
-
-def event_in(message: DeliveredMessage) -> Event | None:
-    """Return the event in a message; None, and a warning in the log, where it has none."""
-    return event_of(message.body, message.routing_key)
-
-
-def event_of(body: bytes, routing_key: str | None = None) -> Event | None:
-    """Return the event in a body; None, and a warning in the log, where it has none."""
-    try:
-        return decode(body)
-    except NotAnEvent as error:
-        reason = str(error)
-    except Exception as error:  # noqa: BLE001 - one message must not end its reader
-        # Without the error's text, which might quote the message.
-        reason = f"{type(error).__name__} while it was read."
-    _log.warning("skipped a message with the routing key %r: %s", routing_key, reason)
-    return None

@@ -15,6 +15,7 @@ from tests.support.amqp import WITHIN_S
 from tests.support.proxy import Proxy
 
 WITHIN = timedelta(seconds=WITHIN_S)
+LIVE, STREAMS = "aimicromind client, events", "aimicromind client, streams"
 
 
 @asynccontextmanager

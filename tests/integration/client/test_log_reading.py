@@ -73,7 +73,7 @@ class Log:
         job_id: str | None = None,
     ) -> list[Event]:
         place = await self.place(chat_id, since, handle)
-        reading = await LogReading.open(self.reads, place, Wanted.of(self.names, chat_id, job_id))
+        reading = await LogReading.open(self.reads, place, Wanted.of(chat_id, job_id))
         return await _all(reading)
 
 
@@ -202,7 +202,7 @@ async def test_handle_before_what_is_left_is_told_as_cut(log_of_4: Log) -> None:
         )
 
     reading = await LogReading.open(
-        log.reads, await log.place("mine", handle=handle), Wanted.of(log.names, "mine", None)
+        log.reads, await log.place("mine", handle=handle), Wanted.of("mine", None)
     )
     await _all(reading)
 
@@ -256,7 +256,7 @@ async def test_large_events_are_read_in_bounded_memory(
     mine = await log.publish("mine", "m", 100, 9_000)
 
     place = await log.place("mine")
-    reading = await LogReading.open(log.reads, place, Wanted.of(log.names, "mine", None))
+    reading = await LogReading.open(log.reads, place, Wanted.of("mine", None))
     came = []
     async with asyncio.timeout(4 * WITHIN_S), aclosing(reading.events()) as events:
         async for event in events:
@@ -270,9 +270,7 @@ async def test_large_events_are_read_in_bounded_memory(
 
 async def test_progress_grows_to_the_whole(log: Log) -> None:
     await log.publish("mine", "m", 200)
-    reading = await LogReading.open(
-        log.reads, await log.place("mine"), Wanted.of(log.names, "mine", None)
-    )
+    reading = await LogReading.open(log.reads, await log.place("mine"), Wanted.of("mine", None))
     shares = [reading.progress]
 
     async with asyncio.timeout(WITHIN_S), aclosing(reading.events()) as events:
@@ -304,7 +302,7 @@ async def test_nothing_is_missed_where_the_broker_passes_over_what_comes_meanwhi
     async with a_log(proxy.url, names, connection, 4) as log:
         await log.publish("mine", "before", 3)
         reading = await LogReading.open(
-            log.reads, await log.place("mine", _soon()), Wanted.of(names, "mine", None)
+            log.reads, await log.place("mine", _soon()), Wanted.of("mine", None)
         )
         mine = await log.publish("mine", "after", 20)
 

@@ -80,7 +80,11 @@ async def test_browsers_that_leave_leave_nothing_behind(stage: Stage) -> None:
                     await SseReader(bridge, where).read()
 
         await asyncio.gather(*(look_in() for _ in range(40)))
-        await until_no_channels(stage.broker, "aimicromind client, events")
+        await until_no_channels(stage.broker, "aimicromind client, streams")
+        chat = where.split("/")[2]
+        async with asyncio.timeout(20):
+            while chat in await stage.broker.rabbitmqctl("list_bindings", "routing_key"):  # noqa: ASYNC110 - the broker knows
+                await asyncio.sleep(0.1)
 
 
 async def test_silent_answer_is_kept_awake_by_comments(stage: Stage) -> None:

@@ -19,7 +19,7 @@ async def _read(url: str, names: Names, handle: str, job_id: str) -> list[str]:
     await reads.connect()
     async with reads:
         place = await place_in_log(reads, names, None, handle=handle)
-        reading = await LogReading.open(reads, place, Wanted.of(names, None, job_id))
+        reading = await LogReading.open(reads, place, Wanted.of(None, job_id))
         return [event.event async for event in reading.events()]
 
 

@@ -110,8 +110,9 @@ async def test_topology_is_shown_without_a_broker(names: Names) -> None:
 
 async def test_submitted_job_is_on_the_queue(wire: Wire) -> None:
     settings = settings_for(wire.broker, wire.names)
+    options = ("--chat", "chat", "--after", "before", "--json")
 
-    ran = await run("submit", "flow", "Why?", "--chat", "chat", "--json", **settings)
+    ran = await run("submit", "flow", "Why?", *options, **settings)
 
     said = json.loads(ran.out)
     job = await wire.first_in(wire.names.jobs)
@@ -123,6 +124,7 @@ async def test_submitted_job_is_on_the_queue(wire: Wire) -> None:
         "question": "Why?",
         "chatId": "chat",
         "jobId": said["jobId"],
+        "after": "before",
     }
     assert job.timestamp is not None
     submitted_at = datetime.fromisoformat(str(job.headers["x-aimicromind-submitted-at"]))

@@ -16,6 +16,7 @@ from aimicromind_worker.cli.outcomes import FAILED, WRONG_USE, fail, read, run_a
 @click.argument("question")
 @click.option("--chat", help="chatId; without it, the job's id.")
 @click.option("--job-id", help="jobId; without it, a new one.")
+@click.option("--after", help="jobId of the job before it in the chat: begin after its end.")
 @click.option("--follow", "watch", is_flag=True, help="Show the job's events until it ends.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, for programs.")
 @click.option("--within", default=600.0, show_default=True, help="Seconds to follow, at most.")
@@ -24,6 +25,7 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each option
     question: str,
     chat: str | None,
     job_id: str | None,
+    after: str | None,
     watch: bool,  # noqa: FBT001 - click passes it by name
     as_json: bool,  # noqa: FBT001 - click passes it by name
     within: float,
@@ -34,13 +36,14 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each option
     Examples:
       aimicromind-worker submit 91975cee-5a0f "What is a queue?" --follow
       aimicromind-worker submit 91975cee-5a0f "And a stream?" --chat c1 --json
+      aimicromind-worker submit 91975cee-5a0f "And a lock?" --chat c1 --after 5f0e7c1a
     """  # noqa: D301 - click's mark for lines that stay as they are
     from aimicromind_schemas import InvalidJob, PredictionJob
     from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.watch import submit_and_watch, submit_job
 
     settings = read(BrokerSettings)
-    fields = {"chatflowId": flow, "question": question, "chatId": chat}
+    fields = {"chatflowId": flow, "question": question, "chatId": chat, "after": after}
     try:
         job = PredictionJob.decode(json.dumps({**fields, "jobId": job_id or str(uuid4())}).encode())
     except InvalidJob as error:

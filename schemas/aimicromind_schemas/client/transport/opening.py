@@ -31,6 +31,14 @@ PATIENCE_S: Final = 5.0
 """Deadline of TCP, TLS and AMQP handshake together, for each address."""
 
 _CLOSED: Final = (AMQPError, ChannelInvalidStateError, RuntimeError)
+
+CHANNELS_NEEDED: Final = (
+    "raise that limit: a client needs up to 11 channels, and one for each shared or private queue"
+)
+"""What to do where the broker allows a client too few channels."""
+
+# AMQP 0-9-1, 1.4.2.6.3: no limit is as many as a number of two bytes can name.
+_MOST_CHANNELS: Final = 65_535
 _REFUSED_IN_WORDS: Final = (ProbableAuthenticationError, ConnectionNotAllowed)
 
 
@@ -86,14 +94,30 @@ async def open_channel(connection: AbstractConnection) -> AbstractChannel:
     With aiormq 7.2.4, aio-pika 10.2 keeps a callback of each of its own channels until the
     connection closes: 4 KB of memory for each.
 
+    It takes the lowest free number: aiormq would count on from the highest, beyond the limit.
+
     Raises:
         RuntimeError: The connection has closed.
+        BrokerRefused: The connection has as many channels as the broker allows.
     """
     transport = connection.transport
     if transport is None:
         raise RuntimeError("the connection has closed")
     await connection.ready()
-    return await transport.connection.channel(publisher_confirms=False)
+    opened = transport.connection
+    most = most_channels(connection)
+    number = next((it for it in range(1, most + 1) if it not in opened.channels), None)
+    if number is None:
+        words = f"all {most} channels of the connection are in use (channel_max)"
+        raise BrokerRefused(words, remedy=CHANNELS_NEEDED)
+    return await opened.channel(channel_number=number, publisher_confirms=False)
+
+
+def most_channels(connection: AbstractConnection) -> int:
+    """Return how many channels the broker allows on an open connection."""
+    transport = connection.transport
+    tuned = None if transport is None else transport.connection.connection_tune
+    return _MOST_CHANNELS if tuned is None else tuned.channel_max or _MOST_CHANNELS
 
 
 async def kept_channel(connection: AbstractConnection) -> AbstractChannel:
@@ -150,7 +174,7 @@ def refused(words: str, where: str, named_by: str) -> BrokerRefused:
     """
     remedies = (
         # First, since RabbitMQ's texts on limits contain "access to vhost" as well.
-        (r"\blimit\b", "raise that limit: a worker needs two connections or three, a client two"),
+        (r"\blimit\b", "raise that limit: workers and clients need two connections or three"),
         (r"vhost .* not found", f"add that virtual host, or name another in {named_by}"),
         (r"access to vhost", "grant the user permissions on that virtual host"),
         (r"ACCESS_REFUSED|log in", f"check user and password in {named_by}"),

@@ -1,0 +1,122 @@
+"""Publish events of jobs that no worker runs, as a worker would, at a steady rate."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Self
+
+from pamqp import commands
+from pamqp.body import ContentBody
+from pamqp.frame import marshal
+from pamqp.header import ContentHeader
+
+from aimicromind_schemas import PARTITIONS, partition_of
+from benchmarks.parts.amqp import CHANNEL, AmqpProtocol
+
+_UNCONFIRMED: Final = 1000
+_CONFIRMED_WITHIN_S: Final = 60.0
+_PAUSE_S: Final = 0.01
+_END: Final = {
+    "status": "completed",
+    "attempts": 1,
+    "calls": 1,
+    "durationSeconds": 1.0,
+    "text": "Once upon a time " * 20,
+    "recovered": False,
+    "tags": {},
+}
+
+
+class EventSource:
+    """Publishes to one exchange. `open` it, and `close` it at the end."""
+
+    def __init__(self, protocol: AmqpProtocol, exchange: str) -> None:
+        self._protocol = protocol
+        self._exchange = exchange
+        self._published = 0
+        self._confirmed = 0
+        self._news = asyncio.Event()
+        protocol.on_ack = self._take_confirm
+
+    @classmethod
+    async def open(cls, url: str, exchange: str) -> Self:
+        protocol = await AmqpProtocol.open(url)
+        await protocol.asks(commands.Confirm.Select())
+        return cls(protocol, exchange)
+
+    async def rounds(self, jobs: int, tokens: int, rate: int, more: Mapping[int, int]) -> None:
+        """Publish tokens and an `end` of each job, one job after the other in each round.
+
+        Args:
+            jobs: Number of jobs.
+            tokens: Tokens of each.
+            rate: Events a second.
+            more: Further tokens of some jobs, before all ends and as fast as they are confirmed.
+        """
+        began, done = time.monotonic(), 0
+        for seq in range(tokens + 1):
+            if seq == tokens:
+                flood_began = time.monotonic()
+                await self._flood(tokens, more)
+                began += time.monotonic() - flood_began
+            for number in range(jobs):
+                last = seq + more.get(number, 0)
+                self._put(f"job-{number}", *((seq, "token") if seq < tokens else (last, "end")))
+                done += 1
+                if done / rate > time.monotonic() - began:
+                    await asyncio.sleep(_PAUSE_S)
+                await self._window(_UNCONFIRMED)
+        await self._window(0)
+
+    async def _flood(self, begin: int, more: Mapping[int, int]) -> None:
+        for number, count in more.items():
+            for seq in range(begin, begin + count):
+                self._put(f"job-{number}", seq, "token")
+                await self._window(_UNCONFIRMED)
+
+    async def ends(self, names: Iterable[str]) -> None:
+        """Publish an `end` of each job, as fast as the broker confirms them."""
+        for name in names:
+            self._put(name, 0, "end")
+            await self._window(_UNCONFIRMED)
+        await self._window(0)
+
+    def close(self) -> None:
+        self._protocol.transport.abort()
+
+    def _put(self, job_id: str, seq: int, event: str) -> None:
+        data = "Once " if event == "token" else {**_END, "events": seq + 1}
+        now = datetime.now(UTC)
+        fields = {"jobId": job_id, "chatId": job_id, "chatflowId": "flow", "attempt": 1}
+        said = {"seq": seq, "time": now.isoformat(), "event": event, "data": data}
+        body = json.dumps(fields | said).encode()
+        headers: dict[str, Any] = {"attempt": 1, "seq": seq, "x-stream-filter-value": job_id}
+        headers["BCC"] = [str(partition_of(job_id, PARTITIONS))]
+        properties = commands.Basic.Properties(
+            content_type="application/json",
+            delivery_mode=2,
+            headers=headers,
+            message_id=f"{job_id}:end" if event == "end" else f"{job_id}:1:{seq}",
+            message_type=event,
+            timestamp=now,
+        )
+        publish = commands.Basic.Publish(
+            exchange=self._exchange, routing_key=f"chat.{job_id}.{event}"
+        )
+        header = ContentHeader(0, len(body), properties)
+        frames = (publish, header, ContentBody(body))
+        self._protocol.transport.write(b"".join(marshal(it, CHANNEL) for it in frames))
+        self._published += 1
+
+    async def _window(self, left: int) -> None:
+        async with asyncio.timeout(_CONFIRMED_WITHIN_S):
+            while self._published - self._confirmed > left:
+                self._news.clear()
+                await self._news.wait()
+
+    def _take_confirm(self, tag: int, multiple: bool) -> None:  # noqa: FBT001 - a callback
+        # Tags come in order or several at a time; all below one that came are near.
+        self._confirmed = max(self._confirmed + 1, tag if multiple else 0)
+        self._news.set()

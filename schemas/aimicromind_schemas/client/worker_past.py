@@ -1,0 +1,143 @@
+"""The past of a running job, from the worker that runs it.
+
+Its cost does not grow with the events of other chats, and it needs no event log. Invariants:
+
+- The answer comes in the live queue that the follower is bound to. Thus all events that are not in
+  it come live, behind it.
+- The worker knows the attempt that it runs, alone. For the rule for consumers that is enough: the
+  highest attempt wins.
+- A request never delays a follower by more than some seconds: what cannot be answered in time is
+  read from the next source.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Final
+from uuid import uuid4
+
+from typing_extensions import override
+
+from aimicromind_schemas.client.answers import ASKED_BY
+from aimicromind_schemas.client.catching_up import CatchUp, CatchUpState, ask
+from aimicromind_schemas.client.errors import BrokerRefused, ClientError, NoSuchQueue
+from aimicromind_schemas.client.live import LiveEvents
+from aimicromind_schemas.client.past import Missed, Past, Replay
+from aimicromind_schemas.client.publishing import ConfirmedChannel
+from aimicromind_schemas.messages.catch_up import CatchUpRequest, InvalidCatchUp, SeenUpTo
+from aimicromind_schemas.messages.events import Event
+from aimicromind_schemas.reading import Position
+from aimicromind_schemas.routing import Names
+
+_ANSWERED_WITHIN_S: Final = 1.0
+# A request is lost with the queue of a chat lock that is released at that moment.
+_MOST_REQUESTS: Final = 2
+
+
+class WorkerPast(Past):
+    """Asks the workers for what they have published of running jobs."""
+
+    def __init__(self, live: LiveEvents, channel: ConfirmedChannel, names: Names) -> None:
+        """Prepare; nothing is sent before somebody asks.
+
+        Args:
+            live: Has the queue where the answers come.
+            channel: Where the requests are published.
+            names: Names of the installation.
+        """
+        self._live = live
+        self._channel = channel
+        self._names = names
+        self._requests: set[asyncio.Task[bool]] = set()
+        self._is_refused = False
+
+    async def close(self) -> None:
+        """End all requests."""
+        for request in self._requests:
+            request.cancel()
+        if self._requests:
+            await asyncio.wait(self._requests)
+
+    @override
+    async def ask(self, missed: Missed) -> Replay:
+        chat_id, job_id = missed.wanted.chat_id, missed.wanted.job_id
+        if self._is_refused or chat_id is None:
+            raise NoSuchQueue(self._names.chat_lease(chat_id or ""))
+        nothing = NoSuchQueue(self._names.chat_lease(chat_id))
+        try:
+            request = CatchUpRequest(chat_id, job_id, _seen(missed.after))
+        except InvalidCatchUp as error:
+            raise nothing from error
+        answer = _Answer(request)
+        token = ASKED_BY + uuid4().hex
+        with self._live.answers.to(token, answer.take):
+            for _ in range(_MOST_REQUESTS):
+                if not await self._is_sent(request, token):
+                    break
+                state = await answer.state()
+                if state is CatchUpState.WHOLE:
+                    return answer
+                if state is not CatchUpState.WAITING:
+                    break
+        raise nothing
+
+    async def _is_sent(self, request: CatchUpRequest, token: str) -> bool:
+        """Send a request, and return whether somebody holds the chat."""
+        sending = asyncio.create_task(self._send(request, token))
+        self._requests.add(sending)
+        sending.add_done_callback(self._requests.discard)
+        # A broker with an alarm reads nothing from this connection.
+        await asyncio.wait((sending,), timeout=_ANSWERED_WITHIN_S)
+        return sending.done() and not sending.cancelled() and sending.result()
+
+    async def _send(self, request: CatchUpRequest, token: str) -> bool:
+        reply_to = self._live.queue_name
+        if reply_to is None:
+            return False
+        try:
+            channel = await self._channel.opened()
+            return await ask(channel, self._names, request, reply_to, token)
+        except BrokerRefused:
+            # The user may not write to the default exchange, which another try does not change.
+            self._is_refused = True
+        except (ClientError, TimeoutError):
+            pass
+        return False
+
+
+class _Answer(Replay):
+    """The answer of one worker, which is whole before it is shown."""
+
+    def __init__(self, request: CatchUpRequest) -> None:
+        self.is_whole = True
+        self._catch_up = CatchUp(request)
+        self._events: list[Event] = []
+        self._came = asyncio.Event()
+
+    def take(self, body: bytes) -> None:
+        """Take a part."""
+        self._events += self._catch_up.take(body)
+        self._came.set()
+
+    async def state(self) -> CatchUpState:
+        """Wait for the answer, 1 s for each part, and return how far it has come."""
+        while self._catch_up.state is CatchUpState.WAITING:
+            self._came.clear()
+            try:
+                async with asyncio.timeout(_ANSWERED_WITHIN_S):
+                    await self._came.wait()
+            except TimeoutError:
+                break
+        return self._catch_up.state
+
+    @override
+    async def events(self) -> AsyncGenerator[Event, None]:
+        for event in self._events:
+            yield event
+
+    @override
+    def close(self) -> None:
+        self._events.clear()
+
+
+def _seen(after: Position | None) -> SeenUpTo | None:
+    return None if after is None else SeenUpTo(after.attempt, after.seq)

@@ -1,0 +1,117 @@
+"""Results: live where this client submitted the job, else from the stream of endings."""
+
+import asyncio
+
+import pytest
+
+from aimicromind_schemas import PredictionJob
+from aimicromind_schemas.client import Client
+from aimicromind_testing import answer
+from tests.integration.client.publishing import end, publish
+from tests.integration.client.stage import STREAMS, a_job, client_of
+from tests.integration.stage import Stage
+from tests.support.amqp import WITHIN_S, connections_of, delete_queue
+from tests.support.proxy import Proxy
+
+
+async def _first_result(client: Client) -> None:
+    """Have the client learn that somebody asks for results."""
+    await asyncio.wait_for(client.result(await client.submit(a_job())), WITHIN_S)
+
+
+async def test_result_of_an_own_job_reads_no_stream(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answer(3))
+    async with stage.working() as chats, client_of(stage) as client:
+        await _first_result(client)
+        await delete_queue(stage.connection, stage.names.endings)
+        jobs = [await client.submit(a_job(chat_id=f"chat-{it % 3}")) for it in range(9)]
+        for job_id in jobs:
+            await chats.end_of(job_id)
+        ends = [await asyncio.wait_for(client.result(job_id), WITHIN_S) for job_id in jobs]
+        again = await asyncio.wait_for(client.result(jobs[0]), WITHIN_S)
+
+    assert [it.job_id for it in ends] == jobs
+    assert again == ends[0]
+
+
+async def test_result_after_a_lost_connection_is_found_among_the_endings(
+    stage: Stage, proxy: Proxy
+) -> None:
+    stage.endpoint.flow("flow", answer(20, rate=20))
+    async with stage.working() as chats, client_of(stage, proxy.url) as client:
+        await _first_result(client)
+        job_id = await client.submit(a_job())
+        waiting = asyncio.create_task(client.result(job_id))
+        await chats.shows("token")
+        proxy.part()
+        proxy.reset("events")
+        await chats.end_of(job_id)
+        proxy.release()
+
+        found = await asyncio.wait_for(waiting, WITHIN_S)
+
+    assert found.job_id == job_id
+
+
+@pytest.mark.parametrize("later", [0, 1, 300, 6_000])
+async def test_result_is_found_however_many_jobs_ended_later(stage: Stage, later: int) -> None:
+    async with stage.listening(), client_of(stage) as client:
+        await publish(stage, [end("before", 0), end("sought", 0)])
+        await publish(stage, (end(f"later-{it}", 0) for it in range(later)))
+
+        found = await asyncio.gather(
+            *(client.result("sought", chat_id=chat_id) for chat_id in (None, "sought")),
+            client.result("before"),
+        )
+
+    assert [it.job_id for it in found] == ["sought", "sought", "before"]
+
+
+async def test_result_of_a_job_that_ends_later_comes_live(stage: Stage) -> None:
+    async with stage.listening(), client_of(stage) as client:
+        waiting = [
+            asyncio.create_task(client.result("late", chat_id=chat_id))
+            for chat_id in (None, "late")
+        ]
+        await publish(stage, [end("early", 0)])
+        await asyncio.sleep(2)
+        await publish(stage, [end("late", 0)])
+        found = [await asyncio.wait_for(it, WITHIN_S) for it in waiting]
+
+    assert [it.job_id for it in found] == ["late", "late"]
+
+
+async def test_many_who_ask_for_results_share_a_few_readings(stage: Stage) -> None:
+    jobs = [f"job-{number}" for number in range(200)]
+    async with stage.listening(), client_of(stage) as client:
+        await publish(stage, [end(job_id, 0) for job_id in jobs])
+
+        found = await asyncio.gather(*(client.result(job_id, chat_id=job_id) for job_id in jobs))
+        connections = await connections_of(stage.broker, STREAMS)
+
+    assert [it.job_id for it in found] == jobs
+    assert len(connections) == 1
+
+
+async def test_jobs_of_a_chat_name_each_other(stage: Stage) -> None:
+    async with stage.listening(), client_of(stage) as client:
+        jobs = [await client.submit(a_job(chat_id="chat")) for _ in range(3)]
+        own = await client.submit(a_job(chat_id="chat", after="another"))
+        async with client.request(a_job(chat_id="chat")):
+            pass
+
+        async with stage.connection.channel() as channel:
+            queue = await channel.get_queue(stage.names.jobs, ensure=False)
+            taken = [await queue.get(no_ack=True) for _ in range(5)]
+
+    after = [PredictionJob.decode(message.body).after for message in taken]
+    assert after == [None, jobs[0], jobs[1], "another", own]
+
+
+async def test_job_id_that_submit_returns_is_text_with_a_handle(stage: Stage) -> None:
+    async with stage.listening(), client_of(stage) as client:
+        submitted = await client.submit(a_job(job_id="job"))
+
+    assert submitted == "job"
+    assert f"{submitted}" == "job"
+    assert submitted.handle is None or isinstance(submitted.handle, str)
