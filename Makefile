@@ -107,6 +107,10 @@ test-faults: setup broker ## Break everything around real workers, one test for 
 broker:
 	@scripts/find-broker.sh server
 
+.PHONY: test-super-stream
+test-super-stream: setup broker ## Read the event log as a super stream, by PyPI's rstream on a broker with the stream plugin
+	$(RUN) --with rstream pytest tests/integration/client/test_super_stream.py
+
 .PHONY: test-rabbitmq4
 test-rabbitmq4: setup ## Run what needs a broker on RabbitMQ 4, installed aside: as root; SUITE=sid for a later one
 	export PRIVATE_BROKER_SERVER; \

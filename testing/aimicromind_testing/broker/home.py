@@ -6,7 +6,7 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -95,13 +95,14 @@ class BrokerHome:
         *,
         management: bool,
         tls: BrokerTls | None,
+        plugins: Sequence[str] = (),
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="private-broker-"))
         self.amqp_port, self.tls_port, self._distribution_port, self.management_port = _free_ports(
             4
         )
         self._identity = identity
-        self._plugins = ["rabbitmq_management"] if management else []
+        self._plugins = [*plugins, *(["rabbitmq_management"] if management else [])]
         if management:
             listener = {"ip": _LOOPBACK, "port": self.management_port}
             settings = {f"management.tcp.{name}": str(it) for name, it in listener.items()} | dict(

@@ -6,7 +6,7 @@ on Linux. The paths of Homebrew on macOS are searched, but have not been tried.
 
 import signal
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
@@ -45,6 +45,7 @@ class PrivateBroker:
         identity: Identity | None = None,
         management: bool = False,
         tls: BrokerTls | None = None,
+        plugins: Sequence[str] = (),
     ) -> None:
         """Prepare; nothing is started or written yet.
 
@@ -54,9 +55,11 @@ class PrivateBroker:
             identity: Name, cookie and port mapper of the node; new ones by default.
             management: Whether the management API answers, too; it makes the start longer.
             tls: Certificates of a further listener, for TLS; None for no such listener.
+            plugins: Names of further plugins to enable.
         """
         self._management = management
         self._tls = tls
+        self._plugins = plugins
         self._server = server
         self._settings = settings or {}
         self._identity = identity or Identity.new()
@@ -95,7 +98,11 @@ class PrivateBroker:
             reason = "rabbitmq-server was not found: install RabbitMQ, or name its start script "
             raise BrokerDidNotStart(f"{reason}in PRIVATE_BROKER_SERVER")
         self._entered = BrokerHome(
-            self._settings, self._identity, management=self._management, tls=self._tls
+            self._settings,
+            self._identity,
+            management=self._management,
+            tls=self._tls,
+            plugins=self._plugins,
         )
         try:
             await self.start()

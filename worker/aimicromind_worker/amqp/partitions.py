@@ -56,7 +56,8 @@ async def _exists(connection: AbstractConnection, stream: str) -> bool:
         # The broker closes a channel where a name is not found.
         async with connection.channel() as channel:
             await channel.declare_queue(stream, durable=True, passive=True)
-    except ChannelNotFoundEntity:
+    except (ChannelNotFoundEntity, ChannelAccessRefused):
+        # RabbitMQ 4.3 refuses a name that is not found to a user who may not declare it.
         return False
     return True
 

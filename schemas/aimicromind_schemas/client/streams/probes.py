@@ -10,7 +10,7 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from aiormq.abc import AbstractChannel
-from aiormq.exceptions import ChannelNotFoundEntity
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from aimicromind_schemas.client.connection import TIMEOUT_S, broker_errors
 from aimicromind_schemas.client.errors import NoSuchQueue
@@ -46,8 +46,10 @@ async def partitions_of(connection: GuardedConnection, log: str) -> int:
                 channel = await kept_channel(connection)
                 try:
                     # The broker closes the channel where a name is not found.
-                    while await _messages_in(channel, f"{log}-{count}") is not None:
-                        count += 1
+                    with suppress(ChannelAccessRefused):
+                        # RabbitMQ 4.3 refuses a name that is not found to one who may not declare.
+                        while await _messages_in(channel, f"{log}-{count}") is not None:
+                            count += 1
                 finally:
                     await uncancelled(close_channel(channel))
         known[log] = count
