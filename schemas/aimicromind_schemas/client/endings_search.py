@@ -126,8 +126,11 @@ class _Search:
         if last is None:
             return
         begin = max(0, last + 1 - _FIRST_PART)
-        newest = asyncio.create_task(self._newest(begin, last))
+        part = _Part(self, last)
+        newest = asyncio.create_task(self._newest(part, begin))
+        is_read = asyncio.create_task(part.is_read.wait())
         try:
+            await asyncio.wait((newest, is_read), return_when=asyncio.FIRST_COMPLETED)
             size = _FIRST_PART
             while begin > 0 and not self.found.is_set():
                 size *= _GROWTH
@@ -136,6 +139,7 @@ class _Search:
             await newest
         finally:
             newest.cancel()
+            is_read.cancel()
 
     async def _last(self) -> int | None:
         """Return the offset of one of the last messages; None where the stream has none."""
@@ -152,9 +156,8 @@ class _Search:
                 await reader.until(came)
         return offsets[0] if offsets else None
 
-    async def _newest(self, begin: int, last: int) -> None:
+    async def _newest(self, part: "_Part", begin: int) -> None:
         """Read the last part, up to what is written within a second."""
-        part = _Part(self, last)
         settled = asyncio.get_running_loop().time() + _SETTLES_S
         async with reading(
             self._connection, self._stream, begin, part.take, prefetch=_AHEAD
