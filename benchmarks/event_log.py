@@ -17,8 +17,8 @@ import click
 from yarl import URL
 
 from aimicromind_schemas import Names, partition_of
-from aimicromind_schemas.client.log_place import LogPlace, place_in_log
-from aimicromind_schemas.client.log_reading import LogReading
+from aimicromind_schemas.client.past.log_place import LogPlace, place_in_log
+from aimicromind_schemas.client.past.log_reading import LogReading
 from aimicromind_schemas.client.streams.positions import handle_of
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.wanted import Wanted

@@ -13,13 +13,13 @@ from typing import Final
 
 from typing_extensions import override
 
-from aimicromind_schemas.client.buffer import Buffer
 from aimicromind_schemas.client.delivery import Delivery
 from aimicromind_schemas.client.errors import BrokerGone, NoEventLog
 from aimicromind_schemas.client.handles import handle_in
-from aimicromind_schemas.client.live import PAUSE_S, LiveEvents
-from aimicromind_schemas.client.log_place import CLOCK_SLACK
-from aimicromind_schemas.client.past import Missed, Past, Replay, first_answer
+from aimicromind_schemas.client.live.buffer import Buffer
+from aimicromind_schemas.client.live.live_events import PAUSE_S, LiveEvents
+from aimicromind_schemas.client.past.log_place import CLOCK_SLACK
+from aimicromind_schemas.client.past.sources import Missed, Past, Replay, first_answer
 from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_schemas.messages.events import Event
 from aimicromind_schemas.messages.worker_events import EndEvent

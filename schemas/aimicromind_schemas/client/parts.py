@@ -8,22 +8,22 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Self
 
-from aimicromind_schemas.client.batches import Readings
 from aimicromind_schemas.client.connection import ClientConnection
-from aimicromind_schemas.client.endings_search import EndingsSearch
 from aimicromind_schemas.client.following import Sources
 from aimicromind_schemas.client.handles import Handles
-from aimicromind_schemas.client.live import LiveEvents
-from aimicromind_schemas.client.log_place import missed_in_endings, missed_in_log
-from aimicromind_schemas.client.past import Past
+from aimicromind_schemas.client.live.live_events import LiveEvents
+from aimicromind_schemas.client.past.batches import Readings
+from aimicromind_schemas.client.past.endings_search import EndingsSearch
+from aimicromind_schemas.client.past.log_place import missed_in_endings, missed_in_log
+from aimicromind_schemas.client.past.sources import Past
+from aimicromind_schemas.client.past.stream_past import StreamPast
+from aimicromind_schemas.client.past.worker_past import WorkerPast
 from aimicromind_schemas.client.publishing import ConfirmedChannel, JobPublisher
 from aimicromind_schemas.client.queues import reading
 from aimicromind_schemas.client.results import Results
-from aimicromind_schemas.client.stream_past import StreamPast
 from aimicromind_schemas.client.submitted import SubmittedJobs
 from aimicromind_schemas.client.subscription import BoundQueue
 from aimicromind_schemas.client.wanted import Wanted
-from aimicromind_schemas.client.worker_past import WorkerPast
 from aimicromind_schemas.messages.events import Event
 from aimicromind_schemas.reading import Position
 from aimicromind_schemas.routing import Names

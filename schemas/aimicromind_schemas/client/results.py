@@ -17,9 +17,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 from aimicromind_schemas.client.delivery import Delivery
-from aimicromind_schemas.client.endings_search import EndingsSearch
 from aimicromind_schemas.client.errors import BrokerGone, ClientError, EndNotReadable
-from aimicromind_schemas.client.live import PAUSE_S, LiveEvents
+from aimicromind_schemas.client.live.live_events import PAUSE_S, LiveEvents
+from aimicromind_schemas.client.past.endings_search import EndingsSearch
 from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_schemas.messages.worker_events import EndEvent
 

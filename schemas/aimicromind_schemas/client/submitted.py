@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final, Generic, TypeVar
 
-from aimicromind_schemas.client.log_place import CLOCK_SLACK
+from aimicromind_schemas.client.past.log_place import CLOCK_SLACK
 from aimicromind_schemas.messages.job import PredictionJob
 from aimicromind_schemas.messages.worker_events import EndEvent
 

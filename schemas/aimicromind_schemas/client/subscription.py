@@ -24,13 +24,11 @@ from aimicromind_schemas.client.connection import TIMEOUT_S, broker_errors
 from aimicromind_schemas.client.errors import (
     BrokerGone,
     ClientError,
-    NoSuchQueue,
     NothingToListenTo,
 )
 from aimicromind_schemas.client.transport.cancelling import uncancelled
 from aimicromind_schemas.client.transport.opening import open_channel
 
-STREAM_PREFETCH: Final = 400
 _CLOSE_S: Final = 3.0
 
 
@@ -53,38 +51,34 @@ class BoundQueue:
 
 
 class Subscription:
-    """Reads one queue or stream. `open` it, and `close` it at the end."""
+    """Reads one queue. `open` it, and `close` it at the end."""
 
     def __init__(self, channel: AbstractChannel) -> None:
         self._channel = channel
         self._delivered: deque[DeliveredMessage] = deque()
         self._changed = asyncio.Event()
         self._ended = False
-        self._unacknowledged = 0
 
     @classmethod
     async def open(
         cls,
         connection: AbstractConnection,
-        queue: BoundQueue | str,
-        arguments: Mapping[str, Any] | None = None,
-        prefetch: int = STREAM_PREFETCH,
+        queue: BoundQueue,
+        prefetch: int,
     ) -> Self:
         """Consume a queue.
 
         Args:
             connection: A channel is opened on it.
-            queue: Name of a queue that exists, or a queue to declare.
-            arguments: Arguments of the consumer.
+            queue: The queue, which is declared.
             prefetch: Most unacknowledged deliveries.
 
         Raises:
             BrokerGone: The connection closed.
             BrokerRefused: The user lacks a permission.
             NothingToListenTo: The exchange does not exist.
-            NoSuchQueue: The queue does not exist.
         """
-        opening = asyncio.create_task(cls._open(connection, queue, arguments, prefetch))
+        opening = asyncio.create_task(cls._open(connection, queue, prefetch))
         try:
             return await asyncio.shield(opening)
         except asyncio.CancelledError:
@@ -95,8 +89,7 @@ class Subscription:
     async def _open(
         cls,
         connection: AbstractConnection,
-        queue: BoundQueue | str,
-        arguments: Mapping[str, Any] | None,
+        queue: BoundQueue,
         prefetch: int,
     ) -> Self:
         with broker_errors():
@@ -105,21 +98,11 @@ class Subscription:
         subscription = cls(channel)
         channel.closing.add_done_callback(subscription._end)
         channel.on_consumer_cancel_callbacks.add(subscription._end)
-        name = await subscription._declared(queue) if isinstance(queue, BoundQueue) else queue
-        await subscription._consume(name, arguments, prefetch)
+        await subscription._consume(await subscription._declared(queue), prefetch)
         return subscription
 
     async def next(self) -> DeliveredMessage:
         """Wait for the next delivery.
-
-        Raises:
-            BrokerGone: The channel closed, or the queue was deleted.
-        """
-        await self.arrives()
-        return self._delivered.popleft()
-
-    async def arrives(self) -> DeliveredMessage:
-        """Wait for the next delivery, and leave it for `next`.
 
         Raises:
             BrokerGone: The channel closed, or the queue was deleted.
@@ -129,27 +112,14 @@ class Subscription:
                 raise BrokerGone
             self._changed.clear()
             await self._changed.wait()
-        return self._delivered[0]
+        return self._delivered.popleft()
 
-    def peek(self) -> DeliveredMessage | None:
-        """Return the delivery that `next` would return without a wait; None if there is none."""
-        return self._delivered[0] if self._delivered else None
-
-    async def acknowledge(self, message: DeliveredMessage, *, at_once: bool = True) -> None:
+    async def acknowledge(self, message: DeliveredMessage) -> None:
         """Acknowledge a delivery and all before it.
 
-        Args:
-            message: The delivery.
-            at_once: False to wait for half of a stream's prefetch: a stream needs
-                acknowledgements only to send more.
-
         Raises:
-            BrokerGone: The channel closed; a queue redelivers.
+            BrokerGone: The channel closed; the queue redelivers.
         """
-        self._unacknowledged += 1
-        if not (at_once or self._unacknowledged >= STREAM_PREFETCH // 2):
-            return
-        self._unacknowledged = 0
         with broker_errors():
             await self._channel.basic_ack(message.delivery_tag or 0, multiple=True)
 
@@ -194,16 +164,11 @@ class Subscription:
                     raise NothingToListenTo(queue.exchange) from error
         return name
 
-    async def _consume(self, name: str, arguments: Mapping[str, Any] | None, prefetch: int) -> None:
+    async def _consume(self, name: str, prefetch: int) -> None:
         with broker_errors():
             async with asyncio.timeout(TIMEOUT_S):
                 await self._channel.basic_qos(prefetch_count=prefetch)
-                try:
-                    await self._channel.basic_consume(
-                        name, self._take, arguments=dict(arguments or {})
-                    )
-                except ChannelNotFoundEntity as error:
-                    raise NoSuchQueue(name) from error
+                await self._channel.basic_consume(name, self._take)
 
     async def _take(self, message: DeliveredMessage) -> None:
         self._delivered.append(message)

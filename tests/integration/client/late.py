@@ -8,7 +8,7 @@ from uuid import uuid4
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from aimicromind_schemas import Event, Gap, Reader, chat_binding, decode
-from aimicromind_schemas.client.catching_up import CatchUp, CatchUpState, ask
+from aimicromind_schemas.client.past.catching_up import CatchUp, CatchUpState, ask
 from aimicromind_schemas.messages.catch_up import SNAPSHOT, CatchUpRequest
 from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S

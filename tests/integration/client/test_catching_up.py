@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from aimicromind_schemas import Event, event_from
-from aimicromind_schemas.client.catching_up import CatchUpState, ask
+from aimicromind_schemas.client.past.catching_up import CatchUpState, ask
 from aimicromind_schemas.messages.catch_up import CatchUpRequest, SeenUpTo, decode_snapshot
 from aimicromind_testing import answer
 from tests.integration.client.late import LateFollower, late_follower

@@ -13,10 +13,10 @@ from aio_pika.abc import AbstractChannel
 from yarl import URL
 
 from aimicromind_schemas import Event, HandleUnreadable, Names, encode, event_from, partition_of
-from aimicromind_schemas.client import log_reading
 from aimicromind_schemas.client.errors import NoSuchQueue
-from aimicromind_schemas.client.log_place import LogPlace, place_in_log
-from aimicromind_schemas.client.log_reading import LogReading
+from aimicromind_schemas.client.past import log_reading
+from aimicromind_schemas.client.past.log_place import LogPlace, place_in_log
+from aimicromind_schemas.client.past.log_reading import LogReading
 from aimicromind_schemas.client.streams import collecting
 from aimicromind_schemas.client.streams.positions import handle_of
 from aimicromind_schemas.client.streams.probes import last_chunk, partitions_of

@@ -9,8 +9,9 @@ import pika
 import pytest
 
 from aimicromind_schemas import PARTITIONS, EndEvent, Event, encode
-from aimicromind_schemas.client import BrokerRefused, Client, Gap, live_queue
-from aimicromind_schemas.client.buffer import MOST_MESSAGES
+from aimicromind_schemas.client import BrokerRefused, Client, Gap
+from aimicromind_schemas.client.live import live_queue
+from aimicromind_schemas.client.live.buffer import MOST_MESSAGES
 from aimicromind_testing import PrivateBroker
 from tests.integration.client.publishing import end, headers_of, publish, token
 from tests.integration.client.stage import LIVE, STREAMS, all_of, client_of

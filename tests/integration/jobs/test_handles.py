@@ -4,8 +4,8 @@ import pytest
 from yarl import URL
 
 from aimicromind_schemas import Names
-from aimicromind_schemas.client.log_place import place_in_log
-from aimicromind_schemas.client.log_reading import LogReading
+from aimicromind_schemas.client.past.log_place import place_in_log
+from aimicromind_schemas.client.past.log_reading import LogReading
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_testing import answer

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimicromind_schemas.client.buffer import Buffer
 from aimicromind_schemas.client.delivery import Delivery
+from aimicromind_schemas.client.live.buffer import Buffer
 from tests.unit.client.deliveries import delivery, end, token
 
 TAKE, BEGIN_AGAIN = "take", "begin again"

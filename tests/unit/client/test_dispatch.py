@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from typing_extensions import override
 
 from aimicromind_schemas.client.delivery import Delivery
-from aimicromind_schemas.client.dispatch import Dispatch
+from aimicromind_schemas.client.live.dispatch import Dispatch
 from aimicromind_schemas.client.wanted import Wanted
 from tests.unit.client.deliveries import delivery, end, token
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aimicromind_schemas import Event, Gap, Reader, TokenEvent, encode, event_from
-from aimicromind_schemas.client.catching_up import CatchUp, CatchUpState
+from aimicromind_schemas.client.past.catching_up import CatchUp, CatchUpState
 from aimicromind_schemas.messages.catch_up import CatchUpRequest, Snapshot
 from tests.support.builders import MODERATE
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from aimicromind_schemas.client.buffer import Buffer
 from aimicromind_schemas.client.errors import NoSuchQueue
+from aimicromind_schemas.client.live.buffer import Buffer
 from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_schemas.messages.events import Event
 from aimicromind_schemas.reading import Position

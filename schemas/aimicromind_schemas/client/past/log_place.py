@@ -4,12 +4,13 @@ The log is a super stream: a chat's events are in one partition.
 """
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from aimicromind_schemas.client.errors import NoSuchQueue
-from aimicromind_schemas.client.past import Missed
+from aimicromind_schemas.client.past.sources import Missed
 from aimicromind_schemas.client.streams.probes import partitions_of
 from aimicromind_schemas.client.streams.reader import PREFETCH
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
@@ -77,6 +78,18 @@ async def place_in_log(
         since = since or place.time - CLOCK_SLACK
     each = range(partitions) if only is None else (only,)
     return LogPlace(tuple(map(names.events_log_stream, each)), since, place)
+
+
+def earliest(stream: str, places: Sequence[LogPlace]) -> LogPlace:
+    """Return a place in a stream before all of some."""
+    begins = [it.since for it in places]
+    handles = [it.handle for it in places]
+    return replace(
+        places[0],
+        streams=(stream,),
+        since=None if None in begins else min(filter(None, begins)),
+        handle=None if None in handles else min(filter(None, handles), key=lambda it: it.offset),
+    )
 
 
 async def missed_in_log(names: Names, connection: GuardedConnection, missed: Missed) -> LogPlace:

@@ -17,11 +17,11 @@ from uuid import uuid4
 
 from typing_extensions import override
 
-from aimicromind_schemas.client.answers import ASKED_BY
-from aimicromind_schemas.client.catching_up import CatchUp, CatchUpState, ask
 from aimicromind_schemas.client.errors import BrokerRefused, ClientError, NoSuchQueue
-from aimicromind_schemas.client.live import LiveEvents
-from aimicromind_schemas.client.past import Missed, Past, Replay
+from aimicromind_schemas.client.live.answers import ASKED_BY
+from aimicromind_schemas.client.live.live_events import LiveEvents
+from aimicromind_schemas.client.past.catching_up import CatchUp, CatchUpState, ask
+from aimicromind_schemas.client.past.sources import Missed, Past, Replay
 from aimicromind_schemas.client.publishing import ConfirmedChannel
 from aimicromind_schemas.messages.catch_up import CatchUpRequest, InvalidCatchUp, SeenUpTo
 from aimicromind_schemas.messages.events import Event

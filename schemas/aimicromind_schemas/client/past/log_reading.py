@@ -26,7 +26,7 @@ from aiormq.exceptions import AMQPError, ChannelNotFoundEntity
 from aimicromind_schemas.client.connection import broker_errors
 from aimicromind_schemas.client.delivery import Delivery
 from aimicromind_schemas.client.errors import BrokerGone, NoSuchQueue
-from aimicromind_schemas.client.log_place import CLOCK_SLACK, LogPlace
+from aimicromind_schemas.client.past.log_place import CLOCK_SLACK, LogPlace
 from aimicromind_schemas.client.streams.passes import Begin, BeginsLate, StreamPass
 from aimicromind_schemas.client.streams.probes import first_from, last_chunk
 from aimicromind_schemas.client.streams.reader import StreamUnreadable

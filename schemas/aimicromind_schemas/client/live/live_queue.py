@@ -19,9 +19,9 @@ from typing import Any, Final, Self
 
 from aiormq.abc import AbstractChannel
 
-from aimicromind_schemas.client.bindings import Bindings
 from aimicromind_schemas.client.connection import TIMEOUT_S, broker_errors
 from aimicromind_schemas.client.errors import ClientError
+from aimicromind_schemas.client.live.bindings import Bindings
 from aimicromind_schemas.client.transport.opening import close_channel, open_channel
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.transport.stream_frames import StreamFrames, StreamMessage

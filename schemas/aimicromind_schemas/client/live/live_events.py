@@ -13,12 +13,12 @@ import asyncio
 import logging
 from typing import Final
 
-from aimicromind_schemas.client.answers import Answers
 from aimicromind_schemas.client.connection import ClientConnection
 from aimicromind_schemas.client.delivery import Delivery
-from aimicromind_schemas.client.dispatch import Dispatch, Taker
 from aimicromind_schemas.client.errors import BrokerGone
-from aimicromind_schemas.client.live_queue import Handlers, LiveQueue
+from aimicromind_schemas.client.live.answers import Answers
+from aimicromind_schemas.client.live.dispatch import Dispatch, Taker
+from aimicromind_schemas.client.live.live_queue import Handlers, LiveQueue
 from aimicromind_schemas.client.transport.stream_frames import StreamMessage
 
 _log = logging.getLogger(__name__)

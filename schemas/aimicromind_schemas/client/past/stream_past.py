@@ -15,20 +15,19 @@ Invariants:
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from typing_extensions import override
 
-from aimicromind_schemas.client.batches import Batches, Readings
-from aimicromind_schemas.client.buffer import Buffer
 from aimicromind_schemas.client.delivery import Delivery
-from aimicromind_schemas.client.dispatch import Dispatch
 from aimicromind_schemas.client.errors import ClientError
-from aimicromind_schemas.client.log_place import LogPlace
-from aimicromind_schemas.client.log_reading import LogReading
-from aimicromind_schemas.client.past import Missed, Past, Replay
+from aimicromind_schemas.client.live.buffer import Buffer
+from aimicromind_schemas.client.live.dispatch import Dispatch
+from aimicromind_schemas.client.past.batches import Batches, Readings
+from aimicromind_schemas.client.past.log_place import LogPlace, earliest
+from aimicromind_schemas.client.past.log_reading import LogReading
+from aimicromind_schemas.client.past.sources import Missed, Past, Replay
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_schemas.messages.events import Event
@@ -84,23 +83,11 @@ class StreamPast(Past):
         self, stream: str, replays: list["_StreamReplay"], connection: GuardedConnection
     ) -> None:
         reading = _Reading(stream, replays, self._of(stream))
-        place = _earliest(stream, [it.place for it in replays])
+        place = earliest(stream, [it.place for it in replays])
         log = await LogReading.open(connection, place, *(it.wanted for it in replays))
         for replay in replays:
             replay.begin(stream)
         await reading.run(log)
-
-
-def _earliest(stream: str, places: Sequence[LogPlace]) -> LogPlace:
-    """Return a place in a stream before all of some."""
-    begins = [it.since for it in places]
-    handles = [it.handle for it in places]
-    return replace(
-        places[0],
-        streams=(stream,),
-        since=None if None in begins else min(filter(None, begins)),
-        handle=None if None in handles else min(filter(None, handles), key=lambda it: it.offset),
-    )
 
 
 def _fail(stream: str, replays: list["_StreamReplay"], error: ClientError) -> None:

@@ -17,10 +17,10 @@ from typing import Final
 
 from aiormq.exceptions import ChannelNotFoundEntity
 
-from aimicromind_schemas.client.batches import Batches, Readings
 from aimicromind_schemas.client.connection import REFUSALS
 from aimicromind_schemas.client.delivery import Delivery
 from aimicromind_schemas.client.errors import BrokerGone, BrokerRefused, ClientError
+from aimicromind_schemas.client.past.batches import Batches, Readings
 from aimicromind_schemas.client.streams.reader import (
     NothingThere,
     StreamUnreadable,
