@@ -117,7 +117,8 @@ class Client:
             chat_id: The chat. A job of another client is found faster with its chat: without it,
                 the events of all chats are read.
             job_id: The job.
-            from_start: Begin with the events in the event log: all, or those from a time on.
+            from_start: Begin with earlier events: all in the event log, or those from a time on.
+                The worker is asked instead for a job that runs, if its chat is known.
             after: Begin with the events after this one of the job.
             until: Stop after the `end` of this job, in a chat.
             handle: Handle of the job, as `submit` returned it, or its `start` and `end` have it.
@@ -125,16 +126,16 @@ class Client:
         Raises:
             ValueError: Neither a chat nor a job is named, or `after` without a job.
             NothingToListenTo: The exchange of events does not exist: no worker has run.
-            NoEventLog: `from_start` or `after` need the event log, which is switched off.
+            NoEventLog: The event log is switched off, and no worker runs the job.
             BrokerUnreachable: No broker answered within `patience`; also from the iteration.
             BrokerRefused: The user lacks a permission, or a limit is reached.
         """
         reader = reader_of(chat_id, job_id, after)
-        submitted, named = self._parts.submitted, isinstance(from_start, datetime)
+        submitted = self._parts.submitted
         since = from_start if isinstance(from_start, datetime) else submitted.since(job_id)
         replayed = after is not None or from_start is not False
         wanted = Wanted.of(chat_id or submitted.chat_of(job_id), job_id)
-        sources = self._parts.sources(wanted, Begin(replayed, named, since, after), handle)
+        sources = self._parts.sources(wanted, Begin(replayed, since, after), handle)
         following = Following(
             self._parts.live, sources, wanted, reader, job_id or until, submitted.ended
         )

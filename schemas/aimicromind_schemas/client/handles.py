@@ -47,6 +47,8 @@ class Handles:
         self._names = names
         self._lookups: set[asyncio.Task[str | None]] = set()
         self._not_before_s = 0.0
+        # One channel at a time.
+        self._lock = asyncio.Lock()
 
     async def before(self, chat_id: str) -> str | None:
         """Return a handle for a job that is submitted next to a chat; None if it is not known.
@@ -71,7 +73,9 @@ class Handles:
 
     async def _look_up(self, chat_id: str) -> str | None:
         try:
-            return await handle_of(await self._connection.connection(), self._names, chat_id)
+            connection = await self._connection.connection()
+            async with self._lock:
+                return await handle_of(connection, self._names, chat_id)
         except (ClientError, TimeoutError):
             # The job is submitted all the same, and found by its time.
             self._not_before_s = asyncio.get_running_loop().time() + _PAUSE_S

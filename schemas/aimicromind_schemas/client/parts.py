@@ -59,13 +59,11 @@ class Begin:
 
     Attributes:
         replayed: Whether with events that were published before.
-        is_time: Whether the caller named a time.
         since: When to begin with them; None for the first event that is left.
         after: The event of the job behind which to begin; None for its first one.
     """
 
     replayed: bool
-    is_time: bool
     since: datetime | None
     after: Position | None
 
@@ -133,12 +131,11 @@ class Parts:
             begin: Where it begins.
             handle: Handle of the job; None where it is not known.
         """
-        # A worker knows the job that it runs, not those before it in the chat, and no times.
+        # A worker knows the job that it runs, not those before it in the chat.
         is_known = wanted.chat_id is not None and wanted.job_id is not None
         before: tuple[Past, ...] = ()
         if begin.replayed:
-            first = self.worker if is_known and not begin.is_time else self.log
-            before = (first, self.log if first is self.worker else self.worker)
+            before = (self.worker, self.log) if is_known else (self.log, self.worker)
         missed = (self.log, self.worker, self.ends) if is_known else (self.log, self.ends)
         log = self.names.events_log
         return Sources(before, missed, begin.since, handle, begin.after, log)

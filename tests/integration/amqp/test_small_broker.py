@@ -167,7 +167,7 @@ async def test_client_with_too_few_channels_is_told(broker: PrivateBroker, names
             async for _ in items:
                 pass
 
-    with pytest.raises(BrokerRefused, match=r"user limit of \(2\).*up to 11 channels"):
+    with pytest.raises(BrokerRefused, match=r"user limit of \(2\).*up to 14 channels"):
         await asyncio.wait_for(follow(), WITHIN_S)
 
 

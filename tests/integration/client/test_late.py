@@ -92,8 +92,10 @@ async def test_running_job_is_caught_up_without_an_event_log(stage: Stage, named
         job = a_job()
         job_id = await client.submit(job)
         await _tokens_shown(chats, 10)
-        wanted = {"job_id": job_id} if named == "job" else {"until": job_id}
-        async with client.follow(chat_id=job.chat_id, from_start=True, **wanted) as events:
+        wanted = job_id if named == "job" else None
+        async with client.follow(
+            chat_id=job.chat_id, job_id=wanted, from_start=True, until=job_id
+        ) as events:
             came = await all_of(events)
         await chats.end_of(job_id)
 

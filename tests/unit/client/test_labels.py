@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from pamqp import commands
 from pamqp.header import ContentHeader
 
-from aimicromind_schemas.client.transport.labels import Labels, labels_of
+from aimicromind_schemas.client.transport.labels import Labels, correlation_of, labels_of
 
 _short = st.text(max_size=40).filter(lambda it: len(it.encode("utf-8", "ignore")) < 200)
 _text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
@@ -44,8 +44,10 @@ def test_labels_are_what_the_publisher_wrote(
 
     message_id, kind = (properties.get(name, "") for name in ("message_id", "message_type"))
     assert labels == Labels(chat_id, message_id, kind)
+    assert correlation_of(header) == properties.get("correlation_id", "")
 
 
 @given(header=st.binary(max_size=200))
 def test_header_that_nobody_can_read_has_few_labels_and_raises_nothing(header: bytes) -> None:
     assert isinstance(labels_of(header), Labels)
+    assert isinstance(correlation_of(header), str)

@@ -14,6 +14,8 @@ Question = TypeVar("Question")
 
 _MOST_READINGS: Final = 4
 _CHANNELS_OF_ONE: Final = 2
+# One to count partitions, one to look up handles.
+_OTHER_CHANNELS: Final = 2
 # Those who lost the same connection ask within one turn of the event loop.
 _GATHER_S: Final = 0.005
 
@@ -55,7 +57,8 @@ class Readings:
             BrokerRefused: A limit is reached.
         """
         connection = await self._connection.connection()
-        most = max(1, min(_MOST_READINGS, most_channels(connection) // _CHANNELS_OF_ONE))
+        free = most_channels(connection) - _OTHER_CHANNELS
+        most = max(1, min(_MOST_READINGS, free // _CHANNELS_OF_ONE))
         self._waiting += 1
         try:
             while self._running >= most:
