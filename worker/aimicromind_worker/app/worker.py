@@ -147,8 +147,7 @@ class Worker:
             BrokerTlsRefused: One side does not accept the other's certificate, and never did.
             PermissionMissing: The broker's user may not publish or consume.
             TooFewChannels: The broker allows fewer channels on a connection than a worker needs.
-            TopologyDiffers: A queue or exchange exists with other arguments.
-            DeclarationRefused: The broker's user may not declare a queue or an exchange.
+            TopologyDiffers, DeclarationRefused: See `declare`.
         """
         settings = self._settings
         watch = IdleTimeout(timedelta(seconds=settings.idle_timeout_seconds))

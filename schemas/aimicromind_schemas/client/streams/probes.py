@@ -9,20 +9,19 @@ from contextlib import suppress
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from aiormq.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity
 
 from aimicromind_schemas.client.connection import TIMEOUT_S, broker_errors
 from aimicromind_schemas.client.errors import NoSuchQueue
-from aimicromind_schemas.client.streams.reader import reading
+from aimicromind_schemas.client.streams.reader import StreamUnreadable, reading
 from aimicromind_schemas.client.transport.cancelling import uncancelled
 from aimicromind_schemas.client.transport.opening import close_channel, kept_channel
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.transport.stream_frames import StreamMessage
 
 _WITHIN_S: Final = 5.0
-# A stream that was empty at the broker's last count, 5 s ago at most.
-_EMPTY_WITHIN_S: Final = 0.2
+# The broker's count is of 5 s ago at most. Some do not tell it.
+_WITHIN_S_IF_EMPTY: Final = {True: 0.2, False: _WITHIN_S, None: 1.0}
 # A message whose header cannot be read has no offset: the next one is taken.
 _AHEAD: Final = 10
 
@@ -37,27 +36,22 @@ async def partitions_of(connection: GuardedConnection, log: str) -> int:
 
     Raises:
         BrokerGone: The connection closed.
+        BrokerRefused: The user may not read it.
     """
     known = _partitions.setdefault(connection, {})
     if not known.get(log):
         count = 0
-        with broker_errors():
-            async with asyncio.timeout(TIMEOUT_S):
-                channel = await kept_channel(connection)
-                try:
-                    # The broker closes the channel where a name is not found.
-                    with suppress(ChannelAccessRefused):
-                        # RabbitMQ 4.3 refuses a name that is not found to one who may not declare.
-                        while await _messages_in(channel, f"{log}-{count}") is not None:
-                            count += 1
-                finally:
-                    await uncancelled(close_channel(channel))
+        while await _exists(connection, f"{log}-{count}"):
+            count += 1
         known[log] = count
     return known[log]
 
 
-async def is_empty(connection: GuardedConnection, stream: str) -> bool:
+async def is_empty(connection: GuardedConnection, stream: str) -> bool | None:
     """Return whether a stream was empty when the broker last counted, at most 5 s ago.
+
+    Returns:
+        None where the broker does not tell this user.
 
     Raises:
         NoSuchQueue: There is no such stream.
@@ -67,12 +61,30 @@ async def is_empty(connection: GuardedConnection, stream: str) -> bool:
         async with asyncio.timeout(TIMEOUT_S):
             channel = await kept_channel(connection)
             try:
-                messages = await _messages_in(channel, stream)
+                return not (await channel.queue_declare(stream, passive=True)).message_count
+            except ChannelNotFoundEntity as error:
+                raise NoSuchQueue(stream) from error
+            except ChannelAccessRefused:
+                # RabbitMQ 4.3 asks for permission to configure, also for a passive declaration.
+                return None
             finally:
                 await uncancelled(close_channel(channel))
-    if messages is None:
-        raise NoSuchQueue(stream)
-    return not messages
+
+
+async def _exists(connection: GuardedConnection, stream: str) -> bool:
+    try:
+        if await is_empty(connection, stream) is not None:
+            return True
+        # Whoever may read it needs no other permission.
+        async with reading(connection, stream, "next", lambda _: None, prefetch=1):
+            return True
+    except NoSuchQueue:
+        return False
+    except StreamUnreadable as error:
+        if isinstance(error.__cause__, ChannelNotFoundEntity):
+            return False
+        with broker_errors():
+            raise error.__cause__ or error from error
 
 
 async def last_chunk(connection: GuardedConnection, stream: str) -> StreamMessage | None:
@@ -82,7 +94,7 @@ async def last_chunk(connection: GuardedConnection, stream: str) -> StreamMessag
         NoSuchQueue: There is no such stream.
         StreamUnreadable, BrokerGone: The connection closed.
     """
-    within_s = _EMPTY_WITHIN_S if await is_empty(connection, stream) else _WITHIN_S
+    within_s = _WITHIN_S_IF_EMPTY[await is_empty(connection, stream)]
     return await first_from(connection, stream, "last", within_s)
 
 
@@ -108,11 +120,3 @@ async def first_from(
             async with asyncio.timeout(within_s):
                 await reader.until(arrived, from_first=True)
     return came[0] if came else None
-
-
-async def _messages_in(channel: AbstractChannel, queue: str) -> int | None:
-    """Return the broker's count of messages; None where there is no such queue."""
-    try:
-        return (await channel.queue_declare(queue, passive=True)).message_count or 0
-    except ChannelNotFoundEntity:
-        return None
