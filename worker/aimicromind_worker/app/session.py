@@ -137,8 +137,7 @@ class Session:
 
     def _publishing(self, ownership: JobOwnership) -> tuple[Copies, PublisherConnection]:
         """Return the keepers of the connections of copies and of events."""
-        settings, names, counts = self._settings, self._names, self._process.event_counts
-        beat = settings.heartbeat
+        beat, names, counts = self._settings.heartbeat, self._names, self._process.event_counts
         connect_copies = partial(self._connect, "aimicromind-worker copies")
         copies = Copies(connect_copies, beat, names, ownership, counts)
         publisher = EventPublisher(
@@ -147,9 +146,8 @@ class Session:
         self._process.publisher = publisher
         self._catch_ups = CatchUps(SnapshotPublisher(publisher), names)
         connect = partial(self._connect, "aimicromind-worker events")
-        needed = needed_topology(settings)
         return copies, PublisherConnection(
-            connect, beat, needed, publisher, ownership, self._renewed
+            connect, beat, needed_topology(self._settings), publisher, ownership, self._renewed
         )
 
     async def _stop_at_once(self) -> Never:
@@ -218,20 +216,19 @@ class Session:
         settings = self._settings
         # A call under a conversation's own chatId is over after two attempts' time.
         longest_s = max(settings.job_lifetime_seconds, 2 * settings.attempt_timeout_seconds)
-        lifetime = timedelta(seconds=longest_s)
-        return Journal(consuming, publishing, self._names, self._process.journal, lifetime)
+        names, state = self._names, self._process.journal
+        return Journal(consuming, publishing, names, state, timedelta(seconds=longest_s))
 
     def _intake(self, dependencies: Dependencies, journal: Journal) -> Intake:
         settings = self._settings
         lifetime = timedelta(seconds=settings.job_lifetime_seconds)
-        after_loss = self._process.has_worked
         return Intake(
             dependencies,
             journal,
             self._names,
             lifetime,
             settings.max_job_bytes,
-            after_loss=after_loss,
+            after_loss=self._process.has_worked,
         )
 
     def _dependencies(self, journal: Journal) -> Dependencies:
