@@ -1,8 +1,10 @@
 """Publish events of jobs that no worker runs, as a worker would, at a steady rate."""
 
 import asyncio
+import itertools
 import json
 import time
+import zlib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -15,9 +17,11 @@ from pamqp.header import ContentHeader
 from aimicromind_schemas import PARTITIONS, partition_of
 from benchmarks.parts.amqp import CHANNEL, AmqpProtocol
 
+_OTHERS: Final = 1000
 _UNCONFIRMED: Final = 1000
 _CONFIRMED_WITHIN_S: Final = 60.0
 _PAUSE_S: Final = 0.01
+_PARTITIONS: Final = 4
 _END: Final = {
     "status": "completed",
     "attempts": 1,
@@ -76,6 +80,21 @@ class EventSource:
                 self._put(f"job-{number}", seq, "token")
                 await self._window(_UNCONFIRMED)
 
+    async def tokens(self, count: int | None = None, rate: int | None = None) -> None:
+        """Publish tokens of other jobs, a thousand in turns.
+
+        Args:
+            count: How many; None: until the task is cancelled.
+            rate: How many a second; None: as fast as they are confirmed.
+        """
+        began = time.monotonic()
+        for number in itertools.count() if count is None else range(count):
+            self._put(f"other-{number % _OTHERS}", number // _OTHERS, "token")
+            if rate is not None and number / rate > time.monotonic() - began:
+                await asyncio.sleep(_PAUSE_S)
+            await self._window(_UNCONFIRMED)
+        await self._window(0)
+
     async def ends(self, names: Iterable[str]) -> None:
         """Publish an `end` of each job, as fast as the broker confirms them."""
         for name in names:
@@ -93,6 +112,8 @@ class EventSource:
         said = {"seq": seq, "time": now.isoformat(), "event": event, "data": data}
         body = json.dumps(fields | said).encode()
         headers: dict[str, Any] = {"attempt": 1, "seq": seq, "x-stream-filter-value": job_id}
+        # A log of one stream is bound to all keys, and gets the event once.
+        headers["BCC"] = [str(zlib.crc32(job_id.encode()) % _PARTITIONS)]
         headers["BCC"] = [str(partition_of(job_id, PARTITIONS))]
         properties = commands.Basic.Properties(
             content_type="application/json",

@@ -4,6 +4,8 @@
 them take nothing before all others have ended.
 `python program.py result URL PREFIX FLOW OWN [JOB …]` waits for results of OWN jobs that it
 submits, and of these jobs of others.
+`python program.py late URL PREFIX JOINS TOGETHER CHAT …` joins running jobs late, each named as its
+chat: JOINS times one after the other, then TOGETHER at once.
 """
 
 import asyncio
@@ -122,12 +124,53 @@ async def result(url: str, prefix: str, flow: str, own: int, foreign: list[str])
     say(done=True)
 
 
+async def late(url: str, prefix: str, joins: int, together: int, chats: list[str]) -> None:
+    async with Client.open(url, prefix) as client:
+        newest: dict[str, int] = {}
+
+        async def was_there(chat: str) -> None:
+            async with client.follow(chat_id=chat, job_id=chat) as items:
+                async for item in items:
+                    if not isinstance(item, Gap):
+                        newest[chat] = item.seq
+
+        async def join(number: int) -> tuple[float, int, int]:
+            """Return how long it took to have all up to now, how many events, and how many not."""
+            chat, began = chats[number % len(chats)], time.monotonic()
+            target, events, missing = newest[chat], 0, 0
+            async with client.follow(chat_id=chat, job_id=chat, from_start=True) as items:
+                async for item in items:
+                    if isinstance(item, Gap):
+                        missing += len(item.missing)
+                        continue
+                    events += 1
+                    if item.seq >= target:
+                        break
+            return time.monotonic() - began, events, missing
+
+        async with asyncio.TaskGroup() as group:
+            watching = [group.create_task(was_there(chat)) for chat in chats]
+            async with asyncio.timeout(SILENCE_S):
+                while len(newest) < len(chats):  # noqa: ASYNC110 - a count
+                    await asyncio.sleep(0.01)
+            cpu_s = time.process_time()
+            joined = [await join(number) for number in range(joins)]
+            used_s = time.process_time() - cpu_s
+            say(joined_s=[it[0] for it in joined], cpu_s=used_s, events=joined[-1][1])
+            many = await asyncio.gather(*map(join, range(together)))
+            say(together_s=[it[0] for it in many], missing=sum(it[2] for it in many))
+            for task in watching:
+                task.cancel()
+
+
 def main() -> None:
     match sys.argv[1:]:
         case ["follow", url, prefix, count, stuck]:
             asyncio.run(follow(url, prefix, int(count), int(stuck)))
         case ["result", url, prefix, flow, own, *foreign]:
             asyncio.run(result(url, prefix, flow, int(own), foreign))
+        case ["late", url, prefix, joins, together, *chats]:
+            asyncio.run(late(url, prefix, int(joins), int(together), chats))
         case _:
             sys.exit(__doc__)
 
