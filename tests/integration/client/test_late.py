@@ -180,3 +180,23 @@ async def test_user_who_may_not_ask_reads_the_log(stage: Stage) -> None:
         await chats.end_of(job_id)
 
     assert both == [published(chats, job_id)] * 2
+
+
+@pytest.mark.parametrize("is_readable", [True, False])
+async def test_job_is_followed_by_the_handle_that_submitting_it_returned(
+    stage: Stage, *, is_readable: bool
+) -> None:
+    stage.endpoint.flow("flow", answer(3))
+    async with stage.working() as chats, client_of(stage) as one, client_of(stage) as other:
+        async with asyncio.timeout(WITHIN_S):
+            while (job_id := await one.submit(a_job())).handle is None:
+                await chats.end_of(job_id)
+        await chats.end_of(job_id)
+        handle = job_id.handle if is_readable else "no-handle"
+        async with (
+            asyncio.timeout(WITHIN_S),
+            other.follow(job_id=job_id, from_start=True, handle=handle) as events,
+        ):
+            came = await all_of(events)
+
+    assert came == published(chats, job_id)
