@@ -73,10 +73,10 @@ def test_time_grows_with_the_bytes_and_not_with_their_square() -> None:
 
     def seconds(pieces: int) -> float:
         decoder = SseDecoder(4 * 1024 * 1024)
-        began = time.perf_counter()
+        began = time.process_time()
         for _ in range(pieces):
             decoder.feed(byte)
-        return time.perf_counter() - began
+        return time.process_time() - began
 
     small = min(seconds(size // 16) for _ in range(3))
     large = min(seconds(size) for _ in range(2))
