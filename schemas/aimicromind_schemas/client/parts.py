@@ -17,7 +17,7 @@ from aimicromind_schemas.client.past.endings_search import EndingsSearch
 from aimicromind_schemas.client.past.log_place import missed_in_endings, missed_in_log
 from aimicromind_schemas.client.past.sources import Past
 from aimicromind_schemas.client.past.stream_past import StreamPast
-from aimicromind_schemas.client.past.worker_past import WorkerPast
+from aimicromind_schemas.client.past.worker_past import FirstAttempt, WorkerPast
 from aimicromind_schemas.client.publishing import ConfirmedChannel, JobPublisher
 from aimicromind_schemas.client.queues import reading
 from aimicromind_schemas.client.results import Results
@@ -135,7 +135,8 @@ class Parts:
         is_known = wanted.chat_id is not None and wanted.job_id is not None
         before: tuple[Past, ...] = ()
         if begin.replayed:
-            before = (self.worker, self.log) if is_known else (self.log, self.worker)
+            first = (FirstAttempt(self.worker),) if is_known else ()
+            before = (*first, self.log, self.worker)
         missed = (self.log, self.worker, self.ends) if is_known else (self.log, self.ends)
         log = self.names.events_log
         return Sources(before, missed, begin.since, handle, begin.after, log)

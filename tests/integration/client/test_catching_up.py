@@ -166,10 +166,10 @@ async def test_follower_of_a_chat_gets_the_job_that_runs(stage: Stage) -> None:
 
 
 async def test_answer_beyond_what_is_kept_says_so(stage: Stage) -> None:
-    stage.endpoint.flow("flow", answer(110, rate=60, token=lambda _: "x" * 100))
+    stage.endpoint.flow("flow", answer(550, rate=250, token=lambda _: "x" * 20))
     async with stage.working(max_answer_bytes=12_000) as chats:
         await stage.put(a_job())
-        await tokens_shown(chats, 107)
+        await tokens_shown(chats, 350)
         async with late_follower(stage, REQUEST) as late:
             assert await late.asks()
             state = await late.answered()

@@ -118,17 +118,25 @@ async def test_running_job_goes_on_after_a_position(stage: Stage) -> None:
     assert came == published(chats, job_id)[10:]
 
 
-async def test_running_job_is_caught_up_from_its_present_attempt(stage: Stage) -> None:
+@pytest.mark.parametrize("events_log", [True, False])
+async def test_events_of_earlier_attempts_come_from_the_log_if_there_is_one(
+    stage: Stage, *, events_log: bool
+) -> None:
     broken = Script.of(Head(), send("start", ""), send("token", "half "), Cut())
     stage.endpoint.flow("flow", broken, answer(60, rate=50))
-    async with stage.working(recovery_seconds=0) as chats, client_of(stage) as client:
+    settings = stage.settings(events_log=events_log, recovery_seconds=0)
+    async with (
+        working(settings),
+        chats_of(stage.connection, stage.names) as chats,
+        client_of(stage) as client,
+    ):
         job = a_job()
         job_id = await client.submit(job)
         await _tokens_shown(chats, 10)
         came = await _followed(client, job_id, job.chat_id)
         await chats.end_of(job_id)
 
-    assert came == [it for it in published(chats, job_id) if it.attempt == 2]
+    assert came == [it for it in published(chats, job_id) if events_log or it.attempt == 2]
 
 
 async def test_events_before_the_running_job_of_a_chat_come_from_the_log(stage: Stage) -> None:

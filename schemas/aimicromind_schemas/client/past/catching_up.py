@@ -64,6 +64,7 @@ class CatchUp:
         request: What is asked.
         state: How far it has come.
         running: The job that the worker runs, as it answered; None: none, or not known yet.
+        attempt: The attempt that it runs; 0: none, or not known yet.
     """
 
     def __init__(self, request: CatchUpRequest, most_held: int = _MOST_HELD) -> None:
@@ -76,6 +77,7 @@ class CatchUp:
         self.request = request
         self.state = CatchUpState.WAITING
         self.running: str | None = None
+        self.attempt = 0
         self._most_held = most_held
         self._held: list[Event] = []
         self._next_part = 1
@@ -105,6 +107,7 @@ class CatchUp:
         if not (is_expected and is_ours and self.state is CatchUpState.WAITING):
             return []
         self.running = part.job_id
+        self.attempt = part.attempt
         self._next_part = part.part + 1
         self.state = self._state_after(part)
         return _events(part) if self.state in {CatchUpState.WAITING, CatchUpState.WHOLE} else []

@@ -5,7 +5,7 @@ Its cost does not grow with the events of other chats, and it needs no event log
 - The answer comes in the live queue that the follower is bound to. Thus all events that are not in
   it come live, behind it.
 - The worker knows the attempt that it runs, alone. For the rule for consumers that is enough: the
-  highest attempt wins.
+  highest attempt wins. `FirstAttempt` leaves later attempts to the event log, which has all.
 - A request never delays a follower by more than some seconds: what cannot be answered in time is
   read from the next source.
 """
@@ -58,7 +58,7 @@ class WorkerPast(Past):
             await asyncio.wait(self._requests)
 
     @override
-    async def ask(self, missed: Missed) -> Replay:
+    async def ask(self, missed: Missed) -> "Answer":
         chat_id, job_id = missed.wanted.chat_id, missed.wanted.job_id
         if self._is_refused or chat_id is None:
             raise NoSuchQueue(self._names.chat_lease(chat_id or ""))
@@ -67,7 +67,7 @@ class WorkerPast(Past):
             request = CatchUpRequest(chat_id, job_id, _seen(missed.after))
         except InvalidCatchUp as error:
             raise nothing from error
-        answer = _Answer(request)
+        answer = Answer(request)
         token = ASKED_BY + uuid4().hex
         with self._live.answers.to(token, answer.take):
             for _ in range(_MOST_REQUESTS):
@@ -104,7 +104,21 @@ class WorkerPast(Past):
         return False
 
 
-class _Answer(Replay):
+class FirstAttempt(Past):
+    """The worker of a job, where it knows all that a follower lacks."""
+
+    def __init__(self, worker: WorkerPast) -> None:
+        self._worker = worker
+
+    @override
+    async def ask(self, missed: Missed) -> Replay:
+        answer = await self._worker.ask(missed)
+        if answer.attempt > (1 if missed.after is None else missed.after.attempt):
+            raise NoSuchQueue(missed.wanted.chat_id or "")
+        return answer
+
+
+class Answer(Replay):
     """The answer of one worker, which is whole before it is shown."""
 
     def __init__(self, request: CatchUpRequest) -> None:
@@ -112,6 +126,11 @@ class _Answer(Replay):
         self._catch_up = CatchUp(request)
         self._events: list[Event] = []
         self._came = asyncio.Event()
+
+    @property
+    def attempt(self) -> int:
+        """The attempt that it is of."""
+        return self._catch_up.attempt
 
     def take(self, body: bytes) -> None:
         """Take a part."""
