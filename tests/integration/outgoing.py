@@ -10,10 +10,10 @@ from typing import Any
 
 from aimicromind_schemas import PARTITIONS, Names
 from aimicromind_worker.amqp.connection import connect
+from aimicromind_worker.amqp.event_log import EventLog
 from aimicromind_worker.amqp.events.attempt_publisher import EventPublisher
 from aimicromind_worker.amqp.events.backpressure import Window
 from aimicromind_worker.amqp.events.copies import Copies
-from aimicromind_worker.amqp.events.event_log import EventLog
 from aimicromind_worker.amqp.events.publisher_connection import PublisherConnection
 from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.amqp.topology import Topology

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from structlog.testing import capture_logs
 
 from aimicromind_schemas.messages.catch_up import CatchUpRequest, decode_snapshot
+from aimicromind_worker.core.catching_up.kept_events import KeptEvents
+from aimicromind_worker.core.catching_up.snapshot import RunningJob
 from aimicromind_worker.core.chats.return_address import ReturnAddress
-from aimicromind_worker.core.job.kept_events import KeptEvents
 from aimicromind_worker.core.job.numbering import Numbering
-from aimicromind_worker.core.job.snapshot import RunningJob
 from aimicromind_worker.jobs.catch_ups import CatchUps
 from aimicromind_worker.jobs.registry import HeldChat
 from tests.support.builders import NAMES, SECRET, an_event

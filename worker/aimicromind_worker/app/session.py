@@ -14,10 +14,10 @@ from aimicromind_schemas import Names
 from aimicromind_schemas.journal.history import HistoryUnknown
 from aimicromind_worker.amqp.channels import check_channels
 from aimicromind_worker.amqp.connection import BrokerConnection, version_of
+from aimicromind_worker.amqp.event_log import EventLog
 from aimicromind_worker.amqp.events.attempt_publisher import EventPublisher
 from aimicromind_worker.amqp.events.backpressure import Window
 from aimicromind_worker.amqp.events.copies import Copies
-from aimicromind_worker.amqp.events.event_log import EventLog
 from aimicromind_worker.amqp.events.publisher_connection import PublisherConnection
 from aimicromind_worker.amqp.events.snapshots import SnapshotPublisher
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener

@@ -20,8 +20,12 @@ from aimicromind_schemas.messages.catch_up import (
     InvalidCatchUp,
     decode_catch_up,
 )
+from aimicromind_worker.core.catching_up.catch_up_queue import (
+    AskedChat,
+    CatchUpQueue,
+    WaitingRequest,
+)
 from aimicromind_worker.core.chats.return_address import ReturnAddress, may_be_answered
-from aimicromind_worker.core.job.catch_up_queue import AskedChat, CatchUpQueue, WaitingRequest
 from aimicromind_worker.jobs.intake import note_fault
 from aimicromind_worker.jobs.ports import Snapshots
 

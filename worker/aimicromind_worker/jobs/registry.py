@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from time import monotonic
 
 from aimicromind_schemas import CancelRequest
+from aimicromind_worker.core.catching_up.snapshot import RunningJob
 from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.cancels import Cancels, covers
-from aimicromind_worker.core.job.snapshot import RunningJob
 from aimicromind_worker.runs.progress import Progress
 from aimicromind_worker.runs.run import JobRun
 from aimicromind_worker.telemetry.tracing import Span

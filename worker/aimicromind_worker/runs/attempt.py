@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 
 from aimicromind_schemas import EndStatus
+from aimicromind_worker.core.catching_up.kept_events import KeptEvents
 from aimicromind_worker.core.endpoint.answer import Answer
 from aimicromind_worker.core.endpoint.errors import AttemptOverdue, StreamCut
 from aimicromind_worker.core.endpoint.exchange import (
@@ -28,7 +29,6 @@ from aimicromind_worker.core.endpoint.request import expected_question
 from aimicromind_worker.core.endpoint.saved_answer import SavedAnswer, missing, whole
 from aimicromind_worker.core.endpoint.sse import Frame, LargeFrame, SseDecoder
 from aimicromind_worker.core.job.admission import Ticket
-from aimicromind_worker.core.job.kept_events import KeptEvents
 from aimicromind_worker.core.job.milestones import MILESTONES, Recorder, record_of_end
 from aimicromind_worker.core.job.numbering import Numbering
 from aimicromind_worker.runs.idle_timeout import IdleTimeout, Watched

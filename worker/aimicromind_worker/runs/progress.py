@@ -7,8 +7,8 @@ from datetime import timedelta
 from structlog.contextvars import bind_contextvars
 
 from aimicromind_schemas import FailureKind
+from aimicromind_worker.core.catching_up.snapshot import RunningJob
 from aimicromind_worker.core.job.admission import Ticket
-from aimicromind_worker.core.job.snapshot import RunningJob
 from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.core.job.worker_events import Tally, retry_event
 from aimicromind_worker.runs.attempt import Attempt

@@ -15,9 +15,9 @@ import structlog
 from typing_extensions import override
 
 from aimicromind_schemas import Names
+from aimicromind_worker.amqp.event_log import EventLog
 from aimicromind_worker.amqp.events.backpressure import AttemptMessages, Window
 from aimicromind_worker.amqp.events.confirm_channel import CHANNEL_NUMBER
-from aimicromind_worker.amqp.events.event_log import EventLog
 from aimicromind_worker.amqp.events.frames import EventFrames
 from aimicromind_worker.amqp.events.message_publisher import MessagePublisher
 from aimicromind_worker.amqp.events.nack_period import NackPeriod

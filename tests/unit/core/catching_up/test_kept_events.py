@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimicromind_worker.core.catching_up.kept_events import KeptEvents
 from aimicromind_worker.core.endpoint.frames import EndpointEvent
-from aimicromind_worker.core.job.kept_events import KeptEvents
 from aimicromind_worker.core.job.numbering import Numbering
 from tests.support.builders import MODERATE, an_event
 

@@ -9,9 +9,9 @@ from aimicromind_schemas.messages.catch_up import (
     Snapshot,
     decode_snapshot,
 )
-from aimicromind_worker.core.job.kept_events import KeptEvents
+from aimicromind_worker.core.catching_up.kept_events import KeptEvents
+from aimicromind_worker.core.catching_up.snapshot import RunningJob, SnapshotWriter
 from aimicromind_worker.core.job.numbering import Numbering
-from aimicromind_worker.core.job.snapshot import RunningJob, SnapshotWriter
 from tests.support.builders import MODERATE, an_event
 
 NOON = 1_800_000_000.0

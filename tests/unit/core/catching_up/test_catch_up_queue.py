@@ -1,15 +1,15 @@
 from dataclasses import dataclass
 
 from aimicromind_schemas.messages.catch_up import CatchUpRequest, SeenUpTo
-from aimicromind_worker.core.chats.return_address import ReturnAddress
-from aimicromind_worker.core.job.catch_up_queue import (
+from aimicromind_worker.core.catching_up.catch_up_queue import (
     MOST_OF_ONE,
     MOST_WAITING,
     WAITS_AT_MOST_S,
     CatchUpQueue,
     WaitingRequest,
 )
-from aimicromind_worker.core.job.snapshot import RunningJob
+from aimicromind_worker.core.catching_up.snapshot import RunningJob
+from aimicromind_worker.core.chats.return_address import ReturnAddress
 
 HERE = ReturnAddress("here")
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from aimicromind_schemas.messages.catch_up import CatchUpRequest
+from aimicromind_worker.core.catching_up.snapshot import RunningJob, SnapshotWriter
 from aimicromind_worker.core.chats.return_address import ReturnAddress
-from aimicromind_worker.core.job.snapshot import RunningJob, SnapshotWriter
 
 MOST_WAITING: Final = 256
 """Requests of one chat that wait."""

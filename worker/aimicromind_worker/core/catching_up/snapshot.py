@@ -8,7 +8,7 @@ answer anew.
 from dataclasses import dataclass
 
 from aimicromind_schemas.messages.catch_up import CatchUpRequest, Snapshot
-from aimicromind_worker.core.job.kept_events import KeptEvents
+from aimicromind_worker.core.catching_up.kept_events import KeptEvents
 
 
 @dataclass(frozen=True, slots=True)
