@@ -1,32 +1,21 @@
 """Write the contract as AsyncAPI 3.0: channels, operations, messages, and AMQP bindings."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import yaml
 from typing_extensions import override
 
-from aimicromind_schemas import Names, encode, event_from
+from aimicromind_schemas import Names
 from aimicromind_worker.amqp.topology import Queue, Retention, topology
 from aimicromind_worker.app.settings import Settings
-from tools.contract.amqp import (
-    CATCH_UP_PROPERTIES,
-    DEAD_HEADERS,
-    EVENT_HEADERS,
-    EVENT_PROPERTIES,
-    JOB_HEADERS,
-    JOB_PROPERTIES,
-    SNAPSHOT_HEADERS,
-    SNAPSHOT_PROPERTIES,
-)
-from tools.contract.places import examples
-from tools.contract.schema_files import schema_name, schema_of_example
-from tools.contract.shapes import EVENT_CLASSES, Shape, all_shapes
+from tools.contract.asyncapi_messages import BINDING, messages, schemas
+from tools.contract.schema_files import schema_name
+from tools.contract.shapes import EVENT_CLASSES, Shape
 from tools.version import current
 
 _NAMES: Final = Names()
 _HEAD: Final = "# Written by `make contract`, not by hand.\n"
-_BINDING: Final = "0.3.0"
 
 
 def asyncapi() -> str:
@@ -44,7 +33,7 @@ def asyncapi() -> str:
         "defaultContentType": "application/json",
         "channels": _channels(),
         "operations": _operations(),
-        "components": {"messages": _messages(), "schemas": _schemas()},
+        "components": {"messages": messages(), "schemas": schemas()},
     }
     return _HEAD + yaml.dump(
         document, Dumper=_Plain, sort_keys=False, width=110, allow_unicode=True
@@ -127,17 +116,17 @@ def _events_channel(exchanges: Mapping[str, str]) -> Shape:
 
 def _exchange(name: str, types: Mapping[str, str]) -> Shape:
     exchange = {"name": name, "type": types[name], "durable": True, "autoDelete": False}
-    return {"amqp": {"is": "routingKey", "exchange": exchange, "bindingVersion": _BINDING}}
+    return {"amqp": {"is": "routingKey", "exchange": exchange, "bindingVersion": BINDING}}
 
 
 def _queue(name: str) -> Shape:
     queue = {"name": name, "durable": True, "exclusive": False, "autoDelete": False}
-    return {"amqp": {"is": "queue", "queue": queue, "bindingVersion": _BINDING}}
+    return {"amqp": {"is": "queue", "queue": queue, "bindingVersion": BINDING}}
 
 
 def _own_queue() -> Shape:
     queue = {"durable": False, "exclusive": True}
-    return {"amqp": {"is": "queue", "queue": queue, "bindingVersion": _BINDING}}
+    return {"amqp": {"is": "queue", "queue": queue, "bindingVersion": BINDING}}
 
 
 def _queues(exchange: str) -> Shape:
@@ -162,15 +151,15 @@ def _message_reference(name: str) -> Shape:
 
 
 def _operations() -> Shape:
-    persistent = {"amqp": {"deliveryMode": 2, "mandatory": True, "bindingVersion": _BINDING}}
-    acknowledged = {"amqp": {"ack": True, "bindingVersion": _BINDING}}
+    persistent = {"amqp": {"deliveryMode": 2, "mandatory": True, "bindingVersion": BINDING}}
+    acknowledged = {"amqp": {"ack": True, "bindingVersion": BINDING}}
     return {
         "takeJob": _operation("receive", "jobs", "The worker takes a job.", acknowledged),
         "publishEvent": _operation(
             "send",
             "events",
             "The worker publishes an event.",
-            {"amqp": {"deliveryMode": 2, "timestamp": True, "bindingVersion": _BINDING}},
+            {"amqp": {"deliveryMode": 2, "timestamp": True, "bindingVersion": BINDING}},
         ),
         "takeCancel": _operation("receive", "control", "Each worker hears a request.", None),
         "takeCatchUp": _operation(
@@ -190,104 +179,3 @@ def _operation(action: str, channel: str, summary: str, bindings: Shape | None) 
         "summary": summary,
     }
     return operation if bindings is None else operation | {"bindings": bindings}
-
-
-def _messages() -> Shape:
-    shapes = all_shapes()
-    events = {
-        schema_name(name): _message(schema_name(name), each.__name__, shapes)
-        for name, each in EVENT_CLASSES.items()
-    }
-    return {
-        "job": _message("job", "PredictionJob", shapes),
-        "deadJob": {
-            "title": "DeadJob",
-            "description": "A PredictionJob as it was put in, or a body that was refused as none.",
-            "headers": _headers(DEAD_HEADERS),
-            "payload": {"description": "Whatever was put in."},
-            "bindings": _message_binding(None),
-        },
-        "cancel": {
-            "title": "CancelRequest",
-            "payload": {
-                "anyOf": [
-                    {"$ref": "#/components/schemas/JobCancel"},
-                    {"$ref": "#/components/schemas/ChatCancel"},
-                ]
-            },
-            "examples": _examples("cancel"),
-        },
-        "catchUp": {
-            "title": "CatchUpRequest",
-            "payload": {"$ref": "#/components/schemas/CatchUpRequest"},
-            "examples": _examples("catchUp"),
-            "x-amqp-properties": CATCH_UP_PROPERTIES,
-        },
-        "snapshot": {
-            "title": "Snapshot",
-            "headers": _headers(SNAPSHOT_HEADERS),
-            "payload": {"$ref": "#/components/schemas/Snapshot"},
-            "bindings": _message_binding("snapshot"),
-            "examples": _examples("snapshot"),
-            "x-amqp-properties": SNAPSHOT_PROPERTIES,
-        },
-        **events,
-        "event.generic": _message("event.generic", "GenericEvent", shapes),
-    }
-
-
-def _message(schema: str, shape: str, shapes: Mapping[str, Shape]) -> Shape:
-    event = schema.startswith("event.")
-    return {
-        "title": shape,
-        "description": shapes[shape]["description"],
-        "headers": _headers(EVENT_HEADERS if event else JOB_HEADERS, required=event),
-        "payload": {"$ref": f"#/components/schemas/{shape}"},
-        "bindings": _message_binding(schema.rpartition(".")[2] if event else None),
-        "examples": _examples(schema),
-        "x-amqp-properties": EVENT_PROPERTIES if event else JOB_PROPERTIES,
-    }
-
-
-def _headers(properties: Shape, *, required: bool = False) -> Shape:
-    headers = {"type": "object", "properties": properties}
-    always = [name for name in properties if name != "traceparent"]
-    return headers | {"required": always} if required else headers
-
-
-def _message_binding(event: str | None) -> Shape:
-    binding: Shape = {"contentEncoding": "utf-8"} if event is None else {}
-    if event not in {None, "generic"}:
-        binding["messageType"] = event
-    return {"amqp": binding | {"bindingVersion": _BINDING}}
-
-
-def _examples(schema: str) -> list[Shape]:
-    return [
-        {"name": name} | _headers_of(schema, example) | {"payload": example}
-        for name, example in examples().items()
-        if schema_of_example(name) == schema
-    ]
-
-
-def _headers_of(schema: str, example: Mapping[str, Any]) -> Shape:
-    """Return the AMQP headers of an event, as the codec writes them."""
-    if not schema.startswith("event."):
-        return {}
-    return {"headers": dict(encode(event_from(dict(example))).properties.headers)}
-
-
-def _schemas() -> Shape:
-    return {name: _elsewhere(shape) for name, shape in all_shapes().items()}
-
-
-def _elsewhere(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """Return a schema whose references lead to the schemas of the AsyncAPI document."""
-    if isinstance(value, dict):
-        return {
-            key: inner.replace("#/$defs/", "#/components/schemas/")
-            if key == "$ref"
-            else _elsewhere(inner)
-            for key, inner in value.items()
-        }
-    return [_elsewhere(it) for it in value] if isinstance(value, list) else value
