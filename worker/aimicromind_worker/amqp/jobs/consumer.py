@@ -31,9 +31,6 @@ _TIMEOUT_S = 30.0
 class ConsumerLost(ConnectionError):
     """A consumer could not be started."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"no consumer could be started: {reason}")
-
 
 class JobConsumer:
     """The deliveries of one queue, in their order. Iterate it from one task."""
@@ -158,7 +155,7 @@ class JobConsumer:
                 await inner.basic_consume(self._queue, self._take, consumer_tag=tag)
                 return tag
         except LOST as error:
-            raise ConsumerLost(type(error).__name__) from error
+            raise ConsumerLost(f"no consumer could be started: {type(error).__name__}") from error
 
     async def _cancel(self, tag: str) -> None:
         if tag in self._consumers:
