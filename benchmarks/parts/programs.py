@@ -136,6 +136,14 @@ def broker_pid(node_name: str) -> int:
     (found,) = (
         child.pid
         for child in psutil.Process().children(recursive=True)
-        if child.name().startswith("beam") and child.environ().get("RABBITMQ_NODENAME") == node_name
+        if child.name().startswith("beam") and _node_of(child) == node_name
     )
     return found
+
+
+def _node_of(process: psutil.Process) -> str | None:
+    # A node that was stopped just now may still be listed.
+    with contextlib.suppress(psutil.Error):
+        name: str | None = process.environ().get("RABBITMQ_NODENAME")
+        return name
+    return None

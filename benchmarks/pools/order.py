@@ -80,8 +80,10 @@ async def order(
         async with asyncio.TaskGroup() as group:
             for _ in range(_AT_ONCE):
                 group.create_task(one_by_one())
-    steps = list(_steps(on, submitted))
-    what = f"{way.name}, {workers} workers"
+    return _rows(way, f"{way.name}, {workers} workers", list(_steps(on, submitted)))
+
+
+def _rows(way: Way, what: str, steps: Sequence[Sequence[Step]]) -> list[Row]:
     waits = [wait for each in steps for wait in waited(each)]
     median, slow = percentile(waits, 0.5), percentile(waits, 0.99)
     rows = [

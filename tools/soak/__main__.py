@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 
 import psutil
@@ -34,6 +35,7 @@ _AHEAD = 40
 # RabbitMQ 3.10: a stream that was declared just before a SIGKILL stays down after the restart.
 _DECLARED_FOR_GOOD_AFTER_S = 5.0
 _MOST_WORKER_MB = 250
+_MOST_SHOWN = 30
 
 
 async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path) -> bool:
@@ -72,10 +74,22 @@ async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path)
         violations += [Violation("I6", said) for said in facts.strange]
         violations += [Violation("I6", f"exit codes {codes}")] if any(codes) else []
         report(run, producer, facts, watch, took_s)
-    for violation in violations[:100]:
-        print(violation)
-    print(f"{len(violations)} violations")
+    _print(violations)
     return not violations
+
+
+def _print(violations: Sequence[Violation]) -> None:
+    """Print the first violations of each rule: those of one may be very many."""
+
+    def rule(violation: Violation) -> str:
+        return violation.rule
+
+    for name, of_rule in groupby(sorted(violations, key=rule), key=rule):
+        found = list(of_rule)
+        print(f"{name}: {len(found)} violations")
+        for violation in found[:_MOST_SHOWN]:
+            print(violation)
+    print(f"{len(violations)} violations")
 
 
 def _forgiving(outage: Outage, endpoint_down: Sequence[Span]) -> Outage:
