@@ -136,7 +136,11 @@ class BrokerHome:
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
             "RABBITMQ_CONFIG_FILES": str(self.folder / "conf.d"),
             "RABBITMQ_CONF_ENV_FILE": str(self.folder / "rabbitmq-env.conf"),
-            "RABBITMQ_CTL_ERL_ARGS": _LOOPBACK_DISTRIBUTION,
+            # The tools then ask no port mapper for the node's port.
+            "RABBITMQ_CTL_ERL_ARGS": (
+                f"{_LOOPBACK_DISTRIBUTION} -dist_listen false"
+                f" -erl_epmd_port {self._distribution_port}"
+            ),
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
             "RABBITMQ_LOG_BASE": str(self.folder / "log"),
