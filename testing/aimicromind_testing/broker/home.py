@@ -139,7 +139,8 @@ class BrokerHome:
             "RABBITMQ_CONF_ENV_FILE": str(self.folder / "rabbitmq-env.conf"),
             # The tools then ask no port mapper for the node's port.
             "RABBITMQ_CTL_ERL_ARGS": (
-                f"{_LOOPBACK_DISTRIBUTION} -erl_epmd_port {self._distribution_port} -dist_listen false"
+                f"{_LOOPBACK_DISTRIBUTION} -dist_listen false"
+                f" -erl_epmd_port {self._distribution_port}"
             ),
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
