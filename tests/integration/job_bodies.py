@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aimicromind_schemas import Names
+from aimicromind_worker.amqp.channels import ExtraChannels
 from aimicromind_worker.amqp.connection import connect
 from aimicromind_worker.amqp.jobs.consumer import JobConsumer
 from aimicromind_worker.amqp.jobs.delivery import BrokerDelivery
@@ -47,6 +48,8 @@ async def jobs_at(
     async with (
         connect([url], "test jobs", BEAT) as consuming,
         publishing_at(publishing_url or url, names) as way,
-        JobConsumer.open(consuming, way.publishing, names, note, slots) as source,
+        JobConsumer.open(
+            consuming, way.publishing, names, note, slots, extra=ExtraChannels()
+        ) as source,
     ):
         yield Jobs(source, way, loss)

@@ -150,6 +150,27 @@ async def test_jobs_wait_for_a_lock_where_the_virtual_host_has_no_room_for_more(
     assert "chat_lock.no_queue" in [line["event"] for line in logs]
 
 
+async def test_jobs_wait_without_more_channels_where_the_user_may_have_no_more(
+    broker: PrivateBroker, endpoint: ScriptedEndpoint, names: Names
+) -> None:
+    user = f"user-{uuid4().hex[:8]}"
+    await broker.rabbitmqctl("add_user", user, "secret")
+    await broker.rabbitmqctl("set_permissions", user, ".*", ".*", ".*")
+    await broker.rabbitmqctl("set_user_limits", user, '{"max-channels":40}')
+    url = broker.url.replace("guest:guest", f"{user}:secret")
+    endpoint.flow("flow", answer(3, rate=100))
+    async with stage_on(broker, broker.url, endpoint, names) as stage, stage.listening() as chats:
+        with capture_logs() as logs:
+            async with working(stage.settings(amqp_url=url, concurrency=60)) as running:
+                for number in range(60):
+                    await stage.put(a_job(jobId=f"job-{number}", chatId="chat"))
+                ends = [await chats.end_of(f"job-{number}") for number in range(60)]
+
+    assert {end["status"] for end in ends} == {"completed"}
+    assert [line["event"] for line in logs].count("jobs.no_channel") == 1
+    assert running.times_ready == 2
+
+
 async def test_client_with_too_few_channels_is_told(broker: PrivateBroker, names: Names) -> None:
     user = f"user-{uuid4().hex[:8]}"
     await broker.rabbitmqctl("add_user", user, "secret")

@@ -63,3 +63,20 @@ def holding_channels(connection: BrokerConnection) -> int:
 def asked_at_once(connection: BrokerConnection) -> int:
     """Return how many chat locks may be requested at once, each on a channel of its own."""
     return max(1, min(_ASKED_AT_ONCE, highest_channel(connection) - _OTHERS))
+
+
+class ExtraChannels:
+    """How many channels more a worker may open: each for a consumer of one more job.
+
+    Attributes:
+        are_refused: Whether the broker closed the connection for one of them: a limit of the
+            virtual host or of the user is reached.
+    """
+
+    def __init__(self) -> None:
+        self.are_refused = False
+
+    def on(self, connection: BrokerConnection) -> int:
+        """Return how many may be opened on a connection of the jobs."""
+        taken = _OTHERS + _HOLDING + asked_at_once(connection)
+        return 0 if self.are_refused else max(0, highest_channel(connection) - taken)

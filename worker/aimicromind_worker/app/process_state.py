@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from aimicromind_worker.amqp.channels import ExtraChannels
 from aimicromind_worker.amqp.events.attempt_publisher import EventPublisher
 from aimicromind_worker.amqp.jobs.journal import JournalMemory
 from aimicromind_worker.amqp.jobs.memory_budget import MemoryBudget
@@ -34,6 +35,7 @@ class ProcessState:
         shutdown: The operator's requests to stop.
         on_ready: A callback for each time that the worker begins to take jobs.
         cancels_known_until: The time up to which cancel requests are known, aware.
+        extra_channels: The channels for consumers of one more job.
         has_worked: Whether a session has taken jobs.
         publisher: The publisher of the last session, None before the first.
         budget: The budget of held bytes of the last session, None before the first.
@@ -50,6 +52,7 @@ class ProcessState:
     shutdown: Shutdown
     on_ready: Callable[[], None]
     cancels_known_until: datetime = field(default_factory=lambda: datetime.now(UTC) - KEPT_FOR)
+    extra_channels: ExtraChannels = field(default_factory=ExtraChannels)
     has_worked: bool = False
     publisher: EventPublisher | None = None
     budget: MemoryBudget | None = None

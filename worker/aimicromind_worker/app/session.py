@@ -181,7 +181,9 @@ class Session:
         take = partial(JobConsumer.open, consuming, publishing, names, parts.ownership.shut)
         guard = consuming.wire.demultiplexer.guard
         process.budget = MemoryBudget(settings.max_held_bytes, guard)
-        source = await opened.enter_async_context(take(settings.concurrency, budget=process.budget))
+        source = await opened.enter_async_context(
+            take(settings.concurrency, budget=process.budget, extra=process.extra_channels)
+        )
         dead_lettered = await opened.enter_async_context(
             take(_DEAD_LETTERS_AT_ONCE, names.jobs_reaped, process.budget)
         )

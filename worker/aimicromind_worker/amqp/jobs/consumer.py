@@ -11,14 +11,16 @@ Invariants of the budget of held bytes:
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from uuid import uuid4
+from functools import partial
 
 import structlog
-from aio_pika.abc import AbstractChannel, AbstractConnection
 from aiormq.abc import DeliveredMessage
 
 from aimicromind_schemas import Names
-from aimicromind_worker.amqp.jobs.delivery import LOST, BrokerDelivery, NotSettled, send_command
+from aimicromind_worker.amqp.channels import ExtraChannels
+from aimicromind_worker.amqp.connection import BrokerConnection
+from aimicromind_worker.amqp.jobs.consumer_channels import ConsumerChannels
+from aimicromind_worker.amqp.jobs.delivery import LOST, BrokerDelivery, NotSettled
 from aimicromind_worker.amqp.jobs.extra_consumers import ExtraConsumers
 from aimicromind_worker.amqp.jobs.memory_budget import BudgetRequeues, MemoryBudget
 from aimicromind_worker.amqp.republishing import Outgoing
@@ -37,28 +39,27 @@ class JobConsumer:
 
     def __init__(  # noqa: PLR0913, PLR0917 - one for each side that it has
         self,
-        channel: AbstractChannel,
+        connection: BrokerConnection,
         outgoing: Outgoing,
         names: Names,
         queue: str,
         on_lost: Callable[[str], None],
         slots: int,
         budget: MemoryBudget | None,
+        extra: ExtraChannels | None,
     ) -> None:
-        self._channel = channel
         self._outgoing = outgoing
         self._names = names
-        self._queue = queue
         self._on_lost = on_lost
         self._slots = slots
         self._budget = budget
         self._arrived: asyncio.Queue[BrokerDelivery | None] = asyncio.Queue()
         self._stopping: asyncio.Task[None] | None = None
         self._consuming = asyncio.Lock()
-        self._consumers: set[str] = set()
+        self._channels = ConsumerChannels(connection, queue, self._take, on_lost, budget, extra)
         # By delivery: the tag of its consumer.
         self._unsettled: dict[BrokerDelivery, str] = {}
-        self._extra = ExtraConsumers(self._consume, self._cancel, self._unsettled)
+        self._extra = ExtraConsumers(self._consume, self._channels.cancel, self._unsettled)
         self._set_aside: list[BrokerDelivery] = []
         self._one_by_one = False
         # By tag, while jobs are taken one by one: the size of the last job.
@@ -70,13 +71,14 @@ class JobConsumer:
     @asynccontextmanager
     async def open(  # noqa: PLR0913, PLR0917 - one for each side that it has
         cls,
-        consuming: AbstractConnection,
+        consuming: BrokerConnection,
         outgoing: Outgoing,
         names: Names,
         on_lost: Callable[[str], None],
         slots: int,
         queue: str | None = None,
         budget: MemoryBudget | None = None,
+        extra: ExtraChannels | None = None,
     ) -> AsyncIterator["JobConsumer"]:
         """Consume a queue, with at most `slots` unsettled jobs at a time.
 
@@ -89,17 +91,11 @@ class JobConsumer:
             slots: The most unsettled jobs.
             queue: The queue; None: `jobs`.
             budget: The budget of held bytes; None: unlimited.
+            extra: How many channels there may be for consumers of one more job; None: no channel.
         """
-        async with asyncio.timeout(_TIMEOUT_S):
-            # The channel closes with its connection. Closing it would wait for a silent broker.
-            channel = await consuming.channel(publisher_confirms=False)
-            source = cls(channel, outgoing, names, queue or names.jobs, on_lost, slots, budget)
-            channel.close_callbacks.add(source._closed)
-            inner = await channel.get_underlay_channel()
-            inner.on_consumer_cancel_callbacks.add(source._cancelled)
-            if budget is not None:
-                budget.watch(inner.number)
-            await source._consume(slots)
+        consumed = queue or names.jobs
+        source = cls(consuming, outgoing, names, consumed, on_lost, slots, budget, extra)
+        await source._consume(slots)
         watching = asyncio.create_task(source._watch_budget())
         try:
             yield source
@@ -142,35 +138,25 @@ class JobConsumer:
         self._arrived.put_nowait(None)
 
     async def _consume(self, prefetch: int) -> str:
-        """Start a consumer and return its tag; return "" once the source is stopped."""
-        tag = str(uuid4())
+        """Start a consumer and return its tag; "" if the source is stopped or has no channel."""
         try:
             async with self._consuming, asyncio.timeout(_TIMEOUT_S):
-                if self._stopping is not None:
+                if self._stopping is not None or self._channels.is_full:
                     return ""
-                # The prefetch applies to the next consumers on this channel.
-                await self._channel.set_qos(prefetch_count=prefetch)
-                inner = await self._channel.get_underlay_channel()
-                self._consumers.add(tag)
-                await inner.basic_consume(self._queue, self._take, consumer_tag=tag)
-                return tag
-        except LOST as error:
+                return await self._channels.start(prefetch)
+        except (*LOST, RuntimeError) as error:
             raise ConsumerLost(f"no consumer could be started: {type(error).__name__}") from error
-
-    async def _cancel(self, tag: str) -> None:
-        if tag in self._consumers:
-            self._consumers.discard(tag)
-            inner = await self._channel.get_underlay_channel()
-            await send_command(inner.basic_cancel(tag))
 
     async def _cancel_all(self) -> None:
         async with self._consuming:
-            for tag in tuple(self._consumers):
-                await self._cancel(tag)
+            for tag in tuple(self._channels.tags):
+                await self._channels.cancel(tag)
 
     async def _take(self, message: DeliveredMessage) -> None:
-        delivery = BrokerDelivery.of(message, self._outgoing, self._names, self._settled)
         tag = message.consumer_tag or ""
+        settled = partial(self._settled, tag)
+        delivery = BrokerDelivery.of(message, self._outgoing, self._names, settled)
+        self._channels.took(tag)
         if self._one_by_one:
             self._brought[tag] = len(message.body)
         self._changed.set()
@@ -185,12 +171,13 @@ class JobConsumer:
             # Before any await: a later delivery must not overtake this one.
             self._arrived.put_nowait(delivery)
         if self._extra.is_unwanted(tag):
-            await self._cancel(tag)
+            await self._channels.cancel(tag)
         if stopping is not None:
             delivery.not_before.add(stopping)
             await delivery.requeue_unchanged()
 
-    def _settled(self, delivery: BrokerDelivery) -> None:
+    def _settled(self, tag: str, delivery: BrokerDelivery) -> None:
+        self._channels.settled(tag)
         if self._unsettled.pop(delivery, None) is not None and self._budget is not None:
             self._budget.release(delivery.held_bytes)
         self._changed.set()
@@ -221,7 +208,7 @@ class JobConsumer:
 
     async def _take_one_by_one(self, budget: MemoryBudget) -> None:
         """Add consumers with a prefetch of 1, until there are as many as slots."""
-        while self._stopping is None and not self._set_aside and len(self._consumers) < self._slots:
+        while not (self._stopping or self._set_aside or self._has_all_consumers()):
             await self._until(lambda: budget.fits_any_body() and self._busy() < self._slots)
             if self._set_aside:
                 return
@@ -229,7 +216,7 @@ class JobConsumer:
             tag = await self._consume(1)
             await self._until(lambda: tag in self._brought)  # noqa: B023 - awaited here
             if self._brought.get(tag, 0) > budget.share(self._slots):
-                await self._cancel(tag)
+                await self._channels.cancel(tag)
 
     async def _until(self, holds: Callable[[], bool]) -> None:
         """Wait until a condition holds, a job is set aside, or the source is stopped."""
@@ -239,12 +226,8 @@ class JobConsumer:
 
     def _busy(self) -> int:
         """Return the number of consumers, and of unsettled jobs of cancelled ones."""
-        return len(self._consumers) + sum(
-            tag not in self._consumers for tag in self._unsettled.values()
-        )
+        tags = self._channels.tags
+        return len(tags) + sum(tag not in tags for tag in self._unsettled.values())
 
-    def _cancelled(self, _: object) -> None:
-        self._on_lost(f"the broker cancelled the consumer of {self._queue}")
-
-    def _closed(self, _: object, error: BaseException | None) -> None:
-        self._on_lost(" ".join(str(error or "").split()) or f"the channel of {self._queue} closed")
+    def _has_all_consumers(self) -> bool:
+        return len(self._channels.tags) >= self._slots or self._channels.is_full

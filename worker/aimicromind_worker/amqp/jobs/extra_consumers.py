@@ -23,7 +23,7 @@ class ExtraConsumers:
         """Begin with none.
 
         Args:
-            consume: Starts a consumer with a prefetch, and returns its tag.
+            consume: Starts a consumer with a prefetch, and returns its tag; "" if it cannot.
             cancel: Cancels a consumer.
             unsettled: The jobs that are not settled, and the tags of their consumers.
         """
@@ -37,6 +37,9 @@ class ExtraConsumers:
     async def one_more(self) -> AsyncIterator[None]:
         """Take one more job at a time while the body runs."""
         tag = self._unwanted.pop() if self._unwanted else await self._consume(1)
+        if not tag:
+            yield
+            return
         self._tags.add(tag)
         try:
             yield
