@@ -221,6 +221,15 @@ def test_job_waits_half_a_minute_for_one_that_nobody_knows() -> None:
     assert turns.tick("chat", UNKNOWN_S) == [Run("chat", "b")]
 
 
+def test_job_waits_half_a_minute_from_the_end_of_the_last_job_of_its_chat() -> None:
+    turns = Stage().holding(a_job("x")).turns
+    turns.came("chat", a_job("b", 1, after="a"), 1)
+
+    assert turns.left("chat", "x", 100) == []
+    assert turns.tick("chat", 99 + UNKNOWN_S) == []
+    assert turns.tick("chat", 100 + UNKNOWN_S) == [Run("chat", "b")]
+
+
 def test_job_that_came_long_ago_still_waits_for_one_that_may_have_run_elsewhere() -> None:
     turns = Stage().turns
     turns.came("chat", a_job("b", after="a"), 0)

@@ -23,7 +23,7 @@ class ChatState:
         asks: Whether it has asked for the lock, and no answer has come.
         is_named: Whether a holder named it before it asked.
         settles: Whether it holds the lock and listens for older jobs.
-        held_since_s: When this worker last got the lock.
+        idle_since_s: When this worker last got the lock, or a job of the chat last ended here.
         running: The job that it runs.
         repeats: How often the question to the holder was repeated since the chat last moved.
         awaits: The jobs that a job waits for here although the chat is free.
@@ -37,7 +37,7 @@ class ChatState:
     asks: bool = False
     is_named: bool = False
     settles: bool = False
-    held_since_s: float = 0.0
+    idle_since_s: float = 0.0
     running: str = ""
     repeats: int = 0
     awaits: set[str] = field(default_factory=set)
@@ -49,13 +49,13 @@ class ChatState:
     ) -> dict[str, float]:
         """Return until when each job waits for the one before it; infinity: until that has run.
 
-        While another worker held the chat, that one may have run there. It may come back now.
+        While the chat is busy, that one may be on the queue, or have run in another worker.
         """
 
         def until_s(job: WaitingJob) -> float:
             if job.after in known:
                 return float("inf")
-            since_s = max(job.came_s, self.held_since_s)
+            since_s = max(job.came_s, self.idle_since_s)
             return min(since_s + UNKNOWN_S, job.came_s + _UNKNOWN_IN_ALL_S)
 
         waiting = (it for it in known.values() if it.after and not is_behind(it.after))

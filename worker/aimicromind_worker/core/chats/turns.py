@@ -88,7 +88,7 @@ class ChatTurns:
             return []
         chat.here.pop(job_id, None)
         if chat.running == job_id:
-            chat.running = ""
+            chat.running, chat.idle_since_s = "", now
         if chat.holds:
             return self._go_on(chat_id, chat, now)
         if not chat.here and not chat.asks:
@@ -102,7 +102,7 @@ class ChatTurns:
             return [LetGo(chat_id)] if granted else []
         was_named, chat.asks = chat.is_named, False
         if granted:
-            chat.holds, chat.is_named, chat.held_since_s = True, False, now
+            chat.holds, chat.is_named, chat.idle_since_s = True, False, now
             chat.settles = not was_named and self._is_busy(chat_id)
             if chat.settles:
                 chat.due_s = now + SETTLES_S
