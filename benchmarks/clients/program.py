@@ -48,6 +48,18 @@ class Seen:
         self.lags_s: list[float] = []
         self.last_at = time.monotonic()
 
+    def note(self, number: int, item: Any, *, is_stuck: bool) -> None:  # noqa: ANN401 - an event or a gap
+        """Count what a follower got; the delays of a stuck one do not count."""
+        self.last_at = time.monotonic()
+        if isinstance(item, Gap):
+            self.missing += len(item.missing)
+            return
+        self.events += 1
+        if not is_stuck:
+            self.lags_s.append((datetime.now(UTC) - item.time).total_seconds())
+        if item.event == "end":
+            self.ended.add(number)
+
 
 async def follow(url: str, prefix: str, count: int, stuck: int) -> None:
     async with Client.open(url, prefix) as client:
@@ -62,18 +74,7 @@ async def follow(url: str, prefix: str, count: int, stuck: int) -> None:
                 if number < stuck:
                     await release.wait()
                 async for item in items:
-                    note(number, item)
-
-        def note(number: int, item: Any) -> None:  # noqa: ANN401 - an event or a gap
-            seen.last_at = time.monotonic()
-            if isinstance(item, Gap):
-                seen.missing += len(item.missing)
-                return
-            seen.events += 1
-            if number >= stuck:
-                seen.lags_s.append((datetime.now(UTC) - item.time).total_seconds())
-            if item.event == "end":
-                seen.ended.add(number)
+                    seen.note(number, item, is_stuck=number < stuck)
 
         tasks = [asyncio.create_task(one(number)) for number in range(count)]
         await until(seen, lambda: seen.opened == count, OPENED_S)

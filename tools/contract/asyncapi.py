@@ -74,6 +74,12 @@ def _channels() -> Shape:
             "bindings": _queue(_NAMES.jobs_dead),
             "x-queues": _queues(_NAMES.jobs_dead),
         },
+        **_catching_up_channels(),
+    }
+
+
+def _catching_up_channels() -> Shape:
+    return {
         "mailbox": {
             "address": f"{_NAMES.prefix}.chat.{{hash}}",
             "description": "Where requests to catch up are put, through the default exchange and "

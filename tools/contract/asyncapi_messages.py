@@ -48,6 +48,14 @@ def messages() -> Shape:
             },
             "examples": _examples("cancel"),
         },
+        **_of_catching_up(),
+        **events,
+        "event.generic": _message("event.generic", "GenericEvent", shapes),
+    }
+
+
+def _of_catching_up() -> Shape:
+    return {
         "catchUp": {
             "title": "CatchUpRequest",
             "payload": {"$ref": "#/components/schemas/CatchUpRequest"},
@@ -62,8 +70,6 @@ def messages() -> Shape:
             "examples": _examples("snapshot"),
             "x-amqp-properties": SNAPSHOT_PROPERTIES,
         },
-        **events,
-        "event.generic": _message("event.generic", "GenericEvent", shapes),
     }
 
 

@@ -71,9 +71,8 @@ async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path)
         sizes = [size for of_one in watch.sizes.values() for size in of_one]
         run.gauges = [Gauge("worker memory, MB", it.at, it.rss_mb) for it in sizes]
         run.limits = {"worker memory, MB": _MOST_WORKER_MB}
-        violations = run.violations()
-        violations += [Violation("I6", said) for said in facts.strange]
-        violations += [Violation("I6", f"exit codes {codes}")] if any(codes) else []
+        strange = [*facts.strange, *([f"exit codes {codes}"] if any(codes) else [])]
+        violations = [*run.violations(), *(Violation("I6", said) for said in strange)]
         report(run, producer, facts, watch, took_s)
     in_window = ran_while_read(folder, COPY_CHAT)
     print(f"copies that ran again on a worker that still read the journal: {len(in_window)}")

@@ -108,14 +108,12 @@ class Client:
     ) -> AsyncIterator[Followed]:
         """Follow a job to its `end`, or a chat until the body ends.
 
-        Nothing that is published after the body begins is missed, unless the body takes events too
-        slowly: 1,000 events or 4 MiB wait for it. The rule for consumers is applied: no repeats,
-        nothing of an older attempt after a newer one began, nothing after an `end`. Missing events
-        are reported as a `Gap`, and the `end` always comes. A lost connection is opened again.
+        No event published after the body begins is missed, unless the body is too slow: 1,000
+        events or 4 MiB wait for it. The rule for consumers is applied. Missing events are reported
+        as a `Gap`, and the `end` always comes. A lost connection is opened again.
 
         Args:
-            chat_id: The chat. A job of another client is found faster with its chat: without it,
-                the events of all chats are read.
+            chat_id: The chat. Without it, another client's job is looked for in all chats.
             job_id: The job.
             from_start: Begin with earlier events: all in the event log, or those from a time on.
                 The worker is asked instead for a job that runs, if its chat is known.
@@ -130,16 +128,13 @@ class Client:
             BrokerUnreachable: No broker answered within `patience`; also from the iteration.
             BrokerRefused: The user lacks a permission, or a limit is reached.
         """
-        reader = reader_of(chat_id, job_id, after)
-        submitted = self._parts.submitted
+        reader, submitted = reader_of(chat_id, job_id, after), self._parts.submitted
         since = from_start if isinstance(from_start, datetime) else submitted.since(job_id)
         replayed = after is not None or from_start is not False
         wanted = Wanted.of(chat_id or submitted.chat_of(job_id), job_id)
         sources = self._parts.sources(wanted, Begin(replayed, since, after), handle)
-        following = Following(
-            self._parts.live, sources, wanted, reader, job_id or until, submitted.ended
-        )
-        async with opened(following) as items:
+        live, last, ended = self._parts.live, job_id or until, submitted.ended
+        async with opened(Following(live, sources, wanted, reader, last, ended)) as items:
             yield items
 
     @asynccontextmanager

@@ -179,14 +179,12 @@ class Session:
         process, settings, names = self._process, self._settings, self._names
         consuming, publishing, journal = parts.consuming, parts.publishing, parts.journal
         take = partial(JobConsumer.open, consuming, publishing, names, parts.ownership.shut)
-        guard = consuming.wire.demultiplexer.guard
-        process.budget = MemoryBudget(settings.max_held_bytes, guard)
-        source = await opened.enter_async_context(
+        process.budget = MemoryBudget(settings.max_held_bytes, consuming.wire.demultiplexer.guard)
+        enter = opened.enter_async_context
+        source = await enter(
             take(settings.concurrency, budget=process.budget, extra=process.extra_channels)
         )
-        dead_lettered = await opened.enter_async_context(
-            take(_DEAD_LETTERS_AT_ONCE, names.jobs_reaped, process.budget)
-        )
+        dead_lettered = await enter(take(_DEAD_LETTERS_AT_ONCE, names.jobs_reaped, process.budget))
         locks, version = await ChatLocks.open(consuming), version_of(consuming)
         chats = PoolChats(locks, publishing, names, parts.control.worker, version)
         dependencies = self._dependencies(journal)
@@ -204,8 +202,8 @@ class Session:
     async def _work(self, service: Service, publishing: PublisherConnection) -> None:
         """Carry jobs until a drain is done."""
         process, settings = self._process, self._settings
-        process.has_worked = True
         log.info("worker.ready", concurrency=settings.concurrency)
+        process.has_worked = True
         process.on_ready()
 
         def obstacle() -> str | None:
