@@ -93,6 +93,11 @@ class Following:
     _was_missing: bool = False
     _repaired_at: float | None = None
 
+    @property
+    def progress(self) -> float:
+        """How much of the earlier events is read, from 0 to 1: 1 once the events come live."""
+        return 1.0 if self._replay is None else self._replay.progress
+
     def put(self, delivery: Delivery) -> None:
         """Take a live message."""
         self._buffer.put(delivery)
@@ -209,9 +214,19 @@ class Followed(AsyncIterator[Event | Gap]):
         handle: Handle of the job whose `start` or `end` was yielded last; None before.
     """
 
-    def __init__(self, items: AsyncIterator[Event | Gap], handle: str | None) -> None:
-        self.handle = handle
+    def __init__(self, following: Following, items: AsyncIterator[Event | Gap]) -> None:
+        self.handle = following.sources.handle
+        self._following = following
         self._items = items
+
+    @property
+    def progress(self) -> float:
+        """How much of the earlier events is read, from 0 to 1: 1 once the events come live.
+
+        Ask for it at any time, also while the next event is awaited: a long event log may hold
+        none of this follower for a while.
+        """
+        return self._following.progress
 
     @override
     async def __anext__(self) -> Event | Gap:
@@ -227,6 +242,6 @@ async def opened(following: Following) -> AsyncIterator[Followed]:
     try:
         await following.open()
         async with aclosing(following.items()) as items:
-            yield Followed(items, following.sources.handle)
+            yield Followed(following, items)
     finally:
         following.close()

@@ -13,6 +13,7 @@ from tests.integration.stage import Stage
 from tests.integration.workers import working
 from tests.support.amqp import WITHIN_S, delete_queue, until_no_channels
 from tests.support.proxy import Proxy
+from tests.support.waiting import until
 
 
 async def test_request_brings_all_events_of_the_job(stage: Stage) -> None:
@@ -150,6 +151,30 @@ async def test_silent_chat_leaves_the_log_to_others(stage: Stage) -> None:
             reading.cancel()
             await asyncio.wait([reading])
         await client.cancel(job_id=busy)
+
+
+async def test_long_reading_tells_how_far_it_is(stage: Stage) -> None:
+    stage.endpoint.flow("flow", answer(2000))
+    async with stage.working() as chats, client_of(stage) as client:
+        first, foreign = a_job(), a_job()
+        for job in (first, foreign):
+            await chats.end_of(await client.submit(job))
+        count, shares = len(published(chats, first.job_id or "")), []
+        async with client_of(stage) as late:
+            async with late.follow(chat_id=first.chat_id, from_start=True) as events:
+                async with asyncio.timeout(WITHIN_S):
+                    async for _ in events:
+                        shares.append(events.progress)
+                        if len(shares) == count:
+                            break
+            async with late.follow(chat_id="silent", from_start=True) as events:
+                waiting = asyncio.ensure_future(anext(events))
+                await until(lambda: events.progress == 1)
+                waiting.cancel()
+                await asyncio.wait([waiting])
+
+    assert shares == sorted(shares)
+    assert 0 <= shares[0] < shares[-1] <= 1
 
 
 async def test_without_event_log_the_past_is_a_clear_error(stage: Stage) -> None:
