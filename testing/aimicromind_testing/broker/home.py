@@ -96,7 +96,19 @@ class BrokerHome:
         management: bool,
         tls: BrokerTls | None,
         plugins: Sequence[str] = (),
+        shares: bool,
     ) -> None:
+        """Pick ports and write the configuration.
+
+        Args:
+            settings: Further lines of `rabbitmq.conf`, by name.
+            identity: Name, cookie and port mapper.
+            management: Whether the management API answers.
+            tls: Certificates of a further listener.
+            plugins: Further plugins.
+            shares: Whether other nodes have the same port mapper.
+        """
+        self._shares = shares
         self.folder = Path(tempfile.mkdtemp(prefix="private-broker-"))
         self.amqp_port, self.tls_port, self._distribution_port, self.management_port = _free_ports(
             4
@@ -137,11 +149,7 @@ class BrokerHome:
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq.conf"),
             "RABBITMQ_CONFIG_FILES": str(self.folder / "conf.d"),
             "RABBITMQ_CONF_ENV_FILE": str(self.folder / "rabbitmq-env.conf"),
-            # The tools then ask no port mapper for the node's port.
-            "RABBITMQ_CTL_ERL_ARGS": (
-                f"{_LOOPBACK_DISTRIBUTION} -dist_listen false"
-                f" -erl_epmd_port {self._distribution_port}"
-            ),
+            "RABBITMQ_CTL_ERL_ARGS": " ".join((_LOOPBACK_DISTRIBUTION, *self._way_to_the_node())),
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
             "RABBITMQ_LOG_BASE": str(self.folder / "log"),
@@ -152,6 +160,15 @@ class BrokerHome:
             # The start script then replaces itself by the node, instead of waiting for it.
             "RUNNING_UNDER_SYSTEMD": "true",
         }
+
+    def _way_to_the_node(self) -> tuple[str, ...]:
+        """Return arguments with which the tools find a node's port without its port mapper."""
+        # They take the port for that of every node.
+        return (
+            ()
+            if self._shares
+            else (f"-erl_epmd_port {self._distribution_port} -dist_listen false",)
+        )
 
     def log_tail(self, lines: int = 60) -> str:
         """Return the last lines of the node's console, and of each of its logs."""

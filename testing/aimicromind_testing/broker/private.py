@@ -63,6 +63,7 @@ class PrivateBroker:
         self._server = server
         self._settings = settings or {}
         self._identity = identity or Identity.new()
+        self._shares = identity is not None
         self._entered: BrokerHome | None = None
         self._epmd: OwnedProcess | None = None
         self._node: OwnedProcess | None = None
@@ -103,6 +104,7 @@ class PrivateBroker:
             management=self._management,
             tls=self._tls,
             plugins=self._plugins,
+            shares=self._shares,
         )
         try:
             await self.start()
