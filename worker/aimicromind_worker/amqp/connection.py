@@ -94,7 +94,6 @@ async def connect(
             connection.wire.abort()
 
 
-@wraps(_reject)
 def version_of(connection: BrokerConnection) -> tuple[int, ...]:
     """Return major and minor version of the broker; empty if it does not say them in numbers."""
     told = connection.inner.server_properties.get("version")
@@ -102,6 +101,7 @@ def version_of(connection: BrokerConnection) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
 
 
+@wraps(_reject)
 def _reject_with_reason(store: FutureStore, exception: ExceptionType | None) -> Awaitable[None]:
     return _reject(store, exception or AMQPConnectionError("the connection closed"))
 
