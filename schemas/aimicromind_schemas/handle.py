@@ -96,13 +96,29 @@ def decode_handle(text: str, of: Installation) -> Handle:
             the number of partitions was changed.
     """
     data = _bytes(text)
-    if data[:1] != bytes((VERSION,)):
-        raise HandleUnreadable(f"its version is not {VERSION}")
+    handle = _handle(data)
     place, checksum = data[:-_CHECKSUM_BYTES], data[-_CHECKSUM_BYTES:]
     if checksum != _checksum(place, of):
         raise HandleUnreadable("it is damaged, or of another installation or number of partitions")
-    partition, offset, seconds = _integers(place[1:])
-    if partition >= of.partitions or offset > _MOST_OFFSET or seconds > _MOST_SECONDS:
+    if handle.partition >= of.partitions:
+        raise HandleUnreadable("its numbers are too large")
+    return handle
+
+
+def time_in(text: str) -> datetime:
+    """Return the time in a handle, aware, of whichever installation it is.
+
+    Raises:
+        HandleUnreadable: It is no handle, or of a later version.
+    """
+    return _handle(_bytes(text)).time
+
+
+def _handle(data: bytes) -> Handle:
+    if data[:1] != bytes((VERSION,)):
+        raise HandleUnreadable(f"its version is not {VERSION}")
+    partition, offset, seconds = _integers(data[1:-_CHECKSUM_BYTES])
+    if offset > _MOST_OFFSET or seconds > _MOST_SECONDS:
         raise HandleUnreadable("its numbers are too large")
     return Handle(partition, offset, _EPOCH + timedelta(seconds=seconds))
 

@@ -15,7 +15,7 @@ from aimicromind_schemas.client.errors import (
     NoEndYet,
 )
 from aimicromind_schemas.client.following import Followed, Following, opened, reader_of
-from aimicromind_schemas.client.handles import Submitted
+from aimicromind_schemas.client.handles import Submitted, begin_of
 from aimicromind_schemas.client.parts import Begin, Connections, Parts
 from aimicromind_schemas.client.queues import PRIVATE_ARGUMENTS, SHARED_ARGUMENTS
 from aimicromind_schemas.client.wanted import Wanted
@@ -164,7 +164,7 @@ class Client:
             job_id: The job.
             chat_id: Its chat, where another client submitted it. Without it, the endings of all
                 chats are received while it waits.
-            handle: Handle of the job, as `submit` returned it, or its `start` and `end` have it.
+            handle: Handle of the job. A job that ended long ago is found faster with it.
             within: How long to wait.
 
         Raises:
@@ -176,9 +176,10 @@ class Client:
         """
         known = self._parts.submitted.chat_of(job_id)
         self._expects_ends |= known is not None
+        since = None if handle is None else begin_of(handle)
         try:
             async with asyncio.timeout(within.total_seconds()):
-                end = await self._parts.results.end_of(job_id, chat_id or known)
+                end = await self._parts.results.end_of(job_id, chat_id or known, since)
         except TimeoutError as error:
             raise NoEndYet(job_id, within.total_seconds()) from error
         self._parts.submitted.ended(end)

@@ -1,14 +1,19 @@
 """Handles of jobs: short texts that say where in the event log the events of a job begin."""
 
 import asyncio
+import logging
+from datetime import datetime
 from typing import Final, Self
 
 from aimicromind_schemas.client.connection import ClientConnection
 from aimicromind_schemas.client.errors import ClientError
 from aimicromind_schemas.client.streams.positions import handle_of
+from aimicromind_schemas.handle import HandleUnreadable, time_in
 from aimicromind_schemas.messages.events import Event
 from aimicromind_schemas.messages.worker_events import EndEvent, StartEvent
 from aimicromind_schemas.routing import Names
+
+_log = logging.getLogger(__name__)
 
 # A look-up takes some round trips, and serves all jobs of a partition for 5 s.
 _WAITED_S: Final = 0.02
@@ -80,6 +85,15 @@ class Handles:
             # The job is submitted all the same, and found by its time.
             self._not_before_s = asyncio.get_running_loop().time() + _PAUSE_S
             return None
+
+
+def begin_of(handle: str) -> datetime | None:
+    """Return when the job of a handle began; None, with a warning, for one that cannot be read."""
+    try:
+        return time_in(handle)
+    except HandleUnreadable as error:
+        _log.warning("%s", error)
+        return None
 
 
 def handle_in(event: Event) -> str | None:

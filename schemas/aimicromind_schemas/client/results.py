@@ -14,6 +14,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final
 
 from aimicromind_schemas.client.delivery import Delivery
@@ -82,8 +83,15 @@ class Results:
         if (awaited := self._taken(job_id)) is not None:
             self._live.leave(awaited)
 
-    async def end_of(self, job_id: str, chat_id: str | None) -> EndEvent:
+    async def end_of(
+        self, job_id: str, chat_id: str | None, since: datetime | None = None
+    ) -> EndEvent:
         """Wait for the `end` of a job.
+
+        Args:
+            job_id: The job.
+            chat_id: Its chat; None: unknown.
+            since: When it began; None: unknown.
 
         Raises:
             EndNotReadable: It has a shape that this version does not know.
@@ -95,7 +103,7 @@ class Results:
         try:
             if expected is None:
                 await self._live.join(awaited)
-            event = (await self._either(awaited, job_id)).event()
+            event = (await self._either(awaited, job_id, since)).event()
         finally:
             if expected is None:
                 self._live.leave(awaited)
@@ -105,7 +113,7 @@ class Results:
             raise EndNotReadable(job_id)
         return event
 
-    async def _either(self, awaited: _Awaited, job_id: str) -> Delivery:
+    async def _either(self, awaited: _Awaited, job_id: str, since: datetime | None) -> Delivery:
         """Return the message of an `end`, live or found."""
         while not awaited.came.done():
             if awaited.missed.done():
@@ -114,7 +122,7 @@ class Results:
             if awaited.is_sure:
                 await _first(awaited.came, awaited.missed)
                 continue
-            searching = asyncio.create_task(self._endings.find(job_id))
+            searching = asyncio.create_task(self._endings.find(job_id, since))
             try:
                 await _first(awaited.came, awaited.missed, searching)
                 if searching.done() and not awaited.missed.done():

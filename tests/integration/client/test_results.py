@@ -1,11 +1,16 @@
 """Results: live where this client submitted the job, else from the stream of endings."""
 
 import asyncio
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from aimicromind_schemas import PredictionJob
+from aimicromind_schemas import PARTITIONS, PredictionJob
 from aimicromind_schemas.client import Client
+from aimicromind_schemas.client.past.endings_search import _Search
+from aimicromind_schemas.client.transport.stream_frames import StreamMessage
+from aimicromind_schemas.handle import Handle, Installation, encode_handle
 from aimicromind_testing import answer
 from tests.integration.client.publishing import end, publish
 from tests.integration.client.stage import STREAMS, a_job, client_of
@@ -65,6 +70,45 @@ async def test_result_is_found_however_many_jobs_ended_later(stage: Stage, later
         )
 
     assert [it.job_id for it in found] == ["sought", "sought", "before"]
+
+
+async def test_result_of_an_old_job_is_found_from_its_handle_without_those_after_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stage.listening(), client_of(stage) as client:
+        await publish(stage, (end(f"before-{it}", 0) for it in range(300)))
+        # Streams find a time to the precision of their chunks.
+        await asyncio.sleep(1)
+        began = datetime.now(UTC)
+        await publish(stage, [end("sought", 0)])
+        await asyncio.sleep(1)
+        await publish(stage, (end(f"later-{it}", 0) for it in range(6_000)))
+        installation = Installation(stage.names.prefix, PARTITIONS)
+        handle = encode_handle(Handle(0, 0, began), installation)
+        looked_at: Counter[str | None] = Counter()
+        check = _Search.check
+        for known in (None, handle):
+
+            def counted(search: _Search, message: StreamMessage, of: str | None = known) -> None:
+                looked_at[of] += 1
+                check(search, message)
+
+            monkeypatch.setattr(_Search, "check", counted)
+            assert (await client.result("sought", handle=known)).job_id == "sought"
+
+    assert looked_at[handle] < 1_000
+    assert looked_at[None] > 4_000
+
+
+@pytest.mark.parametrize("broken", ["", "nonsense", "AQAAnfKh2Abw3nsm" * 3, "\x00"])
+async def test_result_comes_whatever_its_handle_is(stage: Stage, broken: str) -> None:
+    async with stage.listening(), client_of(stage) as client:
+        await publish(stage, [end("sought", 0), *(end(f"later-{it}", 0) for it in range(300))])
+        of_tomorrow = Handle(0, 0, datetime.now(UTC) + timedelta(days=1))
+        ahead = encode_handle(of_tomorrow, Installation("another", 1))
+
+        for handle in (broken, ahead):
+            assert (await client.result("sought", handle=handle)).job_id == "sought"
 
 
 async def test_result_of_a_job_that_ends_later_comes_live(stage: Stage) -> None:

@@ -1,7 +1,8 @@
 """Find the `end` of a job in the stream of endings, from its end backwards.
 
 A job that somebody asks for has mostly ended a short while ago. AMQP reads a stream forwards only,
-thus it is read in parts: the last 256 endings, then 16 times as many before them, and so on.
+thus it is read in parts: the last 256 endings, then 16 times as many before them, and so on. Where
+it is known when the job began, the part from there on comes second.
 
 Invariants:
 
@@ -13,6 +14,7 @@ Invariants:
 import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from aiormq.exceptions import ChannelNotFoundEntity
@@ -36,13 +38,18 @@ _SETTLES_S: Final = 1.0
 # They hold whole answers, and the broker's prefetch counts messages.
 _AHEAD: Final = 100
 _END: Final = b":end"
+# Clocks mostly differ by less.
+_SHORTLY: Final = timedelta(seconds=5)
+# Whatever a handle says: AMQP has no time before 1970.
+_EARLIEST: Final = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 class _Question:
     """Somebody asks for the `end` of a job."""
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, since: datetime | None) -> None:
         self.job_id = job_id
+        self.since = since
         self.answer: asyncio.Future[Delivery | None] = asyncio.get_running_loop().create_future()
         # Whoever asked may be gone when it fails.
         self.answer.add_done_callback(lambda it: it.cancelled() or it.exception())
@@ -61,15 +68,19 @@ class EndingsSearch:
         self._stream = stream
         self._batches: Batches[_Question] = Batches(readings, self._read, _fail)
 
-    async def find(self, job_id: str) -> Delivery | None:
+    async def find(self, job_id: str, since: datetime | None = None) -> Delivery | None:
         """Return the `end` of a job; None where it is not there.
+
+        Args:
+            job_id: The job.
+            since: When it began, by any clock; None: unknown.
 
         Raises:
             BrokerGone: The connection closed.
             BrokerUnreachable: No broker answers.
             BrokerRefused: The user lacks a permission, or a limit is reached.
         """
-        question = _Question(job_id)
+        question = _Question(job_id, since)
         self._batches.ask(question)
         try:
             return await question.answer
@@ -110,7 +121,10 @@ class _Search:
         self._connection = connection
         self._stream = stream
         self._sought: dict[str, list[_Question]] = {}
+        self._since: datetime | None = None
         for question in questions:
+            if question.since is not None:
+                self._since = min(question.since, self._since or question.since)
             self._sought.setdefault(f"{question.job_id}:end", []).append(question)
         # Headers are searched for it. With several jobs, each `end` is looked at.
         self._needle = next(iter(self._sought)).encode() if len(self._sought) == 1 else _END
@@ -131,6 +145,8 @@ class _Search:
         is_read = asyncio.create_task(part.is_read.wait())
         try:
             await asyncio.wait((newest, is_read), return_when=asyncio.FIRST_COMPLETED)
+            if self._since is not None and begin > 0 and not self.found.is_set():
+                await self._older(max(_EARLIEST, self._since - _SHORTLY), begin)
             size = _FIRST_PART
             while begin > 0 and not self.found.is_set():
                 size *= _GROWTH
@@ -167,13 +183,15 @@ class _Search:
                 async with asyncio.timeout_at(settled):
                     await self.found.wait()
 
-    async def _older(self, begin: int, end: int) -> bool:
-        """Read from one offset to before another; return whether all of these are left."""
+    async def _older(self, begin: datetime | int, end: int) -> bool:
+        """Read from a time or offset to before an offset; return whether that is where it began."""
         part = _Part(self, end - 1)
-        async with reading(
-            self._connection, self._stream, begin, part.take, prefetch=_AHEAD
-        ) as reader:
-            await reader.until(part.is_read)
+        # Nothing comes from a time on that the broker's clock has not reached.
+        with suppress(NothingThere):
+            async with reading(
+                self._connection, self._stream, begin, part.take, prefetch=_AHEAD
+            ) as reader:
+                await reader.until(part.is_read)
         return part.first == begin
 
     def check(self, message: StreamMessage) -> None:
