@@ -160,10 +160,11 @@ async def test_jobs_wait_without_more_channels_where_the_user_may_have_no_more(
     url = broker.url.replace("guest:guest", f"{user}:secret")
     endpoint.flow("flow", answer(3, rate=100))
     async with stage_on(broker, broker.url, endpoint, names) as stage, stage.listening() as chats:
+        # More jobs than channels, before any of them can have ended.
+        for number in range(60):
+            await stage.put(a_job(jobId=f"job-{number}", chatId="chat"))
         with capture_logs() as logs:
             async with working(stage.settings(amqp_url=url, concurrency=60)) as running:
-                for number in range(60):
-                    await stage.put(a_job(jobId=f"job-{number}", chatId="chat"))
                 ends = [await chats.end_of(f"job-{number}") for number in range(60)]
 
     assert {end["status"] for end in ends} == {"completed"}
