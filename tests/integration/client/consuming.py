@@ -87,9 +87,9 @@ async def publish(connection: BrokerConnection, names: Names, events: Iterable[E
         await asyncio.gather(*(exchange.publish(_sent(it), it.routing_key) for it in messages))
 
 
-async def consumed(stage: Stage, replicas: int = 1) -> None:
+async def consumed(stage: Stage, replicas: int = 1, name: str = NAME) -> None:
     """Wait until so many replicas consume the queue."""
-    queue = stage.names.consumer(NAME)
+    queue = stage.names.consumer(name)
     async with asyncio.timeout(WITHIN_S):
         while True:
             with suppress(aio_pika.exceptions.ChannelNotFoundEntity):
@@ -118,18 +118,18 @@ async def dead_letters(stage: Stage, count: int) -> list[tuple[Any, Mapping[str,
     return taken
 
 
-async def remove(stage: Stage, options: ConsumerOptions | None = None) -> None:
+async def remove(stage: Stage, options: ConsumerOptions | None = None, name: str = NAME) -> None:
     """Delete what the consumer declared."""
     delays = (options or ConsumerOptions(retry_after=SOON)).retry_after
     names = stage.names
     async with stage.connection.channel() as channel:
         for queue in (
-            names.consumer(NAME),
-            names.consumer_dead(NAME),
-            *(names.consumer_delay(NAME, delay) for delay in delays),
+            names.consumer(name),
+            names.consumer_dead(name),
+            *(names.consumer_delay(name, delay) for delay in delays),
         ):
             await channel.queue_delete(queue)
-        await channel.exchange_delete(names.consumer(NAME))
+        await channel.exchange_delete(names.consumer(name))
 
 
 def _sent(message: Message) -> aio_pika.Message:
