@@ -79,6 +79,7 @@ from aimicromind_schemas.routing import (
     RoutingKeyTooLong,
     chat_binding,
     chat_fits,
+    event_binding,
     parse_routing_key,
     routing_key,
 )
@@ -177,6 +178,7 @@ __all__ = [
     "decode_catch_up",
     "decode_snapshot",
     "encode",
+    "event_binding",
     "event_from",
     "is_job_id",
     "parse_routing_key",

@@ -14,6 +14,7 @@ MAX_KEY_BYTES: Final = 255
 
 _LONGEST_EVENT_NAME: Final = max(EVENT_NAMES, key=len)
 _PREFIX: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_CONSUMER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_-]*")
 _ESCAPABLE: Final = re.compile(rb"[^A-Za-z0-9_-]")
 _KEY: Final = re.compile(r"chat\.([A-Za-z0-9_%-]*)\.([A-Za-z0-9_%-]*)")
@@ -120,6 +121,26 @@ class Names:
         """Stream of cancel requests, for workers that start later."""
         return f"{self.prefix}.control.log"
 
+    def consumer(self, name: str) -> str:
+        """Return the name of a consumer's queue, and of its exchange.
+
+        Raises:
+            ValueError: The consumer's name is not 1 to 64 of A-Z a-z 0-9 _ -
+        """
+        if not _CONSUMER.fullmatch(name):
+            raise ValueError(
+                f"the consumer's name is {name!r}: use 1 to 64 characters of A-Z a-z 0-9 _ -"
+            )
+        return f"{self.prefix}.consumers.{name}"
+
+    def consumer_delay(self, name: str, delay: timedelta) -> str:
+        """Return the name of a consumer's delay queue whose TTL is `delay`, in seconds."""
+        return f"{self.consumer(name)}.delay.{delay.total_seconds():g}"
+
+    def consumer_dead(self, name: str) -> str:
+        """Return the name of a consumer's dead-letter queue."""
+        return f"{self.consumer(name)}.dead"
+
 
 def routing_key(chat_id: str, event: str) -> str:
     """Return the routing key of an event: `chat.<chatId>.<event>`, both percent-encoded.
@@ -169,6 +190,15 @@ def chat_binding(chat_id: str) -> str:
         UnicodeEncodeError: A lone surrogate has no UTF-8 form. This is a ValueError.
     """
     return f"chat.{_escaped(chat_id)}.#"
+
+
+def event_binding(event: str) -> str:
+    """Return the binding key for the events of one name, in all chats.
+
+    Raises:
+        UnicodeEncodeError: A lone surrogate has no UTF-8 form. This is a ValueError.
+    """
+    return f"chat.*.{_escaped(event)}"
 
 
 def _escaped(word: str) -> str:

@@ -60,6 +60,29 @@ async def test_shared_queue_brings_endings(stage: Stage) -> None:
     assert out == "1 completed\n"
 
 
+async def test_consumer_handles_an_end_and_exits_at_sigterm(stage: Stage) -> None:
+    stage.endpoint.flow("FLOW_ID", answer(3))
+    await stage.ready_worker()
+    queue = stage.names.consumer("accounts")
+    process = await _started(stage, "consume")
+    try:
+        async with asyncio.timeout(30):
+            while not await _consumed(stage, queue):  # noqa: ASYNC110 - see above
+                await asyncio.sleep(0.1)
+            await _run(stage, "submit")
+            assert process.stdout is not None
+            handled = await process.stdout.readline()
+            process.terminate()
+            await process.wait()
+    finally:
+        if process.returncode is None:
+            process.kill()
+        delays = [f"{queue}.delay.{it}" for it in (1, 10, 60, 600, 3600)]
+        delete(stage.broker.url, [queue, f"{queue}.dead", *delays], [queue])
+
+    assert (handled, process.returncode) == (b"1 completed\n", 0)
+
+
 async def test_direct_replies_bring_every_event(stage: Stage) -> None:
     stage.endpoint.flow("FLOW_ID", answer(20))
     await stage.ready_worker()
@@ -82,18 +105,12 @@ async def test_direct_replies_come_although_the_job_waited_on_the_broker(stage: 
 
 
 def test_pages_have_programs() -> None:
-    assert set(_PROGRAMS) == {"submit", "follow", "request", "shared", "reply"}
+    assert set(_PROGRAMS) == {"submit", "follow", "request", "shared", "consume", "reply"}
 
 
 async def _run(stage: Stage, name: str) -> str:
     """Run a program as a process of its own."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        _adapted(stage, name),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    process = await _started(stage, name)
     try:
         out, error = await asyncio.wait_for(process.communicate(), 30)
     finally:
@@ -101,6 +118,14 @@ async def _run(stage: Stage, name: str) -> str:
             process.kill()
     assert process.returncode == 0, error.decode()
     return out.decode()
+
+
+async def _started(stage: Stage, name: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-u", "-c", _adapted(stage, name)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
 
 
 async def _direct_replies(stage: Stage) -> list[dict[str, Any]]:
@@ -120,6 +145,11 @@ def _adapted(stage: Stage, name: str) -> str:
     written = _PROGRAMS[name].replace('"aimicromind.', f'"{stage.names.prefix}.')
     address = '"amqp://guest:guest@localhost/"'
     return written.replace(address, f"{stage.broker.url!r}, {stage.names.prefix!r}")
+
+
+async def _consumed(stage: Stage, queue: str) -> bool:
+    listed = await stage.broker.rabbitmqctl("list_consumers")
+    return f"{queue}\t" in listed
 
 
 async def _exists(stage: Stage, queue: str) -> bool:

@@ -4,6 +4,13 @@ It needs the extra `client`, which installs aio-pika.
 """
 
 from aimicromind_schemas.client.client import Client
+from aimicromind_schemas.client.consuming.failures import ConsumerFailureKind
+from aimicromind_schemas.client.consuming.options import (
+    ConsumerCounts,
+    ConsumerOptions,
+    Handler,
+    Unprocessable,
+)
 from aimicromind_schemas.client.errors import (
     BrokerGone,
     BrokerRefused,
@@ -29,8 +36,12 @@ __all__ = [
     "BrokerUnreachable",
     "Client",
     "ClientError",
+    "ConsumerCounts",
+    "ConsumerFailureKind",
+    "ConsumerOptions",
     "EndNotReadable",
     "Gap",
+    "Handler",
     "JobNotTaken",
     "NoEndYet",
     "NoEventLog",
@@ -40,4 +51,5 @@ __all__ = [
     "NothingToListenTo",
     "Position",
     "QueueFull",
+    "Unprocessable",
 ]

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Final, Self
 from uuid import uuid4
@@ -17,23 +17,24 @@ from aimicromind_schemas.client.errors import (
 from aimicromind_schemas.client.following import Followed, Following, opened, reader_of
 from aimicromind_schemas.client.handles import Submitted, begin_of
 from aimicromind_schemas.client.parts import Begin, Connections, Parts
-from aimicromind_schemas.client.queues import PRIVATE_ARGUMENTS, SHARED_ARGUMENTS
+from aimicromind_schemas.client.past.log_place import CLOCK_SLACK
+from aimicromind_schemas.client.services import Services
 from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_schemas.messages.cancel import ChatCancel, JobCancel
 from aimicromind_schemas.messages.events import Event
 from aimicromind_schemas.messages.job import PredictionJob
 from aimicromind_schemas.messages.worker_events import EndEvent
-from aimicromind_schemas.reading import Position
+from aimicromind_schemas.reading import Gap, Position
 from aimicromind_schemas.routing import Names
 
 _PATIENCE: Final = timedelta(minutes=1)
 
 
-class Client:
+class Client(Services):
     """Submits, follows and cancels. Any number of tasks may call its methods at once."""
 
     def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+        super().__init__(parts)
         self._expects_ends = False
 
     @classmethod
@@ -205,33 +206,30 @@ class Client:
             case _:
                 raise ValueError("name either a job by job_id or a chat by chat_id")
 
-    def shared(
-        self, queue: str, *bindings: str
-    ) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """Read a durable queue that replicas share: each event goes to one of them.
-
-        An event is acknowledged when the next one is asked for. If the body fails before, the
-        event is redelivered, perhaps to another replica; thus it may come twice. Without readers
-        the queue keeps 1 GB, for a week. The rule for consumers is not applied, because a replica
-        does not see all events of a job.
+    async def whole_answer(
+        self, end: EndEvent, *, within: timedelta = timedelta(minutes=1)
+    ) -> list[Event | Gap]:
+        """Return the events of a job's last attempt, from the event log, by the rule for consumers.
 
         Args:
-            queue: Its name; declared if it does not exist.
-            *bindings: Binding keys, such as `chat.*.end`.
+            end: The `end` of the job, which is the last of the events returned.
+            within: How long to read. A `Gap` stands for events that are no longer in the log.
+
+        Raises:
+            TimeoutError: They were not read in time.
+            NothingToListenTo, NoEventLog, BrokerUnreachable, BrokerRefused: See `follow`.
         """
-        return self._parts.reading(queue, bindings, SHARED_ARGUMENTS)
-
-    def private(self, *bindings: str) -> AbstractAsyncContextManager[AsyncIterator[Event]]:
-        """Read an exclusive queue: this reader gets each event, while it is connected.
-
-        The queue is deleted with its reader. It keeps 256 MiB, and drops its oldest events if the
-        reader is slower. After a lost connection, a new queue is declared; what was published
-        between the two is missed.
-
-        Args:
-            *bindings: Binding keys, such as `chat.*.usedTools`.
-        """
-        return self._parts.reading("", bindings, PRIVATE_ARGUMENTS)
+        answer: list[Event | Gap] = []
+        since = end.time - timedelta(seconds=end.data.duration_seconds) - CLOCK_SLACK
+        follow = self.follow(
+            chat_id=end.chat_id, job_id=end.job_id, from_start=since, handle=end.data.handle
+        )
+        async with asyncio.timeout(within.total_seconds()), follow as items:
+            async for item in items:
+                if answer and item.attempt > answer[-1].attempt:
+                    answer.clear()
+                answer.append(item)
+        return answer
 
     async def _submit(
         self, job: PredictionJob, job_id: str, reply_to: str | None, correlation_id: str | None

@@ -1,6 +1,7 @@
 """Publish jobs and cancel requests, each confirmed before the call returns."""
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import aio_pika
@@ -43,6 +44,14 @@ class ConfirmedChannel:
                     async with asyncio.timeout(TIMEOUT_S):
                         self._channel = await connection.channel()
             return self._channel
+
+    async def close(self) -> None:
+        """Close the channel, if it is open."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            with suppress(BrokerGone), broker_errors():
+                async with asyncio.timeout(TIMEOUT_S):
+                    await channel.close()
 
 
 class JobPublisher:

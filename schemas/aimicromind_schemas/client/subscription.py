@@ -114,14 +114,23 @@ class Subscription:
             await self._changed.wait()
         return self._delivered.popleft()
 
-    async def acknowledge(self, message: DeliveredMessage) -> None:
+    @property
+    def has_ended(self) -> bool:
+        """Whether the broker has requeued, or will requeue, what is not acknowledged."""
+        return self._ended
+
+    async def acknowledge(self, message: DeliveredMessage, *, alone: bool = False) -> None:
         """Acknowledge a delivery and all before it.
+
+        Args:
+            message: The delivery.
+            alone: Do not acknowledge those before it.
 
         Raises:
             BrokerGone: The channel closed; the queue redelivers.
         """
         with broker_errors():
-            await self._channel.basic_ack(message.delivery_tag or 0, multiple=True)
+            await self._channel.basic_ack(message.delivery_tag or 0, multiple=not alone)
 
     async def reject(self, message: DeliveredMessage) -> None:
         """Reject a delivery without requeueing it.

@@ -1,8 +1,11 @@
 """Users who may do what docs/operations.md lists, and no more, can do their work."""
 
+import asyncio
 import re
 import shlex
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Final
 from uuid import uuid4
@@ -10,15 +13,17 @@ from uuid import uuid4
 import pytest
 
 from aimicromind_schemas import EndEvent, EndStatus, Names, PredictionJob
-from aimicromind_schemas.client import BrokerRefused, Client
+from aimicromind_schemas.client import BrokerRefused, Client, ConsumerCounts, ConsumerOptions
 from aimicromind_testing import PrivateBroker, answer, error_answer, too_many_requests
 from aimicromind_worker.amqp.connection import PermissionMissing
 from aimicromind_worker.amqp.declaring import DeclarationRefused, declare
 from aimicromind_worker.app.build import needed_topology
+from tests.integration.client.consuming import an_end, consumed, publish, remove
 from tests.integration.stage import Stage
 from tests.integration.workers import Running, chats_of, working
 from tests.support.amqp import WITHIN_S, in_queue
 from tests.support.builders import a_job
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(90)
 
@@ -52,7 +57,31 @@ async def user(
 
 
 def test_page_lists_these_users() -> None:
-    assert set(_LISTED) == {"declaring-worker", "worker", "producer", "consumer"}
+    assert set(_LISTED) == {"declaring-worker", "worker", "producer", "consumer", "service"}
+
+
+async def test_service_consumes_with_retries_and_dead_letters(stage: Stage) -> None:
+    options = ConsumerOptions(retry_after=[timedelta(milliseconds=100)])
+    counts = ConsumerCounts()
+
+    async def on_end(_: EndEvent) -> None:
+        raise OSError
+
+    async with stage.listening():
+        url = await user(stage.broker, "service", stage.names)
+        async with Client.open(url, stage.names.prefix) as client:
+            serving = asyncio.create_task(
+                client.consume("accounts", {"end": on_end}, options, counts=counts)
+            )
+            await consumed(stage, name="accounts")
+            await publish(stage.connection, stage.names, [an_end(1)])
+            await until(lambda: counts.dead or serving.done())
+            serving.cancel()
+            with suppress(asyncio.CancelledError):
+                await serving
+    await remove(stage, options, name="accounts")
+
+    assert (counts.retried, counts.dead) == (1, 1)
 
 
 @pytest.mark.parametrize("kind", ["declaring-worker", "worker"])
