@@ -17,6 +17,7 @@ from aimicromind_schemas import (
     PredictionJob,
 )
 from aimicromind_schemas.messages.catch_up import CatchUpRequest, SeenUpTo, Snapshot
+from aimicromind_schemas.messages.worker_report import StatusRequest, WorkerReport
 from aimicromind_schemas.vocabulary import WORKER_EVENTS
 
 Shape = dict[str, Any]
@@ -64,7 +65,8 @@ def all_shapes() -> dict[str, Shape]:
     _job(shapes["PredictionJob"])
     cancels = _cancels(shapes["PredictionJob"]["properties"])
     catch_ups = _catch_ups(shapes["PredictionJob"]["properties"])
-    return dict(sorted((shapes | cancels | catch_ups | {"Absent": _ABSENT}).items()))
+    others = cancels | catch_ups | _status() | {"Absent": _ABSENT}
+    return dict(sorted((shapes | others).items()))
 
 
 def tidy(shape: Mapping[str, Any]) -> Shape:
@@ -186,6 +188,18 @@ def _catch_ups(of_job: Mapping[str, Shape]) -> dict[str, Shape]:
             "properties": snapshot,
             "required": ["jobId", "chatId", "attempt", "events", "part", "parts"],
         },
+    }
+
+
+def _status() -> dict[str, Shape]:
+    """Return the shapes of a request for the status, and of its answers."""
+    fields = _fields(WorkerReport)
+    status = {"type": "object", "description": "Its members are skipped."}
+    return {
+        "StatusRequest": _described(StatusRequest)
+        | {"properties": {"status": status}, "required": ["status"]},
+        "WorkerReport": _described(WorkerReport)
+        | {"properties": fields, "required": [it for it in fields if it != "oldestSeconds"]},
     }
 
 

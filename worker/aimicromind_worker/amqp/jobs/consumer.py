@@ -104,6 +104,11 @@ class JobConsumer:
             with suppress(asyncio.CancelledError):
                 await watching
 
+    @property
+    def consumers(self) -> int:
+        """The number of consumers on the queue now."""
+        return len(self._channels.tags)
+
     async def __aiter__(self) -> AsyncIterator[BrokerDelivery]:
         """Yield the jobs in the order of their deliveries, until `stop`."""
         while (arrived := await self._arrived.get()) is not None:
