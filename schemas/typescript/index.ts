@@ -473,8 +473,10 @@ export interface StartEvent extends ChatEvent {
 
 /** Asks each worker for a report. */
 export interface StatusRequest {
-  /** Its members are skipped. */
-  status: Readonly<Record<string, unknown>>;
+  status: {
+    /** A job: the report tells whether the worker has it. */
+    jobId?: string | number | null;
+  };
 }
 
 /** A piece of the model's reasoning; no part of the answer. */
@@ -597,6 +599,8 @@ export interface WorkerReport {
   events: number;
   /** Time since the oldest job that it holds was submitted; null: it holds none, or none tells. */
   oldestSeconds?: number | null;
+  /** What it does with the job that was asked for; null: it does not have it, or none was. */
+  job?: string | null;
 }
 
 /** One type for each event name. */

@@ -68,7 +68,7 @@ PRODUCED: Final[Mapping[str, Mapping[str, Any]]] = {
     "catchUp": {
         "catchUp": {"chatId": "chat-1", "jobId": "job-1", "after": {"attempt": 1, "seq": 17}}
     },
-    "status": {"status": {}},
+    "status": {"status": {"jobId": "job-1"}},
     "workerReport": {
         "worker": "0b7d2a5e-7c8f-4f0a-9a51-2f6f0c7f3a11",
         "host": "worker-1",
@@ -85,6 +85,7 @@ PRODUCED: Final[Mapping[str, Mapping[str, Any]]] = {
         "ended": 1200,
         "events": 345_678,
         "oldestSeconds": 12.25,
+        "job": "waiting",
     },
 }
 """Messages of producers, and a report of a worker, by the names of their files."""

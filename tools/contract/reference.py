@@ -38,7 +38,7 @@ nacked to the second lock, too; its hash is the last 32 digits. At most 4 KiB; n
 as not sent. [How to catch up](queues.md#catch-up-with-a-job-that-runs).
 """
 _STATUS_TEXT: Final = """
-Published to `aimicromind.pool`, a fanout exchange. At most 1 KiB.
+Published to `aimicromind.pool`, a fanout exchange. At most 1 KiB; null and empty count as not sent.
 [How to ask](queues.md#ask-the-workers-for-their-status).
 """
 _COMPATIBILITY: Final = """
@@ -133,7 +133,9 @@ def _catch_up(shapes: Mapping[str, Shape]) -> Iterator[str]:
 
 def _status(shapes: Mapping[str, Shape]) -> Iterator[str]:
     yield "\n## Request for the status\n" + _STATUS_TEXT
-    yield _table(shapes["StatusRequest"])
+    yield "| member | type | | |\n|---|---|---|---|"
+    named = shapes["StatusRequest"]["properties"]["status"]["properties"]
+    yield _row("status.jobId", named["jobId"], "")
     yield "\nAMQP properties that are honoured:\n"
     yield _properties(STATUS_PROPERTIES)
     yield "\n## Report of a worker\n\n" + _paragraph(shapes["WorkerReport"]["description"]) + "\n"

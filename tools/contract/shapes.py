@@ -65,7 +65,8 @@ def all_shapes() -> dict[str, Shape]:
     _job(shapes["PredictionJob"])
     cancels = _cancels(shapes["PredictionJob"]["properties"])
     catch_ups = _catch_ups(shapes["PredictionJob"]["properties"])
-    others = cancels | catch_ups | _status() | {"Absent": _ABSENT}
+    status = _status(shapes["PredictionJob"]["properties"])
+    others = cancels | catch_ups | status | {"Absent": _ABSENT}
     return dict(sorted((shapes | others).items()))
 
 
@@ -191,15 +192,19 @@ def _catch_ups(of_job: Mapping[str, Shape]) -> dict[str, Shape]:
     }
 
 
-def _status() -> dict[str, Shape]:
-    """Return the shapes of a request for the status, and of its answers."""
+def _status(of_job: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Return the shapes of a request for the status, nested as in the message, and its answers."""
     fields = _fields(WorkerReport)
-    status = {"type": "object", "description": "Its members are skipped."}
+    job_text, number, _ = of_job["jobId"]["anyOf"]
+    job_id = {"anyOf": [job_text, number, {"$ref": "#/$defs/Absent"}]}
+    asked = {"jobId": _fields(StatusRequest)["jobId"] | job_id}
+    status = {"type": "object", "properties": asked}
+    optional = {"oldestSeconds", "job"}
     return {
         "StatusRequest": _described(StatusRequest)
         | {"properties": {"status": status}, "required": ["status"]},
         "WorkerReport": _described(WorkerReport)
-        | {"properties": fields, "required": [it for it in fields if it != "oldestSeconds"]},
+        | {"properties": fields, "required": [it for it in fields if it not in optional]},
     }
 
 

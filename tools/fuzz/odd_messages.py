@@ -50,7 +50,7 @@ _TURN: dict[str, Any] = {
 _REQUEST: dict[str, Any] = {
     "catchUp": {"chatId": CHAT, "jobId": "odd", "after": {"attempt": 1, "seq": 0}}
 }
-_STATUS: dict[str, Any] = {"status": {}}
+_STATUS: dict[str, Any] = {"status": {"jobId": "odd"}}
 _VALUES: tuple[Any, ...] = (
     *("", "x", -1, 2**70, 1.5, True, None, [], {}, [[1]], {"a": {"b": []}}),
     "0001-01-01T00:00Z",

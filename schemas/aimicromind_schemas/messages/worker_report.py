@@ -4,11 +4,13 @@ The request is sent to the exchange `pool`. Each worker answers to the queue in 
 """
 
 from dataclasses import asdict, dataclass
-from typing import Annotated, ClassVar, Final
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field, Strict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
+from aimicromind_schemas.messages.invalid_job import is_absent
+from aimicromind_schemas.messages.job_terms import id_text, is_job_id
 from aimicromind_schemas.messages.raw_object import utf8_of
 from aimicromind_schemas.wire import Seconds, dump_json, load_json, whole
 
@@ -48,9 +50,18 @@ class NotAReport(ValueError):
 class StatusRequest:
     """Asks each worker for a report."""
 
+    __pydantic_config__: ClassVar = _DESCRIBED
+
+    job_id: str | None = None
+    """A job: the report tells whether the worker has it."""
+
+    def __post_init__(self) -> None:
+        if self.job_id is not None and not is_job_id(self.job_id):
+            raise InvalidStatusRequest("jobId takes 1 to 128 of A-Z a-z 0-9 _ . -")
+
     def encode(self) -> bytes:
         """Write the request; `decode_status_request` gives an equal one."""
-        return b'{"status":{}}'
+        return dump_json({"status": {} if self.job_id is None else {"jobId": self.job_id}})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +115,9 @@ class WorkerReport:
     oldest_seconds: _Time | None = None
     """Time since the oldest job that it holds was submitted; null: it holds none, or none tells."""
 
+    job: Literal["running", "waiting"] | None = None
+    """What it does with the job that was asked for; null: it does not have it, or none was."""
+
     def encode(self) -> bytes:
         """Write the report; `decode_report` gives an equal one."""
         return dump_json({to_camel(name): value for name, value in asdict(self).items()})
@@ -113,7 +127,7 @@ _REPORT: Final = TypeAdapter(WorkerReport)
 
 
 def decode_status_request(body: bytes) -> StatusRequest:
-    """Read a request. Unknown members are skipped.
+    """Read a request. Null and empty count as absent; unknown members are skipped.
 
     Args:
         body: One JSON object in UTF-8, UTF-16 or UTF-32, of at most 1 KiB.
@@ -127,9 +141,15 @@ def decode_status_request(body: bytes) -> StatusRequest:
         fields = load_json(utf8_of(body))
     except ValueError:
         raise InvalidStatusRequest("send one JSON object in UTF-8") from None
-    if not isinstance(fields, dict) or not isinstance(fields.get("status"), dict):
+    named = fields.get("status") if isinstance(fields, dict) else None
+    if not isinstance(named, dict):
         raise InvalidStatusRequest('send an object whose "status" is an object')
-    return StatusRequest()
+    job_id = id_text(named.get("jobId"))
+    if is_absent(job_id):
+        return StatusRequest()
+    if not isinstance(job_id, str):
+        raise InvalidStatusRequest("jobId takes a string")
+    return StatusRequest(job_id)
 
 
 def decode_report(body: bytes) -> WorkerReport:

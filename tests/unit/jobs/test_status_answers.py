@@ -27,6 +27,7 @@ class FakeReports:
         self.sent: list[tuple[ReturnAddress, bytes]] = []
         self.faults = 0
         self.others: list[bytes] = []
+        self.requests: list[StatusRequest] = []
 
     def may_publish(self) -> bool:
         return self.may
@@ -37,7 +38,8 @@ class FakeReports:
     def publish_report(self, to: ReturnAddress, body: bytes) -> None:
         self.sent.append((to, body))
 
-    def report(self) -> WorkerReport:
+    def report(self, request: StatusRequest) -> WorkerReport:
+        self.requests.append(request)
         if self.faults:
             self.faults -= 1
             raise ValueError(SECRET)
@@ -63,6 +65,18 @@ async def test_request_is_answered_with_the_report() -> None:
     assert reports.sent == [(HERE, REPORT.encode())]
 
 
+async def test_last_job_that_an_asker_asks_for_counts() -> None:
+    reports = FakeReports()
+    reports.may = False
+    async with answering(reports) as answers:
+        for job_id in ("first", "last"):
+            answers.take(StatusRequest(job_id).encode(), HERE)
+        reports.may = True
+        await until(lambda: reports.sent)
+
+    assert reports.requests == [StatusRequest("last")]
+
+
 async def test_message_that_wants_no_answer_is_passed_on() -> None:
     reports = FakeReports()
     async with answering(reports) as answers:
@@ -81,6 +95,7 @@ async def test_message_that_wants_no_answer_is_passed_on() -> None:
         (b"", "here"),
         (b"[" * 5000, "here"),
         (b'{"status":1}', "here"),
+        (b'{"status":{"jobId":[1]}}', "here"),
         (b'{"turn":"next"}', "here"),
         (b"x" * 2000, "here"),
         (REQUEST, "avoided"),

@@ -32,6 +32,7 @@ REPORT = WorkerReport(
     ended=10,
     events=1000,
     oldest_seconds=12.5,
+    job="running",
 )
 SECRET = "h1dden"
 COUNTS = st.integers(0, 2**53)
@@ -65,6 +66,7 @@ def test_report_of_a_later_version_is_read() -> None:
         {"running": True},
         {"running": 10**400},
         {"ready": "yes"},
+        {"job": "gone"},
         {"obstacles": SECRET},
         {"obstacles": ["x"] * 17},
         {"upSeconds": None},
@@ -92,7 +94,16 @@ def test_odd_json_is_no_report_and_no_request(body: bytes) -> None:
         decode_status_request(body)
 
 
-@pytest.mark.parametrize("more", [{}, {"job": 1}])
-def test_request_is_read(more: dict[str, object]) -> None:
-    assert decode_status_request(json.dumps({"status": more}).encode()) == StatusRequest()
-    assert decode_status_request(StatusRequest().encode()) == StatusRequest()
+@pytest.mark.parametrize(
+    ("named", "job_id"),
+    [({}, None), ({"jobId": ""}, None), ({"jobId": "a", "more": 1}, "a"), ({"jobId": 7}, "7")],
+)
+def test_request_is_read(named: dict[str, object], job_id: str | None) -> None:
+    assert decode_status_request(json.dumps({"status": named}).encode()) == StatusRequest(job_id)
+    assert decode_status_request(StatusRequest(job_id).encode()) == StatusRequest(job_id)
+
+
+@pytest.mark.parametrize("job_id", ["x" * 129, "a b", {"a": 1}, True])
+def test_request_for_no_job_id_is_refused(job_id: object) -> None:
+    with pytest.raises(InvalidStatusRequest):
+        decode_status_request(json.dumps({"status": {"jobId": job_id}}).encode())

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from time import monotonic
 from typing import Final
 
-from aimicromind_schemas import Names, WorkerReport
+from aimicromind_schemas import Names, StatusRequest, WorkerReport
 from aimicromind_worker.amqp.events.snapshots import SnapshotPublisher
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
 from aimicromind_worker.amqp.jobs.consumer import JobConsumer
@@ -40,9 +40,9 @@ def status_answers(
         turns: The turns of chats, which get the messages of other workers.
     """
 
-    def report() -> WorkerReport:
-        slots, consumers = settings.concurrency, source.consumers
-        return own_report(process, slots, control.worker, consumers, turns.waiting)
+    def report(request: StatusRequest) -> WorkerReport:
+        slots, counts = settings.concurrency, (source.consumers, turns.waiting)
+        return own_report(process, slots, control.worker, *counts, request.job_id)
 
     answers = StatusAnswers(reports, Names(settings.prefix), report, turns.take_message)
     control.take_told = answers.take
@@ -55,6 +55,7 @@ def own_report(
     worker: str,
     consumers: int,
     waiting_for_chat: int,
+    job_id: str | None = None,
 ) -> WorkerReport:
     """Return the present status of this worker.
 
@@ -64,10 +65,12 @@ def own_report(
         worker: The queue that this worker is told by; it ends with a UUID.
         consumers: The number of consumers of the queue of jobs.
         waiting_for_chat: The number of jobs that wait for their chat.
+        job_id: The job that was asked for; None: none was.
     """
     obstacles = process.status.why_not_ready()
     oldest = process.held.oldest_submitted_at
     age_s = None if oldest is None else (datetime.now(UTC) - oldest).total_seconds()
+    asked_for = None if job_id is None else process.held.find(job_id)
     return WorkerReport(
         worker=worker.rpartition(".")[2],
         host=(socket.gethostname() or "?")[:_LONGEST_NAME],
@@ -85,4 +88,5 @@ def own_report(
         events=process.event_counts.published.total(),
         # The clock of the producer may be ahead.
         oldest_seconds=None if age_s is None else round(max(0.0, age_s), 3),
+        job=None if asked_for is None else "running" if asked_for.is_run else "waiting",
     )

@@ -106,6 +106,11 @@ class JobRegistry:
         times = (job.ticket.facts.submitted_at for job in self._held)
         return min((time for time in times if time is not None), default=None)
 
+    def find(self, job_id: str) -> HeldJob | None:
+        """Return a job of this worker, of several copies one that is run; None without any."""
+        copies = [job for job in self._held if job.ticket.job_id == job_id]
+        return max(copies, key=lambda job: job.is_run, default=None)
+
     def cancel(self, request: CancelRequest) -> None:
         """Cancel the jobs that a new request covers, and remember it for jobs that come later."""
         self._cancel(request, is_new=True)

@@ -13,7 +13,13 @@ from typing import Final, Never
 
 import structlog
 
-from aimicromind_schemas import InvalidStatusRequest, Names, WorkerReport, decode_status_request
+from aimicromind_schemas import (
+    InvalidStatusRequest,
+    Names,
+    StatusRequest,
+    WorkerReport,
+    decode_status_request,
+)
 from aimicromind_worker.core.chats.return_address import ReturnAddress, may_be_answered
 from aimicromind_worker.jobs.intake import note_fault
 from aimicromind_worker.jobs.ports import Reports
@@ -32,7 +38,7 @@ class StatusAnswers:
         self,
         reports: Reports,
         names: Names,
-        report: Callable[[], WorkerReport],
+        report: Callable[[StatusRequest], WorkerReport],
         take_other: Callable[[bytes], None],
     ) -> None:
         """Begin without requests.
@@ -40,15 +46,15 @@ class StatusAnswers:
         Args:
             reports: What sends the answers.
             names: The worker's own queues, which get none.
-            report: Returns the present status.
+            report: Returns the present status, in answer to a request.
             take_other: A callback for messages that ask for no answer.
         """
         self._reports = reports
         self._names = names
         self._report = report
         self._take_other = take_other
-        # By queue, in the order of their requests.
-        self._waiting: dict[str, ReturnAddress] = {}
+        # By queue, in the order of their first requests: the last one of each.
+        self._waiting: dict[str, tuple[ReturnAddress, StatusRequest]] = {}
         self._asked = asyncio.Event()
 
     def take(self, body: bytes, sender: ReturnAddress | None) -> None:
@@ -65,12 +71,12 @@ class StatusAnswers:
             log.debug("status.reply_to_refused")
             return
         try:
-            decode_status_request(body)
+            request = decode_status_request(body)
         except InvalidStatusRequest as error:
             log.debug("status.invalid", reason=str(error))
             return
         if sender.queue in self._waiting or len(self._waiting) < _MOST_WAITING:
-            self._waiting[sender.queue] = sender
+            self._waiting[sender.queue] = sender, request
             self._asked.set()
 
     async def run(self) -> Never:
@@ -86,9 +92,9 @@ class StatusAnswers:
         """Send one answer, if that may be done now, and return how long to pause after it."""
         if not self._reports.may_publish():
             return _BUSY_PAUSE_S
-        to = self._waiting.pop(next(iter(self._waiting)))
+        to, request = self._waiting.pop(next(iter(self._waiting)))
         try:
-            self._reports.publish_report(to, self._report().encode())
+            self._reports.publish_report(to, self._report(request).encode())
         except Exception as error:  # noqa: BLE001 - one request must not cost the session
             note_fault(error)
         return _PAUSE_S
