@@ -2,7 +2,7 @@
 
 import asyncio
 import shlex
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -100,15 +100,15 @@ class Place:
         return "no worker takes jobs: start one with `aimicromind-worker run`"
 
 
-def goes_on(job_id: str, chat_id: str) -> str:
-    """Return that a job goes on, and by which commands it is followed and cancelled."""
+def goes_on(job_id: str, chat_id: str) -> Sequence[str]:
+    """Return lines: a job goes on, and the commands that follow and cancel it."""
     chat, job = shlex.quote(chat_id), shlex.quote(job_id)
     # An id may begin with a dash.
     chat = f"-- {chat}" if chat.startswith("-") else chat
     return (
-        f"job {job_id} goes on; to follow it: "
-        f"aimicromind-worker follow --from-start --job={job} {chat}; "
-        f"to cancel it: aimicromind-worker cancel --job={job}"
+        f"job {job_id} goes on",
+        f"follow it: aimicromind-worker follow --from-start --job={job} {chat}",
+        f"cancel it: aimicromind-worker cancel --job={job}",
     )
 
 

@@ -94,6 +94,11 @@ class StatusReader:
                 asker = error
             yield cls(settings, connection, asker)
 
+    @property
+    def unknown(self) -> Sequence[str]:
+        """What the last reading could not find out, as sentences."""
+        return tuple(self._unknown)
+
     async def read(self) -> Status:
         """Return the present status. The first time takes more than a second.
 
@@ -129,7 +134,7 @@ class StatusReader:
             journal=journal,
             throughput=throughput_of(before, self._reports),
             broker=broker,
-            unknown=tuple(self._unknown),
+            unknown=self.unknown,
         )
 
     async def ask(

@@ -43,7 +43,7 @@ def lines_of(status: Status, columns: int | None) -> list[Line]:
     summary = Line(_in(columns, summary_of(status), 0), _colour_of(status))
     parts = [[summary], _workers(status, columns), _jobs(status, columns), _rest(status, columns)]
     if status.unknown:
-        unknown = (safe_line(f"not known: {reason}") for reason in status.unknown)
+        unknown = (_plain(f"not known: {reason}") for reason in status.unknown)
         parts.append([Line(_in(columns, text, 2), "cyan") for text in unknown])
     lines: list[Line] = []
     for part in parts:
@@ -85,7 +85,7 @@ def _takers(workers: Sequence[WorkerReport], silent: int) -> str:
             else (f"{silent} consumers take jobs and are silent")
         )
     ready = sum(it.ready for it in workers)
-    told = f"{ready} worker takes jobs" if ready == 1 else f"{ready or 'no'} workers take jobs"
+    told = f"{ready} workers take jobs" if ready > 1 else f"{ready or 'no'} worker takes jobs"
     others = [(len(workers) - ready, "not ready"), (silent, "silent")]
     more = ", ".join(f"{count} {what}" for count, what in others if count)
     return f"{told} ({more})" if more else told
@@ -115,9 +115,9 @@ def _workers(status: Status, columns: int | None) -> list[Line]:
 
 
 def _row(report: WorkerReport) -> tuple[str, ...]:
-    name = safe_line(f"{report.host}/{report.pid}")
+    name = _plain(f"{report.host}/{report.pid}")
     counts = (report.slots, report.running, report.waiting)
-    return (name, safe_line(report.version), *map(str, counts), span(report.up_seconds))
+    return (name, _plain(report.version), *map(str, counts), span(report.up_seconds))
 
 
 def _table(
@@ -136,7 +136,12 @@ def _table(
         yield Line(_cells(row, widths))
         if not report.ready:
             why = "; ".join(report.obstacles) or "it does not say why"
-            yield Line(_in(columns, safe_line(f"  takes no jobs: {why}"), 4), "yellow")
+            yield Line(_in(columns, _plain(f"  takes no jobs: {why}"), 4), "yellow")
+
+
+def _plain(text: str) -> str:
+    """Return a text from outside as one line without tabs, whose width is not known."""
+    return safe_line(text.replace("\t", " "))
 
 
 def _cells(row: Iterable[str], widths: Sequence[int]) -> str:

@@ -92,7 +92,8 @@ async def submit_and_watch(
             raise StillRunning(within_s) from error
         except asyncio.CancelledError:
             if submitted and is_cancelled():
-                _say_beside(goes_on(job_id, job.chat_id or job_id))
+                for line in goes_on(job_id, job.chat_id or job_id):
+                    _say_beside(line)
             raise
 
 
