@@ -591,7 +591,7 @@ export interface WorkerReport {
   waiting: number;
   /** Those of them that wait for their chat. */
   waitingForChat: number;
-  /** Its consumers of the queue of jobs. */
+  /** Its consumers of the queue of jobs, cancelled ones included until their jobs are settled. */
   consumers: number;
   /** Jobs that it has ended. */
   ended: number;

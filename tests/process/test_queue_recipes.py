@@ -44,7 +44,7 @@ class Channel:
         return iter(self._channel.consume(*arguments, **named))
 
 
-@pytest.mark.parametrize("recipe", _RECIPES)
+@pytest.mark.parametrize("recipe", [it for it in _RECIPES if it != "status"])
 async def test_recipe_brings_all_events_in_order(recipe: str, stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(60, rate=30) if recipe == "running" else answer(20))
     await stage.ready_worker()
@@ -71,7 +71,20 @@ async def test_recipe_brings_all_events_in_order(recipe: str, stage: Stage) -> N
 
 
 def test_page_has_recipes() -> None:
-    assert list(_RECIPES) == ["live", "durable", "endings", "classic", "log", "running"]
+    assert list(_RECIPES) == [
+        *("live", "durable", "endings", "classic", "log", "running", "status"),
+    ]
+
+
+async def test_recipe_brings_a_report_of_each_worker(stage: Stage) -> None:
+    await stage.ready_workers(2, CONCURRENCY=3)
+    taken: list[Any] = []
+    with _channel(stage) as channel:
+        reading = asyncio.to_thread(_follow, stage, "status", channel, taken)
+        await asyncio.wait_for(reading, 20)
+
+    assert [(it["slots"], it["ready"]) for it in taken] == [(3, True)] * 2
+    assert len({it["pid"] for it in taken}) == 2
 
 
 def _follow(stage: Stage, recipe: str, channel: Channel, taken: list[Any]) -> None:

@@ -104,7 +104,7 @@ class WorkerReport:
     """Those of them that wait for their chat."""
 
     consumers: _Number
-    """Its consumers of the queue of jobs."""
+    """Its consumers of the queue of jobs, cancelled ones included until their jobs are settled."""
 
     ended: _Number
     """Jobs that it has ended."""

@@ -15,6 +15,7 @@ from aimicromind_testing import PrivateBroker, answer, error_answer, too_many_re
 from aimicromind_worker.amqp.connection import PermissionMissing
 from aimicromind_worker.amqp.declaring import DeclarationRefused, declare
 from aimicromind_worker.app.build import needed_topology
+from aimicromind_worker.ops.status_reading import StatusReader
 from tests.integration.stage import Stage
 from tests.integration.workers import Running, chats_of, working
 from tests.support.amqp import WITHIN_S, in_queue
@@ -52,7 +53,7 @@ async def user(
 
 
 def test_page_lists_these_users() -> None:
-    assert set(_LISTED) == {"declaring-worker", "worker", "producer", "consumer"}
+    assert set(_LISTED) == {"declaring-worker", "worker", "producer", "consumer", "operator"}
 
 
 @pytest.mark.parametrize("kind", ["declaring-worker", "worker"])
@@ -169,6 +170,27 @@ async def test_consumer_follows_and_waits_and_can_do_nothing_else(stage: Stage) 
 
     assert end.data.status is EndStatus.COMPLETED
     assert isinstance(events[-1], EndEvent)
+
+
+async def test_operator_sees_the_status_and_can_do_nothing_else(stage: Stage) -> None:
+    stage.endpoint.flow("flow", error_answer("Unauthorized"))
+    url = await user(stage.broker, "operator", stage.names)
+    settings = stage.settings(amqp_url=url)
+    async with stage.working() as chats:
+        await stage.put(a_job())
+        await chats.end_of("job")
+        async with StatusReader.open(settings) as reader:
+            status = await reader.read()
+        async with Client.open(url, stage.names.prefix) as client:
+            with pytest.raises(BrokerRefused, match=f"'{stage.names.jobs}'"):
+                await client.submit(_JOB)
+
+    assert status.unknown == ()
+    assert len(status.workers) == 1
+    assert status.dead_letters is not None
+    assert dict(status.dead_letters.by_kind) == {"unauthorized": 1}
+    assert status.event_log is not None
+    assert status.journal is not None
 
 
 async def follow(client: Client, chat_id: str | None = None, job_id: str | None = None) -> None:

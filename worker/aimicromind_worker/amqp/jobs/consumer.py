@@ -106,8 +106,11 @@ class JobConsumer:
 
     @property
     def consumers(self) -> int:
-        """The number of consumers on the queue now."""
-        return len(self._channels.tags)
+        """The number of consumers on the queue, as the broker counts them.
+
+        RabbitMQ 3.10: a cancelled consumer counts until its jobs are settled.
+        """
+        return len({*self._channels.tags, *self._unsettled.values()})
 
     async def __aiter__(self) -> AsyncIterator[BrokerDelivery]:
         """Yield the jobs in the order of their deliveries, until `stop`."""
