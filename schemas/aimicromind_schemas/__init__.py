@@ -71,6 +71,14 @@ from aimicromind_schemas.messages.worker_events import (
     StartEvent,
     Usage,
 )
+from aimicromind_schemas.messages.worker_report import (
+    InvalidStatusRequest,
+    NotAReport,
+    StatusRequest,
+    WorkerReport,
+    decode_report,
+    decode_status_request,
+)
 from aimicromind_schemas.partitions import MOST_PARTITIONS, PARTITIONS, partition_of
 from aimicromind_schemas.reading import Gap, Position, Reader
 from aimicromind_schemas.routing import (
@@ -130,6 +138,7 @@ __all__ = [
     "InvalidCancel",
     "InvalidCatchUp",
     "InvalidJob",
+    "InvalidStatusRequest",
     "JobCancel",
     "KnownEvent",
     "Message",
@@ -141,6 +150,7 @@ __all__ = [
     "NextAgentFlowEvent",
     "NodeStatus",
     "NotAChatKey",
+    "NotAReport",
     "NotASnapshot",
     "NotAnEvent",
     "OtherData",
@@ -159,6 +169,7 @@ __all__ = [
     "SourceDocumentsEvent",
     "StartData",
     "StartEvent",
+    "StatusRequest",
     "ThinkingEvent",
     "TokenEvent",
     "ToolEvent",
@@ -171,12 +182,15 @@ __all__ = [
     "UsageMetadataEvent",
     "UsedTool",
     "UsedToolsEvent",
+    "WorkerReport",
     "chat_binding",
     "chat_fits",
     "decode",
     "decode_cancel",
     "decode_catch_up",
+    "decode_report",
     "decode_snapshot",
+    "decode_status_request",
     "encode",
     "event_binding",
     "event_from",

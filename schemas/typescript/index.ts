@@ -471,6 +471,14 @@ export interface StartEvent extends ChatEvent {
   data: StartData;
 }
 
+/** Asks each worker for a report. */
+export interface StatusRequest {
+  status: {
+    /** A job: the report tells whether the worker has it. */
+    jobId?: string | number | null;
+  };
+}
+
 /** A piece of the model's reasoning; no part of the answer. */
 export interface ThinkingEvent extends ChatEvent {
   event: "thinking";
@@ -557,6 +565,42 @@ export interface UsedTool {
 export interface UsedToolsEvent extends ChatEvent {
   event: "usedTools";
   data: readonly (UsedTool | null)[];
+}
+
+/** What one worker does, by its own count. Counters begin at zero with its process. */
+export interface WorkerReport {
+  /** Id of the worker's session; it has another one after a lost connection. */
+  worker: string;
+  /** Name of its machine, container or pod. */
+  host: string;
+  /** Number of its process there. */
+  pid: number;
+  /** Version of its program. */
+  version: string;
+  /** Time since its process began. */
+  upSeconds: number;
+  /** Whether it takes jobs. */
+  ready: boolean;
+  /** Why it takes none; empty if it is ready. */
+  obstacles: readonly string[];
+  /** Most jobs that it runs at a time. */
+  slots: number;
+  /** Jobs that it runs. */
+  running: number;
+  /** Jobs that it holds and has not begun: they wait for their chat, a slot or the endpoint. */
+  waiting: number;
+  /** Those of them that wait for their chat. */
+  waitingForChat: number;
+  /** Its consumers of the queue of jobs, cancelled ones included until their jobs are settled. */
+  consumers: number;
+  /** Jobs that it has ended. */
+  ended: number;
+  /** Events that it has published, copies for a `reply_to` included. */
+  events: number;
+  /** Time since the oldest job that it holds was submitted; null: it holds none, or none tells. */
+  oldestSeconds?: number | null;
+  /** What it does with the job that was asked for; null: it does not have it, or none was. */
+  job?: string | null;
 }
 
 /** One type for each event name. */

@@ -81,9 +81,12 @@ def test_asyncapi_parser_accepts_the_document() -> None:
     (result,) = parsed(ASYNCAPI.read_text())
 
     assert errors(result) == []
-    assert result["channels"] == ["jobs", "events", "control", "deadJobs", "mailbox", "snapshots"]
+    assert result["channels"] == [
+        *("jobs", "events", "control", "deadJobs", "mailbox", "snapshots", "pool", "reports"),
+    ]
     assert result["operations"] == [
-        *("takeJob", "publishEvent", "takeCancel", "takeCatchUp", "publishSnapshot", "parkJob"),
+        *("takeJob", "publishEvent", "takeCancel", "takeCatchUp", "publishSnapshot"),
+        *("takeStatus", "publishReport", "parkJob"),
     ]
     assert result["parameters"] == ["chatId", "event"]
     assert sorted(result["events"]) == sorted([*TYPES.values(), "GenericEvent"])
@@ -145,6 +148,7 @@ def test_examples_have_their_types(tmp_path: Path) -> None:
         event = name.partition(".")[2]
         named = {"job": "PredictionJob", "cancel.job": "JobCancel", "cancel.chat": "ChatCancel"}
         named |= {"catchUp": "CatchUpRequest", "snapshot": "Snapshot"}
+        named |= {"status": "StatusRequest", "workerReport": "WorkerReport"}
         type_name = named.get(name) or TYPES.get(event, "GenericEvent")
         lines.append(typed(type_name, name.replace(".", "_"), example))
 

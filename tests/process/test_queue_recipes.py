@@ -25,7 +25,7 @@ _PAGE = Path(__file__).parents[2] / "docs" / "queues.md"
 _RECIPES = dict(re.findall(r"```python (\w+)\n(.*?)```", _PAGE.read_text(), re.DOTALL))
 _QUEUES = ("service", "endings", "cheap")
 _MODULES = {"datetime": dt, "hashlib": hashlib, "json": json, "pika": pika}
-_READS = [name for name in _RECIPES if name != "retries"]
+_READS = [name for name in _RECIPES if name not in {"retries", "status"}]
 
 
 class Channel:
@@ -115,7 +115,7 @@ async def test_recipe_with_retries_handles_each_event_or_has_it_as_a_dead_letter
 
 def test_page_has_recipes() -> None:
     assert _READS == ["live", "durable", "endings", "classic", "log", "running"]
-    assert "retries" in _RECIPES
+    assert {"retries", "status"} <= set(_RECIPES)
 
 
 def _consume(stage: Stage, known: dict[str, Any]) -> None:
@@ -123,6 +123,17 @@ def _consume(stage: Stage, known: dict[str, Any]) -> None:
     written = written.replace("(1, 10, 60)", "(1, 2)")
     with suppress(AMQPError):
         exec(compile(written, f"{_PAGE}:retries", "exec"), known | _MODULES)
+
+
+async def test_recipe_brings_a_report_of_each_worker(stage: Stage) -> None:
+    await stage.ready_workers(2, CONCURRENCY=3)
+    taken: list[Any] = []
+    with _channel(stage) as channel:
+        reading = asyncio.to_thread(_follow, stage, "status", channel, taken)
+        await asyncio.wait_for(reading, 20)
+
+    assert [(it["slots"], it["ready"]) for it in taken] == [(3, True)] * 2
+    assert len({it["pid"] for it in taken}) == 2
 
 
 def _follow(stage: Stage, recipe: str, channel: Channel, taken: list[Any]) -> None:

@@ -57,6 +57,12 @@ SNAPSHOT_PROPERTIES: Final = {
     "app_id": "aimicromind-worker",
     "delivery_mode": 1,
 }
+STATUS_PROPERTIES: Final = {
+    "reply_to": "the queue of the answers: one that the broker named (`amq.gen-…`), or any other "
+    "outside `amq.` and the worker's own",
+    "correlation_id": "comes back with each answer",
+}
+REPORT_PROPERTIES: Final = {**SNAPSHOT_PROPERTIES, "type": "workerReport"}
 JOB_PROPERTIES: Final = {
     "message_id": "the job's id, where its body has none",
     "correlation_id": "comes back on every event",

@@ -75,6 +75,7 @@ def _channels() -> Shape:
             "x-queues": _queues(_NAMES.jobs_dead),
         },
         **_catching_up_channels(),
+        **_status_channels(exchanges),
     }
 
 
@@ -96,6 +97,26 @@ def _catching_up_channels() -> Shape:
             "address": None,
             "description": "The queue that a request names as `reply_to`.",
             "messages": {"snapshot": _message_reference("snapshot")},
+            "bindings": _own_queue(),
+            "x-queues": {},
+        },
+    }
+
+
+def _status_channels(exchanges: Mapping[str, str]) -> Shape:
+    return {
+        "pool": {
+            "address": _NAMES.pool,
+            "description": "Where requests for the status are put, with any routing key. An "
+            "exclusive queue of each worker is bound to it.",
+            "messages": {"status": _message_reference("status")},
+            "bindings": _exchange(_NAMES.pool, exchanges),
+            "x-queues": {},
+        },
+        "reports": {
+            "address": None,
+            "description": "The queue that a request for the status names as `reply_to`.",
+            "messages": {"workerReport": _message_reference("workerReport")},
             "bindings": _own_queue(),
             "x-queues": {},
         },
@@ -174,6 +195,8 @@ def _operations() -> Shape:
         "publishSnapshot": _operation(
             "send", "snapshots", "It answers, in order with the events.", None
         ),
+        "takeStatus": _operation("receive", "pool", "Each worker hears a request.", None),
+        "publishReport": _operation("send", "reports", "It answers with its status.", None),
         "parkJob": _operation("send", "deadJobs", "The worker dead-letters a job.", persistent),
     }
 

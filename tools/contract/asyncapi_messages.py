@@ -11,8 +11,10 @@ from tools.contract.amqp import (
     EVENT_PROPERTIES,
     JOB_HEADERS,
     JOB_PROPERTIES,
+    REPORT_PROPERTIES,
     SNAPSHOT_HEADERS,
     SNAPSHOT_PROPERTIES,
+    STATUS_PROPERTIES,
 )
 from tools.contract.places import examples
 from tools.contract.schema_files import schema_name, schema_of_example
@@ -49,6 +51,7 @@ def messages() -> Shape:
             "examples": _examples("cancel"),
         },
         **_of_catching_up(),
+        **_of_status(),
         **events,
         "event.generic": _message("event.generic", "GenericEvent", shapes),
     }
@@ -69,6 +72,24 @@ def _of_catching_up() -> Shape:
             "bindings": _message_binding("snapshot"),
             "examples": _examples("snapshot"),
             "x-amqp-properties": SNAPSHOT_PROPERTIES,
+        },
+    }
+
+
+def _of_status() -> Shape:
+    return {
+        "status": {
+            "title": "StatusRequest",
+            "payload": {"$ref": "#/components/schemas/StatusRequest"},
+            "examples": _examples("status"),
+            "x-amqp-properties": STATUS_PROPERTIES,
+        },
+        "workerReport": {
+            "title": "WorkerReport",
+            "payload": {"$ref": "#/components/schemas/WorkerReport"},
+            "bindings": _message_binding("workerReport"),
+            "examples": _examples("workerReport"),
+            "x-amqp-properties": REPORT_PROPERTIES,
         },
     }
 

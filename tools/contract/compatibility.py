@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from tools.contract.shapes import Shape
 
 Direction = Literal["in", "out"]
-WRITTEN_BY_PRODUCERS: Final = {"job", "cancel", "catchUp"}
+WRITTEN_BY_PRODUCERS: Final = {"job", "cancel", "catchUp", "status"}
 _UNION: Final = "event"  # The union of schemas that are compared one by one.
 _BOUNDS: Final = (
     *("pattern", "format", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),

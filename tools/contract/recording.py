@@ -68,8 +68,27 @@ PRODUCED: Final[Mapping[str, Mapping[str, Any]]] = {
     "catchUp": {
         "catchUp": {"chatId": "chat-1", "jobId": "job-1", "after": {"attempt": 1, "seq": 17}}
     },
+    "status": {"status": {"jobId": "job-1"}},
+    "workerReport": {
+        "worker": "0b7d2a5e-7c8f-4f0a-9a51-2f6f0c7f3a11",
+        "host": "worker-1",
+        "pid": 7,
+        "version": "1.0.0",
+        "upSeconds": 3600.5,
+        "ready": True,
+        "obstacles": [],
+        "slots": 32,
+        "running": 3,
+        "waiting": 1,
+        "waitingForChat": 1,
+        "consumers": 1,
+        "ended": 1200,
+        "events": 345_678,
+        "oldestSeconds": 12.25,
+        "job": "waiting",
+    },
 }
-"""Messages of producers, by the names of their files."""
+"""Messages of producers, and a report of a worker, by the names of their files."""
 
 
 async def record() -> dict[str, Mapping[str, Any]]:

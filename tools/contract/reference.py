@@ -9,7 +9,9 @@ from tools.contract.amqp import (
     CATCH_UP_PROPERTIES,
     EVENT_PROPERTIES,
     JOB_PROPERTIES,
+    REPORT_PROPERTIES,
     SNAPSHOT_PROPERTIES,
+    STATUS_PROPERTIES,
 )
 from tools.contract.shapes import EVENT_CLASSES, Shape, all_shapes, needed
 
@@ -35,13 +37,17 @@ is returned, no worker holds the chat. On RabbitMQ from 4.1 on, send a message t
 nacked to the second lock, too; its hash is the last 32 digits. At most 4 KiB; null and empty count
 as not sent. [How to catch up](queues.md#catch-up-with-a-job-that-runs).
 """
+_STATUS_TEXT: Final = """
+Published to `aimicromind.pool`, a fanout exchange. At most 1 KiB; null and empty count as not sent.
+[How to ask](queues.md#ask-the-workers-for-their-status).
+"""
 _COMPATIBILITY: Final = """
 ## What may change
 
 In any version:
 
 - a job, a cancel request or a request to catch up has a new optional field;
-- an event or a snapshot has a new field;
+- an event, a snapshot or a report of a worker has a new field;
 - there is an event with a new name.
 
 Never within a major version:
@@ -60,7 +66,7 @@ def reference() -> str:
     """Return the page."""
     shapes = all_shapes()
     parts = [_HEAD, *_job(shapes), *_cancel(shapes), *_envelope(shapes), *_events(shapes)]
-    parts += _catch_up(shapes)
+    parts += [*_catch_up(shapes), *_status(shapes)]
     return "\n".join([*parts, *_data(shapes), *_lists(shapes)]) + _COMPATIBILITY
 
 
@@ -123,6 +129,19 @@ def _catch_up(shapes: Mapping[str, Shape]) -> Iterator[str]:
     yield _table(shapes["Snapshot"]).replace("[ChatEvent](#chatevent)", "[events](#event)")
     yield "\nAMQP properties:\n"
     yield _properties(SNAPSHOT_PROPERTIES)
+
+
+def _status(shapes: Mapping[str, Shape]) -> Iterator[str]:
+    yield "\n## Request for the status\n" + _STATUS_TEXT
+    yield "| member | type | | |\n|---|---|---|---|"
+    named = shapes["StatusRequest"]["properties"]["status"]["properties"]
+    yield _row("status.jobId", named["jobId"], "")
+    yield "\nAMQP properties that are honoured:\n"
+    yield _properties(STATUS_PROPERTIES)
+    yield "\n## Report of a worker\n\n" + _paragraph(shapes["WorkerReport"]["description"]) + "\n"
+    yield _table(shapes["WorkerReport"])
+    yield "\nAMQP properties:\n"
+    yield _properties(REPORT_PROPERTIES)
 
 
 def _data(shapes: Mapping[str, Shape]) -> Iterator[str]:

@@ -16,6 +16,8 @@ def schema_files() -> dict[str, Shape]:
         "cancel": _any_of("CancelRequest", "A request to stop jobs.", ("JobCancel", "ChatCancel")),
         "catchUp": shapes["CatchUpRequest"],
         "snapshot": shapes["Snapshot"],
+        "status": shapes["StatusRequest"],
+        "workerReport": shapes["WorkerReport"],
         "event": _any_of(
             "Event",
             "Any event that a worker publishes.",

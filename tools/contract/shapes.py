@@ -17,6 +17,7 @@ from aimicromind_schemas import (
     PredictionJob,
 )
 from aimicromind_schemas.messages.catch_up import CatchUpRequest, SeenUpTo, Snapshot
+from aimicromind_schemas.messages.worker_report import StatusRequest, WorkerReport
 from aimicromind_schemas.vocabulary import WORKER_EVENTS
 
 Shape = dict[str, Any]
@@ -64,7 +65,9 @@ def all_shapes() -> dict[str, Shape]:
     _job(shapes["PredictionJob"])
     cancels = _cancels(shapes["PredictionJob"]["properties"])
     catch_ups = _catch_ups(shapes["PredictionJob"]["properties"])
-    return dict(sorted((shapes | cancels | catch_ups | {"Absent": _ABSENT}).items()))
+    status = _status(shapes["PredictionJob"]["properties"])
+    others = cancels | catch_ups | status | {"Absent": _ABSENT}
+    return dict(sorted((shapes | others).items()))
 
 
 def tidy(shape: Mapping[str, Any]) -> Shape:
@@ -186,6 +189,22 @@ def _catch_ups(of_job: Mapping[str, Shape]) -> dict[str, Shape]:
             "properties": snapshot,
             "required": ["jobId", "chatId", "attempt", "events", "part", "parts"],
         },
+    }
+
+
+def _status(of_job: Mapping[str, Shape]) -> dict[str, Shape]:
+    """Return the shapes of a request for the status, nested as in the message, and its answers."""
+    fields = _fields(WorkerReport)
+    job_text, number, _ = of_job["jobId"]["anyOf"]
+    job_id = {"anyOf": [job_text, number, {"$ref": "#/$defs/Absent"}]}
+    asked = {"jobId": _fields(StatusRequest)["jobId"] | job_id}
+    status = {"type": "object", "properties": asked}
+    optional = {"oldestSeconds", "job"}
+    return {
+        "StatusRequest": _described(StatusRequest)
+        | {"properties": {"status": status}, "required": ["status"]},
+        "WorkerReport": _described(WorkerReport)
+        | {"properties": fields, "required": [it for it in fields if it not in optional]},
     }
 
 

@@ -50,6 +50,7 @@ _TURN: dict[str, Any] = {
 _REQUEST: dict[str, Any] = {
     "catchUp": {"chatId": CHAT, "jobId": "odd", "after": {"attempt": 1, "seq": 0}}
 }
+_STATUS: dict[str, Any] = {"status": {"jobId": "odd"}}
 _VALUES: tuple[Any, ...] = (
     *("", "x", -1, 2**70, 1.5, True, None, [], {}, [[1]], {"a": {"b": []}}),
     "0001-01-01T00:00Z",
@@ -175,8 +176,8 @@ def _body(chance: Random, number: int) -> bytes:
         return chance.choice(_BODIES)
     if kind < 0.5:
         return chance.randbytes(chance.randrange(200))
-    fields = dict(chance.choice((_JOB, _EVENT, _TURN, _REQUEST)))
-    others = ("jobId", "cancel", "time", "event", "data", "turn", "jobs", "catchUp")
+    fields = dict(chance.choice((_JOB, _EVENT, _TURN, _REQUEST, _STATUS)))
+    others = ("jobId", "cancel", "time", "event", "data", "turn", "jobs", "catchUp", "status")
     for name in chance.choices([*fields, *others], k=2):
         fields[name] = chance.choice(_VALUES)
     body = json.dumps(fields).encode()

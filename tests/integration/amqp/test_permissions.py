@@ -18,6 +18,7 @@ from aimicromind_testing import PrivateBroker, answer, error_answer, too_many_re
 from aimicromind_worker.amqp.connection import PermissionMissing
 from aimicromind_worker.amqp.declaring import DeclarationRefused, declare
 from aimicromind_worker.app.build import needed_topology
+from aimicromind_worker.ops.status_reading import StatusReader
 from tests.integration.client.consuming import an_end, consumed, publish, remove
 from tests.integration.stage import Stage
 from tests.integration.workers import Running, chats_of, working
@@ -57,7 +58,8 @@ async def user(
 
 
 def test_page_lists_these_users() -> None:
-    assert set(_LISTED) == {"declaring-worker", "worker", "producer", "consumer", "service"}
+    listed = {"declaring-worker", "worker", "producer", "consumer", "service", "operator"}
+    assert set(_LISTED) == listed
 
 
 async def test_service_consumes_with_retries_and_dead_letters(stage: Stage) -> None:
@@ -198,6 +200,27 @@ async def test_consumer_follows_and_waits_and_can_do_nothing_else(stage: Stage) 
 
     assert end.data.status is EndStatus.COMPLETED
     assert isinstance(events[-1], EndEvent)
+
+
+async def test_operator_sees_the_status_and_can_do_nothing_else(stage: Stage) -> None:
+    stage.endpoint.flow("flow", error_answer("Unauthorized"))
+    url = await user(stage.broker, "operator", stage.names)
+    settings = stage.settings(amqp_url=url)
+    async with stage.working() as chats:
+        await stage.put(a_job())
+        await chats.end_of("job")
+        async with StatusReader.open(settings) as reader:
+            status = await reader.read()
+        async with Client.open(url, stage.names.prefix) as client:
+            with pytest.raises(BrokerRefused, match=f"'{stage.names.jobs}'"):
+                await client.submit(_JOB)
+
+    assert status.unknown == ()
+    assert len(status.workers) == 1
+    assert status.dead_letters is not None
+    assert dict(status.dead_letters.by_kind) == {"unauthorized": 1}
+    assert status.event_log is not None
+    assert status.journal is not None
 
 
 async def follow(client: Client, chat_id: str | None = None, job_id: str | None = None) -> None:

@@ -151,7 +151,8 @@ async def test_command_whose_reader_leaves_ends_as_other_programs_do(
         end = await chats.end_of("job")
 
     assert code == -signal.SIGPIPE
-    assert told == b""
+    # On a busy machine the job waits for a second or more, which is told to people.
+    assert all(b"worker" in line for line in told.splitlines())
     assert end["status"] == "completed"
 
 

@@ -16,10 +16,14 @@ from aimicromind_schemas import (
     GenericEvent,
     InvalidCancel,
     InvalidJob,
+    InvalidStatusRequest,
     JobCancel,
+    NotAReport,
     PredictionJob,
     decode,
     decode_cancel,
+    decode_report,
+    decode_status_request,
     event_from,
 )
 from aimicromind_schemas.messages.catch_up import InvalidCatchUp, decode_catch_up
@@ -220,3 +224,19 @@ def accepts(read: Callable[[bytes], object], refusal: type[Exception], message: 
 def test_requests_as_the_package_writes_them_are_taken() -> None:
     for request in (JobCancel("j-1"), ChatCancel("c.ü", datetime.now(UTC))):
         VALIDATORS["cancel"].validate(json.loads(request.encode()))
+
+
+@given(JSON_VALUES | st.dictionaries(st.sampled_from(("jobId", "more")), JSON_VALUES))
+def test_schema_and_codec_agree_on_requests_for_the_status(named: object) -> None:
+    request = {"status": named}
+
+    is_valid = VALIDATORS["status"].is_valid(request)
+    assert is_valid == accepts(decode_status_request, InvalidStatusRequest, request)
+
+
+@given(st.dictionaries(st.sampled_from(sorted(EXAMPLES["workerReport"])), JSON_VALUES))
+def test_schema_and_codec_agree_on_reports_of_workers(changed: dict[str, Any]) -> None:
+    report = EXAMPLES["workerReport"] | changed
+
+    is_valid = VALIDATORS["workerReport"].is_valid(report)
+    assert is_valid == accepts(decode_report, NotAReport, report)

@@ -105,6 +105,10 @@ class BrokerSettings(BaseSettings):
     """Most jobs in the queue; the broker nacks more of them to their producers. 0: any number.
     Fixed once the queue exists."""
 
+    management_url: Secret[str] | None = None
+    """Address of RabbitMQ's management API, http:// or https:// with user and password; only
+    `doctor` and `status` use it."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Lowest level of log lines."""
 
@@ -160,6 +164,13 @@ class BrokerSettings(BaseSettings):
             if says_tls(url.get_secret_value()):
                 raise ValueError(f"must say nothing of TLS after the ?: use {_TLS_SETTINGS}")
         return urls
+
+    @field_validator("management_url")
+    @classmethod
+    def _is_management(cls, url: Secret[str] | None) -> Secret[str] | None:
+        if url is not None:
+            check_url(url.get_secret_value(), ("http", "https"))
+        return url
 
     @field_validator("events_log_partitions")
     @classmethod

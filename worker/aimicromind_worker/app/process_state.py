@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import monotonic
 
 from aimicromind_worker.amqp.channels import ExtraChannels
 from aimicromind_worker.amqp.events.attempt_publisher import EventPublisher
@@ -39,6 +40,7 @@ class ProcessState:
         has_worked: Whether a session has taken jobs.
         publisher: The publisher of the last session, None before the first.
         budget: The budget of held bytes of the last session, None before the first.
+        began_s: The time of the process's begin, by the monotonic clock.
     """
 
     status: WorkerStatus
@@ -56,3 +58,4 @@ class ProcessState:
     has_worked: bool = False
     publisher: EventPublisher | None = None
     budget: MemoryBudget | None = None
+    began_s: float = field(default_factory=monotonic)

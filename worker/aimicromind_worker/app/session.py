@@ -28,6 +28,7 @@ from aimicromind_worker.amqp.jobs.memory_budget import MemoryBudget
 from aimicromind_worker.amqp.jobs.pool_chats import PoolChats
 from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.app.build import limits, needed_topology, recovery
+from aimicromind_worker.app.own_report import status_answers
 from aimicromind_worker.app.process_state import ProcessState
 from aimicromind_worker.app.service import Service
 from aimicromind_worker.app.settings import Settings
@@ -38,6 +39,7 @@ from aimicromind_worker.jobs.dead_lettered import DeadLettered
 from aimicromind_worker.jobs.gates import Gates
 from aimicromind_worker.jobs.intake import Intake
 from aimicromind_worker.jobs.relay import Relay
+from aimicromind_worker.jobs.status_answers import StatusAnswers
 from aimicromind_worker.jobs.turns import Turns
 from aimicromind_worker.runs.conversations import Conversations
 from aimicromind_worker.runs.dependencies import Dependencies
@@ -49,6 +51,7 @@ log = structlog.get_logger()
 _DEAD_LETTERS_AT_ONCE = 512
 # A longer journal is read while jobs run already.
 _WARMS_WITHIN_S = 2.0
+_Beside = tuple[Turns, StatusAnswers]
 
 
 class StoppedAtOnce(Exception):
@@ -129,8 +132,8 @@ class Session:
                     kept.append(links.create_task(control.lost()))
                     kept.append(links.create_task(self._learn_cancels(control)))
                     parts = _Parts(consuming, publishing, ownership, journal, control)
-                    service, turns = await self._take_jobs(opened, parts)
-                    kept += [links.create_task(it.run()) for it in (turns, self._catch_ups)]
+                    service, beside = await self._take_jobs(opened, parts)
+                    kept += [links.create_task(it.run()) for it in (*beside, self._catch_ups)]
                     await self._work(service, publishing)
                 for task in kept:
                     task.cancel()
@@ -144,7 +147,8 @@ class Session:
             names, Window(), ownership.is_open, counts, copies.copy_publisher, self._log
         )
         self._process.publisher = publisher
-        self._catch_ups = CatchUps(SnapshotPublisher(publisher), names)
+        self._answers = SnapshotPublisher(publisher)
+        self._catch_ups = CatchUps(self._answers, names)
         connect = partial(self._connect, "aimicromind-worker events")
         return copies, PublisherConnection(
             connect, beat, needed_topology(self._settings), publisher, ownership, self._renewed
@@ -170,7 +174,7 @@ class Session:
         process.held.know_requests_since(control.known_since)
         process.cancels_known_until = control.known_until
 
-    async def _take_jobs(self, opened: AsyncExitStack, parts: _Parts) -> tuple[Service, Turns]:
+    async def _take_jobs(self, opened: AsyncExitStack, parts: _Parts) -> tuple[Service, _Beside]:
         """Begin to consume jobs, and return what carries them."""
         # Until the journal is read, a repeated job of another worker is not recognised.
         with suppress(TimeoutError, HistoryUnknown):
@@ -189,15 +193,15 @@ class Session:
         chats = PoolChats(locks, publishing, names, parts.control.worker, version)
         dependencies = self._dependencies(journal)
         intake = self._intake(dependencies, journal)
-        slots, patience = settings.concurrency, settings.patience
-        one_more, requests = source.take_one_more, self._catch_ups.take
+        slots, one_more = settings.concurrency, source.take_one_more
+        requests, patience = self._catch_ups.take, settings.patience
         turns = Turns(chats, intake.is_behind, slots, patience, one_more, requests)
-        parts.control.take_told = turns.take_message
+        answers = status_answers(process, settings, self._answers, parts.control, source, turns)
         journal.when_behind(turns.over)
         gates = Gates(dependencies, intake, turns, process.held)
         relay = Relay(dependencies, intake, gates, process.held, names)
         dead = DeadLettered(intake, dependencies, names)
-        return Service(source, dead_lettered, relay, dead, publishing), turns
+        return Service(source, dead_lettered, relay, dead, publishing), (turns, answers)
 
     async def _work(self, service: Service, publishing: PublisherConnection) -> None:
         """Carry jobs until a drain is done."""
@@ -220,16 +224,10 @@ class Session:
         return Journal(consuming, publishing, names, state, timedelta(seconds=longest_s))
 
     def _intake(self, dependencies: Dependencies, journal: Journal) -> Intake:
-        settings = self._settings
-        lifetime = timedelta(seconds=settings.job_lifetime_seconds)
-        return Intake(
-            dependencies,
-            journal,
-            self._names,
-            lifetime,
-            settings.max_job_bytes,
-            after_loss=self._process.has_worked,
-        )
+        lifetime = timedelta(seconds=self._settings.job_lifetime_seconds)
+        most_bytes, worked = self._settings.max_job_bytes, self._process.has_worked
+        names = self._names
+        return Intake(dependencies, journal, names, lifetime, most_bytes, after_loss=worked)
 
     def _dependencies(self, journal: Journal) -> Dependencies:
         process, settings = self._process, self._settings

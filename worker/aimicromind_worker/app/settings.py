@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import ByteSize, Field, Secret, SecretStr, ValidationInfo, field_validator
+from pydantic import ByteSize, Field, SecretStr, ValidationInfo, field_validator
 
 from aimicromind_worker.app.broker_settings import (
     AGE_UNITS_S,
@@ -134,10 +134,6 @@ class Settings(BrokerSettings):
     client_certificate: ClientCertificate | None = None
     """PEM file with certificate and key that the server asks for."""
 
-    management_url: Secret[str] | None = None
-    """Address of RabbitMQ's management API, http:// or https:// with user and password; only
-    `doctor` uses it."""
-
     def renewed(self) -> Self:
         """Return the settings with the secrets read again, if they are files.
 
@@ -215,13 +211,6 @@ class Settings(BrokerSettings):
             right = f"{parts.scheme}://{parts.netloc}{folder}"
             raise ValueError(f"must be the server's address alone, without the API path: {right}")
         return url.rstrip("/?#")
-
-    @field_validator("management_url")
-    @classmethod
-    def _is_management(cls, url: Secret[str] | None) -> Secret[str] | None:
-        if url is not None:
-            check_url(url.get_secret_value(), ("http", "https"))
-        return url
 
     @field_validator("prediction_path")
     @classmethod

@@ -3,12 +3,13 @@
 # ruff: noqa: PLC0415 - a command imports what it needs when it runs
 
 import json
+import signal
 import sys
 from uuid import uuid4
 
 import click
 
-from aimicromind_worker.cli.outcomes import FAILED, WRONG_USE, fail, read, run_async
+from aimicromind_worker.cli.outcomes import FAILED, WRONG_USE, end_by, fail, read, run_async
 
 
 @click.command()
@@ -50,7 +51,12 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each option
         fail(str(error), WRONG_USE)
     if not watch:
         run_async(submit_job(settings, job, as_json=as_json))
-    elif not run_async(submit_and_watch(settings, job, as_json=as_json, within_s=within)):
+        return
+    try:
+        completed = run_async(submit_and_watch(settings, job, as_json=as_json, within_s=within))
+    except KeyboardInterrupt:
+        end_by(signal.SIGINT)
+    if not completed:
         sys.exit(FAILED)
 
 

@@ -48,7 +48,7 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
         with asyncio.Runner(loop_factory=_new_loop) as runner:
             return runner.run(work)
     except OutputClosed:
-        _end_by_sigpipe()
+        end_by(signal.SIGPIPE)
     except (SettingsInvalid, client.BrokerTlsRefused) as error:
         fail(str(error), WRONG_USE)
     except ConnectionError as error:
@@ -67,10 +67,10 @@ def fail(sentence: str, exit_code: int) -> Never:
     sys.exit(exit_code)
 
 
-def _end_by_sigpipe() -> Never:
-    """Exit by SIGPIPE, as other programs do when their output is closed."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    os.kill(os.getpid(), signal.SIGPIPE)
+def end_by(number: signal.Signals) -> Never:
+    """Exit by a signal, as other programs do: SIGPIPE where the output is closed, or SIGINT."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
     sys.exit(FAILED)
 
 

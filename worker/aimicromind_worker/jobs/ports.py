@@ -117,6 +117,19 @@ class Chats(Protocol):
         """Send a message to the queue of a worker, which may be gone."""
 
 
+class Reports(Protocol):
+    """What sends the status of this worker to those who asked."""
+
+    def may_publish(self) -> bool:
+        """Return whether an answer may be sent now, without a delay of the events."""
+
+    def avoids(self, queue: str) -> bool:
+        """Return whether nothing is sent to a queue for now: earlier answers did harm."""
+
+    def publish_report(self, to: ReturnAddress, body: bytes) -> None:
+        """Send one answer, once."""
+
+
 class Snapshots(Protocol):
     """What sends the answers to late followers, in order with the events of all jobs."""
 

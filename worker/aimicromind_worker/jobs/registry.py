@@ -100,6 +100,17 @@ class JobRegistry:
         """The number of jobs that wait in this worker: for their chat, a slot or the endpoint."""
         return len(self._held) - self.running
 
+    @property
+    def oldest_submitted_at(self) -> datetime | None:
+        """The first time of submission of the jobs of this worker; None where none is known."""
+        times = (job.ticket.facts.submitted_at for job in self._held)
+        return min((time for time in times if time is not None), default=None)
+
+    def find(self, job_id: str) -> HeldJob | None:
+        """Return a job of this worker, of several copies one that is run; None without any."""
+        copies = [job for job in self._held if job.ticket.job_id == job_id]
+        return max(copies, key=lambda job: job.is_run, default=None)
+
     def cancel(self, request: CancelRequest) -> None:
         """Cancel the jobs that a new request covers, and remember it for jobs that come later."""
         self._cancel(request, is_new=True)

@@ -21,6 +21,7 @@ from aimicromind_worker.http.saved_messages import SavedMessages
 from aimicromind_worker.ops.broker_check import examine_broker
 from aimicromind_worker.ops.management import Management, ManagementSilent
 from aimicromind_worker.ops.terminal import safe_line, say_json, write
+from aimicromind_worker.ops.worker_check import examine_workers
 
 _MARKS = {
     State.OK: ("ok", "green"),
@@ -31,7 +32,7 @@ _MARKS = {
 
 
 async def examine(settings: Settings, flow: str | None, *, as_json: bool) -> bool:
-    """Check broker, endpoint and subscribers, and print each finding at once.
+    """Check broker, workers, endpoint and subscribers, and print each finding at once.
 
     Returns:
         Whether there is no problem.
@@ -39,6 +40,7 @@ async def examine(settings: Settings, flow: str | None, *, as_json: bool) -> boo
     problems = 0
     for part in (
         examine_broker(settings),
+        examine_workers(settings),
         _deadlines(settings),
         _endpoint(settings, flow),
         _subscribers(settings),

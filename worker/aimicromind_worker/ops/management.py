@@ -64,6 +64,26 @@ class Replicas(msgspec.Struct):
     members: list[str] = []
 
 
+class _Rate(msgspec.Struct, frozen=True):
+    rate: float = 0.0
+
+
+class _Rates(msgspec.Struct, frozen=True):
+    publish_details: _Rate = _Rate()
+    ack_details: _Rate = _Rate()
+
+
+class QueueTraffic(msgspec.Struct):
+    """Unacknowledged messages of a queue, and its messages a second.
+
+    Attributes:
+        message_stats: Rates of messages that came, and that were acknowledged.
+    """
+
+    messages_unacknowledged: int = 0
+    message_stats: _Rates = _Rates()
+
+
 class _Binding(msgspec.Struct):
     destination: str
     destination_type: str
@@ -122,6 +142,15 @@ class Management:
             queue = await self._get(f"queues/{self._virtual_host}/{quote(name, safe='')}")
             found.append(msgspec.convert(queue, Subscriber))
         return found
+
+    async def traffic(self, queue: str) -> QueueTraffic:
+        """Return what the API tells of the traffic of a queue, some seconds old.
+
+        Raises:
+            ManagementSilent: It cannot be read.
+        """
+        answer = await self._get(f"queues/{self._virtual_host}/{quote(queue, safe='')}")
+        return msgspec.convert(answer, QueueTraffic, strict=False)
 
     async def _get(self, path: str) -> object:
         try:

@@ -8,9 +8,11 @@ from datetime import timedelta
 
 from aimicromind_schemas import EndEvent, EndStatus, Event, Gap, PredictionJob
 from aimicromind_schemas.client import Client
+from aimicromind_schemas.client.transport.cancelling import is_cancelled
 from aimicromind_worker.app.broker_settings import BrokerSettings
 from aimicromind_worker.core.findings import NotAchieved
 from aimicromind_worker.ops import terminal
+from aimicromind_worker.ops.queue_place import goes_on, with_place
 from aimicromind_worker.ops.terminal import say, say_json
 from aimicromind_worker.ops.views import JsonView, LiveView, PlainView, View
 
@@ -25,7 +27,7 @@ class StillRunning(NotAchieved):
     def __init__(self, within_s: float) -> None:
         super().__init__(
             f"the job has not ended within {within_s:g} s, and goes on; "
-            "if it has not begun, check that a worker runs"
+            "`aimicromind-worker status` shows whether a worker takes jobs"
         )
 
 
@@ -77,12 +79,22 @@ async def submit_and_watch(
     """
     job_id = job.job_id or ""
     view = _view({job_id: f"{job.chatflow_id} {job_id}"}, as_json=as_json)
+    submitted = False
     async with _client(settings) as client:
         try:
             async with asyncio.timeout(within_s), client.request(job) as items:
-                return await _show(items, view, job_id)
+                submitted = True
+                if as_json:
+                    return await _show(items, view, job_id)
+                async with with_place(settings, job_id, items, _say_beside) as coming:
+                    return await _show(coming, view, job_id)
         except TimeoutError as error:
             raise StillRunning(within_s) from error
+        except asyncio.CancelledError:
+            if submitted and is_cancelled():
+                for line in goes_on(job_id, job.chat_id or job_id):
+                    _say_beside(line)
+            raise
 
 
 async def watch_chat(settings: BrokerSettings, watch: Watch) -> bool:
@@ -131,6 +143,11 @@ async def _show(items: Items, view: View, job_id: str | None) -> bool:
             if isinstance(item, EndEvent) and item.job_id == job_id:
                 return item.data.status is EndStatus.COMPLETED
     return job_id is None
+
+
+def _say_beside(sentence: str) -> None:
+    """Write a sentence beside the events, for people."""
+    say(sentence, err=True, needed=False)
 
 
 def _client(settings: BrokerSettings) -> AbstractAsyncContextManager[Client]:

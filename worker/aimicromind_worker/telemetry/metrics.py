@@ -21,10 +21,16 @@ from aimicromind_worker.telemetry.event_counts import EventCounts
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _CONFIRM_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 _NAMESPACE = "aimicromind_worker"
+# Outcomes of jobs that go on elsewhere, or ended before.
+_NOT_ENDED = frozenset({"delayed", "handed_back", "repeated"})
 
 
 class Metrics:
-    """All metrics of the worker. One for the process."""
+    """All metrics of the worker. One for the process.
+
+    Attributes:
+        ended: Jobs that this worker has ended.
+    """
 
     def __init__(self, events: EventCounts) -> None:
         """Begin at zero.
@@ -32,6 +38,7 @@ class Metrics:
         Args:
             events: Counters of events, read for each `/metrics`.
         """
+        self.ended = 0
         self._registry = CollectorRegistry()
         self._registry.register(_EventCollector(events))
         Info(_NAMESPACE, "This worker", registry=self._registry).info(
@@ -61,6 +68,7 @@ class Metrics:
 
     def job_left(self, outcome: str, kind: str, took: timedelta) -> None:
         """Record that a job was settled or requeued; `kind` is empty for a success."""
+        self.ended += outcome not in _NOT_ENDED
         self._jobs.labels(outcome, kind).inc()
         self._duration.observe(took.total_seconds())
 

@@ -76,6 +76,17 @@ async def time_of_first(connection: GuardedConnection, stream: str) -> datetime 
         NothingThere: It does not come within 5 s.
         StreamUnreadable: There is no such stream, or the connection closed.
     """
+    first = await first_of_stream(connection, stream)
+    return None if first.offset == 0 else first.sent_at or datetime.now(UTC)
+
+
+async def first_of_stream(connection: GuardedConnection, stream: str) -> StreamMessage:
+    """Return the first message that is left of a stream; it has one at least.
+
+    Raises:
+        NothingThere: It does not come within 5 s.
+        StreamUnreadable: There is no such stream, or the connection closed.
+    """
     came: list[StreamMessage] = []
     arrived = asyncio.Event()
 
@@ -86,7 +97,7 @@ async def time_of_first(connection: GuardedConnection, stream: str) -> datetime 
     async with reading(connection, stream, "first", take, prefetch=1) as reader:
         reader.hold()
         await reader.until(arrived)
-    return None if came[0].offset == 0 else came[0].sent_at or datetime.now(UTC)
+    return came[0]
 
 
 async def publish_marker(publish: Publish, marker: aio_pika.Message, stream: str) -> None:

@@ -248,3 +248,16 @@ async def test_broker_that_takes_small_messages_gets_small_parts() -> None:
 
     assert setting.channel.sent == []
     assert setting.snapshots.part_bytes == 50_000
+
+
+async def test_report_is_sent_like_a_snapshot_with_a_type_of_its_own() -> None:
+    setting = Setting()
+
+    setting.snapshots.publish_report(HERE, b"{}")
+
+    publish, header, _ = frames_of(setting.channel.sent[0])
+    assert getattr(publish, "routing_key", None) == "here"
+    assert isinstance(header, ContentHeader)
+    assert header.properties.message_type == "workerReport"
+    assert header.properties.correlation_id == "request-7"
+    assert not header.properties.headers

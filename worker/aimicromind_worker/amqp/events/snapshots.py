@@ -1,6 +1,6 @@
-"""Send answers to late followers on the channel of the events, in order with them.
+"""Send answers on the channel of the events: snapshots to late followers, and reports of status.
 
-An answer is worth less than an event. Invariants:
+They come in order with the events. An answer is worth less than an event. Invariants:
 
 1. A snapshot is sent once: not again after a nack, nor after a lost connection. Its asker asks
    again, or reads the event log.
@@ -19,11 +19,13 @@ from typing import Final
 
 from pamqp import commands
 from pamqp.body import ContentBody
+from pamqp.common import FieldValue
 from pamqp.frame import marshal
 from pamqp.header import ContentHeader
 from typing_extensions import override
 
 from aimicromind_schemas.messages.catch_up import SNAPSHOT
+from aimicromind_schemas.messages.worker_report import WORKER_REPORT
 from aimicromind_worker.amqp.events.backpressure import AttemptMessages
 from aimicromind_worker.amqp.events.confirm_channel import CHANNEL_NUMBER
 from aimicromind_worker.amqp.events.frames import APP_ID, EventFrames
@@ -141,9 +143,23 @@ class SnapshotPublisher:
             chat_id: The chat that it is of.
             body: The part.
         """
+        self._send(to, body, SNAPSHOT, {"x-stream-filter-value": chat_id})
+
+    def publish_report(self, to: ReturnAddress, body: bytes) -> None:
+        """Send the status of this worker, once.
+
+        Args:
+            to: The queue, which may be gone, and what goes back with the answer.
+            body: The report.
+        """
+        self._send(to, body, WORKER_REPORT, None)
+
+    def _send(
+        self, to: ReturnAddress, body: bytes, kind: str, headers: dict[str, FieldValue] | None
+    ) -> None:
         if len(body) > self._publisher.most_bytes:
             return
-        frames = _frames(to, chat_id, body, self._publisher.sender.frame_max)
+        frames = _frames(to, body, kind, headers, self._publisher.sender.frame_max)
         message = SnapshotMessage(self._attempt, self._buffer, frames, to.queue)
         self._unconfirmed[message] = None
         self._unconfirmed_bytes += message.size_bytes
@@ -185,13 +201,19 @@ class SnapshotPublisher:
             del self._avoided_until_s[next(iter(self._avoided_until_s))]
 
 
-def _frames(to: ReturnAddress, chat_id: str, body: bytes, frame_max: int) -> bytes:
+def _frames(
+    to: ReturnAddress,
+    body: bytes,
+    kind: str,
+    headers: dict[str, FieldValue] | None,
+    frame_max: int,
+) -> bytes:
     properties = commands.Basic.Properties(
         content_type="application/json",
-        headers={"x-stream-filter-value": chat_id},
+        headers=headers,
         delivery_mode=_TRANSIENT,
         correlation_id=to.correlation_id or None,
-        message_type=SNAPSHOT,
+        message_type=kind,
         app_id=APP_ID,
     )
     step = frame_max - _FRAME_OVERHEAD_BYTES

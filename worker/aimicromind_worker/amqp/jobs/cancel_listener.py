@@ -1,4 +1,4 @@
-"""Receive what this worker is told: cancel requests, and messages of other workers.
+"""Receive what this worker is told: cancel requests, and messages of workers and operators.
 
 Requests of the last half hour come first, then new ones and the rest of the log.
 """
@@ -20,6 +20,8 @@ from aimicromind_schemas.client.streams.reader import NothingThere, Take
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
 from aimicromind_schemas.client.transport.stream_frames import StreamMessage
 from aimicromind_worker.amqp.republishing import Outgoing
+from aimicromind_worker.core.chats.messages import TakeMail
+from aimicromind_worker.core.chats.return_address import ReturnAddress
 
 log = structlog.get_logger()
 
@@ -43,7 +45,8 @@ class CancelListener:
         known_until: The time up to which requests are known from the log, by the worker's clock.
         known_since: All requests are known that may cancel a job submitted since then.
         worker: The queue by which other workers tell this one something.
-        take_told: A callback with the bodies that come there.
+        take_told: A callback with each message that comes there, and where its sender wants the
+            answer.
     """
 
     def __init__(
@@ -57,7 +60,7 @@ class CancelListener:
         newest = self.known_until - _CLOCK_SLACK
         self.known_since = newest if since < newest else _EVER
         self.worker = ""
-        self.take_told: Callable[[bytes], None] = lambda _: None
+        self.take_told: TakeMail = lambda *_: None
         self._take_request = take
         self._take_logged_request = take_logged
         self._read = read
@@ -136,7 +139,10 @@ class CancelListener:
 
     async def _receive_told(self, message: DeliveredMessage) -> None:
         try:
-            self.take_told(message.body)
+            properties = message.header.properties
+            reply_to, correlation_id = properties.reply_to, properties.correlation_id or ""
+            sender = ReturnAddress(reply_to, correlation_id) if reply_to else None
+            self.take_told(message.body, sender)
         except Exception as error:  # noqa: BLE001 - one message must not cost the session
             log.warning("pool.unreadable", error=type(error).__name__)
 

@@ -104,6 +104,14 @@ class JobConsumer:
             with suppress(asyncio.CancelledError):
                 await watching
 
+    @property
+    def consumers(self) -> int:
+        """The number of consumers on the queue, as the broker counts them.
+
+        RabbitMQ 3.10: a cancelled consumer counts until its jobs are settled.
+        """
+        return len({*self._channels.tags, *self._unsettled.values()})
+
     async def __aiter__(self) -> AsyncIterator[BrokerDelivery]:
         """Yield the jobs in the order of their deliveries, until `stop`."""
         while (arrived := await self._arrived.get()) is not None:
