@@ -38,16 +38,23 @@ async def run(*arguments: str, **settings: str) -> Ran:
     return await run_program(COMMAND, *arguments, **settings)
 
 
-async def run_program(*command: str, **settings: str) -> Ran:
+async def run_with(answer: str, *arguments: str, **settings: str) -> Ran:
+    """Run the command with something to read on its standard input."""
+    return await run_program(COMMAND, *arguments, answer=answer, **settings)
+
+
+async def run_program(*command: str, answer: str | None = None, **settings: str) -> Ran:
     process = await asyncio.create_subprocess_exec(
         *command,
         env={f"AIMICROMIND_{name.upper()}": value for name, value in settings.items()},
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL if answer is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+        out, err = await asyncio.wait_for(
+            process.communicate(answer.encode() if answer else None), DEADLINE_S
+        )
     except TimeoutError:
         process.kill()
         await process.communicate()
