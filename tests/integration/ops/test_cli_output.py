@@ -155,6 +155,17 @@ async def test_command_whose_reader_leaves_ends_as_other_programs_do(
     assert end["status"] == "completed"
 
 
+@pytest.mark.parametrize("command", [("topology", "show"), ("settings", "show")])
+async def test_command_without_a_broker_ends_in_the_same_way(command: tuple[str, str]) -> None:
+    settings = {"amqp_url": "amqp://127.0.0.1:1/", "base_url": "http://server"}
+
+    code, told = await read_a_line_and_leave(*command, **settings)
+
+    # What is written before the reader leaves fits into the pipe.
+    assert code in {0, -signal.SIGPIPE}
+    assert told == b""
+
+
 async def test_work_goes_on_when_its_reader_leaves(
     stage: Stage, settings: Mapping[str, str]
 ) -> None:

@@ -1,7 +1,7 @@
 """Match cancel requests with jobs: those that this worker has, and those that come later."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -99,6 +99,11 @@ class JobRegistry:
     def waiting(self) -> int:
         """The number of jobs that wait in this worker: for their chat, a slot or the endpoint."""
         return len(self._held) - self.running
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The numbers of jobs that are `running` and `waiting`, for the log."""
+        return {"running": self.running, "waiting": self.waiting}
 
     def cancel(self, request: CancelRequest) -> None:
         """Cancel the jobs that a new request covers, and remember it for jobs that come later."""

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC
 
 from rich.cells import cell_len, set_cell_size
@@ -9,7 +10,24 @@ from rich.cells import cell_len, set_cell_size
 from aimicromind_worker.core.job.dead_event import DeadEvent
 from aimicromind_worker.core.job.dead_letter import DeadLetter
 from aimicromind_worker.core.job.short_ids import short_ids
-from aimicromind_worker.ops.terminal import safe_line
+from aimicromind_worker.ops.terminal import cut, safe_line
+
+_REASONS_SHOWN = 5
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of dead letters that an operator chose.
+
+    Attributes:
+        chosen: Their number.
+        done: Those that something was done with, and what.
+        left: Those that were left, and why.
+    """
+
+    chosen: int
+    done: list[tuple[DeadLetter, Mapping[str, object]]] = field(default_factory=list)
+    left: list[tuple[DeadLetter, str]] = field(default_factory=list)
 
 
 class Lines:
@@ -43,7 +61,35 @@ class Lines:
             names = self._names(dead)
             kind = set_cell_size(safe_line(dead.kind), kinds)
             first = f"{set_cell_size(short, widest)}  {_time(dead)}  {kind}  {names}"
-            lines += [self._cut(first), self._cut(f"  {safe_line(_reason(dead))}")]
+            second = f"  {safe_line(_reason(dead))}"
+            lines += [cut(first, self._width), cut(second, self._width)]
+        return lines
+
+    def summary(self, tally: Tally, verb: str) -> list[str]:
+        """Return what became of the chosen dead letters, in a few lines.
+
+        Args:
+            tally: What became of them.
+            verb: What was done, such as "replayed".
+        """
+        done, left = len(tally.done), len(tally.left)
+        first = f"{done:,} {verb}"
+        if done == tally.chosen == 1:
+            [(dead, said)] = tally.done
+            new = said.get("replayedAs")
+            where = f" as job {new} of chat {dead.chat_id}" if new else ""
+            first = f"{self.id_of(dead)} is {verb}{where}"
+        lines = [first + (f", {left:,} left" if left else "")]
+        shown = tally.left[:_REASONS_SHOWN]
+        lines += [f"  {self.id_of(dead)} is left: {why}" for dead, why in shown]
+        if left > _REASONS_SHOWN:
+            lines.append(f"  and {left - _REASONS_SHOWN:,} more, see --json")
+        untouched = tally.chosen - done - left
+        if untouched:
+            lines.append(
+                f"stopped before the end: {untouched:,} of {tally.chosen:,} stay dead letters; "
+                "run the command again for them"
+            )
         return lines
 
     def _id(self, dead: DeadLetter) -> str:
@@ -61,12 +107,6 @@ class Lines:
             "chat": "" if dead.chat_id == dead.job_id else dead.chat_id,
         }
         return "  ".join(f"{name} {safe_line(it)}" for name, it in named.items() if it)
-
-    def _cut(self, line: str) -> str:
-        line = line.replace("\t", " ").rstrip()
-        if self._width is None or cell_len(line) <= self._width:
-            return line
-        return set_cell_size(line, self._width - 1).rstrip() + "…"
 
 
 def counted(number: int, noun: str) -> str:

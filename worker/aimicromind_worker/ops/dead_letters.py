@@ -3,7 +3,7 @@
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aimicromind_worker.amqp.dead_letters import dead_letters
@@ -13,12 +13,11 @@ from aimicromind_worker.app.build import broker_connection
 from aimicromind_worker.core.findings import NotAchieved
 from aimicromind_worker.core.job.dead_letter import Choice, NotReplayable
 from aimicromind_worker.ops.dead_letter_choice import named_whole, queue_of
-from aimicromind_worker.ops.dead_letter_lines import Lines, as_json, total_line
+from aimicromind_worker.ops.dead_letter_lines import Lines, Tally, as_json, total_line
 from aimicromind_worker.ops.progress import progress
 from aimicromind_worker.ops.terminal import columns, confirmed, say, say_body, say_json
 
 _CONNECTION = "aimicromind-worker dead"
-_REASONS_SHOWN = 5
 # RabbitMQ 4 drops a message of a quorum queue after 20 deliveries, unless the queue says otherwise.
 _MANY_DELIVERIES = 10
 
@@ -68,14 +67,6 @@ class _Found:
     @property
     def chosen_total(self) -> str:
         return total_line([it.dead for it in self.chosen])
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What became of the chosen dead letters."""
-
-    done: list[tuple[QueuedDeadLetter, Mapping[str, object]]] = field(default_factory=list)
-    left: list[tuple[QueuedDeadLetter, str]] = field(default_factory=list)
 
 
 async def list_all(settings: BrokerSettings, order: Order) -> None:
@@ -210,47 +201,21 @@ async def _each(
     act: Callable[[QueuedDeadLetter], Awaitable[Mapping[str, object]]],
 ) -> None:
     """Do something with each chosen dead letter, and print what became of all."""
-    tally = _Tally()
+    tally = Tally(len(found.chosen))
     try:
         with progress(verb, len(found.chosen), beside_lines=order.as_json) as bar:
             for letter in found.chosen:
                 said: Mapping[str, object]
                 try:
                     said = await act(letter)
-                    tally.done.append((letter, said))
+                    tally.done.append((letter.dead, said))
                 except NotReplayable as error:
                     said = {"left": str(error)}
-                    tally.left.append((letter, str(error)))
+                    tally.left.append((letter.dead, str(error)))
                 if order.as_json:
                     # The command continues when nobody reads its output any more.
                     say_json(as_json(letter.dead, said), needed=False)
                 bar.advance()
     finally:
-        for line in _summary(found, tally, verb):
+        for line in found.lines.summary(tally, verb):
             say(line, err=order.as_json, needed=False)
-
-
-def _summary(found: _Found, tally: _Tally, verb: str) -> list[str]:
-    """Return what became of the chosen dead letters, in some lines."""
-    done, left = len(tally.done), len(tally.left)
-    chosen = len(found.chosen)
-    first = f"{done:,} {verb}"
-    if len(tally.done) == 1 and chosen == 1:
-        [(letter, said)] = tally.done
-        new = said.get("replayedAs")
-        where = f" as job {new} of chat {letter.dead.chat_id}" if new else ""
-        first = f"{found.lines.id_of(letter.dead)} is {verb}{where}"
-    lines = [first + (f", {left:,} left" if left else "")]
-    lines += [
-        f"  {found.lines.id_of(letter.dead)} is left: {why}"
-        for letter, why in tally.left[:_REASONS_SHOWN]
-    ]
-    if left > _REASONS_SHOWN:
-        lines.append(f"  and {left - _REASONS_SHOWN:,} more, see --json")
-    untouched = chosen - done - left
-    if untouched:
-        lines.append(
-            f"stopped before the end: {untouched:,} of {chosen:,} stay dead letters; "
-            "run the command again for them"
-        )
-    return lines

@@ -18,6 +18,7 @@ from typing import Final
 
 import click
 import msgspec
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from typing_extensions import override
 
@@ -145,6 +146,19 @@ def console(*, err: bool = False) -> Console:
 def columns() -> int | None:
     """Return the width of the terminal on standard output; None if it is none."""
     return console().width if sys.stdout.isatty() else None
+
+
+def cut(line: str, width: int | None) -> str:
+    """Return a line, with `…` at its end if it was wider than a terminal.
+
+    Args:
+        line: The line, escaped.
+        width: The width in columns; None: the line is never cut.
+    """
+    line = line.replace("\t", " ").rstrip()
+    if width is None or cell_len(line) <= width:
+        return line
+    return set_cell_size(line, width - 1).rstrip() + "…"
 
 
 async def confirmed(question: str) -> bool:
