@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from aimicromind_worker.core.job.dead_event import DeadEvent
 from aimicromind_worker.core.job.dead_letter import DeadLetter
 from aimicromind_worker.core.job.short_ids import short_ids
-from aimicromind_worker.ops.terminal import cut, safe_line
+from aimicromind_worker.ops.terminal import counted, cut, safe_line
 
 _REASONS_SHOWN = 5
 
@@ -107,11 +107,6 @@ class Lines:
             "chat": "" if dead.chat_id == dead.job_id else dead.chat_id,
         }
         return "  ".join(f"{name} {safe_line(it)}" for name, it in named.items() if it)
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun, such as `1 dead letter` or `1,000 dead letters`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def by_kind(letters: Iterable[DeadLetter]) -> str:

@@ -24,29 +24,28 @@ class Bar:
         total: The number of all steps.
     """
 
-    def __init__(self, show: Callable[[int, int], None]) -> None:
+    def __init__(self, total: int, show: Callable[[int], None]) -> None:
         self.done = 0
-        self.total = 0
-        self._show = show
-
-    def expect(self, total: int) -> None:
-        """Set the number of steps."""
         self.total = total
-        self._show(self.done, total)
+        self._show = show
 
     def advance(self) -> None:
         """Count one step as done."""
-        self.done += 1
-        self._show(self.done, self.total)
+        self.reach(self.done + 1)
+
+    def reach(self, done: int) -> None:
+        """Set the number of steps that are done."""
+        self.done = done
+        self._show(done)
 
 
 @contextmanager
-def progress(what: str, total: int = 0, *, beside_lines: bool = False) -> Iterator[Bar]:
+def progress(what: str, total: int, *, beside_lines: bool = False) -> Iterator[Bar]:
     """Yield a bar, which is shown if standard error is a terminal.
 
     Args:
         what: What is done, such as "reading".
-        total: The number of steps, if it is known.
+        total: The number of steps.
         beside_lines: Whether the command writes lines meanwhile: a terminal would mix them.
     """
     is_shown = sys.stderr.isatty() and not (beside_lines and sys.stdout.isatty())
@@ -59,7 +58,5 @@ def progress(what: str, total: int = 0, *, beside_lines: bool = False) -> Iterat
         disable=not is_shown,
     )
     with bars:
-        task = bars.add_task(what, total=total or None)
-        bar = Bar(lambda done, of: bars.update(task, completed=done, total=of or None))
-        bar.total = total
-        yield bar
+        task = bars.add_task(what, total=total)
+        yield Bar(total, lambda done: bars.update(task, completed=done))

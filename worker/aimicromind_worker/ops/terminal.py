@@ -148,6 +148,11 @@ def columns() -> int | None:
     return console().width if sys.stdout.isatty() else None
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as `1 token` or `1,000 tokens`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def cut(line: str, width: int | None) -> str:
     """Return a line, with `…` at its end if it was wider than a terminal.
 

@@ -49,6 +49,10 @@ class Replay(Protocol):
 
     is_whole: bool
 
+    @property
+    def progress(self) -> float:
+        """How much of the answer's source is read, from 0 to 1."""
+
     def events(self) -> AsyncGenerator[Event, None]:
         """Yield the events in order, up to where the live events go on.
 

@@ -128,6 +128,12 @@ class _StreamReplay(Replay):
     def wanted(self) -> Wanted:
         return self.missed.wanted
 
+    @property
+    @override
+    def progress(self) -> float:
+        begun = (it.log.progress for it in self.readings if it.log is not None)
+        return sum(begun) / len(self.place.streams)
+
     def put(self, delivery: Delivery) -> None:
         self.buffer.put(delivery)
         if self.buffer.is_full:
@@ -189,6 +195,7 @@ class _Reading:
 
     Attributes:
         full: Followers that must take something before the reading goes on.
+        log: What is read; None before `run`.
     """
 
     def __init__(
@@ -200,6 +207,7 @@ class _Reading:
         self._batches = batches
         self._task = asyncio.current_task()
         self._dispatch = Dispatch()
+        self.log: LogReading | None = None
         self._patience_s = _PATIENCE_S
         for replay in replays:
             replay.readings.append(self)
@@ -207,6 +215,7 @@ class _Reading:
 
     async def run(self, log: LogReading) -> None:
         """Read up to what is written a second from now."""
+        self.log = log
         async with aclosing(log.deliveries()) as deliveries:
             async for delivery in deliveries:
                 self._dispatch.route(delivery)

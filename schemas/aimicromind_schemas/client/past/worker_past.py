@@ -132,6 +132,12 @@ class Answer(Replay):
         """The attempt that it is of."""
         return self._catch_up.attempt
 
+    @property
+    @override
+    def progress(self) -> float:
+        # It is whole before it is shown.
+        return 1.0
+
     def take(self, body: bytes) -> None:
         """Take a part."""
         self._events += self._catch_up.take(body)
