@@ -63,7 +63,7 @@ def test_tool_has_its_input_and_output_folded(tool: dict[str, object], line: str
 def test_question_is_shown_once_the_endpoint_tells_it() -> None:
     lines = shown(event(0, "metadata", {"question": "Why?\nAnd how?"}))
 
-    assert lines == [r"12:00:00 question: Why?\nAnd how?"]
+    assert lines == [r"question: Why?\nAnd how?"]
 
 
 def test_pause_for_a_human_is_told_at_the_end() -> None:

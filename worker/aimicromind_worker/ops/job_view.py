@@ -85,6 +85,9 @@ class JobView:
         if event.attempt > self.attempt:
             self.attempt = event.attempt
             self.text, self.tokens = "", TokenTimes()
+        if isinstance(event, MetadataEvent) and event.data.question and not self.question:
+            self.question = folded(event.data.question, _QUESTION_FOLDED_TO)
+            return [f"question: {self.question}"]
         return self._noted(self._notes(event), event.time)
 
     @property
@@ -118,9 +121,6 @@ class JobView:
                 return [f"{event.event}: {_tool(it)}" for it in event.data if it is not None]
             case SourceDocumentsEvent():
                 return [f"sourceDocuments: {len(event.data)}"]
-            case MetadataEvent() if event.data.question and not self.question:
-                self.question = event.data.question
-                return [f"question: {folded(self.question, _QUESTION_FOLDED_TO)}"]
             case RetryEvent():
                 self.status = "retrying"
                 data = event.data

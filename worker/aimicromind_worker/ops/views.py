@@ -161,7 +161,8 @@ class LiveView:
         """Write a job as text that stays, with the whole answer."""
         console = self._console
         console.print(_heading(job))
-        console.print(_indented(job.notes))
+        question = [f"question: {job.question}"] if job.question else []
+        console.print(_indented([*question, *job.notes]))
         if job.text:
             console.print(Text(safe(job.text)))
         console.print(_indented(job.ending))
