@@ -153,9 +153,9 @@ class LiveView:
         width = self._console.width - _ECHO_COLUMNS
         panels = [_panel(job, width) for job in self._running()]
         progress = self._progress()
-        if progress < 1:
-            panels.append(Text(f"reading the event log: {progress:.0%}", style="dim"))
-        return Group(*panels)
+        # First, because what does not fit into the terminal is cut at its end.
+        told = [Text(f"reading the event log: {progress:.0%}", style="dim")] if progress < 1 else []
+        return Group(*told, *panels)
 
     def _write(self, job: JobView) -> None:
         """Write a job as text that stays, with the whole answer."""
