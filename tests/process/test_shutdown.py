@@ -39,6 +39,8 @@ async def test_running_jobs_are_finished_and_no_more_are_taken(stage: Stage) -> 
 
         leaving.signal(signal.SIGTERM)
         await leaving.logged("worker.draining")
+        [draining] = leaving.log("worker.draining")
+        assert (draining["running"], draining["waiting"]) == (5, 0)
         assert (await probe(f"{url}/livez"), (await probe(f"{url}/readyz"))[0]) == (OK, 503)
         stage.submit(late)
         every = await stage.ended(consumer, *running)

@@ -1,6 +1,7 @@
 """How a worker starts, or says why it does not."""
 
 import signal
+from importlib.metadata import version
 
 from tests.process.stage import Stage
 from tests.support.consumer import declare_classic_queue
@@ -14,6 +15,19 @@ async def test_worker_that_waits_for_its_broker_can_be_stopped(stage: Stage) -> 
 
     assert await worker.exits() == 0
     assert not worker.log("worker.ready")
+
+
+async def test_worker_that_is_ready_names_what_it_is_connected_to(stage: Stage) -> None:
+    worker = await stage.ready_worker()
+
+    [ready] = worker.log("worker.ready")
+    assert ready["broker"] == f"127.0.0.1:{stage.broker.port}"
+    assert ready["broker_version"].startswith("RabbitMQ ")
+    assert (ready["vhost"], ready["prefix"]) == ("/", stage.names.prefix)
+    assert (ready["server"], ready["version"]) == (
+        stage.endpoint.url,
+        version("aimicromind-worker"),
+    )
 
 
 async def test_queue_with_other_arguments_is_named(stage: Stage) -> None:

@@ -20,7 +20,9 @@ A setting is an environment variable, a line of `.env`, or a file in the folder 
 `AIMICROMIND_SECRETS_DIR` names. The environment overrides `.env`, and `.env` overrides the folder.
 A running worker reads a new password or API key from the folder
 ([operations.md](operations.md#secrets-that-change)). At the start, an unknown `AIMICROMIND_*` name
-causes a warning. An invalid value ends the command with exit code 2.
+causes a warning, which names the setting that is most like it. An invalid value ends the command
+with exit code 2. `aimicromind-worker settings show` prints each value with its origin, and no
+password or key.
 
 - *bytes* are a number, or a number with a unit: `4MiB`, `2GB`.
 - An *age* is a whole number with `s`, `m` (minutes), `h`, `D`, `M` (months) or `Y`: `24h`, `7D`.

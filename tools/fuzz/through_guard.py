@@ -19,7 +19,7 @@ from aimicromind_schemas import EndEvent, Event, Names, PredictionJob
 from aimicromind_schemas.client import Client
 from aimicromind_testing import PrivateBroker, answer
 from aimicromind_worker.amqp.connection import connect
-from aimicromind_worker.amqp.dead_letters import dead_letters
+from aimicromind_worker.amqp.dead_letters import DeadLetterQueue, dead_letters
 from tests.process.stage import Stage, set_up
 from tests.support.amqp import connections_of
 from tests.support.processes import WorkerProcess
@@ -183,7 +183,10 @@ async def _check_at_the_end(stage: Stage, worker: WorkerProcess, found: Fuzzed) 
     # A worker that starts reads the messages in the streams.
     late = await stage.workers.start()
     await late.logged("worker.ready", within_s=_LATE_WITHIN_S)
-    async with connect([stage.broker.url], "fuzz", _PATIENCE) as connection:
-        async for each in dead_letters(connection, stage.names):
+    async with (
+        connect([stage.broker.url], "fuzz", _PATIENCE) as connection,
+        dead_letters(connection, DeadLetterQueue(stage.names)) as letters,
+    ):
+        async for each in letters:
             found.dead_read += bool(each.dead.kind)
     await stage.stop_workers()

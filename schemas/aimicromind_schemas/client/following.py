@@ -27,6 +27,8 @@ from aimicromind_schemas.reading import Gap, Position, Reader
 
 _REPAIRED_EVERY_S: Final = 60.0
 """A follower that is always too slow would have the log read again and again."""
+_MOST_OF_REPLAY: Final = 0.999
+"""What is read may not have been yielded yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +97,8 @@ class Following:
 
     @property
     def progress(self) -> float:
-        """How much of the earlier events is read, from 0 to 1: 1 once the events come live."""
-        return 1.0 if self._replay is None else self._replay.progress
+        """How much of the earlier events is read, from 0 to 1; 1 while events come live."""
+        return 1.0 if self._replay is None else min(self._replay.progress, _MOST_OF_REPLAY)
 
     def put(self, delivery: Delivery) -> None:
         """Take a live message."""
@@ -214,17 +216,17 @@ class Followed(AsyncIterator[Event | Gap]):
         handle: Handle of the job whose `start` or `end` was yielded last; None before.
     """
 
-    def __init__(self, following: Following, items: AsyncIterator[Event | Gap]) -> None:
+    def __init__(self, items: AsyncIterator[Event | Gap], following: Following) -> None:
         self.handle = following.sources.handle
-        self._following = following
         self._items = items
+        self._following = following
 
     @property
     def progress(self) -> float:
-        """How much of the earlier events is read, from 0 to 1: 1 once the events come live.
+        """How much of the earlier events is read, from 0 to 1.
 
-        Ask for it at any time, also while the next event is awaited: a long event log may hold
-        none of this follower for a while.
+        Below 1, events that were published before are yielded: those to begin with, or those that
+        were missed. At 1, events come live.
         """
         return self._following.progress
 
@@ -242,6 +244,6 @@ async def opened(following: Following) -> AsyncIterator[Followed]:
     try:
         await following.open()
         async with aclosing(following.items()) as items:
-            yield Followed(following, items)
+            yield Followed(items, following)
     finally:
         following.close()

@@ -38,16 +38,23 @@ async def run(*arguments: str, **settings: str) -> Ran:
     return await run_program(COMMAND, *arguments, **settings)
 
 
-async def run_program(*command: str, **settings: str) -> Ran:
+async def run_with(answer: str, *arguments: str, **settings: str) -> Ran:
+    """Run the command with something to read on its standard input."""
+    return await run_program(COMMAND, *arguments, answer=answer, **settings)
+
+
+async def run_program(*command: str, answer: str | None = None, **settings: str) -> Ran:
     process = await asyncio.create_subprocess_exec(
         *command,
         env={f"AIMICROMIND_{name.upper()}": value for name, value in settings.items()},
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.DEVNULL if answer is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+        out, err = await asyncio.wait_for(
+            process.communicate(answer.encode() if answer else None), DEADLINE_S
+        )
     except TimeoutError:
         process.kill()
         await process.communicate()
@@ -242,3 +249,18 @@ async def test_refusing_broker_and_misspelt_setting_are_told(broker: PrivateBrok
         assert "h1dden" not in ran.err + ran.out
     [warning] = [json.loads(line) for line in worker.err.splitlines() if "setting.unknown" in line]
     assert warning["name"] == "AIMICROMIND_CONCURENCY"
+    assert warning["did_you_mean"] == "AIMICROMIND_CONCURRENCY"
+    meant = "AIMICROMIND_CONCURENCY is no setting: did you mean AIMICROMIND_CONCURRENCY?"
+    assert meant in submit.err
+
+
+async def test_settings_are_shown_with_their_origins_and_without_secrets() -> None:
+    ran = await run("settings", "show", amqp_url=NOBODY, base_url="http://server", api_key="h1dden")
+    wrong = await run("settings", "show", amqp_url=NOBODY)
+
+    rows = {line.split()[0]: line.split()[1:] for line in ran.out.splitlines()}
+    assert ran.exit_code == 0
+    assert rows["AIMICROMIND_AMQP_URL"] == ["environment", "amqp://guest:***@127.0.0.1:1/"]
+    assert rows["AIMICROMIND_CONCURRENCY"] == ["default", "32"]
+    assert "h1dden" not in ran.out + ran.err + wrong.out + wrong.err
+    assert (wrong.exit_code, "AIMICROMIND_BASE_URL is not set" in wrong.err) == (2, True)

@@ -13,7 +13,7 @@ from aimicromind_testing import answer, error_answer
 from aimicromind_worker.amqp.declaring import declare
 from aimicromind_worker.app.build import needed_topology
 from tests.integration.job_bodies import jobs_at
-from tests.integration.ops.test_cli import Ran, run, settings_for
+from tests.integration.ops.test_cli import Ran, run, run_with, settings_for
 from tests.integration.stage import Stage
 from tests.integration.workers import working
 from tests.support.amqp import first_in, in_queue, until_in_queue
@@ -58,13 +58,56 @@ async def test_parked_jobs_are_listed_and_stay(stage: Stage, settings: Mapping[s
     assert "unauthorized: 2" in plain.err
 
 
-async def test_list_shows_ids_whole(stage: Stage, settings: Mapping[str, str]) -> None:
-    job_ids = {str(uuid4()) for _ in range(2)}
-    await parked(stage, *(a_refused_job(job_id, str(uuid4())) for job_id in job_ids))
+async def test_list_shows_short_ids_that_all_commands_take(
+    stage: Stage, settings: Mapping[str, str]
+) -> None:
+    job_ids = [str(uuid4()) for _ in range(3)]
+    await parked(stage, *(a_refused_job(job_id) for job_id in job_ids))
 
     plain = await run("dead", "list", **settings)
+    shorts = [line.split()[0] for line in plain.out.splitlines() if not line.startswith(" ")]
+    shown = lines(await run("dead", "show", shorts[0], **settings))
+    purged = lines(await run("dead", "purge", "--job", shorts[1], "--yes", "--json", **settings))
+    replayed = lines(await run("dead", "replay", "--job", shorts[2], "--json", **settings))
 
-    assert job_ids <= set(plain.out.split())
+    assert [it[:8] for it in job_ids] == shorts
+    assert [it["jobId"] for it in (*shown, *purged, *replayed)] == job_ids
+
+
+async def test_short_id_of_several_jobs_is_refused_with_all_of_them(
+    stage: Stage, settings: Mapping[str, str]
+) -> None:
+    await parked(stage, a_refused_job("order-1"), a_refused_job("order-2"))
+
+    ran = [
+        await run("dead", *command, **settings)
+        for command in (("show", "ord"), ("purge", "--job", "order", "--yes"))
+    ]
+
+    assert [it.exit_code for it in ran] == [1, 1]
+    assert all("order-1, order-2" in it.err for it in ran)
+    assert len(lines(await run("dead", "list", "--json", **settings))) == 2
+
+
+async def test_list_shows_two_lines_for_each_with_the_reason(
+    stage: Stage, settings: Mapping[str, str]
+) -> None:
+    await parked(stage, a_refused_job("first"), a_refused_job("second", "chat"))
+
+    first, why, *_ = (ran := await run("dead", "list", **settings)).out.splitlines()
+
+    assert first.startswith("first ")
+    assert "unauthorized" in first
+    assert why.startswith("  the key was refused")
+    assert len(ran.out.splitlines()) == 4
+
+
+async def test_kind_that_does_not_exist_is_refused_with_the_nearest(
+    settings: Mapping[str, str],
+) -> None:
+    ran = await run("dead", "list", "--kind", "rate_limit", **settings)
+
+    assert (ran.exit_code, "did you mean rate_limited?" in ran.err) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -202,14 +245,27 @@ async def test_parked_jobs_are_thrown_away_only_if_that_is_said(
 
     unsaid = await run("dead", "purge", "--yes", **settings)
     unasked = await run("dead", "purge", "--all", **settings)
+    said_no = await run_with("n\n", "dead", "purge", "--all", **settings)
     dry = lines(await run("dead", "purge", "--all", "--dry-run", "--json", **settings))
     done = lines(await run("dead", "purge", "--job", "first", "--yes", "--json", **settings))
     left = lines(await run("dead", "list", "--json", **settings))
 
-    assert (unsaid.exit_code, unasked.exit_code) == (2, 1)
+    assert (unsaid.exit_code, unasked.exit_code, said_no.exit_code) == (2, 1, 1)
+    assert "Delete 2 dead letters (unauthorized: 2) for good?" in said_no.err
     assert [it["jobId"] for it in dry] == ["first", "second"]
     assert [it["jobId"] for it in done] == ["first"]
     assert [it["jobId"] for it in left] == ["second"]
+
+
+async def test_parked_jobs_are_thrown_away_after_a_yes(
+    stage: Stage, settings: Mapping[str, str]
+) -> None:
+    await parked(stage, a_refused_job("first"), a_refused_job("second"))
+
+    ran = await run_with("y\n", "dead", "purge", "--all", **settings)
+
+    assert (ran.exit_code, ran.out) == (0, "2 purged\n")
+    assert await in_queue(stage.connection, stage.names.jobs_dead) == 0
 
 
 async def test_without_a_queue_there_is_nothing_to_look_at(

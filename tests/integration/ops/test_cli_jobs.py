@@ -41,6 +41,7 @@ async def test_job_that_has_ended_is_shown_from_its_start(
     assert [it["event"] for it in events] == ["start", *["token"] * 3, "metadata", "end"]
     assert {it["jobId"] for it in events} == {"wanted"}
     assert "tok0 tok1 tok2" in plain.out
+    assert plain.out.startswith("-- earlier events\n")
     assert (ran.exit_code, plain.exit_code) == (0, 0)
 
 
@@ -74,6 +75,39 @@ async def test_chat_is_followed_until_somebody_stops_it(
 
     assert ends == {"first", "second"}
     assert code == 0
+
+
+async def test_earlier_events_are_told_from_live_ones(
+    stage: Stage, settings: Mapping[str, str]
+) -> None:
+    stage.endpoint.flow("flow", answer(1))
+    async with stage.working() as chats:
+        await stage.put(a_job("before", "chat"))
+        await chats.end_of("before")
+        following = await asyncio.create_subprocess_exec(
+            *(COMMAND, "follow", "chat", "--from-start"),
+            env={f"AIMICROMIND_{name.upper()}": value for name, value in settings.items()},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=sys.stderr,
+        )
+        assert following.stdout is not None
+        lines: list[str] = []
+        try:
+            async with asyncio.timeout(WITHIN_S):
+                while "live from here" not in "".join(lines):
+                    lines.append((await following.stdout.readline()).decode())
+                await stage.put(a_job("after", "chat"))
+                while "after: " not in "".join(lines) or "end:" not in lines[-1]:
+                    lines.append((await following.stdout.readline()).decode())
+        finally:
+            following.kill()
+            await following.wait()
+
+    told = [number for number, line in enumerate(lines) if line.startswith("-- ")]
+    assert lines[0] == "-- earlier events\n"
+    assert [lines[number] for number in told][1:] == ["-- live from here, after 4 earlier events\n"]
+    assert all("job before: " in line for line in lines[1 : told[1]])
+    assert all("job after: " in line for line in lines[told[1] + 1 :])
 
 
 async def test_quiet_chat_is_followed_as_long_as_was_said(

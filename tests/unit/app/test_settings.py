@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from aimicromind_worker.app.broker_settings import SettingsInvalid
-from aimicromind_worker.app.settings import Settings, unknown_names
+from aimicromind_worker.app.settings import Settings
 from tests.support.builders import SECRET
 
 AMQP_URL, BASE_URL = "amqp://broker.example", "https://flows.example"
@@ -336,25 +336,6 @@ def test_refusal_shows_no_value(monkeypatch: pytest.MonkeyPatch, name: str, valu
     message = refusal(monkeypatch, **{name: value, "API_KEY": SECRET})
 
     assert SECRET not in message
-
-
-def test_unknown_names_are_listed() -> None:
-    environment = {
-        "AIMICROMIND_BASE_ULR": "x",
-        "AIMICROMIND_BASE_URL": "x",
-        "AIMICROMIND_SECRETS_DIR": "x",
-        "AIMICROMIND_": "x",
-        "PATH": "x",
-        "MY_AIMICROMIND_X": "x",
-    }
-
-    assert unknown_names(environment) == ["AIMICROMIND_", "AIMICROMIND_BASE_ULR"]
-
-
-def test_no_setting_is_unknown() -> None:
-    environment = {f"AIMICROMIND_{name.upper()}": "x" for name in Settings.model_fields}
-
-    assert unknown_names(environment) == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from aimicromind_schemas import FailureKind
-from aimicromind_worker.app.settings import EVERYDAY, Settings, unknown_names
+from aimicromind_worker.app.setting_origins import Origin, unknown_names
+from aimicromind_worker.app.settings import EVERYDAY, Settings
 from aimicromind_worker.core.endpoint.call_failed import CallFailed
 from tools.docs.failure_cases import CALL_CASES, OWN_CASES
 from tools.docs.failure_facts import settled
@@ -56,7 +57,7 @@ def test_everyday_settings_exist_and_are_the_fewer_ones() -> None:
 def test_page_names_settings_that_exist(page: Path) -> None:
     named = re.findall(r"\bAIMICROMIND_[A-Z0-9_]*[A-Z0-9]\b", page.read_text())
 
-    assert unknown_names(dict.fromkeys(named, "")) == []
+    assert unknown_names(((Origin.ENVIRONMENT, dict.fromkeys(named, "")),)) == []
 
 
 def _leaves(kind: type[CallFailed]) -> list[type[CallFailed]]:

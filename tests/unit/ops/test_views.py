@@ -5,11 +5,14 @@ import math
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
+from rich.text import Text
 
 from aimicromind_schemas import Event, event_from
 from aimicromind_schemas.wire import load_json
-from aimicromind_worker.ops.views import JsonView, LiveView
+from aimicromind_worker.ops import terminal
+from aimicromind_worker.ops.views import JsonView, LiveView, PlainView
 
 END: dict[str, Any] = {
     "status": "completed",
@@ -56,6 +59,59 @@ def test_job_that_has_ended_is_written_once_and_repeats_change_nothing() -> None
             view.show(event("a", 0, "end", END))
 
     assert written.getvalue().count("end: completed") == 1
+
+
+def test_whole_answer_of_an_ended_job_is_written_without_a_box() -> None:
+    written = io.StringIO()
+    answer = " ".join(f"word-{number}" for number in range(500))
+    view = LiveView(Console(file=written, force_terminal=True, width=60, height=20), None)
+
+    with view:
+        view.show(event("a", 0, "token", answer))
+        written.truncate(0)
+        view.show(event("a", 1, "end", END | {"text": answer}))
+
+    assert " ".join(written.getvalue().split()).count(answer) == 1
+
+
+def test_line_of_a_panel_leaves_space_for_the_echo_of_ctrl_c() -> None:
+    written = io.StringIO()
+    view = LiveView(Console(file=written, force_terminal=True, width=60, height=20), None)
+
+    with view:
+        view.show(event("running", 0, "token", "words of it " * 20))
+        view._live.refresh()  # noqa: SLF001 - else it is drawn when a clock says so
+
+    panel = [line for line in Text.from_ansi(written.getvalue()).plain.splitlines() if "│" in line]
+    assert panel
+    assert max(map(cell_len, panel)) <= 60 - len("^C")
+
+
+def test_share_of_the_event_log_is_shown_until_events_come_live() -> None:
+    written = io.StringIO()
+    share = iter([0.25, 0.25, 0.25, *[1.0] * 1000])
+    console = Console(file=written, force_terminal=True, width=60, height=20)
+    view = LiveView(console, None, lambda: next(share))
+
+    with view:
+        view._live.refresh()  # noqa: SLF001 - else it is drawn when a clock says so
+
+    assert "reading the event log: 25%" in written.getvalue()
+
+
+def test_plain_lines_have_the_whole_answer_before_the_end(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    view = PlainView(terminal.console(), {"a": "title"})
+
+    view.tell("earlier events")
+    view.show(event("a", 0, "token", "do"))
+    view.show(event("a", 1, "end", END))
+
+    marker, answer, tokens, end = capsys.readouterr().out.splitlines()
+    assert (marker, answer) == ("-- earlier events", "title: answer: done")
+    assert tokens.startswith("title: 00:00:00 1 token")
+    assert end.startswith("title: 00:00:00 end: completed")
 
 
 def test_line_of_json_is_what_was_published_whatever_its_data(

@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -38,10 +38,11 @@ AGE_UNITS_S = {"s": 1, "m": 60, "h": 3600, "D": 86_400, "M": 30 * 86_400, "Y": 3
 _LEAST_STREAM_BYTES = 1_000_000
 StreamBytes = Annotated[ByteSize, Field(ge=_LEAST_STREAM_BYTES)]
 
-_RETIRED = {
+RETIRED: Final = {
     "MAX_ATTEMPTS": f"it is called {ENV_PREFIX}MAX_CALLS now: set that instead",
     "ENDPOINT_CHAT_ID": "it is no setting now, because each call has its own chatId: remove it",
 }
+"""Names of settings that are refused, with the reason."""
 
 
 class SettingsInvalid(Exception):
@@ -198,7 +199,7 @@ class BrokerSettings(BaseSettings):
         given = _given_names(folder)
         retired = [
             f"{ENV_PREFIX}{name}: {why}"
-            for name, why in _RETIRED.items()
+            for name, why in RETIRED.items()
             if f"{ENV_PREFIX}{name}" in given
         ]
         if retired:

@@ -150,7 +150,7 @@ class Service:
         await shutdown.asked()
         grace_s = shutdown.left_of(grace).total_seconds()
         requeue_s = min(grace_s * _REQUEUE_PART, _REQUEUE_AT_MOST_S)
-        log.info("worker.draining", grace_s=grace_s)
+        log.info("worker.draining", grace_s=grace_s, **self._relay.held)
         async with asyncio.TaskGroup() as stopping:
             # A broker that does not answer must not delay the publishing of unfinished jobs.
             stops = stopping.create_task(self._take_no_more())

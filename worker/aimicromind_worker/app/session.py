@@ -8,8 +8,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Never
 
-import structlog
-
 from aimicromind_schemas import Names
 from aimicromind_schemas.journal.history import HistoryUnknown
 from aimicromind_worker.amqp.channels import check_channels
@@ -30,6 +28,7 @@ from aimicromind_worker.amqp.ownership import JobOwnership
 from aimicromind_worker.app.build import limits, needed_topology, recovery
 from aimicromind_worker.app.own_report import status_answers
 from aimicromind_worker.app.process_state import ProcessState
+from aimicromind_worker.app.ready_log import log_ready
 from aimicromind_worker.app.service import Service
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.core.job.retry import RetryPolicy
@@ -44,8 +43,6 @@ from aimicromind_worker.jobs.turns import Turns
 from aimicromind_worker.runs.conversations import Conversations
 from aimicromind_worker.runs.dependencies import Dependencies
 from aimicromind_worker.runs.idle_timeout import IdleTimeout
-
-log = structlog.get_logger()
 
 # The prefetch for jobs that the broker dead-lettered.
 _DEAD_LETTERS_AT_ONCE = 512
@@ -134,6 +131,7 @@ class Session:
                     parts = _Parts(consuming, publishing, ownership, journal, control)
                     service, beside = await self._take_jobs(opened, parts)
                     kept += [links.create_task(it.run()) for it in (*beside, self._catch_ups)]
+                    log_ready(self._settings, consuming)
                     await self._work(service, publishing)
                 for task in kept:
                     task.cancel()
@@ -206,7 +204,6 @@ class Session:
     async def _work(self, service: Service, publishing: PublisherConnection) -> None:
         """Carry jobs until a drain is done."""
         process, settings = self._process, self._settings
-        log.info("worker.ready", concurrency=settings.concurrency)
         process.has_worked = True
         process.on_ready()
 

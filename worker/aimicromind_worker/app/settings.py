@@ -6,7 +6,6 @@ The command line reads them once; other modules get plain arguments.
 import math
 import os
 import re
-from collections.abc import Mapping
 from datetime import timedelta
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -60,7 +59,6 @@ EVERYDAY: Final = frozenset(
 _CLOCK_SLACK_S = 900
 _HEADER_WORD = re.compile(r"[\x21-\x7e]*")
 _API_PATH = re.compile(r"/api/v\d+(?=/|$)", re.IGNORECASE)
-_OF_THE_GATEWAY = f"{ENV_PREFIX}GATEWAY_"
 
 
 class Settings(BrokerSettings):
@@ -218,18 +216,3 @@ class Settings(BrokerSettings):
         if not path.startswith("/") or "{chatflowId}" not in path:
             raise ValueError("must begin with / and contain {chatflowId}")
         return path
-
-
-def unknown_names(environment: Mapping[str, str]) -> list[str]:
-    """Return the `AIMICROMIND_*` names that are no setting; most are typing errors.
-
-    Names of the gateway count as known: it may share the environment.
-    """
-    known = {f"{ENV_PREFIX}{name.upper()}" for name in Settings.model_fields} | {SECRETS_DIR}
-    return sorted(
-        name
-        for name in environment
-        if name.upper().startswith(ENV_PREFIX)
-        and not name.upper().startswith(_OF_THE_GATEWAY)
-        and name.upper() not in known
-    )

@@ -105,8 +105,7 @@ class Worker:
         self._watch_condition()
 
     def _watch_condition(self) -> None:
-        watch, process = self.metrics.watch, self._process
-        held = process.held
+        watch, process, held = self.metrics.watch, self._process, self._process.held
         watch("running_jobs", "Jobs that are run now", lambda: held.running)
         watch("waiting_jobs", "Jobs that wait in the worker", lambda: held.waiting)
         watch("ready", "Whether jobs are taken", lambda: not self.condition.why_not_ready())
@@ -200,7 +199,8 @@ class Worker:
         except* StoppedAtOnce:
             log.info("worker.stopped_at_once")
         except* GraceOver:
-            log.warning("drain.overran", grace_s=self._settings.drain_seconds)
+            counts = self._process.held.counts
+            log.warning("drain.overran", grace_s=self._settings.drain_seconds, **counts)
         return final
 
     def _note_loss(self, reason: str) -> None:

@@ -7,6 +7,7 @@ from aimicromind_worker.cli.dead import dead
 from aimicromind_worker.cli.jobs import cancel, follow, submit
 from aimicromind_worker.cli.outcomes import EXIT_CODES
 from aimicromind_worker.cli.running import demo, run
+from aimicromind_worker.cli.settings import settings
 from aimicromind_worker.cli.status import status
 
 
@@ -25,5 +26,5 @@ def main() -> None:
     logs.set_up("error", "auto")
 
 
-for _command in (run, demo, submit, follow, cancel, status, dead, topology, doctor):
+for _command in (run, demo, submit, follow, cancel, status, dead, topology, doctor, settings):
     main.add_command(_command)

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from aimicromind_worker.cli.outcomes import FAILED, read, run_async
+from aimicromind_worker.cli.outcomes import FAILED, read, run_async, run_now
 
 
 @click.group()
@@ -30,7 +30,8 @@ def topology_show(as_json: bool) -> None:  # noqa: FBT001 - click passes it by n
     from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.topology_report import show_all
 
-    show_all(read(BrokerSettings), as_json=as_json)
+    settings = read(BrokerSettings)
+    run_now(lambda: show_all(settings, as_json=as_json))
 
 
 @topology.command("check")

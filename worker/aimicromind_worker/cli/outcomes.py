@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Never, TypeVar
 
 Result = TypeVar("Result")
@@ -22,14 +22,32 @@ Exit codes:
 FAILED, WRONG_USE, NO_BROKER, REFUSED = 1, 2, 3, 4
 
 
-def read(kind: type[Any]) -> Any:  # noqa: ANN401 - the kind that was asked for
-    """Return the settings, or exit with what is wrong in them."""
+def read(kind: type[Any], *, warns: bool = True) -> Any:  # noqa: ANN401 - the kind that was asked for
+    """Return the settings, or exit with what is wrong in them.
+
+    Args:
+        kind: The class of the settings.
+        warns: Whether to warn of names that are no setting; without settings that is always done.
+    """
     from aimicromind_worker.app.broker_settings import SettingsInvalid
 
     try:
-        return kind.read()
+        settings = kind.read()
     except SettingsInvalid as error:
+        warn_of_unknown_settings()
         fail(str(error), WRONG_USE)
+    if warns:
+        warn_of_unknown_settings()
+    return settings
+
+
+def warn_of_unknown_settings() -> None:
+    """Write a warning to standard error for each name that is no setting."""
+    from aimicromind_worker.app.setting_origins import given_values, unknown_names
+    from aimicromind_worker.ops.terminal import say
+
+    for unknown in unknown_names(given_values(os.environ)):
+        say(f"warning: {unknown.sentence()}", err=True, needed=False)
 
 
 def run_async(work: Coroutine[Any, Any, Result]) -> Result:
@@ -57,6 +75,15 @@ def run_async(work: Coroutine[Any, Any, Result]) -> Result:
         fail(str(error), REFUSED)
     except (NotAchieved, client.ClientError) as error:
         fail(str(error), FAILED)
+
+
+def run_now(work: Callable[[], Result]) -> Result:
+    """Return the result of a function that opens no connection, or exit as `run_async` does."""
+
+    async def result() -> Result:
+        return work()
+
+    return run_async(result())
 
 
 def fail(sentence: str, exit_code: int) -> Never:

@@ -39,15 +39,17 @@ def run() -> None:
     """
     import structlog
 
-    from aimicromind_worker.app.settings import Settings, unknown_names
+    from aimicromind_worker.app.setting_origins import given_values, unknown_names
+    from aimicromind_worker.app.settings import Settings
     from aimicromind_worker.telemetry import logs
     from aimicromind_worker.telemetry.health import AddressUnusable
     from aimicromind_worker.telemetry.tracing import Tracer
 
-    settings = read(Settings)
+    settings = read(Settings, warns=False)
     logs.set_up(settings.log_level, settings.log_format)
-    for name in unknown_names(os.environ):
-        structlog.get_logger().warning("setting.unknown", name=name)
+    for unknown in unknown_names(given_values(os.environ)):
+        meant = {"did_you_mean": unknown.meant} if unknown.meant else {}
+        structlog.get_logger().warning("setting.unknown", name=unknown.name, **meant)
 
     export = _span_export(os.environ)
     provider = export.provider if export else None

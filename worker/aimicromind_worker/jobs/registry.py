@@ -1,7 +1,7 @@
 """Match cancel requests with jobs: those that this worker has, and those that come later."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -110,6 +110,11 @@ class JobRegistry:
         """Return a job of this worker, of several copies one that is run; None without any."""
         copies = [job for job in self._held if job.ticket.job_id == job_id]
         return max(copies, key=lambda job: job.is_run, default=None)
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """The numbers of jobs that are `running` and `waiting`, for the log."""
+        return {"running": self.running, "waiting": self.waiting}
 
     def cancel(self, request: CancelRequest) -> None:
         """Cancel the jobs that a new request covers, and remember it for jobs that come later."""

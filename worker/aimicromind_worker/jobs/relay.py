@@ -1,5 +1,6 @@
 """Take each job from delivery to settlement: admit it, pass the gates, run it, settle it."""
 
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -58,6 +59,11 @@ class Relay:
         self._held = held
         self._names = names
         self._runs: set[JobRun] = set()
+
+    @property
+    def held(self) -> Mapping[str, int]:
+        """The numbers of jobs in this worker, see `JobRegistry.counts`."""
+        return self._held.counts
 
     def shut_down_runs(self) -> None:
         """Interrupt all running jobs; other workers go on with them."""

@@ -8,14 +8,17 @@ Invariants:
   command, unless the command has more to do.
 """
 
+import asyncio
 import os
 import re
 import sys
+from contextlib import suppress
 from io import TextIOWrapper
 from typing import Final
 
 import click
 import msgspec
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from typing_extensions import override
 
@@ -125,15 +128,63 @@ def _discard(number: int) -> None:
 class _PlainConsole(Console):
     """A console without markup, emoji codes and highlighting."""
 
-    def __init__(self) -> None:
-        super().__init__(markup=False, emoji=False, highlight=False)
+    def __init__(self, *, err: bool) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, stderr=err)
 
     @override
     def on_broken_pipe(self) -> None:
-        _discard(1)
-        raise OutputClosed
+        _discard(2 if self.stderr else 1)
+        if not self.stderr:
+            raise OutputClosed
 
 
-def console() -> Console:
-    """Return a console on standard output that interprets no text."""
-    return _PlainConsole()
+def console(*, err: bool = False) -> Console:
+    """Return a console that interprets no text, on standard output or on standard error."""
+    return _PlainConsole(err=err)
+
+
+def columns() -> int | None:
+    """Return the width of the terminal on standard output; None if it is none."""
+    return console().width if sys.stdout.isatty() else None
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, such as `1 token` or `1,000 tokens`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def cut(line: str, width: int | None) -> str:
+    """Return a line, with `…` at its end if it was wider than a terminal.
+
+    Args:
+        line: The line, escaped.
+        width: The width in columns; None: the line is never cut.
+    """
+    line = line.replace("\t", " ").rstrip()
+    if width is None or cell_len(line) <= width:
+        return line
+    return set_cell_size(line, width - 1).rstrip() + "…"
+
+
+async def confirmed(question: str) -> bool:
+    """Ask on standard error, and return whether the answer is yes.
+
+    The event loop runs meanwhile, because the broker expects heartbeats.
+
+    Args:
+        question: Without a question mark's choices; no answer is no.
+    """
+    _write(f"{safe_line(question)} [y/N]: ", err=True, needed=False)
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        loop.add_reader(sys.stdin, readable.set)
+    except (OSError, ValueError):
+        # A file can always be read; a closed input has nothing to read.
+        readable.set()
+    try:
+        await readable.wait()
+        answer = "" if sys.stdin is None or sys.stdin.closed else sys.stdin.readline()
+    finally:
+        with suppress(OSError, ValueError):
+            loop.remove_reader(sys.stdin)
+    return answer.strip().lower() in {"y", "yes"}

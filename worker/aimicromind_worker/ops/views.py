@@ -1,30 +1,23 @@
 """Show the events of jobs: live in a terminal, as plain lines, or as JSON for programs."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.panel import Panel
 from rich.text import Text
 
-from aimicromind_schemas import (
-    CalledToolsEvent,
-    EndEvent,
-    EndStatus,
-    ErrorEvent,
-    Event,
-    Gap,
-    RetryEvent,
-    SourceDocumentsEvent,
-    StartEvent,
-    TokenEvent,
-    UsedToolsEvent,
-)
+from aimicromind_schemas import EndEvent, EndStatus, Event, Gap
+from aimicromind_worker.ops.job_view import JobView
 from aimicromind_worker.ops.terminal import safe, safe_line, say_json
 
+# A running job has this much of the terminal: what is longer is shown at its end.
 _LONGEST_TEXT = 600
+_MOST_NOTES = 6
+# A terminal echoes Ctrl-C as ^C. At the end of a full line that would move the panel down.
+_ECHO_COLUMNS = 3
 _COLOUR = {
     "waiting": "dim",
     "running": "cyan",
@@ -39,70 +32,8 @@ class View(Protocol):
     def show(self, item: Event | Gap) -> None:
         """Show the next event, or the gap before it."""
 
-
-@dataclass
-class JobView:
-    """State of one job, as its events tell it. Only `take` changes it.
-
-    It applies the rule for consumers: the highest attempt wins, its start replaces what was shown,
-    and the first end ends the job.
-    """
-
-    title: str
-    status: str = "waiting"
-    attempt: int = 0
-    text: str = ""
-    notes: list[str] = field(default_factory=list)
-    end: EndEvent | None = None
-
-    def take(self, event: Event | Gap) -> str | None:
-        """Apply the next event.
-
-        Returns:
-            A line to show for it, or None.
-        """
-        if isinstance(event, Gap):
-            return self._noted(f"{len(event.missing)} events are missing here")
-        if event.attempt < self.attempt or self.end is not None:
-            return None
-        if event.attempt > self.attempt:
-            self.attempt = event.attempt
-            self.text = ""
-        return self._noted(self._note(event))
-
-    def _noted(self, note: str | None) -> str | None:
-        if note is None:
-            return None
-        note = safe_line(note)
-        self.notes.append(note)
-        return note
-
-    def _note(self, event: Event) -> str | None:
-        match event:
-            case StartEvent():
-                self.status = "running"
-                return f"attempt {event.attempt} started"
-            case TokenEvent():
-                self.text += event.data
-                return None
-            case CalledToolsEvent() | UsedToolsEvent():
-                names = [tool.tool for tool in event.data if tool is not None]
-                return f"{event.event}: {', '.join(map(str, names))}" if names else None
-            case SourceDocumentsEvent():
-                return f"sourceDocuments: {len(event.data)}"
-            case RetryEvent():
-                self.status = "retrying"
-                data = event.data
-                return f"retry in {data.delay_seconds:g} s ({data.kind}): {data.message}"
-            case ErrorEvent():
-                return f"error ({event.data.kind}): {event.data.message}"
-            case EndEvent():
-                self.end = event
-                self.status = event.data.status
-                self.text = event.data.text
-                return _ending(event)
-            case _:
-                return None
+    def tell(self, note: str) -> None:
+        """Show where the next events come from."""
 
 
 class Jobs:
@@ -137,6 +68,9 @@ class JsonView:
         wire = _gap(item) if isinstance(item, Gap) else item.wire()
         say_json(wire)
 
+    def tell(self, note: str) -> None:
+        """Write nothing: programs read the time of each event."""
+
 
 class PlainView:
     """Writes one line for each step of a job, and the whole answer at its end."""
@@ -150,33 +84,54 @@ class PlainView:
         job = self._jobs.of(item)
         if job is None:
             return
-        note = job.take(item)
-        if note is not None:
+        notes = job.take(item)
+        if isinstance(item, EndEvent) and notes and job.text:
+            self._line(f"{job.title}: answer: {safe(job.text)}")
+        for note in notes:
             self._line(f"{job.title}: {note}")
-        if isinstance(item, EndEvent) and job.text:
-            self._line(f"{job.title}: {safe(job.text)}")
+
+    def tell(self, note: str) -> None:
+        """Write where the next events come from."""
+        self._line(f"-- {safe_line(note)}")
 
     def _line(self, text: str) -> None:
         self._console.print(text, soft_wrap=True)
 
 
 class LiveView:
-    """Shows a panel for each job, with the answer as it grows. Use it with `with`.
+    """Shows a panel for each running job, with the answer as it grows. Use it with `with`.
 
-    Panels of ended jobs scroll up, because a terminal has few lines for those that run.
+    Ended jobs are written above, with the whole answer. At the end no panel is left.
     """
 
-    def __init__(self, console: Console, titles: Mapping[str, str] | None) -> None:
+    def __init__(
+        self,
+        console: Console,
+        titles: Mapping[str, str] | None,
+        progress: Callable[[], float] = lambda: 1.0,
+    ) -> None:
+        """Prepare; nothing is shown yet.
+
+        Args:
+            console: The terminal.
+            titles: See `Jobs`.
+            progress: Returns how much of the earlier events is read, from 0 to 1.
+        """
         self._jobs = Jobs(titles)
-        self._live = Live(console=console, get_renderable=self._render, refresh_per_second=12)
+        self._progress = progress
+        self._console = console
+        self._live = Live(
+            console=console, get_renderable=self._render, refresh_per_second=12, transient=True
+        )
 
     def __enter__(self) -> Self:
         self._live.__enter__()
         return self
 
     def __exit__(self, *failure: object) -> None:
-        self._live.refresh()
         self._live.__exit__(None, None, None)
+        for job in self._running():
+            self._write(job)
 
     def show(self, item: Event | Gap) -> None:
         """Show the next event, if its job is shown."""
@@ -185,26 +140,57 @@ class LiveView:
             return
         job.take(item)
         if job.end is not None:
-            self._live.console.print(_panel(job))
+            self._write(job)
+
+    def tell(self, note: str) -> None:
+        """Write where the next events come from."""
+        self._console.print(Text(f"── {safe_line(note)}", style="dim"))
+
+    def _running(self) -> list[JobView]:
+        return [job for job in self._jobs.states.values() if job.end is None]
 
     def _render(self) -> RenderableType:
-        return Group(*(_panel(job) for job in self._jobs.states.values() if job.end is None))
+        width = self._console.width - _ECHO_COLUMNS
+        panels = [_panel(job, width) for job in self._running()]
+        progress = self._progress()
+        # First, because what does not fit into the terminal is cut at its end.
+        told = [Text(f"reading the event log: {progress:.0%}", style="dim")] if progress < 1 else []
+        return Group(*told, *panels)
+
+    def _write(self, job: JobView) -> None:
+        """Write a job as text that stays, with the whole answer."""
+        console = self._console
+        console.print(_heading(job))
+        question = [f"question: {job.question}"] if job.question else []
+        console.print(_indented([*question, *job.notes]))
+        if job.text:
+            console.print(Text(safe(job.text)))
+        console.print(_indented(job.ending))
 
 
-def _panel(job: JobView) -> Panel:
-    colour = _COLOUR.get(job.status, "red")
+def _heading(job: JobView) -> Text:
+    return Text.assemble((job.title, "bold"), " ", (job.status, _COLOUR.get(job.status, "red")))
+
+
+def _indented(lines: Iterable[str]) -> RenderableType:
+    return Padding(Group(*(Text(line, style="dim") for line in lines)), (0, 0, 0, 2))
+
+
+def _panel(job: JobView, width: int) -> RenderableType:
     shown = job.text if len(job.text) <= _LONGEST_TEXT else "…" + job.text[-_LONGEST_TEXT:]
-    lines: Iterable[Text] = (Text(note, style="dim") for note in job.notes)
-    body = Group(*lines, Text(safe(shown))) if shown else Group(*lines)
-    heading = Text.assemble((job.title, "bold"), " ", (job.status, colour))
-    return Panel(body, title=heading, title_align="left", border_style=colour)
-
-
-def _ending(event: EndEvent) -> str:
-    data = event.data
-    return (
-        f"end: {data.status}, {data.attempts} attempt(s), {data.calls} call(s), "
-        f"{data.events} events, {data.duration_seconds:.2f} s"
+    notes = [Text(note, style="dim", no_wrap=True, overflow="ellipsis") for note in job.notes]
+    parts = notes[-_MOST_NOTES:]
+    if shown:
+        parts.append(Text(safe(shown)))
+    colour = _COLOUR.get(job.status, "red")
+    return Panel(
+        Group(*parts),
+        title=_heading(job),
+        title_align="left",
+        subtitle=Text(job.speed, style="dim"),
+        subtitle_align="right",
+        border_style=colour,
+        width=width,
     )
 
 

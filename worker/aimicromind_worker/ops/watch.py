@@ -1,8 +1,8 @@
 """Submit jobs, follow chats and cancel, for the command line, with the public client."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -12,6 +12,7 @@ from aimicromind_schemas.client.transport.cancelling import is_cancelled
 from aimicromind_worker.app.broker_settings import BrokerSettings
 from aimicromind_worker.core.findings import NotAchieved
 from aimicromind_worker.ops import terminal
+from aimicromind_worker.ops.history import told
 from aimicromind_worker.ops.queue_place import goes_on, with_place
 from aimicromind_worker.ops.terminal import say, say_json
 from aimicromind_worker.ops.views import JsonView, LiveView, PlainView, View
@@ -107,7 +108,6 @@ async def watch_chat(settings: BrokerSettings, watch: Watch) -> bool:
         ClientError: The events cannot be read.
         StillRunning: The job did not end in time.
     """
-    view = _view(None, as_json=watch.as_json)
     async with _client(settings) as client:
         try:
             async with (
@@ -116,7 +116,9 @@ async def watch_chat(settings: BrokerSettings, watch: Watch) -> bool:
                     chat_id=watch.chat_id, job_id=watch.job_id, from_start=watch.from_start
                 ) as items,
             ):
-                return await _show(items, view, watch.job_id)
+                view = _view(None, as_json=watch.as_json, progress=lambda: items.progress)
+                async with aclosing(told(items, view)) as shown:
+                    return await _show(shown, view, watch.job_id)
         except TimeoutError as error:
             if watch.job_id is None or watch.within_s is None:
                 return True
@@ -154,8 +156,15 @@ def _client(settings: BrokerSettings) -> AbstractAsyncContextManager[Client]:
     return Client.open(settings.broker_urls, settings.prefix, _PATIENCE, settings.broker_tls)
 
 
-def _view(titles: dict[str, str] | None, *, as_json: bool) -> View:
+def _view(
+    titles: dict[str, str] | None,
+    *,
+    as_json: bool,
+    progress: Callable[[], float] = lambda: 1.0,
+) -> View:
     if as_json:
         return JsonView()
     console = terminal.console()
-    return LiveView(console, titles) if console.is_terminal else PlainView(console, titles)
+    if console.is_terminal:
+        return LiveView(console, titles, progress)
+    return PlainView(console, titles)

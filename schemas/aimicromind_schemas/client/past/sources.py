@@ -51,7 +51,7 @@ class Replay(Protocol):
 
     @property
     def progress(self) -> float:
-        """How much of what the source holds is read, from 0 to 1."""
+        """How much of the answer's source is read, from 0 to 1."""
 
     def events(self) -> AsyncGenerator[Event, None]:
         """Yield the events in order, up to where the live events go on.

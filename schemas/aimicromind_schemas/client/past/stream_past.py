@@ -131,8 +131,8 @@ class _StreamReplay(Replay):
     @property
     @override
     def progress(self) -> float:
-        logs = (reading.log for reading in self.readings if reading.log is not None)
-        return sum(log.progress for log in logs) / len(self.place.streams)
+        begun = (it.log.progress for it in self.readings if it.log is not None)
+        return sum(begun) / len(self.place.streams)
 
     def put(self, delivery: Delivery) -> None:
         self.buffer.put(delivery)
@@ -195,7 +195,7 @@ class _Reading:
 
     Attributes:
         full: Followers that must take something before the reading goes on.
-        log: What is read; None before.
+        log: What is read; None before `run`.
     """
 
     def __init__(
@@ -206,8 +206,8 @@ class _Reading:
         self._replays = dict.fromkeys(replays)
         self._batches = batches
         self._task = asyncio.current_task()
-        self.log: LogReading | None = None
         self._dispatch = Dispatch()
+        self.log: LogReading | None = None
         self._patience_s = _PATIENCE_S
         for replay in replays:
             replay.readings.append(self)

@@ -135,6 +135,7 @@ class Answer(Replay):
     @property
     @override
     def progress(self) -> float:
+        # It is whole before it is shown.
         return 1.0
 
     def take(self, body: bytes) -> None:

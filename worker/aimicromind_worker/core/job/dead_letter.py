@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
+from typing import Final
 from uuid import UUID, uuid5
 
 import msgspec
@@ -13,16 +14,20 @@ from aimicromind_schemas.messages.job_terms import id_text
 from aimicromind_schemas.messages.raw_object import NotAnObject, members_of, utf8_of, values_in
 from aimicromind_schemas.wire import json_of
 
-_KIND = "x-aimicromind-kind"
-_MESSAGE = "x-aimicromind-message"
-_ATTEMPTS = "x-aimicromind-attempts"
-_FAILED_AT = "x-aimicromind-failed-at"
+KIND: Final = "x-aimicromind-kind"
+MESSAGE: Final = "x-aimicromind-message"
+ATTEMPTS: Final = "x-aimicromind-attempts"
+FAILED_AT: Final = "x-aimicromind-failed-at"
 _NAMES = frozenset({"jobId", "chatId"})
 _READ = _NAMES | {"chatflowId"}
 _NAMESPACE = UUID("7f3f6a0e-0f0c-4b58-9a55-3c4c7c9a1d11")
 
 
 class NotReplayable(Exception):
+    """A dead letter cannot be replayed, for the reason in the text."""
+
+
+class NotAJob(NotReplayable):
     """A dead letter is no valid job and cannot be run."""
 
     def __init__(self, reason: str) -> None:
@@ -52,13 +57,18 @@ class DeadLetter(msgspec.Struct, frozen=True, rename="camel"):
     failed_at: datetime | None
     size_bytes: int
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids by which the dead letter can be named."""
+        return (self.job_id,)
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A choice of dead letters: those that match every attribute that is set.
 
     Attributes:
-        job_id: The job's id.
+        job_id: The job's id, or that of an event.
         kind: The kind of the failure.
         flow: The job's flow.
         older_than: The least time since the failure.
@@ -84,7 +94,7 @@ class Choice:
             now: The time now, aware.
         """
         named = (
-            self.job_id in {None, job.job_id}
+            (self.job_id is None or self.job_id in job.ids)
             and self.kind in {None, job.kind}
             and self.flow in {None, job.chatflow_id}
         )
@@ -113,24 +123,19 @@ def read_dead_job(
         whole_bytes: The size of the whole body if `body` is only its beginning.
     """
     values = values_in(body, _READ)
-
-    def field(name: str) -> str:
-        value = id_text(values.get(name))
-        return value if isinstance(value, str) else ""
-
-    attempts, message = headers.get(_ATTEMPTS), headers.get(_MESSAGE)
-    kind = headers.get(_KIND)
+    attempts, message = headers.get(ATTEMPTS), headers.get(MESSAGE)
+    kind = headers.get(KIND)
     if kind is None and whole_bytes is not None and _was_rejected(headers):
         kind, message = FailureKind.TOO_LARGE, f"the job has {whole_bytes} bytes"
-    job_id = field("jobId") or message_id or ""
+    job_id = named_in(values, "jobId") or message_id or ""
     return DeadLetter(
         job_id,
-        field("chatId") or job_id,
-        field("chatflowId"),
+        named_in(values, "chatId") or job_id,
+        named_in(values, "chatflowId"),
         str(kind or "unknown"),
         message if isinstance(message, str) else "",
         attempts if isinstance(attempts, int) else 0,
-        _time(headers.get(_FAILED_AT)),
+        time_of(headers.get(FAILED_AT)),
         len(body) if whole_bytes is None else whole_bytes,
     )
 
@@ -161,10 +166,10 @@ def replayed(body: bytes, dead: DeadLetter, same: str) -> tuple[str, bytes]:
         The new id and the new body.
 
     Raises:
-        NotReplayable: The dead letter is no valid job, or only the beginning of its body is there.
+        NotAJob: The dead letter is no valid job, or only the beginning of its body is there.
     """
     if len(body) < dead.size_bytes:
-        raise NotReplayable(f"it has {dead.size_bytes} bytes")
+        raise NotAJob(f"it has {dead.size_bytes} bytes")
     job_id = str(uuid5(_NAMESPACE, same))
     try:
         others = members_of(utf8_of(body), _NAMES).others
@@ -172,7 +177,7 @@ def replayed(body: bytes, dead: DeadLetter, same: str) -> tuple[str, bytes]:
         again = b",".join((names, *others)) + b"}"
         RawJob.read(again)
     except (InvalidJob, NotAnObject) as error:
-        raise NotReplayable(str(error)) from error
+        raise NotAJob(str(error)) from error
     return job_id, again
 
 
@@ -185,9 +190,16 @@ def _was_rejected(headers: Mapping[str, object]) -> bool:
             return False
 
 
-def _time(text: object) -> datetime | None:
+def named_in(values: Mapping[str, object], name: str) -> str:
+    """Return an id among the values of a body; empty if it has none."""
+    value = id_text(values.get(name))
+    return value if isinstance(value, str) else ""
+
+
+def time_of(value: object) -> datetime | None:
+    """Return a header's time, aware; None if it is none."""
     try:
-        found = datetime.fromisoformat(str(text))
+        found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
     except ValueError:
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
