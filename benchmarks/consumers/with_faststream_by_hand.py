@@ -23,8 +23,8 @@ from benchmarks.consumers.work import AT_ONCE, DELAYS_MS, Work
 
 
 async def main(url: str, prefix: str, noted_in: str) -> None:
-    work = Work(noted_in)
-    broker = RabbitBroker(url, default_channel=Channel(AT_ONCE), logger=None)
+    work, channel = Work(noted_in), Channel(AT_ONCE)
+    broker = RabbitBroker(url, default_channel=channel, logger=None)
     name = f"{prefix}.consumers.billing"
     exchange = RabbitExchange(f"{prefix}.events", type=ExchangeType.TOPIC, durable=True)
     queue = quorum(name, {"x-delivery-limit": 20}, routing_key="chat.*.end")
@@ -58,8 +58,7 @@ async def main(url: str, prefix: str, noted_in: str) -> None:
         await message.ack()
 
     async def declare() -> None:
-        for each in (*delays, dead):
-            await broker.declare_queue(each)
+        await asyncio.gather(*(broker.declare_queue(each) for each in (*delays, dead)))
 
     broker.subscriber(queue, exchange, ack_policy=AckPolicy.MANUAL)(on_end)
     await FastStream(broker, logger=None, after_startup=[declare]).run()

@@ -19,7 +19,7 @@ from aimicromind_schemas import EndEvent, Event, Names, PredictionJob
 from aimicromind_schemas.client import Client
 from aimicromind_testing import PrivateBroker, answer
 from aimicromind_worker.amqp.connection import connect
-from aimicromind_worker.amqp.dead_letters import DeadLetterQueue, dead_letters
+from aimicromind_worker.amqp.inspection.dead_letters import DeadLetterQueue, dead_letters
 from tests.process.stage import Stage, set_up
 from tests.support.amqp import connections_of
 from tests.support.processes import WorkerProcess

@@ -18,7 +18,7 @@ from aimicromind_testing import PrivateBroker, answer, error_answer, too_many_re
 from aimicromind_worker.amqp.connection import PermissionMissing
 from aimicromind_worker.amqp.declaring import DeclarationRefused, declare
 from aimicromind_worker.app.build import needed_topology
-from aimicromind_worker.ops.status_reading import StatusReader
+from aimicromind_worker.ops.status.reading import StatusReader
 from tests.integration.client.consuming import an_end, consumed, publish, remove
 from tests.integration.stage import Stage
 from tests.integration.workers import Running, chats_of, working

@@ -12,7 +12,7 @@ import pytest
 from aimicromind_schemas.client.transport.message_header import noted
 from aimicromind_testing import END, Head, Script, answer, frame, send
 from aimicromind_testing.endpoint.script import Send
-from aimicromind_worker.core.job.dead_letter import NotReplayable, read_dead_job, replayed
+from aimicromind_worker.core.dead_letters.dead_letter import NotReplayable, read_dead_job, replayed
 from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S, first_in, in_queue, until_in_queue
 from tests.support.builders import a_job

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from aimicromind_schemas import WorkerReport
-from aimicromind_worker.ops.status_facts import (
+from aimicromind_worker.ops.status.facts import (
     BrokerTold,
     DeadLetters,
     Jobs,

@@ -3,10 +3,10 @@ from datetime import UTC, datetime
 import pytest
 from rich.cells import cell_len
 
-from aimicromind_worker.core.job.dead_event import DeadEvent
-from aimicromind_worker.core.job.dead_letter import Choice, DeadLetter
-from aimicromind_worker.ops.dead_letter_choice import AmbiguousId, NoSuchDeadLetter, named_whole
-from aimicromind_worker.ops.dead_letter_lines import Lines, total_line
+from aimicromind_worker.core.dead_letters.dead_event import DeadEvent
+from aimicromind_worker.core.dead_letters.dead_letter import Choice, DeadLetter
+from aimicromind_worker.ops.dead.choice import AmbiguousId, NoSuchDeadLetter, named_whole
+from aimicromind_worker.ops.dead.lines import Lines, total_line
 
 AT = datetime(2026, 11, 26, 19, 3, tzinfo=UTC)
 WHY = "the server is over its rate limit: 429 Too Many Requests, try again in some seconds, 多多多"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aimicromind_schemas import Event, Gap, event_from
-from aimicromind_worker.ops.job_view import JobView, folded
+from aimicromind_worker.ops.following.job_view import JobView, folded
 from tests.unit.ops.test_views import END
 
 BEGAN = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)

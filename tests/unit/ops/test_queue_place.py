@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from aimicromind_worker.ops.queue_place import Place, goes_on
+from aimicromind_worker.ops.status.queue_place import Place, goes_on
 
 
 @pytest.mark.parametrize(

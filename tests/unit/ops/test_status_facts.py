@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from aimicromind_worker.ops.status_facts import (
+from aimicromind_worker.ops.status.facts import (
     Reach,
     as_json,
     jobs_of,

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimicromind_worker.ops.status_facts import DeadLetters, Reach
-from aimicromind_worker.ops.status_view import lines_of, span, summary_of
+from aimicromind_worker.ops.status.facts import DeadLetters, Reach
+from aimicromind_worker.ops.status.view import lines_of, span, summary_of
 from tests.unit.ops.statuses import DRAINING, JOBS, NOW, TOLD, WELL, status
 
 

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from aimicromind_schemas import Gap
 from aimicromind_worker.ops import terminal
+from aimicromind_worker.ops.following.views import LiveView, PlainView
 from aimicromind_worker.ops.terminal import safe, safe_line, say, say_json
-from aimicromind_worker.ops.views import LiveView, PlainView
 from tests.support.builders import MODERATE
 from tests.unit.ops.test_views import END, event
 

@@ -12,7 +12,7 @@ from rich.text import Text
 from aimicromind_schemas import Event, event_from
 from aimicromind_schemas.wire import load_json
 from aimicromind_worker.ops import terminal
-from aimicromind_worker.ops.views import JsonView, LiveView, PlainView
+from aimicromind_worker.ops.following.views import JsonView, LiveView, PlainView
 
 END: dict[str, Any] = {
     "status": "completed",

@@ -67,8 +67,7 @@ def own_report(
         waiting_for_chat: The number of jobs that wait for their chat.
         job_id: The job that was asked for; None: none was.
     """
-    obstacles = process.status.why_not_ready()
-    oldest = process.held.oldest_submitted_at
+    obstacles, oldest = process.status.why_not_ready(), process.held.oldest_submitted_at
     age_s = None if oldest is None else (datetime.now(UTC) - oldest).total_seconds()
     asked_for = None if job_id is None else process.held.find(job_id)
     return WorkerReport(

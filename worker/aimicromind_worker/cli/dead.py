@@ -13,7 +13,7 @@ from typing_extensions import override
 from aimicromind_worker.cli.outcomes import WRONG_USE, fail, read, run_async
 
 if TYPE_CHECKING:
-    from aimicromind_worker.ops.dead_letters import Order
+    from aimicromind_worker.ops.dead.commands import Order
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -72,8 +72,8 @@ def _with_act(command: Command) -> Command:
 
 def _order(chosen: Mapping[str, Any]) -> "Order":
     """Return what the options ask for, or exit because they are wrong."""
-    from aimicromind_worker.core.job.dead_letter import Choice
-    from aimicromind_worker.ops.dead_letters import Order
+    from aimicromind_worker.core.dead_letters.dead_letter import Choice
+    from aimicromind_worker.ops.dead.commands import Order
 
     kind, queue, every = chosen["kind"], chosen["queue"], chosen.get("every")
     # Consumers have kinds of their own.
@@ -130,7 +130,7 @@ def dead_list(**chosen: object) -> None:
       aimicromind-worker dead list --json | jq -r .jobId
     """  # noqa: D301 - click's mark for lines that stay as they are
     from aimicromind_worker.app.broker_settings import BrokerSettings
-    from aimicromind_worker.ops.dead_letters import list_all
+    from aimicromind_worker.ops.dead.commands import list_all
 
     order = _order(chosen)
     run_async(list_all(read(BrokerSettings), order))
@@ -150,8 +150,8 @@ def dead_show(job: str, body: bool, queue: str | None) -> None:  # noqa: FBT001 
       aimicromind-worker dead show 5f0e7c1a --body
     """  # noqa: D301 - click's mark for lines that stay as they are
     from aimicromind_worker.app.broker_settings import BrokerSettings
-    from aimicromind_worker.core.job.dead_letter import Choice
-    from aimicromind_worker.ops.dead_letters import Order, show
+    from aimicromind_worker.core.dead_letters.dead_letter import Choice
+    from aimicromind_worker.ops.dead.commands import Order, show
 
     run_async(show(read(BrokerSettings), Order(Choice(job), queue), body=body))
 
@@ -173,7 +173,7 @@ def dead_replay(**chosen: object) -> None:
       aimicromind-worker dead replay --queue billing.dead --all
     """  # noqa: D301 - click's mark for lines that stay as they are
     from aimicromind_worker.app.broker_settings import BrokerSettings
-    from aimicromind_worker.ops.dead_letters import replay
+    from aimicromind_worker.ops.dead.commands import replay
 
     order = _order(chosen)
     run_async(replay(read(BrokerSettings), order))
@@ -190,7 +190,7 @@ def dead_purge(**chosen: object) -> None:
       aimicromind-worker dead purge --all --yes
     """  # noqa: D301 - click's mark for lines that stay as they are
     from aimicromind_worker.app.broker_settings import BrokerSettings
-    from aimicromind_worker.ops.dead_letters import purge
+    from aimicromind_worker.ops.dead.commands import purge
 
     order = _order(chosen)
     run_async(purge(read(BrokerSettings), order))

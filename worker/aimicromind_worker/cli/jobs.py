@@ -41,7 +41,7 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each option
     """  # noqa: D301 - click's mark for lines that stay as they are
     from aimicromind_schemas import InvalidJob, PredictionJob
     from aimicromind_worker.app.broker_settings import BrokerSettings
-    from aimicromind_worker.ops.watch import submit_and_watch, submit_job
+    from aimicromind_worker.ops.following.watch import submit_and_watch, submit_job
 
     settings = read(BrokerSettings)
     fields = {"chatflowId": flow, "question": question, "chatId": chat, "after": after}
@@ -84,7 +84,7 @@ def follow(
       aimicromind-worker follow c1 --job 5f0e7c1a --json | jq -r 'select(.event=="token").data'
     """  # noqa: D301 - click's mark for lines that stay as they are
     from aimicromind_worker.app.broker_settings import BrokerSettings
-    from aimicromind_worker.ops.watch import Watch, watch_chat
+    from aimicromind_worker.ops.following.watch import Watch, watch_chat
 
     watch = Watch(chat, job, from_start=from_start, as_json=as_json, within_s=within)
     try:
@@ -109,7 +109,7 @@ def cancel(job: str | None, chat: str | None) -> None:
       aimicromind-worker cancel --chat c1
     """  # noqa: D301 - click's mark for lines that stay as they are
     from aimicromind_worker.app.broker_settings import BrokerSettings
-    from aimicromind_worker.ops.watch import cancel as ask
+    from aimicromind_worker.ops.following.watch import cancel as ask
 
     if (job is None) == (chat is None):
         fail("name either --job or --chat, with an id", WRONG_USE)

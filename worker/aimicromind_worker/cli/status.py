@@ -31,7 +31,7 @@ def status(watch: bool, every: float, as_json: bool) -> None:  # noqa: FBT001 - 
       aimicromind-worker status --json | jq .jobs.ready
     """  # noqa: D301 - click's mark for lines that stay as they are
     from aimicromind_worker.app.broker_settings import BrokerSettings
-    from aimicromind_worker.ops.status import print_status
+    from aimicromind_worker.ops.status.command import print_status
 
     settings = read(BrokerSettings)
     try:

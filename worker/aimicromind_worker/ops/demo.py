@@ -29,7 +29,7 @@ from aimicromind_worker.amqp.declaring import remove
 from aimicromind_worker.app.build import broker_connection, needed_topology
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.core.findings import NotAchieved
-from aimicromind_worker.ops.views import LiveView, PlainView
+from aimicromind_worker.ops.following.views import LiveView, PlainView
 
 _DEADLINE = timedelta(minutes=3)
 _NO_BROKER = (

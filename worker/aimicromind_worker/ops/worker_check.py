@@ -9,8 +9,8 @@ from aimicromind_schemas.client import BrokerRefused
 from aimicromind_worker.amqp.connection import PermissionMissing
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.core.findings import Finding, State
-from aimicromind_worker.ops.status_facts import silent_consumers
-from aimicromind_worker.ops.status_reading import NoJobQueue, StatusReader
+from aimicromind_worker.ops.status.facts import silent_consumers
+from aimicromind_worker.ops.status.reading import NoJobQueue, StatusReader
 
 _ABOUT = "workers"
 _START = "start one: `aimicromind-worker run`"

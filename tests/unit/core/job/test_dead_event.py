@@ -1,6 +1,6 @@
 from datetime import UTC, datetime
 
-from aimicromind_worker.core.job.dead_event import event_identity, read_dead_event
+from aimicromind_worker.core.dead_letters.dead_event import event_identity, read_dead_event
 
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 BODY = b'{"jobId":"job","chatId":"chat","chatflowId":"flow","event":"end"}'

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from aimicromind_worker.core.job.dead_letter import (
+from aimicromind_worker.core.dead_letters.dead_letter import (
     Choice,
     NotReplayable,
     identity,

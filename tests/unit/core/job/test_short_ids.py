@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aimicromind_worker.core.job.short_ids import matching, short_ids
+from aimicromind_worker.core.dead_letters.short_ids import matching, short_ids
 from tests.support.builders import MODERATE
 
 

@@ -15,7 +15,7 @@ from aiormq.exceptions import ChannelNotFoundEntity
 from aimicromind_schemas import Names
 from aimicromind_schemas.client.transport.socket_transport import frame_max
 from aimicromind_worker.amqp.connection import BrokerConnection
-from aimicromind_worker.amqp.queued_dead_letter import (
+from aimicromind_worker.amqp.inspection.queued_dead_letter import (
     TIMEOUT_S,
     QueuedDeadLetter,
     QueuedEvent,

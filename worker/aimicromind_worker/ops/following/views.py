@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from aimicromind_schemas import EndEvent, EndStatus, Event, Gap
-from aimicromind_worker.ops.job_view import JobView
+from aimicromind_worker.ops.following.job_view import JobView
 from aimicromind_worker.ops.terminal import safe, safe_line, say_json
 
 # A running job has this much of the terminal: what is longer is shown at its end.

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import click
 
 from aimicromind_worker.app.broker_settings import BrokerSettings
-from aimicromind_worker.ops.status_facts import as_json as plain
-from aimicromind_worker.ops.status_reading import StatusReader
-from aimicromind_worker.ops.status_view import Line, lines_of
+from aimicromind_worker.ops.status.facts import as_json as plain
+from aimicromind_worker.ops.status.reading import StatusReader
+from aimicromind_worker.ops.status.view import Line, lines_of
 from aimicromind_worker.ops.terminal import say_json, write
 
 # ECMA-48: to the first column and line; clear to the end of the line, and of the screen.

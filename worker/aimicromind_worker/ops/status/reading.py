@@ -17,15 +17,15 @@ from aiormq.exceptions import ChannelAccessRefused
 from aimicromind_schemas import Names, WorkerReport
 from aimicromind_schemas.client.streams.markers import first_of_stream
 from aimicromind_schemas.client.streams.reader import NothingThere, StreamUnreadable
-from aimicromind_worker.amqp.asking import CannotAsk, PoolAsker
 from aimicromind_worker.amqp.connection import BrokerConnection
-from aimicromind_worker.amqp.counting import QueueCounts, counts_of, dead_by_kind
+from aimicromind_worker.amqp.inspection.asking import CannotAsk, PoolAsker
+from aimicromind_worker.amqp.inspection.counting import QueueCounts, counts_of, dead_by_kind
 from aimicromind_worker.app.broker_settings import BrokerSettings
 from aimicromind_worker.app.build import broker_connection
 from aimicromind_worker.core.findings import NotAchieved
 from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.ops.management import Management, ManagementSilent
-from aimicromind_worker.ops.status_facts import (
+from aimicromind_worker.ops.status.facts import (
     BrokerTold,
     DeadLetters,
     Reach,

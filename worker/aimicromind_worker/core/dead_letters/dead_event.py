@@ -8,7 +8,7 @@ from typing import Any
 from typing_extensions import override
 
 from aimicromind_schemas.messages.raw_object import values_in
-from aimicromind_worker.core.job.dead_letter import (
+from aimicromind_worker.core.dead_letters.dead_letter import (
     ATTEMPTS,
     FAILED_AT,
     KIND,

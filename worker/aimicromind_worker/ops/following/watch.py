@@ -12,10 +12,10 @@ from aimicromind_schemas.client.transport.cancelling import is_cancelled
 from aimicromind_worker.app.broker_settings import BrokerSettings
 from aimicromind_worker.core.findings import NotAchieved
 from aimicromind_worker.ops import terminal
-from aimicromind_worker.ops.history import told
-from aimicromind_worker.ops.queue_place import goes_on, with_place
+from aimicromind_worker.ops.following.history import told
+from aimicromind_worker.ops.following.views import JsonView, LiveView, PlainView, View
+from aimicromind_worker.ops.status.queue_place import goes_on, with_place
 from aimicromind_worker.ops.terminal import say, say_json
-from aimicromind_worker.ops.views import JsonView, LiveView, PlainView, View
 
 _PATIENCE = timedelta(seconds=30)
 

@@ -14,15 +14,20 @@ from typing_extensions import override
 from aimicromind_schemas import SUBMITTED_HEADER
 from aimicromind_schemas.client.transport.message_header import noted
 from aimicromind_worker.amqp.republishing import republished
-from aimicromind_worker.core.findings import NotAchieved
-from aimicromind_worker.core.job.content_encoding import unpacked
-from aimicromind_worker.core.job.dead_event import (
+from aimicromind_worker.core.dead_letters.dead_event import (
     DeadEvent,
     OriginUnknown,
     event_identity,
     read_dead_event,
 )
-from aimicromind_worker.core.job.dead_letter import DeadLetter, identity, read_dead_job, replayed
+from aimicromind_worker.core.dead_letters.dead_letter import (
+    DeadLetter,
+    identity,
+    read_dead_job,
+    replayed,
+)
+from aimicromind_worker.core.findings import NotAchieved
+from aimicromind_worker.core.job.content_encoding import unpacked
 
 TIMEOUT_S: Final = 30.0
 # Above the largest message of the broker, also for the text of a compressed one.

@@ -14,7 +14,7 @@ from aimicromind_schemas import Event, Gap
 from aimicromind_schemas.client import ClientError
 from aimicromind_worker.app.broker_settings import BrokerSettings
 from aimicromind_worker.core.findings import NotAchieved
-from aimicromind_worker.ops.status_reading import StatusReader
+from aimicromind_worker.ops.status.reading import StatusReader
 
 _ANSWERED_WITHIN: Final = timedelta(seconds=1)
 _EVERY_S: Final = 2.0

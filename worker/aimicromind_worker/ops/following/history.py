@@ -6,8 +6,8 @@ from contextlib import suppress
 
 from aimicromind_schemas import Event, Gap
 from aimicromind_schemas.client.following import Followed
+from aimicromind_worker.ops.following.views import View
 from aimicromind_worker.ops.progress import progress
-from aimicromind_worker.ops.views import View
 
 _LOOK_S = 0.1
 

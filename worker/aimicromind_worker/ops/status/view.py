@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple
 
 from aimicromind_schemas import WorkerReport
-from aimicromind_worker.ops.status_facts import DeadLetters, Jobs, Reach, Status
+from aimicromind_worker.ops.status.facts import DeadLetters, Jobs, Reach, Status
 from aimicromind_worker.ops.terminal import safe_line
 
 _HEADINGS: Final = ("worker", "version", "slots", "running", "waiting", "up")

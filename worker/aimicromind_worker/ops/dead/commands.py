@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from aimicromind_worker.amqp.dead_letters import dead_letters
-from aimicromind_worker.amqp.queued_dead_letter import QueuedDeadLetter
+from aimicromind_worker.amqp.inspection.dead_letters import dead_letters
+from aimicromind_worker.amqp.inspection.queued_dead_letter import QueuedDeadLetter
 from aimicromind_worker.app.broker_settings import BrokerSettings
 from aimicromind_worker.app.build import broker_connection
+from aimicromind_worker.core.dead_letters.dead_letter import Choice, NotReplayable
 from aimicromind_worker.core.findings import NotAchieved
-from aimicromind_worker.core.job.dead_letter import Choice, NotReplayable
-from aimicromind_worker.ops.dead_letter_choice import named_whole, queue_of
-from aimicromind_worker.ops.dead_letter_lines import Lines, Tally, as_json, total_line
+from aimicromind_worker.ops.dead.choice import named_whole, queue_of
+from aimicromind_worker.ops.dead.lines import Lines, Tally, as_json, total_line
 from aimicromind_worker.ops.progress import progress
 from aimicromind_worker.ops.terminal import columns, confirmed, say, say_body, say_json
 

@@ -7,9 +7,9 @@ from datetime import UTC
 
 from rich.cells import cell_len, set_cell_size
 
-from aimicromind_worker.core.job.dead_event import DeadEvent
-from aimicromind_worker.core.job.dead_letter import DeadLetter
-from aimicromind_worker.core.job.short_ids import short_ids
+from aimicromind_worker.core.dead_letters.dead_event import DeadEvent
+from aimicromind_worker.core.dead_letters.dead_letter import DeadLetter
+from aimicromind_worker.core.dead_letters.short_ids import short_ids
 from aimicromind_worker.ops.terminal import counted, cut, safe_line
 
 _REASONS_SHOWN = 5

@@ -1,0 +1,1 @@
+"""Show the events of a chat or of a job in the terminal."""
