@@ -21,8 +21,8 @@ LONGEST: Final = 8 * 1024 * 1024
 _REST_BYTES: Final = 1024
 _IDLE_S: Final = 2.0
 _WITHIN_S: Final = 300.0
-# Long enough for 32 jobs of 8 MiB to run at once.
-_QUESTION: Final = "n=40 rate=4"
+# Long enough for 32 jobs of 8 MiB to run at once; a job alone has nothing to wait for.
+_AT_ONCE, _ALONE = "n=40 rate=4", "n=40 rate=40"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,8 @@ def cases() -> Sequence[LargeJobs]:
 
 def job(number: int, case: LargeJobs) -> bytes:
     """Return the body of a job."""
-    fields = {"chatflowId": "load", "question": _QUESTION, "jobId": f"job-{number:06d}"}
+    question = _AT_ONCE if case.count > 1 else _ALONE
+    fields = {"chatflowId": "load", "question": question, "jobId": f"job-{number:06d}"}
     return json.dumps(fields).encode()[:-1] + b',"%b":%b}' % (
         case.member.encode(),
         case.filling,
@@ -84,14 +85,16 @@ async def main() -> None:
             print(f"| {case.name} | {figures} | {still} |", flush=True)
 
 
-async def measured(on: Stage, case: LargeJobs) -> tuple[Strain, Strain, int]:
-    """Return the strain on an idle worker, that with the jobs, and how many completed."""
+async def measured(
+    on: Stage, case: LargeJobs, idle_s: float = _IDLE_S
+) -> tuple[Strain, Strain, int]:
+    """Return the strain on the worker while idle, that with the jobs, and how many completed."""
     place = on.place(slots=32)
     async with queues(place, PRODUCT), working(on, place, PRODUCT) as worker:
         listening = json.loads(await worker.says("health.listening", 10))
         url = f"http://{listening['host']}:{listening['port']}"
         with strain_on(worker.pid, url) as idle:
-            await asyncio.sleep(_IDLE_S)
+            await asyncio.sleep(idle_s)
         with strain_on(worker.pid, url) as strain:
             completed = await _carried(place, case)
         return idle, strain, completed
