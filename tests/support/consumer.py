@@ -281,6 +281,15 @@ def ready_messages(url: str, queue: str) -> int:
         return int(channel.queue_declare(queue, passive=True).method.message_count)
 
 
+def message_ids(url: str, queue: str) -> set[str]:
+    """Give the message ids in a queue, and leave the messages there."""
+    found = set()
+    with _channel(url) as channel:
+        while (got := channel.basic_get(queue))[0] is not None:
+            found.add(str(got[1].message_id))
+    return found
+
+
 def taken(url: str, queue: str) -> list[tuple[bytes, Mapping[str, Any]]]:
     """Take all messages out of a queue, and give their bodies and headers."""
     found = []

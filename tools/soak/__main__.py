@@ -24,10 +24,10 @@ from tests.support.watch import Watch
 from tools.soak.endpoint import noted_calls
 from tools.soak.faults import Faults
 from tools.soak.leftovers import settled_counters
-from tools.soak.load import COPY_CHAT, Order, Producer
+from tools.soak.load import Order, Producer
 from tools.soak.plant import a_plant
-from tools.soak.reading_back import ran_while_read
 from tools.soak.report import report
+from tools.soak.windows import windows_of
 
 _CONSUMER_QUEUE = "consumer"
 _STALLED_AFTER_S = 150.0
@@ -63,6 +63,8 @@ async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path)
             run.counters += await settled_counters(plant, listener, watch)
             codes = await plant.stop_all()
         facts = faults.facts
+        windows = windows_of(folder)
+        run.delayed = windows.unpublished
         run.calls = noted_calls(plant.endpoint.log, plant.endpoint.deaths)
         run.fencing = facts.fencing
         run.tolerance = Tolerance(facts.interruptions, facts.endpoint_down)
@@ -74,9 +76,9 @@ async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path)
         strange = [*facts.strange, *([f"exit codes {codes}"] if any(codes) else [])]
         violations = [*run.violations(), *(Violation("I6", said) for said in strange)]
         report(run, producer, facts, watch, took_s)
-    in_window = ran_while_read(folder, COPY_CHAT)
-    print(f"copies that ran again on a worker that still read the journal: {len(in_window)}")
-    broken = [it for it in violations if it.job_id not in in_window]
+    print(f"jobs that ran again on a worker that still read the journal: {len(windows.ran_again)}")
+    print(f"jobs whose `end` was recorded and not published: {len(windows.unpublished)}")
+    broken = [it for it in violations if it.job_id not in windows.ran_again]
     _print(broken)
     return not broken
 

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from tests.support.checker import Counter, Listener
-from tests.support.consumer import ready_messages
+from tests.support.consumer import message_ids
 from tests.support.watch import Watch
 from tools.soak.plant import Plant
 
@@ -76,4 +76,6 @@ def _on_the_machine(plant: Plant, watch: Watch) -> list[Counter]:
 
 def _dead_letters(plant: Plant, listener: Listener) -> Counter:
     failed = sum(listener.statuses()[status] for status in _FAILED)
-    return Counter("dead letters", failed, ready_messages(plant.broker.url, plant.names.jobs_dead))
+    # A worker may be lost between the dead letter and the acknowledgement: then there are two.
+    found = message_ids(plant.broker.url, plant.names.jobs_dead)
+    return Counter("jobs among the dead letters", failed, len(found))

@@ -23,9 +23,6 @@ _HOT_CHATS = 6
 _PAUSE_S = 0.2
 _CLOSE_TIMEOUT_S = 15.0
 
-COPY_CHAT = "copy-"
-"""What the chats of copies begin with, if they are not those of their jobs."""
-
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -165,7 +162,7 @@ class Producer:
         if job is None:
             return
         if self._has_ended(job_id) and self._random.random() < 1 / 2:
-            job = job | {"chatId": f"{COPY_CHAT}{job_id}"}
+            job = job | {"chatId": f"copy-{job_id}"}
         self.copied += 1
         self._publish(channel, job)
 

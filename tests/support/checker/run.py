@@ -32,6 +32,7 @@ class Run:
         listeners: The consumers whose queues accepted everything.
         calls: What the endpoint saw; None where it was not watched.
         fencing: When a worker may not have known yet that it had lost its jobs.
+        delayed: Jobs that a failure delayed, of which consumers see nothing.
         tolerance: Where calls may honestly differ from what the endpoint saw.
         outages: When workers could not work.
         probes: What workers said of themselves.
@@ -43,6 +44,7 @@ class Run:
     listeners: list[Listener] = field(default_factory=list)
     calls: Sequence[EndpointCall] | None = None
     fencing: list[Span] = field(default_factory=list)
+    delayed: set[str] = field(default_factory=set)
     tolerance: Tolerance = field(default_factory=Tolerance)
     outages: list[Outage] = field(default_factory=list)
     probes: list[Probe] = field(default_factory=list)
@@ -75,7 +77,9 @@ class Run:
                 yield from violations_against_calls(
                     listener.jobs, self.asked, self.calls, self.tolerance
                 )
-                yield from violations_of_order(listener.jobs, self.asked, self.calls, self.fencing)
+                yield from violations_of_order(
+                    listener.jobs, self.asked, self.calls, self.fencing, self.delayed
+                )
         yield from violations_of_condition(self.probes, self.outages)
         yield from violations_of_bounds(self.gauges, self.limits)
         yield from violations_of_leaks(self.counters)

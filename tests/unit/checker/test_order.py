@@ -54,5 +54,24 @@ def test_job_may_begin_once_its_chat_was_idle_for_half_a_minute() -> None:
     assert [it.job_id for it in violations_of_order({}, asked, calls, ())] == ["third"]
 
 
+def test_job_may_begin_once_it_waited_two_minutes_and_a_half_in_a_busy_chat() -> None:
+    others = [
+        EndpointCall(f"other-{it}", f"other-{it}", "chat", it * 20, it * 20 + 19) for it in range(8)
+    ]
+    asked = ASKED | {it.job_id: Asked(it.job_id, "chat", confirmed_at=0.0) for it in others}
+
+    def found(began: float) -> list[str]:
+        calls = [*others, call("second", began), call("first", 200)]
+        return [it.job_id for it in violations_of_order({}, asked, calls, ())]
+
+    assert (found(140), found(150)) == (["second"], [])
+
+
+def test_job_may_overtake_one_of_which_the_logs_say_that_a_failure_delayed_it() -> None:
+    calls = [call("second", 1), call("first", 2)]
+
+    assert [*violations_of_order({}, ASKED, calls, (), {"first"})] == []
+
+
 def test_order_says_nothing_of_a_time_in_which_a_worker_could_not_know() -> None:
     assert said([call("second", 1), call("first", 2)], fencing=(Span(0.5, 1.5),)) == []
