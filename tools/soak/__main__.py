@@ -22,7 +22,7 @@ from tests.support.checker import Gauge, Listener, Outage, Run, Span, Tolerance,
 from tests.support.steady_consumer import SteadyConsumer
 from tests.support.watch import Watch
 from tools.soak.endpoint import noted_calls
-from tools.soak.faults import Faults
+from tools.soak.faults import Facts, Faults
 from tools.soak.leftovers import settled_counters
 from tools.soak.load import Order, Producer
 from tools.soak.plant import a_plant
@@ -66,13 +66,7 @@ async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path)
         windows = windows_of(folder)
         run.delayed = windows.unpublished
         run.calls = noted_calls(plant.endpoint.log, plant.endpoint.deaths)
-        run.fencing = facts.fencing
-        run.tolerance = Tolerance(facts.interruptions, facts.endpoint_down)
-        run.outages = [_forgiving(it, facts.endpoint_down) for it in facts.outages]
-        run.probes = watch.probes
-        sizes = [size for of_one in watch.sizes.values() for size in of_one]
-        run.gauges = [Gauge("worker memory, MB", it.at, it.rss_mb) for it in sizes]
-        run.limits = {"worker memory, MB": _MOST_WORKER_MB}
+        _fill_in(run, facts, watch)
         strange = [*facts.strange, *([f"exit codes {codes}"] if any(codes) else [])]
         violations = [*run.violations(), *(Violation("I6", said) for said in strange)]
         report(run, producer, facts, watch, took_s)
@@ -81,6 +75,17 @@ async def soak(jobs: int, workers: int, seed: int, pause_s: float, folder: Path)
     broken = [it for it in violations if it.job_id not in windows.ran_again]
     _print(broken)
     return not broken
+
+
+def _fill_in(run: Run, facts: Facts, watch: Watch) -> None:
+    """Add what is known of the faults and of the workers."""
+    run.fencing = facts.fencing
+    run.tolerance = Tolerance(facts.interruptions, facts.endpoint_down)
+    run.outages = [_forgiving(it, facts.endpoint_down) for it in facts.outages]
+    run.probes = watch.probes
+    sizes = [size for of_one in watch.sizes.values() for size in of_one]
+    run.gauges = [Gauge("worker memory, MB", it.at, it.rss_mb) for it in sizes]
+    run.limits = {"worker memory, MB": _MOST_WORKER_MB}
 
 
 def _print(violations: Sequence[Violation]) -> None:
