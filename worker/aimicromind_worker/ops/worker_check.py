@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from aiormq.exceptions import AMQPError
 
 from aimicromind_schemas import WorkerReport
-from aimicromind_schemas.client import BrokerRefused
+from aimicromind_schemas.client import ClientError
 from aimicromind_worker.amqp.connection import PermissionMissing
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.core.findings import Finding, State
@@ -27,7 +27,7 @@ async def examine_workers(settings: Settings) -> AsyncIterator[Finding]:
         async with StatusReader.open(settings) as reader:
             counts, reports = await reader.ask()
             unknown = reader.unknown
-    except (AMQPError, BrokerRefused, NoJobQueue, OSError, PermissionMissing):
+    except (AMQPError, ClientError, NoJobQueue, OSError, PermissionMissing):
         # Other findings tell that the broker, the queue or a permission is missing.
         return
     yield of_workers(counts.consumers, reports, unknown)
