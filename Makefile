@@ -6,6 +6,8 @@ SHELL := /bin/bash
 UV := $(or $(shell command -v uv 2>/dev/null),.tools/bin/uv)
 SUITE := trixie
 RUN := $(UV) run --frozen --all-packages
+# Tests start hundreds of Python processes: each would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: ## List the targets
@@ -77,8 +79,13 @@ test-contract: setup ## Show the contract to AsyncAPI's parser and TypeScript's 
 	@scripts/find-node.sh || echo "no npm: AsyncAPI and TypeScript are not checked" >&2
 	$(RUN) pytest -q tests/contract
 
+# Two at a time: some of them keep one core busy. Where make can, it prints one after the other.
+TWO_AT_A_TIME := --jobs=2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
+
 .PHONY: test
-test: check broker wheels test-contract test-chart test-broker ## Run everything: check, then all on a real broker, the built wheels and the chart
+test: setup broker ## Run everything: check, the built wheels and the chart, then all on a real broker
+	@$(MAKE) $(TWO_AT_A_TIME) check wheels test-contract test-chart
+	@$(MAKE) test-broker
 
 .PHONY: test-broker
 test-broker: setup broker ## Run what needs a broker on the machine's RabbitMQ, or on PRIVATE_BROKER_SERVER
