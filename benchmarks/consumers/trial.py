@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
+import aio_pika
 import pika
 from pika.exceptions import AMQPError, ChannelClosedByBroker
 
@@ -82,7 +83,7 @@ async def trial(module: str, fault: Fault) -> Outcome:
             async with _running(*command, *arguments) as process:
                 await _consumed(broker.url)
                 began = time.monotonic()
-                await asyncio.to_thread(_publish, broker.url)
+                await _publish(broker.url)
                 exit_code = 0
                 await _until(noted, _FAULT_AFTER)
                 if fault in {"SIGTERM", "SIGKILL"}:
@@ -155,19 +156,22 @@ def _declare_exchange(url: str) -> None:
         connection.channel().exchange_declare(_NAMES.events, "topic", durable=True)
 
 
-def _publish(url: str) -> None:
-    with closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:
-        channel = connection.channel()
-        for number in range(EVENTS):
-            message = _event(number)
-            properties = pika.BasicProperties(
-                message_id=message.properties.message_id,
-                type=message.properties.type,
-                headers=dict(message.properties.headers),
-                content_type=message.properties.content_type,
-                delivery_mode=message.properties.delivery_mode,
-            )
-            channel.basic_publish(_NAMES.events, message.routing_key, message.body, properties)
+async def _publish(url: str) -> None:
+    """Publish all events; a broker that stops may lose those that it has not confirmed."""
+    async with await aio_pika.connect(url) as connection:
+        exchange = await (await connection.channel()).get_exchange(_NAMES.events, ensure=False)
+        async with asyncio.TaskGroup() as publishing:
+            for number in range(EVENTS):
+                event = _event(number)
+                message = aio_pika.Message(
+                    event.body,
+                    message_id=event.properties.message_id,
+                    type=event.properties.type,
+                    headers=dict(event.properties.headers),
+                    content_type=event.properties.content_type,
+                    delivery_mode=event.properties.delivery_mode,
+                )
+                publishing.create_task(exchange.publish(message, event.routing_key))
 
 
 def _event(number: int) -> Message:
