@@ -64,6 +64,7 @@ class Stage:
         self.journal = FakeJournal(publisher=self.publisher)
         self.chats = FakeChats()
         shared = dependencies(self.predictions, self.publisher)
+        self.meter = shared.meter
         intake = an_intake(shared, self.journal, after_loss=after_loss)
         self.dead_lettered = DeadLettered(intake, shared, NAMES)
         held = JobRegistry()

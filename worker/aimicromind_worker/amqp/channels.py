@@ -20,8 +20,8 @@ LEAST_OF_EVENTS = 3
 
 NEEDED = (
     f"a worker needs two connections, {LEAST} channels on one and {LEAST_OF_EVENTS} on the "
-    "other, a third with one channel where jobs have a reply_to, two queues of its own, and one "
-    "for each job that it runs"
+    "other, one more with one channel where jobs have a reply_to, and one more where /metrics is "
+    "read; two queues of its own, and one for each job that it runs"
 )
 """What a worker needs, for the text that an operator reads where a limit is reached."""
 

@@ -12,6 +12,7 @@ from aimicromind_worker.amqp.jobs.memory_budget import MemoryBudget
 from aimicromind_worker.app.service import Shutdown
 from aimicromind_worker.core.job.cancels import KEPT_FOR
 from aimicromind_worker.jobs.registry import JobRegistry
+from aimicromind_worker.jobs.turns import Turns
 from aimicromind_worker.runs.circuit_breaker import CircuitBreaker
 from aimicromind_worker.runs.flows import Flows
 from aimicromind_worker.telemetry.event_counts import EventCounts
@@ -39,6 +40,7 @@ class ProcessState:
         extra_channels: The channels for consumers of one more job.
         has_worked: Whether a session has taken jobs.
         publisher: The publisher of the last session, None before the first.
+        turns: The turns of the last session, None before the first.
         budget: The budget of held bytes of the last session, None before the first.
         began_s: The time of the process's begin, by the monotonic clock.
     """
@@ -57,5 +59,6 @@ class ProcessState:
     extra_channels: ExtraChannels = field(default_factory=ExtraChannels)
     has_worked: bool = False
     publisher: EventPublisher | None = None
+    turns: Turns | None = None
     budget: MemoryBudget | None = None
     began_s: float = field(default_factory=monotonic)

@@ -18,6 +18,7 @@ from aimicromind_worker.amqp.events.backpressure import Window
 from aimicromind_worker.amqp.events.copies import Copies
 from aimicromind_worker.amqp.events.publisher_connection import PublisherConnection
 from aimicromind_worker.amqp.events.snapshots import SnapshotPublisher
+from aimicromind_worker.amqp.inspection.backlog_counter import BacklogCounter
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks
 from aimicromind_worker.amqp.jobs.consumer import JobConsumer
@@ -95,6 +96,8 @@ class Session:
         self._names = Names(settings.prefix)
         partitions = settings.events_log_partitions if settings.events_log else 0
         self._log = EventLog(self._names, partitions)
+        counted = partial(connect, "aimicromind-worker counts")
+        self._counter = BacklogCounter(counted, self._names, process.metrics.backlog)
 
     async def run(self) -> None:
         """Carry jobs until a drain is done.
@@ -122,6 +125,7 @@ class Session:
                 journal = self._journal(consuming, publishing)
                 kept.append(links.create_task(journal.run()))
                 kept.append(links.create_task(self._log.run(consuming)))
+                kept.append(links.create_task(self._counter.run()))
                 async with AsyncExitStack() as opened:
                     control = await opened.enter_async_context(self._cancels(consuming, publishing))
                     # From here on there may be jobs: `Service.run` drains them.
@@ -187,13 +191,14 @@ class Session:
             take(settings.concurrency, budget=process.budget, extra=process.extra_channels)
         )
         dead_lettered = await enter(take(_DEAD_LETTERS_AT_ONCE, names.jobs_reaped, process.budget))
+        source.on_dead_letter = dead_lettered.on_dead_letter = process.metrics.dead_lettered
         locks, version = await ChatLocks.open(consuming), version_of(consuming)
         chats = PoolChats(locks, publishing, names, parts.control.worker, version)
         dependencies = self._dependencies(journal)
         intake = self._intake(dependencies, journal)
         slots, one_more = settings.concurrency, source.take_one_more
         requests, patience = self._catch_ups.take, settings.patience
-        turns = Turns(chats, intake.is_behind, slots, patience, one_more, requests)
+        turns = process.turns = Turns(chats, intake.is_behind, slots, patience, one_more, requests)
         answers = status_answers(process, settings, self._answers, parts.control, source, turns)
         journal.when_behind(turns.over)
         gates = Gates(dependencies, intake, turns, process.held)

@@ -28,6 +28,7 @@ from aimicromind_worker.amqp.differences import TopologyDiffers
 from aimicromind_worker.amqp.jobs.journal import JournalMemory
 from aimicromind_worker.app.broker_settings import SettingsInvalid
 from aimicromind_worker.app.build import broker_connection, endpoint
+from aimicromind_worker.app.gauges import watch_condition
 from aimicromind_worker.app.process_state import ProcessState
 from aimicromind_worker.app.service import GraceOver, Shutdown
 from aimicromind_worker.app.session import Session, StoppedAtOnce
@@ -102,33 +103,7 @@ class Worker:
             on_ready,
         )
         self._renewed_at = monotonic()
-        self._watch_condition()
-
-    def _watch_condition(self) -> None:
-        watch, process, held = self.metrics.watch, self._process, self._process.held
-        watch("running_jobs", "Jobs that are run now", lambda: held.running)
-        watch("waiting_jobs", "Jobs that wait in the worker", lambda: held.waiting)
-        watch("ready", "Whether jobs are taken", lambda: not self.condition.why_not_ready())
-        watch(
-            "held_bytes",
-            "Bytes of the jobs that are held",
-            lambda: process.budget.held if process.budget else 0,
-        )
-        watch(
-            "endpoint_down",
-            "Whether calls are stopped because the endpoint does not answer",
-            lambda: process.breaker.obstacle() is not None,
-        )
-        watch(
-            "unconfirmed_events",
-            "Events that the broker has not answered for",
-            lambda: process.publisher.unsettled if process.publisher else 0,
-        )
-        watch(
-            "broker_blocked",
-            "Whether the broker takes no events",
-            lambda: process.publisher is not None and process.publisher.blocked,
-        )
+        watch_condition(self._process, settings.max_held_bytes)
 
     def stop(self) -> None:
         """Request a drain: take no more jobs, finish what fits in the grace period, then end.

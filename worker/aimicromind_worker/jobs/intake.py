@@ -182,6 +182,8 @@ class Intake:
         meter.job_left(word, kind, progress.duration)
         if first is not None:
             meter.first_output(first)
+        if (shown := progress.until_first_output()) is not None:
+            meter.output_since_submission(shown)
         if progress.confirm_took is not None:
             meter.confirmed(progress.confirm_took)
 

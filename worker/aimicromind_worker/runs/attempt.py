@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from aimicromind_schemas import EndStatus
 from aimicromind_worker.core.catching_up.kept_events import KeptEvents
@@ -46,6 +46,7 @@ class Attempt:
         timeout: The longest time of the attempt, its silent calls included.
         answer: The answer as far as it was published.
         first_output_after: The time from the first call to the first output; None before both.
+        first_output_at: The time of the first output, aware; None before.
         span: The attempt's trace span, whose context its events carry.
         kept: Its events, for followers that come late.
         begins_job: Whether its first event is the first that this worker publishes of the job.
@@ -69,6 +70,7 @@ class Attempt:
         longest_s = limits.attempt_timeout.total_seconds()
         self.timeout = timedelta(seconds=min(job.timeout_seconds or longest_s, longest_s))
         self.first_output_after: timedelta | None = None
+        self.first_output_at: datetime | None = None
         self._recorder = Recorder()
         self._began_at: float | None = None
         self._scope: asyncio.Timeout | None = None
@@ -235,4 +237,5 @@ class Attempt:
                 self.publish(published)
         if self.first_output_after is None and self.answer.output and self._began_at is not None:
             self.first_output_after = timedelta(seconds=time.monotonic() - self._began_at)
+            self.first_output_at = datetime.now(UTC)
             self.span.note("first_output")

@@ -78,7 +78,7 @@ class Calls:
                 with attempt.span.call(progress.calls + 1) as span:
                     async with attempt.deadline():
                         progress.calls += 1
-                        self._dependencies.meter.call_begun()
+                        self._dependencies.meter.call_begun(progress.until_first_call())
                         attempt.calls += 1
                         call = self._last = self._next(span, facts)
                         attempt.answer.begin_call(call.endpoint_chat_id)

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from structlog.contextvars import bind_contextvars
 
@@ -50,6 +50,7 @@ class Progress:
         self._limits = limits
         self._began = time.monotonic()
         self._attempts: list[Attempt] = []
+        self._has_called = False
 
     @property
     def attempt(self) -> Attempt:
@@ -122,6 +123,27 @@ class Progress:
         self.attempt.span.end(kind)
         self.attempt.kept.clear()
         self._begin(following)
+
+    def until_first_call(self) -> timedelta | None:
+        """Note that a call begins; return the time since submission if it is the job's first."""
+        is_first, self._has_called = not self._has_called, True
+        return self._since_submission(datetime.now(UTC)) if is_first else None
+
+    def until_first_output(self) -> timedelta | None:
+        """Return the time from submission to the first output; None without output."""
+        shown = (attempt.first_output_at for attempt in self._attempts)
+        first = next((at for at in shown if at is not None), None)
+        return None if first is None else self._since_submission(first)
+
+    def _since_submission(self, at: datetime) -> timedelta | None:
+        """Return the time since submission; None if not known, or a worker ran the job before."""
+        facts = self.ticket.facts
+        if facts.submitted_at is None or not facts.is_submission_exact:
+            return None
+        if not self.ticket.before.is_unrun:
+            return None
+        # The clock of the producer may be ahead.
+        return max(timedelta(), at - facts.submitted_at)
 
     def state(self) -> JobState:
         """Return the state that travels with the job to the next worker."""

@@ -16,7 +16,7 @@ from functools import partial
 import structlog
 from aiormq.abc import DeliveredMessage
 
-from aimicromind_schemas import Names
+from aimicromind_schemas import FailureKind, Names
 from aimicromind_worker.amqp.channels import ExtraChannels
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.jobs.consumer_channels import ConsumerChannels
@@ -35,7 +35,11 @@ class ConsumerLost(ConnectionError):
 
 
 class JobConsumer:
-    """The deliveries of one queue, in their order. Iterate it from one task."""
+    """The deliveries of one queue, in their order. Iterate it from one task.
+
+    Attributes:
+        on_dead_letter: A callback for each job that was dead-lettered, with its kind.
+    """
 
     def __init__(  # noqa: PLR0913, PLR0917 - one for each side that it has
         self,
@@ -48,6 +52,7 @@ class JobConsumer:
         budget: MemoryBudget | None,
         extra: ExtraChannels | None,
     ) -> None:
+        self.on_dead_letter: Callable[[FailureKind], None] = lambda _: None
         self._outgoing = outgoing
         self._names = names
         self._on_lost = on_lost
@@ -164,6 +169,7 @@ class JobConsumer:
         tag = message.consumer_tag or ""
         settled = partial(self._settled, tag)
         delivery = BrokerDelivery.of(message, self._outgoing, self._names, settled)
+        delivery.on_dead_letter = lambda kind: self.on_dead_letter(kind)  # noqa: PLW0108 - set later
         self._channels.took(tag)
         if self._one_by_one:
             self._brought[tag] = len(message.body)

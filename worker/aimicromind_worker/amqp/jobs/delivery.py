@@ -56,6 +56,7 @@ class BrokerDelivery:
         body: The body, or its beginning if `is_whole` is false.
         facts: The message's properties, headers and delivery count.
         not_before: What must be done before the delivery is settled or its job requeued.
+        on_dead_letter: A callback for when the job is in the dead-letter queue.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class BrokerDelivery:
         self.body = message.body
         self.facts = facts_of(message)
         self.not_before: set[asyncio.Task[None]] = set()
+        self.on_dead_letter: Callable[[FailureKind], None] = lambda _: None
         self._came_at = datetime.now(UTC)
 
     @classmethod
@@ -172,7 +174,7 @@ class BrokerDelivery:
             job_id: The `message_id` of the dead letter if the job has none.
         """
         if not self.is_whole:
-            await self.reject()
+            await self._reject_for(kind)
             return
         reason: dict[str, Header] = {
             "x-aimicromind-kind": kind,
@@ -184,13 +186,20 @@ class BrokerDelivery:
             key = self._message.routing_key or ""
             await self._publish(self._names.jobs_dead, key, reason, job_id)
         except _Refused:
-            await self.reject()
+            await self._reject_for(kind)
         else:
+            self.on_dead_letter(kind)
             await self.ack()
 
     async def reject(self) -> None:
         """Reject the delivery: the broker dead-letters it to `jobs.reaped`."""
         await self._settle(partial(self._message.reject, requeue=False))
+
+    async def _reject_for(self, kind: FailureKind) -> None:
+        await self.reject()
+        # The broker dead-letters it from `jobs` to `jobs.reaped`, and from there to `jobs.dead`.
+        if self._message.exchange == self._names.jobs_reaped:
+            self.on_dead_letter(kind)
 
     async def _settle(self, send: Callable[[], Awaitable[object]]) -> None:
         await self._wait()

@@ -26,7 +26,7 @@ def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
         value = message.headers.get(name)
         return min(max(value, 0), _MOST) if isinstance(value, int) else 0
 
-    note = noted(message.headers)
+    note, stamp = noted(message.headers), _exact_time(text(SUBMITTED_HEADER))
     return MessageFacts(
         message_id=message.message_id,
         correlation_id=message.correlation_id,
@@ -37,7 +37,8 @@ def facts_of(message: AbstractIncomingMessage) -> MessageFacts:
         # counts the failures, and x-acquired-count all deliveries (docs/compatibility.md).
         deliveries_before=max(number("x-delivery-count"), number("x-acquired-count")),
         failures_before=number("x-delivery-count"),
-        submitted_at=_exact_time(text(SUBMITTED_HEADER)) or _timestamp(message),
+        submitted_at=stamp or _timestamp(message),
+        is_submission_exact=stamp is not None,
         expires_at=_expires_at(message),
         carried=JobState.from_headers(message.headers),
         trace=trace_context(text("traceparent"), text("tracestate")),

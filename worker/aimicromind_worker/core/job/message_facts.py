@@ -21,6 +21,7 @@ class MessageFacts:
         failures_before: The number of those that were requeued or ended with a lost worker.
         submitted_at: The time of submission by the producer's clock, aware; from our header, else
             from the AMQP timestamp, which is the beginning of a second.
+        is_submission_exact: Whether that time is from our header.
         expires_at: The end of the message's own expiration, aware.
         carried: The state that earlier workers wrote into the headers.
         trace: The valid headers of the W3C trace context.
@@ -38,6 +39,7 @@ class MessageFacts:
     deliveries_before: int = 0
     failures_before: int = 0
     submitted_at: datetime | None = None
+    is_submission_exact: bool = False
     expires_at: datetime | None = None
     carried: JobState = field(default_factory=JobState)
     trace: Mapping[str, str] = field(default_factory=dict)
