@@ -15,6 +15,7 @@ TOP = Path(__file__).parents[2]
 CHART = TOP / "charts/aimicromind-worker"
 # Those of Grafana: plain, seconds, yes or no, and so many of something in a second.
 _UNITS = {"bytes", "none", "s", "bool_yes_no", "ops", "reqps", "cps"}
+_OF_FLOWS = {"aimicromind_worker_usage_tokens"}
 
 
 def manifests(helm: Path) -> list[Manifest]:
@@ -67,7 +68,7 @@ def test_alerts_use_numbers_that_the_worker_has(helm: Path) -> None:
 
 
 def test_dashboard_shows_each_number_that_the_worker_has_and_no_other(helm: Path) -> None:
-    assert names(expressions(helm)) == exported()
+    assert names(expressions(helm)) - _OF_FLOWS == exported() - _OF_FLOWS
     variables = dashboard(helm)["templating"]["list"]
     assert names([it.get("definition", "") for it in variables]) <= exported()
 
@@ -88,12 +89,44 @@ def test_each_panel_of_the_dashboard_has_a_unit_and_a_place_of_its_own(helm: Pat
     assert max(column for column, _ in taken) < 24
 
 
-def test_each_runbook_that_an_alert_names_is_there(helm: Path) -> None:
-    page = (TOP / "docs/operations.md").read_text()
-    named = re.findall(r"docs/operations\.md, ([^.']+)\.", str(rules(helm)))
+def alerts(helm: Path, **changed: object) -> dict[str, dict[str, Any]]:
+    """Give the chart's own alerts, by name."""
+    monitoring = {"prometheusRule": {"extraRules": [], **changed}}
+    shown = render(helm, CHART / "ci/monitoring-values.yaml", {"monitoring": monitoring})
+    (group,) = of_kind(shown, "PrometheusRule")["spec"]["groups"]
+    return {rule["alert"]: rule for rule in group["rules"]}
 
-    assert len(named) == 5
-    assert [name for name in named if f"**{name}**" not in page] == []
+
+def test_each_alert_leads_to_a_runbook_of_its_own_that_is_there(helm: Path) -> None:
+    base = "https://docs.example.com/operations.md"
+    page = (TOP / "docs/operations.md").read_text()
+    runbooks = page[page.index("### Runbooks\n") : page.index("\n## What was tried")]
+    sections = {
+        title.lower().replace(" ", "-"): text
+        for title, text in re.findall(r"(?ms)^#### (.+?)$(.+?)(?=^#### |\Z)", runbooks)
+    }
+
+    shown = alerts(helm, runbookUrl=base)
+
+    urls = {name: rule["annotations"]["runbook_url"] for name, rule in shown.items()}
+    assert {url.partition("#")[0] for url in urls.values()} == {base}
+    assert len(set(urls.values())) == len(urls) >= 13
+    led_to = {name: sections.get(url.partition("#")[2], "") for name, url in urls.items()}
+    assert [name for name, text in led_to.items() if f"`{name}`" not in text] == []
+
+
+def test_each_threshold_is_used_by_the_alert_that_its_description_names(helm: Path) -> None:
+    values = (CHART / "values.yaml").read_text()
+    block = values[values.index("    thresholds:") : values.index("    # -- More rules.")]
+    named = dict(re.findall(r"\((Aimicromind\w+)\)\.\n +(\w+):", block))
+    chosen = {name: round(0.5111 + 0.01 * at, 4) for at, name in enumerate(named.values())}
+
+    shown = alerts(helm, thresholds=chosen)
+
+    assert len(named) == 7
+    assert {name: str(chosen[it]) in shown[name]["expr"] for name, it in named.items()} == (
+        dict.fromkeys(named, True)
+    )
 
 
 def test_variables_of_opentelemetry_reach_the_worker(helm: Path) -> None:
