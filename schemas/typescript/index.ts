@@ -161,7 +161,7 @@ export interface EndData {
   tags: Readonly<Record<string, string>>;
   /** The server's whole JSON answer, where the job asked for it by `answer`. */
   answer?: unknown;
-  /** What the answer cost, where the server told. */
+  /** What the job cost, superseded attempts included, where the server told. */
   usage?: Usage | null;
   /** `human` where the flow has paused on an `action` that somebody must answer. */
   waitsFor?: string | null;
@@ -523,7 +523,10 @@ export interface TtsStartEvent extends ChatEvent {
   data: unknown;
 }
 
-/** Tokens that the model's provider counted, over the whole winning attempt. */
+/**
+ * Tokens that the model's provider counted, summed over all calls of the job that told. Calls that
+ * were lost with a worker are missing, and so are flows that send no `usageMetadata`.
+ */
 export interface Usage {
   /** Tokens of the prompts. */
   input?: number | null;

@@ -9,7 +9,9 @@ from typing import Any
 
 import pika
 
-from aimicromind_testing import answer, too_many_requests
+from aimicromind_schemas import ActionEvent, PredictionJob, encode
+from aimicromind_schemas.client import Client
+from aimicromind_testing import answer, play, too_many_requests
 from tests.process.stage import Stage
 from tests.support.consumer import delete
 
@@ -83,6 +85,20 @@ async def test_consumer_handles_an_end_and_exits_at_sigterm(stage: Stage) -> Non
     assert (handled, process.returncode) == (b"1 completed\n", 0)
 
 
+async def test_stored_question_is_answered(stage: Stage) -> None:
+    stage.endpoint.flow("flow", play("d-hitl-1-ask", 0), play("d-hitl-2-proceed", 0))
+    await stage.ready_worker()
+    job = PredictionJob(chatflow_id="flow", question="start please")
+    known: dict[str, Any] = {}
+    exec(compile(_PROGRAMS["answer"], "docs/consumers.md:answer", "exec"), known)
+    async with Client.open(stage.broker.url, stage.names.prefix) as client:
+        async with client.request(job) as items:
+            stored = [encode(it).body async for it in items if isinstance(it, ActionEvent)]
+        decisions = [await known["decided"](client, stored[0], yes) for yes in (False, True)]
+
+    assert decisions == ["rejected", "rejected"]
+
+
 async def test_direct_replies_bring_every_event(stage: Stage) -> None:
     stage.endpoint.flow("FLOW_ID", answer(20))
     await stage.ready_worker()
@@ -105,7 +121,7 @@ async def test_direct_replies_come_although_the_job_waited_on_the_broker(stage: 
 
 
 def test_pages_have_programs() -> None:
-    assert set(_PROGRAMS) == {"submit", "follow", "request", "shared", "consume", "reply"}
+    assert set(_PROGRAMS) == {"submit", "follow", "request", "shared", "consume", "reply", "answer"}
 
 
 async def _run(stage: Stage, name: str) -> str:

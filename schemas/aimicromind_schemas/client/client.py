@@ -4,23 +4,15 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final, Self
 from uuid import uuid4
 
-from aimicromind_schemas.client.errors import (
-    BrokerRefused,
-    BrokerUnreachable,
-    JobNotTaken,
-    NoEndYet,
-)
 from aimicromind_schemas.client.following import Followed, Following, opened, reader_of
-from aimicromind_schemas.client.handles import Submitted, begin_of
+from aimicromind_schemas.client.jobs.jobs import Jobs
 from aimicromind_schemas.client.parts import Begin, Connections, Parts
 from aimicromind_schemas.client.past.log_place import CLOCK_SLACK
-from aimicromind_schemas.client.services import Services
 from aimicromind_schemas.client.wanted import Wanted
-from aimicromind_schemas.messages.cancel import ChatCancel, JobCancel
 from aimicromind_schemas.messages.events import Event
 from aimicromind_schemas.messages.job import PredictionJob
 from aimicromind_schemas.messages.worker_events import EndEvent
@@ -30,12 +22,8 @@ from aimicromind_schemas.routing import Names
 _PATIENCE: Final = timedelta(minutes=1)
 
 
-class Client(Services):
+class Client(Jobs):
     """Submits, follows and cancels. Any number of tasks may call its methods at once."""
-
-    def __init__(self, parts: Parts) -> None:
-        super().__init__(parts)
-        self._expects_ends = False
 
     @classmethod
     @asynccontextmanager
@@ -64,37 +52,6 @@ class Client(Services):
         urls = [url] if isinstance(url, str) else url
         async with Parts.open(Connections.to(urls, patience, tls), Names(prefix)) as parts:
             yield cls(parts)
-
-    async def submit(
-        self,
-        job: PredictionJob,
-        *,
-        reply_to: str | None = None,
-        correlation_id: str | None = None,
-    ) -> Submitted:
-        """Publish a job, and return once the broker has confirmed it.
-
-        Args:
-            job: The request. One without a `job_id` gets a random one. One without `after` gets the
-                job that this client submitted to the chat before it, within the last hour, unless
-                the broker did not confirm that one, or its `end` was seen.
-            reply_to: A queue that receives a copy of each event of the job.
-            correlation_id: Sent back in the property `correlation_id` of each event.
-
-        Returns:
-            The job's id, which is a `str` with the attribute `handle`.
-
-        Raises:
-            NobodyReceives: The queue does not exist: no worker has run, or `topology declare`.
-            QueueFull: The queue is full: submit later.
-            NotConfirmed: The broker did not confirm. Submit the job again, with the same id.
-            BrokerUnreachable: No broker answers; nothing was sent.
-            BrokerRefused: The user lacks a permission.
-        """
-        job_id = job.job_id or str(uuid4())
-        if self._expects_ends:
-            await self._parts.results.expect(job_id, job.chat_id or job_id)
-        return await self._submit(job, job_id, reply_to, correlation_id)
 
     @asynccontextmanager
     async def follow(
@@ -146,66 +103,6 @@ class Client(Services):
             items.handle = (await self._submit(job, job_id, None, None)).handle
             yield items
 
-    async def result(
-        self,
-        job_id: str,
-        *,
-        chat_id: str | None = None,
-        handle: str | None = None,
-        within: timedelta = timedelta(minutes=10),
-    ) -> EndEvent:
-        """Wait for the `end` of a job, which may have been published already.
-
-        Once a client was asked for a result, it listens for the `end` of each job before it submits
-        the job; up to 10,000 jobs, and 32 MiB of ends that nobody asked for yet. For other jobs,
-        the stream of endings is searched from its end backwards. It does not depend on the event
-        log; its retention is a setting of the workers.
-
-        Args:
-            job_id: The job.
-            chat_id: Its chat, where another client submitted it. Without it, the endings of all
-                chats are received while it waits.
-            handle: Handle of the job. A job that ended long ago is found faster with it.
-            within: How long to wait.
-
-        Raises:
-            NoEndYet: The job has not ended in time.
-            EndNotReadable: Its `end` has a shape that this version does not know.
-            NothingToListenTo: The exchange of events does not exist: no worker has run.
-            BrokerUnreachable: No broker answered within `patience`.
-            BrokerRefused: The user lacks a permission, or a limit is reached.
-        """
-        known = self._parts.submitted.chat_of(job_id)
-        self._expects_ends |= known is not None
-        since = None if handle is None else begin_of(handle)
-        try:
-            async with asyncio.timeout(within.total_seconds()):
-                end = await self._parts.results.end_of(job_id, chat_id or known, since)
-        except TimeoutError as error:
-            raise NoEndYet(job_id, within.total_seconds()) from error
-        self._parts.submitted.ended(end)
-        return end
-
-    async def cancel(self, *, job_id: str | None = None, chat_id: str | None = None) -> None:
-        """Cancel a job, or the jobs of a chat that were submitted until now.
-
-        The `end` of each then has the status `cancelled`, unless the job has ended before.
-
-        Raises:
-            ValueError: Both or neither are named, or it is no valid id.
-            NobodyReceives: The exchange does not exist: no worker has run.
-            NotConfirmed: The broker did not confirm. Cancel again.
-            BrokerUnreachable: No broker answers; nothing was sent.
-            BrokerRefused: The user lacks a permission.
-        """
-        match job_id, chat_id:
-            case str(job), None:
-                await self._parts.publishing.cancel(JobCancel(job), job)
-            case None, str(chat):
-                await self._parts.publishing.cancel(ChatCancel(chat, datetime.now(UTC)), chat)
-            case _:
-                raise ValueError("name either a job by job_id or a chat by chat_id")
-
     async def whole_answer(
         self, end: EndEvent, *, within: timedelta = timedelta(minutes=1)
     ) -> list[Event | Gap]:
@@ -230,15 +127,3 @@ class Client(Services):
                     answer.clear()
                 answer.append(item)
         return answer
-
-    async def _submit(
-        self, job: PredictionJob, job_id: str, reply_to: str | None, correlation_id: str | None
-    ) -> Submitted:
-        handle = await self._parts.handles.before(job.chat_id or job_id)
-        try:
-            async with self._parts.submitted.submitting(job, job_id) as named:
-                await self._parts.publishing.submit(named, job_id, reply_to, correlation_id)
-        except (JobNotTaken, BrokerUnreachable, BrokerRefused):
-            self._parts.results.forget(job_id)
-            raise
-        return Submitted(job_id, handle)

@@ -131,6 +131,13 @@ class NoEndYet(ClientError, TimeoutError):
         super().__init__(f"{job_id} has not ended within {within_s:g} s")
 
 
+class CannotAnswer(ClientError):
+    """The flow does not wait for this answer of a person."""
+
+    def __init__(self, job_id: str, reason: str) -> None:
+        super().__init__(f"{job_id} cannot be answered: {reason}")
+
+
 class EndNotReadable(ClientError):
     """The job ended, and its `end` has a shape that this version does not know."""
 

@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from aimicromind_schemas.client.delivery import Delivery
 from aimicromind_schemas.client.errors import BrokerGone, NoEventLog
-from aimicromind_schemas.client.handles import handle_in
+from aimicromind_schemas.client.jobs.handles import handle_in
 from aimicromind_schemas.client.live.buffer import Buffer
 from aimicromind_schemas.client.live.live_events import PAUSE_S, LiveEvents
 from aimicromind_schemas.client.past.log_place import CLOCK_SLACK

@@ -10,7 +10,9 @@ from typing import Any, Self
 
 from aimicromind_schemas.client.connection import ClientConnection
 from aimicromind_schemas.client.following import Sources
-from aimicromind_schemas.client.handles import Handles
+from aimicromind_schemas.client.jobs.handles import Handles
+from aimicromind_schemas.client.jobs.results import Results
+from aimicromind_schemas.client.jobs.submitted import SubmittedJobs
 from aimicromind_schemas.client.live.live_events import LiveEvents
 from aimicromind_schemas.client.past.batches import Readings
 from aimicromind_schemas.client.past.endings_search import EndingsSearch
@@ -20,8 +22,6 @@ from aimicromind_schemas.client.past.stream_past import StreamPast
 from aimicromind_schemas.client.past.worker_past import FirstAttempt, WorkerPast
 from aimicromind_schemas.client.publishing import ConfirmedChannel, JobPublisher
 from aimicromind_schemas.client.queues import reading
-from aimicromind_schemas.client.results import Results
-from aimicromind_schemas.client.submitted import SubmittedJobs
 from aimicromind_schemas.client.subscription import BoundQueue
 from aimicromind_schemas.client.wanted import Wanted
 from aimicromind_schemas.messages.events import Event

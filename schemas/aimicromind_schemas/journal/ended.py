@@ -8,9 +8,9 @@ Two different ids are taken for one with a probability of about 5 in 10^14 a loo
 entries, 64-bit digests). The key is random: nobody can choose ids that collide.
 """
 
-from array import array
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from mmap import ACCESS_COPY, mmap
 from os import urandom
 from typing import Final, NamedTuple
 
@@ -45,7 +45,7 @@ class EndedJobs:
     """The jobs that ended last."""
 
     def __init__(self, most: int = 1_000_000) -> None:
-        """Begin with none, and with the memory for all of them.
+        """Begin with none, and with addresses for all of them.
 
         Args:
             most: How many are known at most; half of them are known for certain.
@@ -62,7 +62,7 @@ class EndedJobs:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of both tables."""
+        """Bytes of both tables, once all their pages are in use."""
         return self._young.nbytes + self._old.nbytes
 
     def add(self, job_id: str, ended: Ended) -> datetime | None:
@@ -98,34 +98,38 @@ class EndedJobs:
 
 
 class _Table:
-    """Pairs of words in slots; a free slot has the digest 0."""
+    """Pairs of words in slots; a free slot has the digest 0.
+
+    The system gives a page its memory when an entry is written to it.
+    """
 
     def __init__(self, slots: int) -> None:
         self.count = 0
         self.latest = 0
-        self._mask = slots - 1
-        self._digests = array("Q", bytes(8 * slots))
-        self._words = array("Q", bytes(8 * slots))
+        self._mask = 2 * slots - 1
+        self._slots = memoryview(mmap(-1, 16 * slots, access=ACCESS_COPY)).cast("Q")
 
     @property
     def nbytes(self) -> int:
-        return 2 * 8 * len(self._digests)
+        return self._slots.nbytes
 
     def get(self, digest: int) -> int:
         """Return the word of a digest, 0 if there is none."""
-        digests, at = self._digests, digest & self._mask
-        while found := digests[at]:
+        slots, mask = self._slots, self._mask
+        at = 2 * digest & mask
+        while found := slots[at]:
             if found == digest:
-                return self._words[at]
-            at = (at + 1) & self._mask
+                return slots[at + 1]
+            at = at + 2 & mask
         return 0
 
     def put(self, digest: int, word: int) -> None:
-        digests, at = self._digests, digest & self._mask
-        while digests[at]:
-            at = (at + 1) & self._mask
-        digests[at] = digest
-        self._words[at] = word
+        slots, mask = self._slots, self._mask
+        at = 2 * digest & mask
+        while slots[at]:
+            at = at + 2 & mask
+        slots[at] = digest
+        slots[at + 1] = word
         self.count += 1
         self.latest = max(self.latest, word)
 

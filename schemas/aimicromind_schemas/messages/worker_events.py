@@ -88,7 +88,10 @@ class ErrorData(SparseData):
 
 
 class Usage(SparseData):
-    """Tokens that the model's provider counted, over the whole winning attempt."""
+    """Tokens that the model's provider counted, summed over all calls of the job that told.
+
+    Calls that were lost with a worker are missing, and so are flows that send no `usageMetadata`.
+    """
 
     input: Count | None = None
     """Tokens of the prompts."""
@@ -131,7 +134,7 @@ class EndData(SparseData):
     """The server's whole JSON answer, where the job asked for it by `answer`."""
 
     usage: Usage | None = None
-    """What the answer cost, where the server told."""
+    """What the job cost, superseded attempts included, where the server told."""
 
     waits_for: StrictStr | None = None
     """`human` where the flow has paused on an `action` that somebody must answer."""

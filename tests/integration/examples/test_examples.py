@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from aimicromind_testing import END, Head, Script, answer, send
+from aimicromind_schemas.client import ConsumerOptions
+from aimicromind_testing import END, Head, Script, answer, play, send
+from tests.integration.client.consuming import consumed, remove
 from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S, delete_queue
 from tests.support.builders import a_job
@@ -21,6 +23,7 @@ async def running(name: str, *arguments: str) -> AsyncIterator[asyncio.subproces
     """Run an example until the body ends."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, str(EXAMPLES / name), *arguments),
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -76,6 +79,27 @@ async def test_tool_auditor_names_the_tools(stage: Stage) -> None:
     assert [json.loads(line)["tool"] for line in lines] == ["mail", "sum"]
     assert "s3cr3t" not in "".join(lines)
     await delete_queue(stage.connection, "tool-auditor")
+
+
+async def test_approver_sends_what_a_person_decided(stage: Stage) -> None:
+    stage.endpoint.flow("flow", play("d-hitl-1-ask", 0), play("d-hitl-2-proceed", 0))
+    async with (
+        stage.working() as chats,
+        running("approver.py", stage.broker.url, stage.names.prefix) as approver,
+    ):
+        assert await line_of(approver.stderr) == "approving\n"
+        await consumed(stage, name="approver")
+        await stage.put(a_job(question="start please", jobId="job"))
+        asked = await line_of(approver.stdout)
+        assert approver.stdin is not None
+        approver.stdin.write(b"y\n")
+        await chats.end_of("answer-c76b6175-a6ce-4d7f-a920-82e87c545033")
+        said = await line_of(approver.stdout)
+
+    assert asked == "'Human Input' in chat chat: go on? [y/N]\n"
+    assert said == "approved, completed\n"
+    assert stage.endpoint.calls[1].json["humanInput"]["type"] == "proceed"
+    await remove(stage, ConsumerOptions(), "approver")
 
 
 async def _until_kept(database: str, count: int) -> list[tuple[str, str]]:

@@ -77,6 +77,23 @@ async def test_job_runs_again_after_the_forced_close_of_the_connection_it_came_b
     assert [event["event"] for event in chats.of("job")].count("end") == 1
 
 
+async def test_usage_covers_the_calls_of_all_workers_that_requeued_the_job(stage: Stage) -> None:
+    usage = send("usageMetadata", {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7})
+    stage.endpoint.flow("flow", answer(2, after=[usage, Wait(60)]), answer(2, after=[usage]))
+    async with stage.listening() as chats:
+        async with working(stage.settings()):
+            await stage.put(a_job())
+            await chats.shows("usageMetadata")
+
+        async with working(stage.settings()) as running:
+            end = await chats.end_of("job")
+
+    assert (end["status"], end["calls"]) == ("completed", 2)
+    assert end["usage"] == {"input": 10, "output": 4, "total": 14}
+    tokens = 'usage_tokens_total{direction="input",flow="flow"} 5.0'
+    assert tokens in running.worker.metrics.text().decode()
+
+
 @pytest.mark.parametrize("broken", ["aimicromind-worker jobs", ""], ids=["jobs", "every one"])
 async def test_job_survives_broken_connections(stage: Stage, proxy: Proxy, broken: str) -> None:
     stage.endpoint.flow("flow", ENDLESS, answer(3))

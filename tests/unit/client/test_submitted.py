@@ -4,8 +4,8 @@ from datetime import timedelta
 import pytest
 
 from aimicromind_schemas import PredictionJob
-from aimicromind_schemas.client import submitted
-from aimicromind_schemas.client.submitted import SubmittedJobs
+from aimicromind_schemas.client.jobs import submitted
+from aimicromind_schemas.client.jobs.submitted import SubmittedJobs
 from tests.unit.client.deliveries import end
 
 

@@ -180,6 +180,7 @@ class Intake:
         word, kind = in_words(outcome)
         progress.span.end(kind)
         meter.job_left(word, kind, progress.duration)
+        meter.flows.job_left(progress.ticket.job.chatflow_id, word, progress.usage.by_direction)
         if first is not None:
             meter.first_output(first)
         if (shown := progress.until_first_output()) is not None:

@@ -180,7 +180,7 @@ async def _end(job: Progress, status: EndStatus) -> None:
     await _confirmed_before_end(job.confirmed())
     tally, answer = job.tally(), job.attempt.answer
     waits_for_human = answer.waits_for_human and status is EndStatus.COMPLETED
-    shown = Shown(answer.text, answer.usage, waits_for_human, answer.whole, handle)
+    shown = Shown(answer.text, job.usage_of_job, waits_for_human, answer.whole, handle)
     job.attempt.publish(end_event(status, tally, shown, job.ticket.job.tags or {}))
     await job.confirmed()
     log.info(

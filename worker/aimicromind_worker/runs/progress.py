@@ -8,6 +8,7 @@ from structlog.contextvars import bind_contextvars
 
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.core.catching_up.snapshot import RunningJob
+from aimicromind_worker.core.endpoint.usage import UsageCount
 from aimicromind_worker.core.job.admission import Ticket
 from aimicromind_worker.core.job.state import JobState
 from aimicromind_worker.core.job.worker_events import Tally, retry_event
@@ -76,6 +77,19 @@ class Progress:
         """Whether a tool or action event is known to be published in any attempt."""
         shown = (attempt.answer.side_effect for attempt in self._attempts)
         return self.ticket.before.side_effect or any(shown)
+
+    @property
+    def usage(self) -> UsageCount:
+        """The tokens that the model's provider counted in the calls of this worker."""
+        counted = UsageCount()
+        for attempt in self._attempts:
+            counted = counted.plus(attempt.answer.usage)
+        return counted
+
+    @property
+    def usage_of_job(self) -> UsageCount:
+        """The same with the calls of earlier workers, as far as they requeued the job."""
+        return self.ticket.before.usage.plus(self.usage)
 
     @property
     def max_calls(self) -> int:
@@ -157,6 +171,7 @@ class Progress:
             open_attempt=self.open_attempt,
             waits=0,
             handle=self._attempts[0].answer.handle if self._attempts else None,
+            usage=self.usage_of_job,
         )
 
     def tally(self) -> Tally:

@@ -2,7 +2,8 @@
 
 Invariants:
 
-- A label has a bounded number of values: no id and no text from outside is one.
+- A label has a bounded number of values. No text from outside is one, but for the flows of
+  `flow_counts`.
 - Methods of `Metrics` take microseconds and never raise.
 - Values that other modules keep are read when `/metrics` is requested.
 """
@@ -19,6 +20,7 @@ from typing_extensions import override
 from aimicromind_schemas import FailureKind
 from aimicromind_worker.telemetry.backlog import Backlog
 from aimicromind_worker.telemetry.event_counts import EventCounts
+from aimicromind_worker.telemetry.flow_counts import FlowCounts
 
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 # A job may wait for as long as it lives.
@@ -35,6 +37,7 @@ class Metrics:
     Attributes:
         backlog: The numbers of messages that wait on the broker.
         ended: Jobs that this worker has ended.
+        flows: Counters by flow.
     """
 
     def __init__(self, events: EventCounts) -> None:
@@ -51,6 +54,7 @@ class Metrics:
         Info(_NAMESPACE, "This worker", registry=self._registry).info(
             {"version": version("aimicromind-worker")}
         )
+        self.flows = FlowCounts(_NAMESPACE, self._registry)
         self._jobs = self._counter("jobs", "Jobs that left this worker", "outcome", "kind")
         self._calls = self._counter("calls", "Prediction calls begun")
         self._failed_calls = self._counter("calls_failed", "Prediction calls that failed", "kind")

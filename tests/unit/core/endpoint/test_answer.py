@@ -340,6 +340,7 @@ def test_usage_is_the_sum_of_what_the_endpoint_counted() -> None:
         {"output_tokens": 1},
         {"input_tokens": "many"},
         {"input_tokens": -1},
+        {"total_tokens": 10**13},
         ["odd"],
         None,
     ]

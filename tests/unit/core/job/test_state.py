@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aimicromind_worker.core.endpoint.usage import UsageCount
 from aimicromind_worker.core.job.state import JobState
 
 counts = st.integers(0, 1_000_000)
@@ -23,6 +24,7 @@ states = st.builds(
     deadline=st.none()
     | st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-7))])),
     handle=st.none() | st.just("AQOHrUvAvqDYBjOFJVI"),
+    usage=st.builds(UsageCount, *[st.none() | st.integers(0, 10**12)] * 3),
 )
 
 

@@ -160,7 +160,7 @@ class Answer:
             if name in ANSWER_PARTS:
                 self.parts.add(name)
             if name == "usageMetadata":
-                self.usage = self.usage.plus(event.data)
+                self.usage = self.usage.plus(UsageCount.of_event(event.data))
             self.waits_for_human = self.waits_for_human or name == "action"
         return (event,)
 

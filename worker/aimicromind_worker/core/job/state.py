@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from aimicromind_worker.core.endpoint.usage import UsageCount
+
 Headers = Mapping[str, str | int | bool]
 
 # Higher than any count of a worker. A producer's number must still fit where it is written again.
@@ -32,6 +34,7 @@ class JobState:
         waits: How often in a row the job was requeued without being run.
         deadline: The time at which the job expires, aware; None before its admission.
         handle: Where the job's events begin in the event log; None if unknown.
+        usage: Tokens that the model's provider counted in the calls begun.
     """
 
     attempt: int = 0
@@ -45,6 +48,7 @@ class JobState:
     waits: int = 0
     deadline: datetime | None = None
     handle: str | None = None
+    usage: UsageCount = UsageCount()  # noqa: RUF009 - it is frozen
 
     @property
     def is_unrun(self) -> bool:
@@ -73,6 +77,7 @@ class JobState:
             waits=number("x-aimicromind-waits"),
             deadline=moment(deadline) if isinstance(deadline, str) else None,
             handle=handle if isinstance(handle, str) and _HANDLE.fullmatch(handle) else None,
+            usage=UsageCount.from_text(headers.get("x-aimicromind-usage")),
         )
 
     def to_headers(self) -> Headers:
@@ -88,6 +93,7 @@ class JobState:
             "x-aimicromind-crashes": self.crashes,
             "x-aimicromind-waits": self.waits,
             "x-aimicromind-handle": self.handle or "",
+            "x-aimicromind-usage": self.usage.to_text(),
         }
         if self.deadline is not None:
             headers["x-aimicromind-deadline"] = self.deadline.isoformat()

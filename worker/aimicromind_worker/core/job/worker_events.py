@@ -33,11 +33,11 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """The parts of an attempt's answer that its `end` repeats.
+    """The parts of a job's answer that its `end` repeats.
 
     Attributes:
         text: The text of all tokens, a JSON string.
-        usage: The counts of the model's provider.
+        usage: The counts of the model's provider, over all calls of the job.
         waits_for_human: Whether the flow has paused until a person acts.
         whole: The endpoint's JSON answer; empty unless the job asked for it.
         handle: Where the job's events begin in the event log; None if unknown.
