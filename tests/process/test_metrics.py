@@ -1,17 +1,21 @@
 """What a worker counts, as Prometheus reads it."""
 
 import asyncio
-from collections.abc import Mapping
+import re
+from pathlib import Path
 
 import aiohttp
-from prometheus_client.parser import text_string_to_metric_families
 
 from aimicromind_testing import END, Head, Script, answer, error_answer, send
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
+from tests.support.metrics import Samples, samples_of
 from tests.support.processes import WorkerProcess
 
-Samples = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
+CHART = Path(__file__).parents[2] / "charts/aimicromind-worker"
+QUERIES = ("dashboards/aimicromind-worker.json", "templates/prometheusrule.yaml")
+# A worker counts the queues after its first page, and at most every 15 s.
+COUNTED_WITHIN_S = 30.0
 
 
 async def scraped(worker: WorkerProcess) -> Samples:
@@ -21,13 +25,7 @@ async def scraped(worker: WorkerProcess) -> Samples:
         assert got.status == 200
         assert got.content_type == "text/plain"
         text = await got.text()
-    return {
-        (sample.name.removeprefix("aimicromind_worker_"), tuple(sorted(sample.labels.items()))): (
-            sample.value
-        )
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
+    return samples_of(text)
 
 
 async def test_worker_counts_jobs_calls_and_events(stage: Stage) -> None:
@@ -48,6 +46,7 @@ async def test_worker_counts_jobs_calls_and_events(stage: Stage) -> None:
         return now.get((name, tuple(sorted(labels.items()))), 0.0)
 
     assert before["ready", ()] == 1
+    assert count("dead_lettered_total", kind="unauthorized") == 1
     assert count("jobs_total", outcome="completed", kind="") == 3
     assert count("jobs_total", outcome="failed", kind="unauthorized") == 1
     assert count("calls_total") == 5
@@ -77,3 +76,24 @@ async def test_labels_are_words_of_ours(stage: Stage) -> None:
 
     assert "made-up" not in text
     assert job.job_id not in text
+
+
+async def test_each_number_of_alerts_and_dashboard_is_on_the_page(stage: Stage) -> None:
+    text = "".join((CHART / name).read_text() for name in QUERIES)
+    wanted = set(re.findall(r"aimicromind_worker_(\w+)", text))
+    usage = send("usageMetadata", {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7})
+    stage.endpoint.flow("well", answer(3, after=[usage]))
+    stage.endpoint.flow("refused", error_answer("Unauthorized"))
+    worker = await stage.ready_worker()
+    jobs = [a_job("well"), a_job("refused")]
+    with stage.listen() as consumer:
+        for job in jobs:
+            stage.submit(job)
+        await stage.ended(consumer, *jobs)
+
+    async with asyncio.timeout(COUNTED_WITHIN_S):
+        while missing := wanted - {name for name, _ in await scraped(worker)}:
+            assert missing <= {"backlog_jobs", "delayed_jobs", "dead_letters"}
+            await asyncio.sleep(0.2)
+
+    assert len(wanted) > 30
