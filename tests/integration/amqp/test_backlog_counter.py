@@ -115,6 +115,8 @@ async def test_connection_is_closed_when_nobody_wants_numbers(
         await until(lambda: open_now)
 
         await until(lambda: not open_now)
+        # A Prometheus that reads every few minutes finds the numbers of its last reading.
+        assert backlog.read() == QueueTotals(0, 0, 0)
 
 
 async def test_broker_that_does_not_answer_makes_the_numbers_unknown(

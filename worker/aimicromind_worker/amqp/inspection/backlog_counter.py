@@ -61,13 +61,12 @@ class BacklogCounter:
                 await self._backlog.wanted.wait()
                 await self._count_while_wanted()
             except (Exception, asyncio.CancelledError) as error:
+                self._backlog.forget()
                 if is_cancelled():
                     raise
                 # No failure of this connection may cost more than numbers.
                 self._note_unknown([_sentence(error)])
                 pause_s = _AFTER_FAILURE_S
-            finally:
-                self._backlog.forget()
             await asyncio.sleep(pause_s)
 
     async def _count_while_wanted(self) -> None:
