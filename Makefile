@@ -96,6 +96,11 @@ test-chart: setup ## Render the chart with Helm 3 and Helm 4 and check it agains
 	@scripts/find-helm.sh $(UV)
 	$(RUN) pytest -q -n 2 tests/chart
 
+.PHONY: try-monitoring
+try-monitoring: setup broker ## Run the chart's alerts and dashboard on a real Prometheus, which must be installed
+	@scripts/find-helm.sh $(UV)
+	@$(RUN) python -m tools.monitoring
+
 .PHONY: test-browser
 test-browser: setup broker ## Try the page of examples in Chromium; skipped where that cannot be had
 	@scripts/find-chromium.sh
