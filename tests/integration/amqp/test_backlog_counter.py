@@ -133,6 +133,21 @@ async def test_broker_that_does_not_answer_makes_the_numbers_unknown(
         await until(lambda: backlog.read() == QueueTotals())
 
 
+@pytest.mark.parametrize("after_ms", range(0, 80, 4))
+async def test_counting_ends_when_it_is_cancelled_whatever_it_does(
+    after_ms: int, declared: Names, opened: Connect
+) -> None:
+    backlog = Backlog()
+    backlog.wanted.set()
+    task = asyncio.create_task(BacklogCounter(opened, declared, backlog).run())
+    await asyncio.sleep(after_ms / 1000)
+
+    task.cancel()
+    await asyncio.wait((task,), timeout=WITHIN_S)
+
+    assert task.cancelled()
+
+
 async def test_loss_of_the_connection_costs_numbers_and_no_session(stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(3))
     stage.endpoint.flow("refused", error_answer("Unauthorized"))

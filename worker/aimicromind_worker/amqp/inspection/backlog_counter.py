@@ -17,7 +17,7 @@ from typing import Final, Never
 import structlog
 
 from aimicromind_schemas import Names
-from aimicromind_schemas.client.transport.cancelling import is_cancelled
+from aimicromind_schemas.client.transport.cancelling import unless_cancelled
 from aimicromind_worker.amqp.connection import BrokerConnection, PermissionMissing
 from aimicromind_worker.amqp.inspection.counting import counts_of
 from aimicromind_worker.core.job.retry import RETRY_DELAYS
@@ -60,20 +60,21 @@ class BacklogCounter:
             try:
                 await self._backlog.wanted.wait()
                 await self._count_while_wanted()
-            except (Exception, asyncio.CancelledError) as error:
+            except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - costs numbers only
                 self._backlog.forget()
-                if is_cancelled():
-                    raise
-                # No failure of this connection may cost more than numbers.
+                unless_cancelled()
                 self._note_unknown([_sentence(error)])
                 pause_s = _AFTER_FAILURE_S
+            unless_cancelled()
             await asyncio.sleep(pause_s)
 
     async def _count_while_wanted(self) -> None:
         async with self._connect() as connection:
+            unless_cancelled()
             while await self._is_wanted():
                 async with asyncio.timeout(_WITHIN_S):
                     self._backlog.keep(await self._totals(connection))
+                unless_cancelled()
                 await asyncio.sleep(_PAUSE_S)
 
     async def _is_wanted(self) -> bool:
