@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from aimicromind_schemas import Event
 from aimicromind_schemas.client import Client, Gap, Position
 from aimicromind_schemas.client.past import worker_past
+from aimicromind_schemas.client.past.catching_up import ask
 from aimicromind_testing import Cut, Head, Script, answer, send
 from tests.integration.client.stage import STREAMS, a_job, all_of, client_of, published
 from tests.integration.stage import Stage
@@ -61,6 +63,38 @@ async def test_late_followers_have_the_same_as_one_who_was_there_over_lost_conne
 
     for came in joined:
         assert came == published(chats, job_id)
+
+
+async def test_followers_that_ask_together_share_a_request_and_have_all_events(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.endpoint.flow("flow", answer(60, rate=50))
+    requests: list[str] = []
+
+    async def counted(*arguments: Any) -> bool:  # noqa: ANN401 - those of `ask`
+        requests.append(arguments[2].job_id)
+        return await ask(*arguments)
+
+    monkeypatch.setattr(worker_past, "ask", counted)
+    async with stage.working() as chats, client_of(stage) as other, client_of(stage) as client:
+        job = a_job()
+        job_id = await other.submit(job)
+        await _tokens_shown(chats, 10)
+
+        async def leave_at_once() -> None:
+            async with client.follow(chat_id=job.chat_id, job_id=job_id, from_start=True):
+                pass
+
+        leaving = asyncio.create_task(leave_at_once())
+        following = [_followed(client, job_id, job.chat_id) for _ in range(50)]
+        together = asyncio.gather(*following)
+        await asyncio.sleep(0)
+        leaving.cancel()
+        came = await together
+        await chats.end_of(job_id)
+
+    assert all(each == published(chats, job_id) for each in came)
+    assert 1 <= len(requests) <= 10
 
 
 async def test_running_job_is_caught_up_from_its_worker_without_reading_a_stream(
