@@ -15,7 +15,8 @@ from aimicromind_testing import Cut, Head, Script, answer, send
 from tests.integration.client.stage import STREAMS, a_job, all_of, client_of, published
 from tests.integration.stage import Stage
 from tests.integration.workers import Chats, chats_of, working
-from tests.support.amqp import WITHIN_S
+from tests.support import erlang
+from tests.support.amqp import WITHIN_S, connections_of
 from tests.support.proxy import Proxy
 
 
@@ -106,13 +107,13 @@ async def test_running_job_is_caught_up_from_its_worker_without_reading_a_stream
         job_id = await other.submit(job)
         await _tokens_shown(chats, 10)
         async with client.follow(chat_id=job.chat_id, job_id=job_id, from_start=True) as events:
-            listed = await stage.broker.rabbitmqctl("list_connections", "client_properties")
+            reading = await connections_of(stage.broker, STREAMS)
             came = await all_of(events)
         await chats.end_of(job_id)
 
     assert came == published(chats, job_id)
     # That of `other` looked up a handle.
-    assert listed.count(f'"{STREAMS}"') <= 1
+    assert len(reading) <= 1
 
 
 @pytest.mark.parametrize("named", ["job", "chat"])
@@ -206,10 +207,7 @@ async def test_answer_that_does_not_come_is_replaced_by_the_log(
 async def test_user_who_may_not_ask_reads_the_log(stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(100, rate=50))
     user = f"user-{uuid4().hex[:8]}"
-    broker = stage.broker
-    await broker.rabbitmqctl("add_user", user, "secret")
-    await broker.rabbitmqctl("set_permissions", user, ".*", "^amq.gen-", ".*")
-    url = broker.url.replace("guest:guest", f"{user}:secret")
+    url = await erlang.add_user(stage.broker, user, write="^amq.gen-")
     async with (
         stage.working() as chats,
         client_of(stage) as other,
