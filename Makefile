@@ -150,6 +150,10 @@ bench-long: setup broker ## Follow the worker's memory through answers of a mill
 bench-event-log: setup broker ## Show what the partitions of the event log cost, and what reading one chat's events does
 	$(RUN) --group bench python -m benchmarks.event_log
 
+.PHONY: bench-sizing
+bench-sizing: setup broker ## Measure what streams cost, and print how large a pool must be
+	$(RUN) --group bench python -m benchmarks.sizing
+
 .PHONY: bench-health
 bench-health: setup broker ## Flood the health port: the slowest answer to a probe, and the worker's memory
 	$(RUN) python -m benchmarks.health

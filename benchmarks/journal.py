@@ -6,11 +6,14 @@ measures worker processes.
 
 import asyncio
 import statistics
+import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import click
@@ -28,6 +31,7 @@ from aimicromind_worker.amqp.connection import BrokerConnection, connect
 from aimicromind_worker.amqp.declaring import declare
 from aimicromind_worker.amqp.jobs.journal import Journal, JournalMemory
 from aimicromind_worker.amqp.topology import Retention, topology
+from benchmarks.parts.programs import Program
 from benchmarks.pools.journal import journal
 from benchmarks.pools.milestones import milestone
 from benchmarks.pools.options import compare, compared
@@ -37,6 +41,8 @@ _LIFETIME = timedelta(hours=1)
 _LOOKS = 50
 _AT_A_TIME = 500
 _WITHIN_S = 600.0
+_STEADY = (sys.executable, "-m", "benchmarks.pools.steady")
+_STEADY_S = 10
 
 
 @click.command()
@@ -80,18 +86,20 @@ async def _measure(counts: list[int], rate: int) -> None:
         watching = asyncio.create_task(way.ownership.watch(connection))
         print(
             "| milestones | first look-up, ms | until warm, s | milestones/s | CPU, µs each "
-            "| memory, MB | look-up p50, ms | p99, ms | 1,000 at once, ms | tail, µs each |"
+            "| memory, MB | look-up p50, ms | p99, ms | 1,000 at once, ms | tail, µs each "
+            "| socket that only wakes, µs each |"
         )
-        print("|---:|" + "---:|" * 9)
+        print("|---:|" + "---:|" * 10)
         for count in counts:
             await fill.up_to(count)
             memory = JournalMemory()
+            at = _Steady(rate, broker.url, names.journal)
             journal = Journal(connection, way.publishing, names, memory, _LIFETIME)
-            print(f"| {count:,} | " + " | ".join(await _figures(journal, fill, rate)) + " |")
+            print(f"| {count:,} | " + " | ".join(await _figures(journal, fill, at)) + " |")
         watching.cancel()
 
 
-async def _figures(journal: Journal, fill: "_Filler", rate: int) -> list[str]:
+async def _figures(journal: Journal, fill: "_Filler", steady: "_Steady") -> list[str]:
     process = psutil.Process()
     held, cpu_s, began = process.memory_info().rss, _cpu_s(process), time.monotonic()
     reading = asyncio.create_task(journal.run())
@@ -108,7 +116,7 @@ async def _figures(journal: Journal, fill: "_Filler", rate: int) -> list[str]:
                 *(journal.look_up(f"job-{it}", datetime.now(UTC)) for it in range(1000))
             )
         )
-        tail_us = await _tail(process, fill, rate)
+        tail_us = await steady.read_us(process)
     finally:
         reading.cancel()
         with suppress(asyncio.CancelledError):
@@ -124,21 +132,37 @@ async def _figures(journal: Journal, fill: "_Filler", rate: int) -> list[str]:
         f"{max(looks) * 1000:.1f}",
         f"{many_s * 1000:.0f}",
         f"{tail_us:.1f}",
+        f"{await steady.bare_us(process):.1f}",
     ]
 
 
-async def _tail(process: psutil.Process, fill: "_Filler", rate: int) -> float:
-    """Return the CPU for each milestone that is added and read, without that of adding it."""
-    seconds = 5
-    cpu_s = _cpu_s(process)
-    for _ in range(seconds * 10):
-        began = time.monotonic()
-        fill.add(rate // 10)
-        await asyncio.sleep(max(0.0, 0.1 - (time.monotonic() - began)))
-    both_s = _cpu_s(process) - cpu_s
-    cpu_s = _cpu_s(process)
-    fill.write_nothing(rate * seconds)
-    return (both_s - (_cpu_s(process) - cpu_s)) / (rate * seconds) * 1e6
+class _Steady:
+    """Another process that adds milestones one at a time, for some seconds."""
+
+    def __init__(self, rate: int, url: str, journal: str) -> None:
+        self._rate = rate
+        self._journal = url, journal
+
+    async def read_us(self, process: psutil.Process) -> float:
+        """Return this process's CPU for each milestone that the journal's follower reads."""
+        return await self._cpu_us(process, *self._journal)
+
+    async def bare_us(self, process: psutil.Process) -> float:
+        """Return the same where the bytes come by a socket, and nothing reads them."""
+        loop = asyncio.get_running_loop()
+        async with await loop.create_server(asyncio.Protocol, "127.0.0.1", 0) as server:
+            host, port = server.sockets[0].getsockname()[:2]
+            return await self._cpu_us(process, host, str(port))
+
+    async def _cpu_us(self, process: psutil.Process, where: str, name: str) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            command = (*_STEADY, str(self._rate), where, name)
+            async with Program(command, Path(folder) / "log") as adding:
+                await adding.ready("ready")
+                cpu_s = _cpu_s(process)
+                await asyncio.sleep(_STEADY_S)
+                used_s = _cpu_s(process) - cpu_s
+        return used_s / (self._rate * _STEADY_S) * 1e6
 
 
 class _Filler:
@@ -161,10 +185,6 @@ class _Filler:
         frames = [self._frames(number) for number in range(self.count, self.count + count)]
         self._connection.wire.write(b"".join(frames))
         self.count += count
-
-    def write_nothing(self, count: int) -> None:
-        """Do the work of adding, but for the writing."""
-        b"".join([self._frames(number) for number in range(count)])
 
     async def up_to(self, count: int) -> None:
         """Write until there are so many, and they are in the stream."""

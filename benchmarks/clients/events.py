@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import json
 import time
-import zlib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Self
@@ -16,12 +15,11 @@ from pamqp.header import ContentHeader
 
 from aimicromind_schemas import PARTITIONS, partition_of
 from benchmarks.parts.amqp import CHANNEL, AmqpProtocol
+from benchmarks.parts.unconfirmed import Unconfirmed
 
 _OTHERS: Final = 1000
 _UNCONFIRMED: Final = 1000
-_CONFIRMED_WITHIN_S: Final = 60.0
 _PAUSE_S: Final = 0.01
-_PARTITIONS: Final = 4
 _END: Final = {
     "status": "completed",
     "attempts": 1,
@@ -39,10 +37,8 @@ class EventSource:
     def __init__(self, protocol: AmqpProtocol, exchange: str) -> None:
         self._protocol = protocol
         self._exchange = exchange
-        self._published = 0
-        self._confirmed = 0
-        self._news = asyncio.Event()
-        protocol.on_ack = self._take_confirm
+        self._unconfirmed = Unconfirmed()
+        protocol.on_ack = self._unconfirmed.take
 
     @classmethod
     async def open(cls, url: str, exchange: str) -> Self:
@@ -71,14 +67,14 @@ class EventSource:
                 done += 1
                 if done / rate > time.monotonic() - began:
                     await asyncio.sleep(_PAUSE_S)
-                await self._window(_UNCONFIRMED)
-        await self._window(0)
+                await self._unconfirmed.until(_UNCONFIRMED)
+        await self._unconfirmed.until(0)
 
     async def _flood(self, begin: int, more: Mapping[int, int]) -> None:
         for number, count in more.items():
             for seq in range(begin, begin + count):
                 self._put(f"job-{number}", seq, "token")
-                await self._window(_UNCONFIRMED)
+                await self._unconfirmed.until(_UNCONFIRMED)
 
     async def tokens(self, count: int | None = None, rate: int | None = None) -> None:
         """Publish tokens of other jobs, a thousand in turns.
@@ -92,15 +88,15 @@ class EventSource:
             self._put(f"other-{number % _OTHERS}", number // _OTHERS, "token")
             if rate is not None and number / rate > time.monotonic() - began:
                 await asyncio.sleep(_PAUSE_S)
-            await self._window(_UNCONFIRMED)
-        await self._window(0)
+            await self._unconfirmed.until(_UNCONFIRMED)
+        await self._unconfirmed.until(0)
 
     async def ends(self, names: Iterable[str]) -> None:
         """Publish an `end` of each job, as fast as the broker confirms them."""
         for name in names:
             self._put(name, 0, "end")
-            await self._window(_UNCONFIRMED)
-        await self._window(0)
+            await self._unconfirmed.until(_UNCONFIRMED)
+        await self._unconfirmed.until(0)
 
     def close(self) -> None:
         self._protocol.transport.abort()
@@ -113,7 +109,6 @@ class EventSource:
         body = json.dumps(fields | said).encode()
         headers: dict[str, Any] = {"attempt": 1, "seq": seq, "x-stream-filter-value": job_id}
         # A log of one stream is bound to all keys, and gets the event once.
-        headers["BCC"] = [str(zlib.crc32(job_id.encode()) % _PARTITIONS)]
         headers["BCC"] = [str(partition_of(job_id, PARTITIONS))]
         properties = commands.Basic.Properties(
             content_type="application/json",
@@ -129,15 +124,4 @@ class EventSource:
         header = ContentHeader(0, len(body), properties)
         frames = (publish, header, ContentBody(body))
         self._protocol.transport.write(b"".join(marshal(it, CHANNEL) for it in frames))
-        self._published += 1
-
-    async def _window(self, left: int) -> None:
-        async with asyncio.timeout(_CONFIRMED_WITHIN_S):
-            while self._published - self._confirmed > left:
-                self._news.clear()
-                await self._news.wait()
-
-    def _take_confirm(self, tag: int, multiple: bool) -> None:  # noqa: FBT001 - a callback
-        # Tags come in order or several at a time; all below one that came are near.
-        self._confirmed = max(self._confirmed + 1, tag if multiple else 0)
-        self._news.set()
+        self._unconfirmed.add()

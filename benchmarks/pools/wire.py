@@ -15,9 +15,9 @@ from pamqp.frame import marshal
 from pamqp.header import ContentHeader
 
 from benchmarks.parts.amqp import CHANNEL, AmqpProtocol
+from benchmarks.parts.unconfirmed import Unconfirmed
 
 _UNCONFIRMED: Final = 2000
-_CONFIRMED_WITHIN_S: Final = 60.0
 
 
 class _Event(msgspec.Struct, rename="camel"):
@@ -92,12 +92,9 @@ class Producer:
     def __init__(self, protocol: AmqpProtocol, queue: str) -> None:
         self._protocol = protocol
         self._queue = queue
-        self._published = 0
-        # Tags in the order of publishing.
-        self._unconfirmed: dict[int, None] = {}
-        self._news = asyncio.Event()
+        self._unconfirmed = Unconfirmed()
         self._publish = marshal(commands.Basic.Publish(exchange="", routing_key=queue), CHANNEL)
-        protocol.on_ack = self._take_confirm
+        protocol.on_ack = self._unconfirmed.take
 
     @classmethod
     async def open(cls, url: str, queue: str) -> Self:
@@ -115,8 +112,7 @@ class Producer:
         header = ContentHeader(0, len(body), commands.Basic.Properties(**properties))
         frames = (self._publish, marshal(header, CHANNEL), marshal(ContentBody(body), CHANNEL))
         self._protocol.transport.write(b"".join(frames))
-        self._published += 1
-        self._unconfirmed[self._published] = None
+        self._unconfirmed.add()
 
     async def confirmed(self, left: int = 0) -> None:
         """Wait until no more than `left` messages are unconfirmed.
@@ -124,10 +120,7 @@ class Producer:
         Raises:
             TimeoutError: They were not, within 60 s.
         """
-        async with asyncio.timeout(_CONFIRMED_WITHIN_S):
-            while len(self._unconfirmed) > left:
-                self._news.clear()
-                await self._news.wait()
+        await self._unconfirmed.until(left)
 
     async def window(self) -> None:
         """Wait until one more message may be published."""
@@ -141,11 +134,3 @@ class Producer:
 
     def close(self) -> None:
         self._protocol.transport.abort()
-
-    def _take_confirm(self, tag: int, multiple: bool) -> None:  # noqa: FBT001 - a callback
-        if multiple:
-            while self._unconfirmed and next(iter(self._unconfirmed)) <= tag:
-                del self._unconfirmed[next(iter(self._unconfirmed))]
-        else:
-            del self._unconfirmed[tag]
-        self._news.set()

@@ -7,6 +7,7 @@ from typing import Final
 from aimicromind_testing import PrivateBroker, answer, send
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
+from tests.support import erlang
 from tests.support.consumer import Consumer
 
 _CONNECTIONS: Final = ("aimicromind-worker jobs", "aimicromind-worker events")
@@ -45,11 +46,5 @@ async def long_neighbours(
 
 async def connections(broker: PrivateBroker) -> dict[str, str]:
     """Name the workers' connections of jobs and of events, by what the broker calls them."""
-    listed = await broker.rabbitmqctl("list_connections", "pid", "client_properties")
-    found = {}
-    for line in listed.splitlines():
-        pid, properties = line.split("\t")
-        for name in _CONNECTIONS:
-            if f'"{name}"' in properties:
-                found[pid] = name
-    return found
+    listed = await erlang.connections(broker)
+    return {it.pid: it.name for it in listed if it.name in _CONNECTIONS}

@@ -30,6 +30,7 @@ from aimicromind_testing import (
 from aimicromind_testing.broker.private import CommandFailed
 from tests.process.jobs import Job, a_job
 from tests.process.stage import Stage, set_up
+from tests.support import erlang
 from tests.support.consumer import publish
 from tests.support.processes import WorkerProcess
 
@@ -98,8 +99,7 @@ async def worker(
     broker: PrivateBroker, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[WorkerProcess]:
     """Give a worker that has gone through all kinds of jobs and has ended."""
-    await broker.rabbitmqctl("add_user", USER, PASSWORD)
-    await broker.rabbitmqctl("set_permissions", USER, ".*", ".*", ".*")
+    url = await erlang.add_user(broker, USER, PASSWORD)
     try:
         async with (
             set_up(broker, NAMES, tmp_path_factory.mktemp("logs")) as stage,
@@ -107,7 +107,7 @@ async def worker(
         ):
             add_flows(endpoint)
             worker = await stage.ready_worker(
-                AMQP_URL=f"amqp://{USER}:{PASSWORD}@127.0.0.1:{broker.port}/",
+                AMQP_URL=url,
                 API_KEY=API_KEY,
                 BASE_URL=endpoint.url,
                 LOG_LEVEL="debug",

@@ -11,6 +11,7 @@ import pytest_asyncio
 from aimicromind_testing import PrivateBroker, answer
 from tests.process.jobs import a_job
 from tests.process.stage import Stage
+from tests.support import erlang
 from tests.support.amqp import close_connections
 from tests.support.processes import WorkerProcess
 
@@ -50,8 +51,7 @@ async def account(broker: PrivateBroker, tmp_path: Path) -> Account:
     folder = tmp_path / "secrets"
     folder.mkdir()
     account = Account(broker, folder, f"user-{uuid4().hex[:8]}")
-    await broker.rabbitmqctl("add_user", account.name, "0ld-password")
-    await broker.rabbitmqctl("set_permissions", account.name, ".*", ".*", ".*")
+    await erlang.add_user(broker, account.name, "0ld-password")
     account.write("0ld-password")
     return account
 

@@ -11,11 +11,12 @@ from aimicromind_testing import PrivateBroker, too_many_requests
 from tests.process.jobs import Job, a_job
 from tests.process.neighbours import long_neighbours
 from tests.process.stage import Stage
+from tests.support import erlang
 from tests.support.consumer import taken
 
 _LIMIT = 10_000
-_SET = "application:set_env(rabbit, max_message_size, {})."
-_GET = "{ok, Bytes} = application:get_env(rabbit, max_message_size), Bytes."
+_SET = "application:set_env(rabbit, max_message_size, {})"
+_GET = "{ok, Bytes} = application:get_env(rabbit, max_message_size), Bytes"
 
 
 @asynccontextmanager
@@ -29,12 +30,12 @@ async def _small_messages(broker: PrivateBroker, url: str) -> AsyncIterator[Call
             body, properties = job.message
             channel.basic_publish("", queue, body, pika.BasicProperties(**properties))
 
-        previous = await broker.rabbitmqctl("eval", _GET)
-        await broker.rabbitmqctl("eval", _SET.format(_LIMIT))
+        previous = await erlang.evaluate(broker, _GET)
+        await erlang.evaluate(broker, _SET.format(_LIMIT))
         try:
             yield put
         finally:
-            await broker.rabbitmqctl("eval", _SET.format(previous.strip()))
+            await erlang.evaluate(broker, _SET.format(previous))
 
 
 @pytest.mark.timeout(120)

@@ -12,6 +12,7 @@ from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker
+from tests.support import erlang
 
 BEAT: Final = timedelta(seconds=30)
 WITHIN_S: Final = 25.0
@@ -134,33 +135,26 @@ async def put_job(
 
 async def close_connections(broker: PrivateBroker, name: str) -> None:
     """Have the broker close the connections of one name, as an operator may."""
-    listed = await broker.rabbitmqctl("list_connections", "pid", "client_properties")
-    pids = [line.split("\t")[0] for line in listed.splitlines() if f'"{name}"' in line]
-    assert pids, f"no connection named {name}"
-    for pid in pids:
-        await broker.rabbitmqctl("close_connection", pid, "closed by a test")
+    async with asyncio.timeout(WITHIN_S):
+        while not await erlang.close_connections(broker, name):  # noqa: ASYNC110 - see below
+            await asyncio.sleep(0.05)
 
 
 async def connections_of(broker: PrivateBroker, *names: str) -> set[str]:
     """Name the connections there are whose own name begins with one of these."""
-    listed = await broker.rabbitmqctl("list_connections", "pid", "client_properties")
-    return {
-        line.split("\t")[0]
-        for line in listed.splitlines()
-        if any(f'{{"connection_name","{name}' in line for name in names)
-    }
+    return {it.pid for it in await erlang.connections(broker) if it.name.startswith(names)}
+
+
+async def channels_of(broker: PrivateBroker, name: str) -> list[int]:
+    """Count the channels of each connection of one name."""
+    return [it.channels for it in await erlang.connections(broker) if it.name == name]
 
 
 async def until_no_channels(broker: PrivateBroker, name: str) -> None:
     """Wait until there is one connection of a name, and nothing open on it."""
     async with asyncio.timeout(2 * WITHIN_S):
-        while await _channels(broker, name) != ["0"]:  # noqa: ASYNC110 - another process knows
-            await asyncio.sleep(0.2)
-
-
-async def _channels(broker: PrivateBroker, name: str) -> list[str]:
-    listed = await broker.rabbitmqctl("list_connections", "channels", "client_properties")
-    return [line.split("\t")[0] for line in listed.splitlines() if f'"{name}"' in line]
+        while await channels_of(broker, name) != [0]:  # noqa: ASYNC110 - another process knows
+            await asyncio.sleep(0.05)
 
 
 async def delete_queue(connection: AbstractConnection, queue: str) -> None:

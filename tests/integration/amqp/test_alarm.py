@@ -13,6 +13,7 @@ from tests.integration.journals import a_journal
 from tests.integration.outgoing import Way
 from tests.integration.speaker import Speaker
 from tests.integration.wire import Wire
+from tests.support import erlang
 from tests.support.amqp import WITHIN_S
 from tests.support.proxy import Proxy
 
@@ -23,14 +24,14 @@ LONGER_THAN_ANY_GRACE_S = 3.5
 @asynccontextmanager
 async def alarm(broker: PrivateBroker, way: Way) -> AsyncIterator[Speaker]:
     """Have an alarm, and a connection that has felt it: it has published."""
-    await broker.rabbitmqctl("set_vm_memory_high_watermark", "0.0001")
+    await erlang.set_memory_limit(broker, 0.0001)
     try:
         speaker = Speaker(way.publisher)
         speaker.say("token", "0")
         assert await way.lost() == "the broker takes no events: it has a memory or disk alarm"
         yield speaker
     finally:
-        await broker.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
+        await erlang.set_memory_limit(broker, 0.6)
 
 
 async def test_window_fills_and_its_time_for_confirms_stands_still(wire: Wire) -> None:

@@ -22,6 +22,7 @@ from aimicromind_worker.ops.status.reading import StatusReader
 from tests.integration.client.consuming import an_end, consumed, publish, remove
 from tests.integration.stage import Stage
 from tests.integration.workers import Running, chats_of, working
+from tests.support import erlang
 from tests.support.amqp import WITHIN_S, in_queue
 from tests.support.builders import a_job
 from tests.support.waiting import until
@@ -52,9 +53,8 @@ async def user(
         which, name = but
         listed[which] = f"(?!^{name}$){listed[which]}"
     who = f"user-{uuid4().hex[:8]}"
-    await broker.rabbitmqctl("add_user", who, "password")
-    await broker.rabbitmqctl("set_permissions", who, *listed)
-    return broker.url.replace("guest:guest", f"{who}:password")
+    configure, write, read = listed
+    return await erlang.add_user(broker, who, configure=configure, write=write, read=read)
 
 
 def test_page_lists_these_users() -> None:

@@ -22,6 +22,7 @@ from aimicromind_worker.app.settings import Settings
 from tests.integration.ops.test_cli import run
 from tests.integration.stage import Stage
 from tests.integration.workers import Running, working
+from tests.support import erlang
 from tests.support.amqp import BEAT, WITHIN_S
 from tests.support.builders import a_job
 from tests.support.consumer import give_back_unsettled
@@ -47,14 +48,22 @@ def settings_at(url: str, endpoint: ScriptedEndpoint, names: Names) -> Settings:
 async def vhost(broker: PrivateBroker) -> AsyncIterator[str]:
     """A virtual host of the test's own."""
     name = f"small-{uuid4().hex[:8]}"
-    await broker.rabbitmqctl("add_vhost", name)
-    await broker.rabbitmqctl("set_permissions", "-p", name, "guest", ".*", ".*", ".*")
+    await erlang.add_vhost(broker, name)
+    await erlang.permit(broker, "guest", name)
     yield name
-    await broker.rabbitmqctl("delete_vhost", name)
+    await erlang.delete_vhost(broker, name)
 
 
 async def limit(broker: PrivateBroker, vhost: str, what: str, most: int) -> None:
-    await broker.rabbitmqctl("set_vhost_limits", "-p", vhost, json.dumps({what: most}))
+    await erlang.limit_vhost(broker, vhost, {what: most})
+
+
+async def user_with_channels(broker: PrivateBroker, most: int) -> str:
+    """Add a user who may open so many channels, and return its address."""
+    user = f"user-{uuid4().hex[:8]}"
+    url = await erlang.add_user(broker, user)
+    await erlang.limit_user(broker, user, {"max-channels": most})
+    return url
 
 
 async def found(url: str, endpoint: ScriptedEndpoint) -> dict[str, dict[str, str]]:
@@ -153,11 +162,7 @@ async def test_jobs_wait_for_a_lock_where_the_virtual_host_has_no_room_for_more(
 async def test_jobs_wait_without_more_channels_where_the_user_may_have_no_more(
     broker: PrivateBroker, endpoint: ScriptedEndpoint, names: Names
 ) -> None:
-    user = f"user-{uuid4().hex[:8]}"
-    await broker.rabbitmqctl("add_user", user, "secret")
-    await broker.rabbitmqctl("set_permissions", user, ".*", ".*", ".*")
-    await broker.rabbitmqctl("set_user_limits", user, '{"max-channels":40}')
-    url = broker.url.replace("guest:guest", f"{user}:secret")
+    url = await user_with_channels(broker, 40)
     endpoint.flow("flow", answer(3, rate=100))
     async with stage_on(broker, broker.url, endpoint, names) as stage, stage.listening() as chats:
         # More jobs than channels, before any of them can have ended.
@@ -173,11 +178,7 @@ async def test_jobs_wait_without_more_channels_where_the_user_may_have_no_more(
 
 
 async def test_client_with_too_few_channels_is_told(broker: PrivateBroker, names: Names) -> None:
-    user = f"user-{uuid4().hex[:8]}"
-    await broker.rabbitmqctl("add_user", user, "secret")
-    await broker.rabbitmqctl("set_permissions", user, ".*", ".*", ".*")
-    await broker.rabbitmqctl("set_user_limits", user, '{"max-channels":2}')
-    url = broker.url.replace("guest:guest", f"{user}:secret")
+    url = await user_with_channels(broker, 2)
     async with connect([broker.url], "test", BEAT) as connection:
         await declare(connection, topology(names, Retention("1h", 1_000_000)))
 

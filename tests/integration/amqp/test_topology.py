@@ -16,6 +16,7 @@ from aimicromind_worker.amqp.declaring import compare, declare
 from aimicromind_worker.amqp.differences import TopologyDiffers
 from aimicromind_worker.amqp.topology import Retention, topology
 from tests.integration.wire import Wire
+from tests.support import erlang
 from tests.support.amqp import (
     BEAT,
     WITHIN_S,
@@ -31,9 +32,9 @@ LOG: Final = Retention("1h", 10_000_000)
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def powerless(broker: PrivateBroker) -> str:
     """Give the address of a user who may connect and do nothing else."""
-    await broker.rabbitmqctl("add_user", "powerless", "s3cr3t")
-    await broker.rabbitmqctl("set_permissions", "powerless", "^$", "^$", "^$")
-    return broker.url.replace("guest:guest", "powerless:s3cr3t")
+    return await erlang.add_user(
+        broker, "powerless", "s3cr3t", configure="^$", write="^$", read="^$"
+    )
 
 
 @pytest.mark.parametrize("turns", range(8))

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -9,11 +10,13 @@ import pytest
 from aimicromind_schemas import Event
 from aimicromind_schemas.client import Client, Gap, Position
 from aimicromind_schemas.client.past import worker_past
+from aimicromind_schemas.client.past.catching_up import ask
 from aimicromind_testing import Cut, Head, Script, answer, send
 from tests.integration.client.stage import STREAMS, a_job, all_of, client_of, published
 from tests.integration.stage import Stage
 from tests.integration.workers import Chats, chats_of, working
-from tests.support.amqp import WITHIN_S
+from tests.support import erlang
+from tests.support.amqp import WITHIN_S, connections_of
 from tests.support.proxy import Proxy
 
 
@@ -63,6 +66,38 @@ async def test_late_followers_have_the_same_as_one_who_was_there_over_lost_conne
         assert came == published(chats, job_id)
 
 
+async def test_followers_that_ask_together_share_a_request_and_have_all_events(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.endpoint.flow("flow", answer(60, rate=50))
+    requests: list[str] = []
+
+    async def counted(*arguments: Any) -> bool:  # noqa: ANN401 - those of `ask`
+        requests.append(arguments[2].job_id)
+        return await ask(*arguments)
+
+    monkeypatch.setattr(worker_past, "ask", counted)
+    async with stage.working() as chats, client_of(stage) as other, client_of(stage) as client:
+        job = a_job()
+        job_id = await other.submit(job)
+        await _tokens_shown(chats, 10)
+
+        async def leave_at_once() -> None:
+            async with client.follow(chat_id=job.chat_id, job_id=job_id, from_start=True):
+                pass
+
+        leaving = asyncio.create_task(leave_at_once())
+        following = [_followed(client, job_id, job.chat_id) for _ in range(50)]
+        together = asyncio.gather(*following)
+        await asyncio.sleep(0)
+        leaving.cancel()
+        came = await together
+        await chats.end_of(job_id)
+
+    assert all(each == published(chats, job_id) for each in came)
+    assert 1 <= len(requests) <= 10
+
+
 async def test_running_job_is_caught_up_from_its_worker_without_reading_a_stream(
     stage: Stage,
 ) -> None:
@@ -72,13 +107,13 @@ async def test_running_job_is_caught_up_from_its_worker_without_reading_a_stream
         job_id = await other.submit(job)
         await _tokens_shown(chats, 10)
         async with client.follow(chat_id=job.chat_id, job_id=job_id, from_start=True) as events:
-            listed = await stage.broker.rabbitmqctl("list_connections", "client_properties")
+            reading = await connections_of(stage.broker, STREAMS)
             came = await all_of(events)
         await chats.end_of(job_id)
 
     assert came == published(chats, job_id)
     # That of `other` looked up a handle.
-    assert listed.count(f'"{STREAMS}"') <= 1
+    assert len(reading) <= 1
 
 
 @pytest.mark.parametrize("named", ["job", "chat"])
@@ -172,10 +207,7 @@ async def test_answer_that_does_not_come_is_replaced_by_the_log(
 async def test_user_who_may_not_ask_reads_the_log(stage: Stage) -> None:
     stage.endpoint.flow("flow", answer(100, rate=50))
     user = f"user-{uuid4().hex[:8]}"
-    broker = stage.broker
-    await broker.rabbitmqctl("add_user", user, "secret")
-    await broker.rabbitmqctl("set_permissions", user, ".*", "^amq.gen-", ".*")
-    url = broker.url.replace("guest:guest", f"{user}:secret")
+    url = await erlang.add_user(stage.broker, user, write="^amq.gen-")
     async with (
         stage.working() as chats,
         client_of(stage) as other,

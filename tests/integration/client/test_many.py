@@ -16,7 +16,8 @@ from aimicromind_testing import PrivateBroker
 from tests.integration.client.publishing import end, headers_of, publish, token
 from tests.integration.client.stage import LIVE, STREAMS, all_of, client_of
 from tests.integration.stage import Stage
-from tests.support.amqp import WITHIN_S, delete_queue, until_no_channels
+from tests.support import erlang
+from tests.support.amqp import WITHIN_S, channels_of, delete_queue, until_no_channels
 from tests.support.proxy import Proxy
 from tests.support.raw import Raw
 from tests.support.raw import publish as publish_raw
@@ -65,11 +66,6 @@ def _jobs(count: int) -> list[str]:
     return [f"job-{unique}-{number}" for number in range(count)]
 
 
-async def _channels(stage: Stage, name: str) -> list[str]:
-    listed = await stage.broker.rabbitmqctl("list_connections", "channels", "client_properties")
-    return [line.split("\t")[0] for line in listed.splitlines() if f'"{name}"' in line]
-
-
 async def test_more_followers_than_channels_all_have_their_events(stage: Stage) -> None:
     jobs = _jobs(2_500)
     sent: dict[str, list[Event]] = {it: [token(it, 0), end(it, 1)] for it in jobs}
@@ -80,11 +76,11 @@ async def test_more_followers_than_channels_all_have_their_events(stage: Stage) 
     ):
         for follower in followers:
             follower.takes.set()
-        channels = await _channels(stage, LIVE)
+        channels = await channels_of(stage.broker, LIVE)
         await publish(stage, [event for events in sent.values() for event in events])
 
     assert {it.job_id: it.came for it in followers} == sent
-    assert channels == ["2"]
+    assert channels == [2]
 
 
 async def test_stuck_follower_costs_itself_its_events_and_no_other(stage: Stage) -> None:
@@ -143,13 +139,13 @@ async def test_followers_come_back_together_after_a_lost_connection(
             # Some are missed, in the log; the others come live.
             await publish(stage, [token(job_id, seq) for seq in (1, 2, 3) for job_id in jobs])
             await publish(stage, [end(job_id, 4) for job_id in jobs])
-        channels = await _channels(stage, LIVE)
+        channels = await channels_of(stage.broker, LIVE)
         await until_no_channels(stage.broker, STREAMS)
 
     for follower in followers:
         assert [it.seq for it in follower.came if not isinstance(it, Gap)] == [0, 1, 2, 3, 4]
         assert not any(isinstance(it, Gap) for it in follower.came)
-    assert channels == ["2"]
+    assert channels == [2]
 
 
 async def test_chat_that_is_followed_twice_goes_on_for_the_one_who_stays(stage: Stage) -> None:
@@ -202,10 +198,8 @@ async def test_binding_that_the_broker_refuses_is_an_error_for_its_follower_alon
     (job_id,) = _jobs(1)
     user = f"user-{uuid4().hex[:8]}"
     broker, exchange = stage.broker, stage.names.events
-    await broker.rabbitmqctl("add_user", user, "secret")
-    await broker.rabbitmqctl("set_permissions", user, ".*", ".*", ".*")
+    url = await erlang.add_user(broker, user)
     await broker.rabbitmqctl("set_topic_permissions", user, exchange, "^$", r"^chat\.job-.*")
-    url = broker.url.replace("guest:guest", f"{user}:secret")
     async with (
         stage.listening(),
         client_of(stage, url) as client,

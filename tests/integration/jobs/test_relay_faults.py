@@ -12,6 +12,7 @@ from aimicromind_worker.amqp.connection import PermissionMissing
 from aimicromind_worker.amqp.declaring import DeclarationRefused
 from tests.integration.stage import Stage
 from tests.integration.workers import Running, chats_of, working
+from tests.support import erlang
 from tests.support.amqp import (
     close_connections,
     until_in_queue,
@@ -116,11 +117,11 @@ async def test_attempt_waits_out_an_alarm_and_its_worker_is_not_ready(stage: Sta
     async with stage.listening() as chats, working(settings) as running:
         await stage.put(a_job())
         await chats.shows("token")
-        await stage.broker.rabbitmqctl("set_vm_memory_high_watermark", "0.0001")
+        await erlang.set_memory_limit(stage.broker, 0.0001)
         try:
             await running.not_ready("the broker takes no events: it has a memory or disk alarm")
         finally:
-            await stage.broker.rabbitmqctl("set_vm_memory_high_watermark", "0.6")
+            await erlang.set_memory_limit(stage.broker, 0.6)
         end = await chats.end_of("job")
 
     assert (end["status"], end["attempts"]) == ("completed", 1)
@@ -131,17 +132,15 @@ async def test_attempt_waits_out_an_alarm_and_its_worker_is_not_ready(stage: Sta
 async def test_worker_ends_when_a_permission_is_taken_away(stage: Stage, denied: str) -> None:
     stage.endpoint.flow("flow", answer(3))
     user = f"user-{uuid4().hex[:8]}"
-    settings = stage.settings(amqp_url=stage.broker.url.replace("guest:guest", f"{user}:secret"))
     prefix = stage.names.prefix
     allowed = {"jobs": ("", f"{prefix}.*|amq.default"), "events": ("amq.default", f"{prefix}.*")}
     write, read = allowed[denied]
-    await stage.broker.rabbitmqctl("add_user", user, "secret")
-    await stage.broker.rabbitmqctl("set_permissions", user, ".*", ".*", ".*")
+    url = await erlang.add_user(stage.broker, user)
     async with stage.listening():
-        running = Running(settings)
+        running = Running(stage.settings(amqp_url=url))
         await running.ready()
 
-        await stage.broker.rabbitmqctl("set_permissions", user, ".*", write, read)
+        await erlang.permit(stage.broker, user, write=write, read=read)
         await stage.put(a_job())
 
         with pytest.raises((PermissionMissing, DeclarationRefused), match=r"\(ACCESS_REFUSED"):

@@ -14,6 +14,7 @@ from aimicromind_testing import END, Head, Script, answer, frame, send
 from aimicromind_testing.endpoint.script import Send
 from aimicromind_worker.core.dead_letters.dead_letter import NotReplayable, read_dead_job, replayed
 from tests.integration.stage import Stage
+from tests.support import erlang
 from tests.support.amqp import WITHIN_S, first_in, in_queue, until_in_queue
 from tests.support.builders import a_job
 from tests.support.raw import (
@@ -148,15 +149,15 @@ async def test_job_that_the_broker_dead_lettered_gets_its_end(
 @asynccontextmanager
 async def messages_up_to(stage: Stage, size: int) -> AsyncIterator[None]:
     """Have the broker take messages of that size and no larger ones."""
-    limit = "application:set_env(rabbit, max_message_size, {})."
-    previous = await stage.broker.rabbitmqctl(
-        "eval", "{ok, Bytes} = application:get_env(rabbit, max_message_size), Bytes."
+    limit = "application:set_env(rabbit, max_message_size, {})"
+    previous = await erlang.evaluate(
+        stage.broker, "{ok, Bytes} = application:get_env(rabbit, max_message_size), Bytes"
     )
-    await stage.broker.rabbitmqctl("eval", limit.format(size))
+    await erlang.evaluate(stage.broker, limit.format(size))
     try:
         yield
     finally:
-        await stage.broker.rabbitmqctl("eval", limit.format(previous.strip()))
+        await erlang.evaluate(stage.broker, limit.format(previous))
 
 
 @pytest.mark.parametrize("ids", [{"chatId": "chat", "jobId": "large"}, {}])

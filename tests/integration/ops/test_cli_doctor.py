@@ -8,6 +8,7 @@ import re
 import termios
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
+from uuid import uuid4
 
 import aio_pika
 import pytest
@@ -19,6 +20,7 @@ from aimicromind_worker.amqp.declaring import declare
 from aimicromind_worker.app.build import needed_topology
 from tests.integration.ops.test_cli import COMMAND, run
 from tests.integration.stage import Stage
+from tests.support import erlang
 from tests.support.http import raw_server
 
 
@@ -46,10 +48,32 @@ async def test_all_is_well(stage: Stage) -> None:
     code, found = await diagnosis("--flow", "flow", **settings_for(stage))
 
     assert code == 0
-    well = ("broker", "topology", "permissions", "endpoint", "flow flow", "saved answers")
+    well = (
+        *("broker", "topology", "permissions", "publishing"),
+        *("endpoint", "flow flow", "saved answers"),
+    )
     assert {name: found[name]["state"] for name in well} == dict.fromkeys(well, "ok")
     assert found["subscribers"]["state"] == "not checked"
     assert all(it["remedy"] for it in found.values() if it["state"] in {"problem", "warning"})
+
+
+async def test_user_who_may_not_publish_events_is_told_and_nothing_is_published(
+    stage: Stage,
+) -> None:
+    user, exchange = f"user-{uuid4().hex[:8]}", stage.names.events
+    url = await erlang.add_user(stage.broker, user)
+    allowed = r"^(chat\.|[0-9]+$)"
+    async with stage.listening() as chats:
+        states = {}
+        for topics in ("^nothing$", allowed):
+            await stage.broker.rabbitmqctl("set_topic_permissions", user, exchange, topics, ".*")
+            _, found = await diagnosis(**settings_for(stage, amqp_url=url))
+            states[topics] = found["publishing"]
+
+    assert states["^nothing$"]["state"] == "problem"
+    assert allowed in states["^nothing$"]["remedy"]
+    assert states[allowed]["state"] == "ok"
+    assert not chats.inbox.messages
 
 
 PAGE = b"Content-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"

@@ -1,11 +1,13 @@
 """Check the broker for `doctor`: version, limits, permissions, topology and journal."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+from aio_pika import Message
 from aio_pika.abc import AbstractConnection
-from aiormq.exceptions import AMQPError, ChannelAccessRefused
+from aiormq.exceptions import AMQPError, ChannelAccessRefused, ChannelNotFoundEntity
 
 from aimicromind_schemas import Names
 from aimicromind_schemas.client import BrokerRefused, BrokerTlsRefused, BrokerUnreachable
@@ -31,6 +33,7 @@ from aimicromind_worker.core.findings import Finding, State
 _CONNECTION = "aimicromind-worker doctor"
 # Two of the worker, and one chat lock.
 _OWN_QUEUES = 3
+_PUBLISHED_WITHIN_S = 5.0
 _OLDEST, _FILTERS_FROM = (3, 10), (3, 13)
 
 
@@ -50,6 +53,7 @@ async def examine_broker(settings: Settings) -> AsyncIterator[Finding]:
                 missing += finding.about.startswith("queue ") and finding.state is State.WARNING
                 yield finding
             yield await _permissions(connection, settings)
+            yield await _publishing(connection, settings)
             async for finding in _journal(connection, settings):
                 yield finding
             # Last, because the broker closes a connection that opens too many channels.
@@ -75,8 +79,8 @@ async def _limits(connection: BrokerConnection, settings: Settings, queues: int)
     about = "limits"
     try:
         check_channels(connection)
-        # The check of permissions has left two open.
-        for _ in range(LEAST - 2):
+        # The checks of permissions have left three open.
+        for _ in range(LEAST - 3):
             await connection.channel()
         async with broker_connection(settings, _CONNECTION) as second:
             *_, channel = [await second.channel() for _ in range(LEAST_OF_EVENTS)]
@@ -145,7 +149,32 @@ async def _permissions(connection: BrokerConnection, settings: Settings) -> Find
         cause = error.__cause__ or error
         remedy = "grant configure, write and read on all names that begin with the prefix"
         return Finding(about, State.PROBLEM, " ".join(str(cause).split()), remedy)
-    return Finding(about, State.OK, f"the user may {tried}; publishing was not tried")
+    return Finding(about, State.OK, f"the user may {tried}")
+
+
+async def _publishing(connection: BrokerConnection, settings: Settings) -> Finding:
+    """Publish an event in a transaction that is rolled back: the broker checks, and routes nothing.
+
+    RabbitMQ 4 applies topic permissions to the partition's number, too.
+    """
+    about, exchange = "publishing", Names(settings.prefix).events
+    event = Message(b"", headers={"BCC": ["0"]})
+    try:
+        async with asyncio.timeout(_PUBLISHED_WITHIN_S):
+            channel = await connection.channel(publisher_confirms=False)
+            transaction = channel.transaction()
+            await transaction.select()
+            events = await channel.get_exchange(exchange, ensure=False)
+            await events.publish(event, "chat.doctor.end", mandatory=False)
+            await transaction.rollback()
+    except ChannelNotFoundEntity:
+        return Finding(about, State.NOT_CHECKED, f"there is no exchange {exchange} yet")
+    except TimeoutError:
+        return Finding(about, State.NOT_CHECKED, "the broker did not answer: has it an alarm?")
+    except (AMQPError, RuntimeError) as error:
+        remedy = f"grant write on {exchange}; topic permissions need `^(chat\\.|[0-9]+$)`"
+        return Finding(about, State.PROBLEM, " ".join(str(error).split()), remedy)
+    return Finding(about, State.OK, "the user may publish events of all chats and partitions")
 
 
 async def _journal(connection: GuardedConnection, settings: Settings) -> AsyncIterator[Finding]:

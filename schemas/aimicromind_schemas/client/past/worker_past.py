@@ -6,13 +6,16 @@ Its cost does not grow with the events of other chats, and it needs no event log
   it come live, behind it.
 - The worker knows the attempt that it runs, alone. For the rule for consumers that is enough: the
   highest attempt wins. `FirstAttempt` leaves later attempts to the event log, which has all.
+- Followers who lack the same events share a request that has no answer yet. All that is published
+  behind its answer comes live to each of them, because each had joined before it asked.
 - A request never delays a follower by more than some seconds: what cannot be answered in time is
   read from the next source.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Final
+from collections.abc import AsyncGenerator, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
 from uuid import uuid4
 
 from typing_extensions import override
@@ -47,7 +50,8 @@ class WorkerPast(Past):
         self._live = live
         self._channel = channel
         self._names = names
-        self._requests: set[asyncio.Task[bool]] = set()
+        self._requests: set[asyncio.Task[Any]] = set()
+        self._shared: dict[CatchUpRequest, _Shared] = {}
         self._is_refused = False
 
     async def close(self) -> None:
@@ -58,7 +62,7 @@ class WorkerPast(Past):
             await asyncio.wait(self._requests)
 
     @override
-    async def ask(self, missed: Missed) -> "Answer":
+    async def ask(self, missed: Missed) -> "Shown":
         chat_id, job_id = missed.wanted.chat_id, missed.wanted.job_id
         if self._is_refused or chat_id is None:
             raise NoSuchQueue(self._names.chat_lease(chat_id or ""))
@@ -67,24 +71,42 @@ class WorkerPast(Past):
             request = CatchUpRequest(chat_id, job_id, _seen(missed.after))
         except InvalidCatchUp as error:
             raise nothing from error
-        answer = Answer(request)
-        token = ASKED_BY + uuid4().hex
-        with self._live.answers.to(token, answer.take):
-            for _ in range(_MOST_REQUESTS):
-                if not await self._is_sent(request, token):
-                    break
-                state = await answer.state()
-                if state is CatchUpState.WHOLE:
-                    return answer
-                if state is not CatchUpState.WAITING:
-                    break
-        raise nothing
+        shared = self._shared.get(request)
+        if shared is None or shared.answer.has_begun:
+            answer = Answer(request)
+            shared = _Shared(answer, self._started(self._ask(request, answer)))
+            self._shared[request] = shared
+        # A follower that is gone must not end the request of others.
+        await asyncio.wait((shared.asking,))
+        if shared.asking.cancelled() or not shared.asking.result():
+            raise nothing
+        return Shown(shared.answer)
+
+    async def _ask(self, request: CatchUpRequest, answer: "Answer") -> bool:
+        """Ask, and return whether the answer is whole."""
+        token, state = ASKED_BY + uuid4().hex, CatchUpState.WAITING
+        try:
+            with self._live.answers.to(token, answer.take):
+                for _ in range(_MOST_REQUESTS):
+                    if not await self._is_sent(request, token):
+                        break
+                    state = await answer.state()
+                    if state is not CatchUpState.WAITING:
+                        break
+        finally:
+            if self._shared[request].answer is answer:
+                del self._shared[request]
+        return state is CatchUpState.WHOLE
+
+    def _started(self, work: Coroutine[Any, Any, bool]) -> asyncio.Task[bool]:
+        task = asyncio.create_task(work)
+        self._requests.add(task)
+        task.add_done_callback(self._requests.discard)
+        return task
 
     async def _is_sent(self, request: CatchUpRequest, token: str) -> bool:
         """Send a request, and return whether somebody holds the chat."""
-        sending = asyncio.create_task(self._send(request, token))
-        self._requests.add(sending)
-        sending.add_done_callback(self._requests.discard)
+        sending = self._started(self._send(request, token))
         # A broker with an alarm reads nothing from this connection.
         await asyncio.wait((sending,), timeout=_ANSWERED_WITHIN_S)
         return sending.done() and not sending.cancelled() and sending.result()
@@ -118,13 +140,18 @@ class FirstAttempt(Past):
         return answer
 
 
-class Answer(Replay):
-    """The answer of one worker, which is whole before it is shown."""
+class Answer:
+    """The answer of one worker.
+
+    Attributes:
+        events: The events that came.
+        has_begun: Whether a part of it came.
+    """
 
     def __init__(self, request: CatchUpRequest) -> None:
-        self.is_whole = True
+        self.events: list[Event] = []
+        self.has_begun = False
         self._catch_up = CatchUp(request)
-        self._events: list[Event] = []
         self._came = asyncio.Event()
 
     @property
@@ -132,15 +159,10 @@ class Answer(Replay):
         """The attempt that it is of."""
         return self._catch_up.attempt
 
-    @property
-    @override
-    def progress(self) -> float:
-        # It is whole before it is shown.
-        return 1.0
-
     def take(self, body: bytes) -> None:
         """Take a part."""
-        self._events += self._catch_up.take(body)
+        self.has_begun = True
+        self.events += self._catch_up.take(body)
         self._came.set()
 
     async def state(self) -> CatchUpState:
@@ -154,6 +176,27 @@ class Answer(Replay):
                 break
         return self._catch_up.state
 
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    answer: Answer
+    asking: asyncio.Task[bool]
+
+
+class Shown(Replay):
+    """An answer that is whole, for one of those who share it."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.is_whole = True
+        self.attempt = answer.attempt
+        self._events = answer.events
+
+    @property
+    @override
+    def progress(self) -> float:
+        # It is whole before it is shown.
+        return 1.0
+
     @override
     async def events(self) -> AsyncGenerator[Event, None]:
         for event in self._events:
@@ -161,7 +204,7 @@ class Answer(Replay):
 
     @override
     def close(self) -> None:
-        self._events.clear()
+        self._events = []
 
 
 def _seen(after: Position | None) -> SeenUpTo | None:

@@ -33,7 +33,8 @@ PATIENCE_S: Final = 5.0
 _CLOSED: Final = (AMQPError, ChannelInvalidStateError, RuntimeError)
 
 CHANNELS_NEEDED: Final = (
-    "raise that limit: a client needs up to 14 channels, and one for each shared or private queue"
+    "raise that limit: a client needs up to 14 channels, and one for each `shared`, `private` or "
+    "`consume`"
 )
 """What to do where the broker allows a client too few channels."""
 

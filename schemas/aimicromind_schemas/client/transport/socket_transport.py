@@ -63,8 +63,12 @@ class SocketTransport(TransportFactory):
         )
 
     def write(self, data: bytes) -> None:
-        """Write whole frames, without waiting; nothing where the socket was never opened."""
-        if self._transport is not None:
+        """Write whole frames, without waiting; nothing where the socket is not open.
+
+        Between the end of the socket and that of the connection, uvloop raises where asyncio drops
+        the bytes. A request that was noted before would then never be answered.
+        """
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
     def abort(self) -> None:

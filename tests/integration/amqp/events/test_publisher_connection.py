@@ -16,6 +16,7 @@ from aimicromind_worker.amqp.topology import Exchange, Queue, Retention, Topolog
 from tests.integration.outgoing import publishing_at
 from tests.integration.speaker import Speaker
 from tests.integration.wire import Wire
+from tests.support import erlang
 from tests.support.amqp import (
     WITHIN_S,
     Inbox,
@@ -155,14 +156,14 @@ async def test_broker_with_smaller_frames_ends_it(
 ) -> None:
     async with wire.publishing() as way:
         Speaker(way.publisher).say("token", "Once")
-        await wire.broker.rabbitmqctl("eval", "application:set_env(rabbit, frame_max, 65536).")
+        await erlang.evaluate(wire.broker, "application:set_env(rabbit, frame_max, 65536)")
         try:
             await close_connections(wire.broker, "aimicromind-worker events")
 
             with pytest.raises(FramesTooLarge, match="65536 bytes"):
                 await way.ended()
         finally:
-            await wire.broker.rabbitmqctl("eval", "application:set_env(rabbit, frame_max, 131072).")
+            await erlang.evaluate(wire.broker, "application:set_env(rabbit, frame_max, 131072)")
 
 
 async def test_no_broker_to_begin_with_ends_it(wire: Wire) -> None:
