@@ -73,7 +73,7 @@ CALL_CASES: Final[Sequence[CallCase]] = (
     CallCase(errors.Forbidden(), "Allow the call at the server or the model; then replay."),
     CallCase(
         errors.ChatflowNotFound("FLOW_ID"),
-        "Correct the flow's id, or `AIMICROMIND_BASE_URL`.",
+        "Correct `AIMICROMIND_BASE_URL`, then replay; if the id is wrong, submit the job anew.",
         early=True,
     ),
     CallCase(errors.BadRequest(), "Correct the job or the flow, as the message says."),

@@ -103,8 +103,8 @@ def _check_kind(kind: str) -> None:
     kinds = [*map(str, FailureKind), "unknown"]
     if kind not in kinds:
         near = nearest(kind, kinds)
-        hint = f"did you mean {near}? " if near else ""
-        fail(f"no kind is called {kind}: {hint}The kinds are {', '.join(kinds)}", WRONG_USE)
+        hint = f": did you mean {near}?" if near else "."
+        fail(f"no kind is called {kind}{hint} The kinds are {', '.join(kinds)}", WRONG_USE)
 
 
 @click.group()
@@ -126,7 +126,7 @@ def dead_list(**chosen: object) -> None:
     \b
     Examples:
       aimicromind-worker dead list --kind rate_limited --newer-than 2h
-      aimicromind-worker dead list --queue billing.dead
+      aimicromind-worker dead list --queue aimicromind.consumers.billing.dead
       aimicromind-worker dead list --json | jq -r .jobId
     """  # noqa: D301 - click's mark for lines that stay as they are
     from aimicromind_worker.app.broker_settings import BrokerSettings
@@ -170,7 +170,7 @@ def dead_replay(**chosen: object) -> None:
     Examples:
       aimicromind-worker dead replay --kind endpoint_unavailable --dry-run
       aimicromind-worker dead replay --job 5f0e7c1a
-      aimicromind-worker dead replay --queue billing.dead --all
+      aimicromind-worker dead replay --queue aimicromind.consumers.billing.dead --all
     """  # noqa: D301 - click's mark for lines that stay as they are
     from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.dead.commands import replay

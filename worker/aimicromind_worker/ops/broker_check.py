@@ -1,12 +1,11 @@
 """Check the broker for `doctor`: version, limits, permissions, topology and journal."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 from aio_pika import Message
-from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import AMQPError, ChannelAccessRefused, ChannelNotFoundEntity
 
 from aimicromind_schemas import Names
@@ -24,6 +23,7 @@ from aimicromind_worker.amqp.channels import (
 )
 from aimicromind_worker.amqp.connection import BrokerConnection, BrokerLost, version_of
 from aimicromind_worker.amqp.declaring import compare
+from aimicromind_worker.amqp.differences import Difference
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks, ChatLocksLost
 from aimicromind_worker.app.build import broker_connection, needed_topology
 from aimicromind_worker.app.settings import Settings
@@ -48,15 +48,15 @@ async def examine_broker(settings: Settings) -> AsyncIterator[Finding]:
         async with broker_connection(settings, _CONNECTION) as connection:
             closing = closing_of(connection)
             yield _version(connection)
-            missing = 0
-            async for finding in _objects(connection, settings):
-                missing += finding.about.startswith("queue ") and finding.state is State.WARNING
+            found = await compare(connection, needed_topology(settings))
+            for finding in _objects(found):
                 yield finding
             yield await _permissions(connection, settings)
             yield await _publishing(connection, settings)
             async for finding in _journal(connection, settings):
                 yield finding
             # Last, because the broker closes a connection that opens too many channels.
+            missing = sum(each.kind == "queue" and each.state == "missing" for each in found)
             yield await _limits(connection, settings, missing + _OWN_QUEUES)
     except BrokerLost as error:
         words = refusal_of(closing) if closing is not None else None
@@ -113,8 +113,12 @@ def _text(value: object) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
 
 
-async def _objects(connection: AbstractConnection, settings: Settings) -> AsyncIterator[Finding]:
-    found = await compare(connection, needed_topology(settings))
+def _objects(found: Sequence[Difference]) -> Iterator[Finding]:
+    declare = "start a worker, or use `aimicromind-worker topology declare`"
+    if all(each.state == "missing" for each in found):
+        detail = f"none of the {len(found)} exchanges and queues exists yet"
+        yield Finding("topology", State.WARNING, detail, declare)
+        return
     for each in found:
         about = f"{each.kind} {each.name}"
         if each.is_in_the_way:
@@ -123,8 +127,7 @@ async def _objects(connection: AbstractConnection, settings: Settings) -> AsyncI
             remedy = "compare as a user who may declare it: `aimicromind-worker topology check`"
             yield Finding(about, State.NOT_CHECKED, each.detail, remedy)
         elif each.state == "missing":
-            remedy = "start a worker, or use `aimicromind-worker topology declare`"
-            yield Finding(about, State.WARNING, "it does not exist yet", remedy)
+            yield Finding(about, State.WARNING, "it does not exist yet", declare)
     fine = sum(each.state == "as expected" for each in found)
     yield Finding(
         "topology", State.OK, f"{fine} of {len(found)} exchanges and queues exist as needed"

@@ -53,6 +53,8 @@ class ConsumerOptions:
             raise ValueError("at_once and max_bytes must be 1 or more")
         if self.time_limit <= _NONE or self.drain < _NONE:
             raise ValueError("time_limit must be more than 0, and drain 0 or more")
+        if not all(isinstance(delay, timedelta) for delay in self.retry_after):
+            raise ValueError("retry_after must have timedeltas, such as timedelta(seconds=5)")
         if any(delay < timedelta(milliseconds=1) for delay in self.retry_after):
             raise ValueError("each delay of retry_after must be 1 ms or more")
 

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Final
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
 from aiormq.exceptions import ChannelNotFoundEntity
@@ -22,6 +23,8 @@ from aimicromind_worker.amqp.inspection.queued_dead_letter import (
     QueuedJob,
 )
 from aimicromind_worker.core.findings import NotAchieved
+
+_NO_WORKER: Final = "; has a worker run? Start one with `aimicromind-worker run`"
 
 
 class NoDeadQueue(NotAchieved):
@@ -120,5 +123,6 @@ async def _declared(channel: AbstractChannel, queue: DeadLetterQueue) -> Abstrac
         async with asyncio.timeout(TIMEOUT_S):
             return await channel.declare_queue(queue.name, passive=True)
     except ChannelNotFoundEntity as error:
-        remedy = "" if queue.of_consumer else "; has a worker run?"
+        called = queue.names.consumer_dead("NAME")
+        remedy = f"; that of the consumer NAME is {called}" if queue.of_consumer else _NO_WORKER
         raise NoDeadQueue(queue.name, remedy) from error

@@ -53,7 +53,8 @@ class NoJobQueue(NotAchieved):
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"there is no queue {name} on the broker; has a worker run, with this prefix?"
+            f"there is no queue {name} on the broker; has a worker run, with this prefix? "
+            "Start one with `aimicromind-worker run`"
         )
 
 
