@@ -21,6 +21,7 @@ from aimicromind_worker.app.build import needed_topology
 from tests.integration.ops.test_cli import COMMAND, run
 from tests.integration.stage import Stage
 from tests.support import erlang
+from tests.support.amqp import delete_queue
 from tests.support.http import raw_server
 
 
@@ -146,11 +147,22 @@ async def test_lines_of_a_terminal_break_between_words() -> None:
     assert {line[:13].strip() for line in lines} <= {"", "problem", "warning", "not checked", "ok"}
 
 
-async def test_what_is_not_there_yet_is_no_problem(stage: Stage) -> None:
+async def test_before_the_first_worker_one_warning_says_that_nothing_exists(stage: Stage) -> None:
     code, found = await diagnosis(**settings_for(stage))
 
     assert code == 0
-    assert found[f"queue {stage.names.jobs}"]["state"] == "warning"
+    assert found["topology"]["state"] == "warning"
+    assert not [about for about in found if about.startswith("queue ")]
+
+
+async def test_queue_that_was_deleted_is_named(stage: Stage) -> None:
+    await declare(stage.connection, needed_topology(stage.settings()))
+    await delete_queue(stage.connection, stage.names.jobs_dead)
+
+    code, found = await diagnosis(**settings_for(stage))
+
+    assert code == 0
+    assert found[f"queue {stage.names.jobs_dead}"]["state"] == "warning"
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ from aimicromind_schemas.routing import Names
 _ANSWERED_WITHIN_S: Final = 1.0
 # A request is lost with the queue of a chat lock that is released at that moment.
 _MOST_REQUESTS: Final = 2
+# A process with thousands of followers may take seconds for what has come by now.
+_TURNS: Final = 10
 
 
 class WorkerPast(Past):
@@ -108,7 +110,7 @@ class WorkerPast(Past):
         """Send a request, and return whether somebody holds the chat."""
         sending = self._started(self._send(request, token))
         # A broker with an alarm reads nothing from this connection.
-        await asyncio.wait((sending,), timeout=_ANSWERED_WITHIN_S)
+        await _patiently(sending)
         return sending.done() and not sending.cancelled() and sending.result()
 
     async def _send(self, request: CatchUpRequest, token: str) -> bool:
@@ -152,7 +154,7 @@ class Answer:
         self.events: list[Event] = []
         self.has_begun = False
         self._catch_up = CatchUp(request)
-        self._came = asyncio.Event()
+        self._came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
     def attempt(self) -> int:
@@ -163,16 +165,15 @@ class Answer:
         """Take a part."""
         self.has_begun = True
         self.events += self._catch_up.take(body)
-        self._came.set()
+        if not self._came.done():
+            self._came.set_result(None)
 
     async def state(self) -> CatchUpState:
         """Wait for the answer, 1 s for each part, and return how far it has come."""
         while self._catch_up.state is CatchUpState.WAITING:
-            self._came.clear()
-            try:
-                async with asyncio.timeout(_ANSWERED_WITHIN_S):
-                    await self._came.wait()
-            except TimeoutError:
+            self._came = asyncio.get_running_loop().create_future()
+            await _patiently(self._came)
+            if not self._came.done():
                 break
         return self._catch_up.state
 
@@ -205,6 +206,14 @@ class Shown(Replay):
     @override
     def close(self) -> None:
         self._events = []
+
+
+async def _patiently(future: asyncio.Future[Any]) -> None:
+    """Wait for a future for 1 s, and for ten turns of an event loop that has much to do."""
+    for _ in range(_TURNS):
+        await asyncio.wait((future,), timeout=_ANSWERED_WITHIN_S / _TURNS)
+        if future.done():
+            return
 
 
 def _seen(after: Position | None) -> SeenUpTo | None:
