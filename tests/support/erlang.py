@@ -114,8 +114,12 @@ async def limit_user(broker: PrivateBroker, name: str, limits: Mapping[str, int]
 
 
 async def set_memory_limit(broker: PrivateBroker, fraction: float) -> None:
-    """Set the memory above which there is an alarm, as a part of the machine's."""
-    await evaluate(broker, f"vm_memory_monitor:set_vm_memory_high_watermark({fraction:.5f})")
+    """Set the memory above which there is an alarm, as a part of the machine's.
+
+    All connections know of the alarm before they read what is sent from then on.
+    """
+    limit = f"vm_memory_monitor:set_vm_memory_high_watermark({fraction:.5f})"
+    await evaluate(broker, f"{limit}, rabbit_alarm:get_alarms()")
 
 
 async def _printed(broker: PrivateBroker, text: str) -> str:
