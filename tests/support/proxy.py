@@ -141,6 +141,10 @@ class _Way:
 
     def release(self) -> None:
         self.silent = False
+        if self._client is not None and _was_reset(self._client):
+            # A network would not carry what its sender's system has dropped.
+            self.reset()
+            return
         for transport in (self._client, self._server):
             if transport is not None:
                 transport.resume_reading()
@@ -194,6 +198,11 @@ class _Way:
         if self.silent:
             transport.pause_reading()
         self._server.write(bytes(self._early))
+
+
+def _was_reset(transport: asyncio.Transport) -> bool:
+    raw = cast("socket.socket", transport.get_extra_info("socket"))
+    return raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0
 
 
 class _Client(asyncio.Protocol):
