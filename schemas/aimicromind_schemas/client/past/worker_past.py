@@ -37,6 +37,9 @@ _MOST_REQUESTS: Final = 2
 # A process with thousands of followers may take seconds for what has come by now.
 _TURNS: Final = 10
 
+_Question = tuple[CatchUpRequest, str | None]
+"""A request, and the queue of its answer: another one after a lost connection."""
+
 
 class WorkerPast(Past):
     """Asks the workers for what they have published of running jobs."""
@@ -53,7 +56,7 @@ class WorkerPast(Past):
         self._channel = channel
         self._names = names
         self._requests: set[asyncio.Task[Any]] = set()
-        self._shared: dict[CatchUpRequest, _Shared] = {}
+        self._shared: dict[_Question, _Shared] = {}
         self._is_refused = False
 
     async def close(self) -> None:
@@ -73,31 +76,33 @@ class WorkerPast(Past):
             request = CatchUpRequest(chat_id, job_id, _seen(missed.after))
         except InvalidCatchUp as error:
             raise nothing from error
-        shared = self._shared.get(request)
+        question = request, self._live.queue_name
+        shared = self._shared.get(question)
         if shared is None or shared.answer.has_begun:
             answer = Answer(request)
-            shared = _Shared(answer, self._started(self._ask(request, answer)))
-            self._shared[request] = shared
+            shared = _Shared(answer, self._started(self._ask(question, answer)))
+            self._shared[question] = shared
         # A follower that is gone must not end the request of others.
         await asyncio.wait((shared.asking,))
         if shared.asking.cancelled() or not shared.asking.result():
             raise nothing
         return Shown(shared.answer)
 
-    async def _ask(self, request: CatchUpRequest, answer: "Answer") -> bool:
+    async def _ask(self, question: _Question, answer: "Answer") -> bool:
         """Ask, and return whether the answer is whole."""
         token, state = ASKED_BY + uuid4().hex, CatchUpState.WAITING
         try:
             with self._live.answers.to(token, answer.take):
                 for _ in range(_MOST_REQUESTS):
-                    if not await self._is_sent(request, token):
+                    if not await self._is_sent(question[0], token):
                         break
                     state = await answer.state()
                     if state is not CatchUpState.WAITING:
                         break
         finally:
-            if self._shared[request].answer is answer:
-                del self._shared[request]
+            shared = self._shared.get(question)
+            if shared is not None and shared.answer is answer:
+                del self._shared[question]
         return state is CatchUpState.WHOLE
 
     def _started(self, work: Coroutine[Any, Any, bool]) -> asyncio.Task[bool]:
