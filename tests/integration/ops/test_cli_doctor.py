@@ -77,6 +77,19 @@ async def test_user_who_may_not_publish_events_is_told_and_nothing_is_published(
     assert not chats.inbox.messages
 
 
+async def test_alarm_of_the_broker_is_told_and_does_not_stop_the_command(stage: Stage) -> None:
+    await declare(stage.connection, needed_topology(stage.settings()))
+    await erlang.set_memory_limit(stage.broker, 0.0001)
+    try:
+        code, found = await diagnosis(**settings_for(stage))
+    finally:
+        await erlang.set_memory_limit(stage.broker, 0.6)
+
+    assert code == 0
+    assert "alarm" in found["publishing"]["detail"]
+    assert found["limits"]["state"] == "ok"
+
+
 PAGE = b"Content-Type: text/html\r\nContent-Length: 6\r\n\r\n<html>"
 
 

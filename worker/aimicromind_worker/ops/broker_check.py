@@ -52,7 +52,7 @@ async def examine_broker(settings: Settings) -> AsyncIterator[Finding]:
             for finding in _objects(found):
                 yield finding
             yield await _permissions(connection, settings)
-            yield await _publishing(connection, settings)
+            yield await _publishing(settings)
             async for finding in _journal(connection, settings):
                 yield finding
             # Last, because the broker closes a connection that opens too many channels.
@@ -79,8 +79,8 @@ async def _limits(connection: BrokerConnection, settings: Settings, queues: int)
     about = "limits"
     try:
         check_channels(connection)
-        # The checks of permissions have left three open.
-        for _ in range(LEAST - 3):
+        # The check of permissions has left two open.
+        for _ in range(LEAST - 2):
             await connection.channel()
         async with broker_connection(settings, _CONNECTION) as second:
             *_, channel = [await second.channel() for _ in range(LEAST_OF_EVENTS)]
@@ -155,15 +155,19 @@ async def _permissions(connection: BrokerConnection, settings: Settings) -> Find
     return Finding(about, State.OK, f"the user may {tried}")
 
 
-async def _publishing(connection: BrokerConnection, settings: Settings) -> Finding:
+async def _publishing(settings: Settings) -> Finding:
     """Publish an event in a transaction that is rolled back: the broker checks, and routes nothing.
 
-    RabbitMQ 4 applies topic permissions to the partition's number, too.
+    RabbitMQ 4 applies topic permissions to the partition's number, too. The connection is used for
+    nothing else: a broker with an alarm reads nothing more from it.
     """
     about, exchange = "publishing", Names(settings.prefix).events
     event = Message(b"", headers={"BCC": ["0"]})
     try:
-        async with asyncio.timeout(_PUBLISHED_WITHIN_S):
+        async with (
+            broker_connection(settings, _CONNECTION) as connection,
+            asyncio.timeout(_PUBLISHED_WITHIN_S),
+        ):
             channel = await connection.channel(publisher_confirms=False)
             transaction = channel.transaction()
             await transaction.select()
@@ -174,7 +178,9 @@ async def _publishing(connection: BrokerConnection, settings: Settings) -> Findi
         return Finding(about, State.NOT_CHECKED, f"there is no exchange {exchange} yet")
     except TimeoutError:
         return Finding(about, State.NOT_CHECKED, "the broker did not answer: has it an alarm?")
-    except (AMQPError, RuntimeError) as error:
+    except (BrokerRefused, BrokerLost, BrokerUnreachable) as error:
+        return Finding(about, State.NOT_CHECKED, str(error))
+    except AMQPError as error:
         remedy = f"grant write on {exchange}; topic permissions need `^(chat\\.|[0-9]+$)`"
         return Finding(about, State.PROBLEM, " ".join(str(error).split()), remedy)
     return Finding(about, State.OK, "the user may publish events of all chats and partitions")
