@@ -6,6 +6,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from hashlib import sha256
 from pathlib import Path
 
 from aimicromind_schemas.client import ConsumerOptions
@@ -15,6 +16,7 @@ from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S, delete_queue
 from tests.support.builders import a_job
 
+_ASKED = b"job\nc76b6175-a6ce-4d7f-a920-82e87c545033"
 EXAMPLES = Path(__file__).parents[3] / "examples"
 
 
@@ -93,7 +95,7 @@ async def test_approver_sends_what_a_person_decided(stage: Stage) -> None:
         asked = await line_of(approver.stdout)
         assert approver.stdin is not None
         approver.stdin.write(b"y\n")
-        await chats.end_of("answer-c76b6175-a6ce-4d7f-a920-82e87c545033")
+        await chats.end_of(f"answer-{sha256(_ASKED).hexdigest()}")
         said = await line_of(approver.stdout)
 
     assert asked == "'Human Input' in chat chat: go on? [y/N]\n"

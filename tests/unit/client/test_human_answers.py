@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ from hypothesis import strategies as st
 
 from aimicromind_schemas import ActionEvent, EndEvent, event_from
 from aimicromind_schemas.client import CannotAnswer
-from aimicromind_schemas.client.jobs.answers import Answer
+from aimicromind_schemas.client.jobs.human_answer import HumanAnswer
 from tests.unit.client.deliveries import delivery, end
 
 ASKED_AT = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 NODE = {"id": "q-1", "data": {"nodeId": "human_0"}, "mapping": {"approve": "Go", "reject": "No"}}
+_JOB_ID = "answer-" + sha256(b"job\nq-1").hexdigest()
 CALLS = [{"name": "mail", "id": "call_1"}]
 LABELS = {"id": "q-2", "mapping": {"approve": "Yes", "reject": "No", "toolCalls": CALLS}}
 
@@ -37,11 +39,11 @@ def question(data: Any = None) -> ActionEvent:  # noqa: ANN401 - JSON
 
 def answer(
     asked: ActionEvent | None = None, *, approve: bool = True, feedback: str | None = None
-) -> Answer:
-    return Answer(asked or question(), approve, feedback, timedelta(hours=1), None)
+) -> HumanAnswer:
+    return HumanAnswer(asked or question(), approve, feedback, timedelta(hours=1), None)
 
 
-def sent(given: Answer, **later: float) -> dict[str, Any]:
+def sent(given: HumanAnswer, **later: float) -> dict[str, Any]:
     fields: dict[str, Any] = json.loads(given.job(ASKED_AT + timedelta(**later)).encode())
     return fields
 
@@ -52,7 +54,7 @@ def test_answer_is_a_job_of_the_same_chat_after_the_one_that_asked() -> None:
     assert fields == {
         "chatflowId": "flow",
         "chatId": "chat",
-        "jobId": "answer-q-1",
+        "jobId": _JOB_ID,
         "after": "job",
         "expiresAt": "2026-05-04T04:02:01.000000Z",
         "tags": {"decision": "approved"},
@@ -81,6 +83,13 @@ def test_all_answers_to_a_question_and_no_others_have_one_job_id(one: str, other
     assert (sent(answer(another))["jobId"] in ids) == (one == other)
 
 
+def test_questions_of_two_jobs_with_one_id_have_two_answers() -> None:
+    asked = question()
+    other = asked.model_copy(update={"job_id": "job-2"})
+
+    assert sent(answer(asked))["jobId"] != sent(answer(other))["jobId"]
+
+
 @pytest.mark.parametrize("data", [{"id": "q"}, {"id": "q", "mapping": {"approve": ["Yes"]}}])
 def test_question_that_does_not_say_how_it_is_answered_is_refused(data: dict[str, Any]) -> None:
     with pytest.raises(CannotAnswer, match="neither a node nor labels"):
@@ -88,7 +97,7 @@ def test_question_that_does_not_say_how_it_is_answered_is_refused(data: dict[str
 
 
 def test_question_that_has_expired_is_not_answered() -> None:
-    assert sent(answer(), minutes=59)["jobId"] == "answer-q-1"
+    assert sent(answer(), minutes=59)["after"] == "job"
     with pytest.raises(CannotAnswer, match="expired"):
         sent(answer(), minutes=60)
 

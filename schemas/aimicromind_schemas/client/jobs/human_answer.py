@@ -2,12 +2,12 @@
 
 Invariants:
 
-- All answers to a question are one job: its id follows from the question. Of two jobs with one id,
-  one runs. Thus the first answer counts, whoever gives it and however often.
-- The job expires with the question, before workers forget that it has ended.
+- All answers to a question are one job: its id follows from the question and the job that asked. Of
+  two jobs with one id, one runs. Thus the first answer counts, whoever gives it and however often.
+- An answer to one job is never the answer to another, whatever ids the endpoint gives to questions.
+- The job expires with the question.
 """
 
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -18,13 +18,12 @@ from aimicromind_schemas.messages.endpoint_events import ActionEvent
 from aimicromind_schemas.messages.job import PredictionJob
 from aimicromind_schemas.messages.worker_events import EndEvent
 
-HUMAN: Final = "human"
+_HUMAN: Final = "human"
 _DECISION: Final = "decision"
-_IN_JOB_ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,120}")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class HumanAnswer:
     """A person's answer to a question of a flow.
 
     Attributes:
@@ -54,7 +53,7 @@ class Answer:
         return PredictionJob(
             chatflow_id=self.question.chatflow_id,
             chat_id=self.question.chat_id,
-            job_id=_job_id(self.question.data.id),
+            job_id=self._job_id(),
             after=self.question.job_id,
             expires_at=expires_at.astimezone(UTC),
             override_config=self.override_config,
@@ -68,10 +67,15 @@ class Answer:
         Raises:
             CannotAnswer: It does not.
         """
-        if end.data.waits_for != HUMAN:
+        if end.data.waits_for != _HUMAN:
             raise CannotAnswer(end.job_id, f"it ended as {end.data.status}, and waits for nobody")
         if end.attempt != self.question.attempt:
             raise CannotAnswer(end.job_id, "its question is of an attempt that was superseded")
+
+    def _job_id(self) -> str:
+        """Return the id of all answers to the question."""
+        asked = f"{self.question.job_id}\n{self.question.data.id}"
+        return f"answer-{sha256(asked.encode()).hexdigest()}"
 
     def _decision(self) -> dict[str, Any]:
         """Return the fields for the endpoint, as the vendor's own chat sends them."""
@@ -91,9 +95,3 @@ class Answer:
             "question": label,
             "action": asked.model_dump(mode="json", by_alias=True, exclude_unset=True),
         }
-
-
-def _job_id(action_id: str) -> str:
-    """Return the id of all answers to a question."""
-    fits = _IN_JOB_ID.fullmatch(action_id)
-    return f"answer-{action_id if fits else sha256(action_id.encode()).hexdigest()}"

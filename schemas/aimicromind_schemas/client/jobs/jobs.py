@@ -11,8 +11,8 @@ from aimicromind_schemas.client.errors import (
     JobNotTaken,
     NoEndYet,
 )
-from aimicromind_schemas.client.jobs.answers import Answer
 from aimicromind_schemas.client.jobs.handles import Submitted, begin_of
+from aimicromind_schemas.client.jobs.human_answer import HumanAnswer
 from aimicromind_schemas.client.parts import Parts
 from aimicromind_schemas.client.past.log_place import CLOCK_SLACK
 from aimicromind_schemas.client.services import Services
@@ -150,7 +150,7 @@ class Jobs(Services):
             ValueError: There is feedback, and the flow takes none.
             JobNotTaken, NotConfirmed, BrokerUnreachable, BrokerRefused: See `submit`.
         """
-        answer = Answer(question, approve, feedback, expires_after, override_config)
+        answer = HumanAnswer(question, approve, feedback, expires_after, override_config)
         job = answer.job(datetime.now(UTC))
         since = question.time - CLOCK_SLACK
         answer.check(await self._end_of(question.job_id, question.chat_id, since, within))
