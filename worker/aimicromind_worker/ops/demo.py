@@ -185,5 +185,5 @@ def _report(console: Console, jobs: Mapping[str, Job], endings: Mapping[str, End
         _say(console, f"{flow}: {endings[flow]} instead of {jobs[flow].ending}")
     _say(console, f"{len(jobs) - len(wrong)} of {len(jobs)} jobs ended as they should")
     if meant := [flow for flow, job in jobs.items() if job.ending.status != EndStatus.COMPLETED]:
-        _say(console, f"{', '.join(meant)} was to fail")
+        _say(console, f"{', '.join(meant)} was meant to fail")
     return not wrong

@@ -4,10 +4,10 @@ Flows are named by whoever submits jobs. Thus a flow has a label of its own only
 completed, and only the first 100 flows have one; all others are counted together as `other`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import Counter
 
 MOST_FLOWS: Final = 100
 OTHER: Final = "other"
@@ -16,22 +16,16 @@ OTHER: Final = "other"
 class FlowCounts:
     """Counters by flow. One for the process."""
 
-    def __init__(self, namespace: str, registry: CollectorRegistry) -> None:
+    def __init__(self, counter: Callable[..., Counter]) -> None:
+        """Begin at zero.
+
+        Args:
+            counter: Returns a counter for a name, a description and the names of labels.
+        """
         self._named: set[str] = set()
-        self._jobs = Counter(
-            "flow_jobs",
-            "Jobs that left this worker, by flow",
-            ("flow", "outcome"),
-            namespace=namespace,
-            registry=registry,
-        )
-        self._tokens = Counter(
-            "usage_tokens",
-            "Tokens that the model's provider counted, by flow",
-            ("flow", "direction"),
-            namespace=namespace,
-            registry=registry,
-        )
+        self._jobs = counter("flow_jobs", "Jobs that left this worker, by flow", "flow", "outcome")
+        about = "Tokens that the model's provider counted, by flow"
+        self._tokens = counter("usage_tokens", about, "flow", "direction")
 
     def job_left(self, flow: str, outcome: str, tokens: Mapping[str, int]) -> None:
         """Record a job that was settled or requeued, and the tokens of its calls here.

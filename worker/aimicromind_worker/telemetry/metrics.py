@@ -54,7 +54,7 @@ class Metrics:
         Info(_NAMESPACE, "This worker", registry=self._registry).info(
             {"version": version("aimicromind-worker")}
         )
-        self.flows = FlowCounts(_NAMESPACE, self._registry)
+        self.flows = FlowCounts(self._counter)
         self._jobs = self._counter("jobs", "Jobs that left this worker", "outcome", "kind")
         self._calls = self._counter("calls", "Prediction calls begun")
         self._failed_calls = self._counter("calls_failed", "Prediction calls that failed", "kind")
