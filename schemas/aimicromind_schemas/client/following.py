@@ -105,7 +105,7 @@ class Following:
         self._buffer.put(delivery)
 
     def miss(self) -> None:
-        """Note that the connection was lost."""
+        """Remember that the connection was lost."""
         self._is_lost = True
         self._buffer.miss()
 

@@ -92,7 +92,7 @@ class JobMemory:
         )
 
     def note_complete(self, since: datetime, slack: timedelta) -> None:
-        """Note that what was said from then to now is known.
+        """Remember that what was said from then to now is known.
 
         Args:
             since: The time from which on all is known, aware.

@@ -42,7 +42,7 @@ class EventLog:
         return partition_of(chat_id, self._partitions) if self._partitions > 1 else None
 
     def want(self, chat_id: str) -> None:
-        """Have the position of a chat's partition looked up, unless it was 5 s ago or less."""
+        """Look up the position of a chat's partition soon, unless it was 5 s ago or less."""
         if not self._partitions:
             return
         partition = partition_of(chat_id, self._partitions)

@@ -131,7 +131,7 @@ class JobRegistry:
                 job.cancel()
 
     def know_requests_since(self, since: datetime) -> None:
-        """Note that all requests since then are known, for jobs that were submitted since then."""
+        """Remember that all requests since then are known, for jobs submitted since then."""
         self._known_since = since
         self._more_known.set()
         self._more_known = asyncio.Event()

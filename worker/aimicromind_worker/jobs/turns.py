@@ -109,7 +109,7 @@ class Turns:
         return job.left_of(self._patience)
 
     def over(self, job_id: str, chat_id: str) -> None:
-        """Note that a job of any worker has ended, or waits after a failure of its own."""
+        """Take in that a job of any worker has ended, or waits after a failure of its own."""
         now = self._ended_at[chat_id] = monotonic()
         self._ended_at.move_to_end(chat_id)
         if len(self._ended_at) > _BUSY_CHATS:

@@ -139,7 +139,7 @@ class Progress:
         self._begin(following)
 
     def until_first_call(self) -> timedelta | None:
-        """Note that a call begins; return the time since submission if it is the job's first."""
+        """Count the call that begins; return the time since submission if it is the job's first."""
         is_first, self._has_called = not self._has_called, True
         return self._since_submission(datetime.now(UTC)) if is_first else None
 

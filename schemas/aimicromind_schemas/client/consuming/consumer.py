@@ -85,7 +85,7 @@ class Consumer:
         self._subscription: Subscription | None = None
 
     def stop(self) -> None:
-        """Have `run` return once no handler runs, or after the time to drain."""
+        """Make `run` return once no handler runs, or after the time to drain."""
         self._stopped.set()
 
     async def run(self) -> None:

@@ -14,7 +14,7 @@ _stops: set[Callable[[], None]] = set()
 
 @contextmanager
 def stopped_by_sigterm(stop: Callable[[], None]) -> Iterator[None]:
-    """Have `stop` called at SIGTERM during the body; nothing where that is not ours to handle.
+    """Call `stop` at SIGTERM during the body; nothing where that is not ours to handle.
 
     It is ours in the main thread, where no handler is set.
     """

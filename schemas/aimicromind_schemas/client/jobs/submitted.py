@@ -74,7 +74,7 @@ class SubmittedJobs:
             chat.job_id, chat.after, chat.at = job_id, after, datetime.now(UTC)
 
     def ended(self, end: EndEvent) -> None:
-        """Note that the `end` of a job was seen."""
+        """Remember that the `end` of a job was seen."""
         chat = self._chats.get(end.chat_id)
         if chat is not None and chat.job_id == end.job_id:
             chat.job_id = chat.after = None

@@ -173,7 +173,7 @@ class Bindings:
             del self._bound[key]
 
     def _closed(self, closing: asyncio.Future[Any]) -> None:
-        """Tell who asked for what the broker refused, and open the next channel."""
+        """Inform who asked for what the broker refused, and open the next channel."""
         self._channel = None
         if self._is_over:
             return

@@ -67,7 +67,7 @@ class Buffer:
             self._keep(delivery)
 
     def miss(self) -> None:
-        """Note that deliveries are missed from now on."""
+        """Remember that deliveries are missed from now on."""
         self._is_missing = True
         _wake(self._waiting)
 

@@ -31,7 +31,7 @@ class Taker(Protocol):
         """Take a message."""
 
     def miss(self) -> None:
-        """Note that messages are missed from now on."""
+        """Remember that messages are missed from now on."""
 
 
 class Dispatch:
@@ -65,11 +65,11 @@ class Dispatch:
         return True
 
     def add(self, taker: Taker) -> None:
-        """Give messages to somebody from now on."""
+        """Route messages to somebody from now on."""
         self._place(taker)[taker] = None
 
     def remove(self, taker: Taker) -> None:
-        """Give it no more messages, if it got any."""
+        """Route no more messages to it, if it got any."""
         chat_id = taker.wanted.chat_id
         place = self._of_all if chat_id is None else self._of_chats.get(chat_id, {})
         place.pop(taker, None)
@@ -77,7 +77,7 @@ class Dispatch:
             self._of_chats.pop(chat_id, None)
 
     def route(self, delivery: Delivery) -> int:
-        """Give a message to all who want it, and return their number."""
+        """Pass a message to all who want it, and return their number."""
         chat = self._of_chats.get(delivery.labels.chat_id or "", ())
         # Whoever takes a message may leave.
         takers = [it for it in (*chat, *self._of_all) if it.wanted.takes(delivery)]

@@ -60,7 +60,7 @@ class LiveEvents:
         return None if self._queue is None else self._queue.name
 
     async def join(self, taker: Taker) -> None:
-        """Give somebody its events, from now on until it leaves.
+        """Pass somebody its events, from now on until it leaves.
 
         Raises:
             NothingToListenTo: The exchange of events does not exist.
@@ -95,7 +95,7 @@ class LiveEvents:
                 return
 
     def leave(self, taker: Taker) -> None:
-        """Give it no more events."""
+        """Pass it no more events."""
         if taker not in self._members:
             return
         self._members.remove(taker)

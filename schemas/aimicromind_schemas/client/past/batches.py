@@ -103,7 +103,7 @@ class Batches(Generic[Question]):
         return self._readings.is_crowded
 
     def ask(self, question: Question) -> None:
-        """Have a question answered by the next reading."""
+        """Put a question, which is answered by the next reading."""
         self._waiting.append(question)
         if not self._gathers:
             self._gathers = True

@@ -99,7 +99,7 @@ class StreamReader:
         self._frames.acknowledge()
 
     async def pace(self) -> Never:
-        """Let the reading go on no faster than a broker can bear beside its other work.
+        """Limit the reading: it goes on no faster than a broker can bear beside its other work.
 
         What came is acknowledged meanwhile, also on a quiet stream: a broker closes a channel that
         leaves a message unacknowledged for its `consumer_timeout`.

@@ -107,12 +107,12 @@ class ConsumerChannels:
         self._free(tag, consumer)
 
     def took(self, tag: str) -> None:
-        """Note that a consumer has got a job."""
+        """Count that a consumer has got a job."""
         if (consumer := self._consumers.get(tag)) is not None:
             consumer.jobs += 1
 
     def settled(self, tag: str) -> None:
-        """Note that a job of a consumer is settled."""
+        """Count that a job of a consumer is settled."""
         if (consumer := self._consumers.get(tag)) is not None:
             consumer.jobs -= 1
             self._free(tag, consumer)

@@ -54,7 +54,7 @@ class ExtraConsumers:
         return True
 
     def forget_all(self) -> None:
-        """Note that all consumers were cancelled."""
+        """Take in that all consumers were cancelled."""
         self._tags.clear()
         self._unwanted.clear()
 

@@ -102,7 +102,7 @@ class PoolChats:
         return answer
 
     async def unlock(self, chat_id: str) -> None:
-        """Give a chat's lock back: see `ChatLocks.unlock`."""
+        """Release a chat's lock: see `ChatLocks.unlock`."""
         is_second = chat_id in self._held_instead
         self._held_instead.discard(chat_id)
         self._orphaned.discard(chat_id)

@@ -153,7 +153,7 @@ class CatchUpQueue:
         return None
 
     def sent(self, waiting: WaitingRequest, size_bytes: int, now_s: float) -> None:
-        """Note that a part was sent; the rest of its answer comes when its chat has its turn."""
+        """Take in that a part was sent; the rest of its answer comes when its chat has its turn."""
         chat_id = waiting.request.chat_id
         chat = self._chat(chat_id, now_s)
         chat.allowance.use(size_bytes)

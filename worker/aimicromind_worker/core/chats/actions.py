@@ -46,7 +46,7 @@ class AskLock:
 
 @dataclass(frozen=True, slots=True)
 class AskHolder:
-    """Tell the holder which jobs wait here; if it comes back, nobody holds the chat."""
+    """Send the holder the jobs that wait here; returned, it says that nobody holds the chat."""
 
     chat_id: str
     jobs: tuple[WaitingJob, ...]
@@ -62,7 +62,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class NameNext:
-    """Tell a worker that its job is next, and who else waits; the lock was let go just before."""
+    """Name a worker's job as the next, and who else waits; the lock was let go just before."""
 
     chat_id: str
     job: WaitingJob
@@ -71,7 +71,7 @@ class NameNext:
 
 @dataclass(frozen=True, slots=True)
 class AskAgain:
-    """Tell a worker that asked too late that the chat's holder is another by now."""
+    """Answer a worker that asked too late: the chat's holder is another by now."""
 
     chat_id: str
     worker: str

@@ -189,7 +189,7 @@ class ChatTurns:
         return []
 
     def _await(self, chat_id: str, chat: ChatState, job_ids: set[str]) -> None:
-        """Note the jobs that a chat waits for, and drop those that it waits for no more."""
+        """Keep the jobs that a chat waits for, and drop those that it waits for no more."""
         for job_id in chat.awaits - job_ids:
             chats = self._awaited[job_id]
             chats.discard(chat_id)

@@ -42,7 +42,7 @@ class _History:
         self._is_live = True
 
     def note(self) -> None:
-        """Tell the view if earlier events, or live ones, begin here."""
+        """Inform the view where earlier events, or live ones, begin here."""
         is_live = self._items.progress >= 1
         if is_live == self._is_live:
             return
