@@ -89,7 +89,7 @@ test: setup broker ## Run everything: check, the built wheels and the chart, the
 
 .PHONY: test-broker
 test-broker: setup broker ## Run what needs a broker on the machine's RabbitMQ, or on PRIVATE_BROKER_SERVER
-	$(RUN) pytest -q -n 4 tests/integration tests/process
+	$(RUN) pytest -q -n 5 tests/integration tests/process
 
 .PHONY: test-chart
 test-chart: setup ## Render the chart with Helm 3 and Helm 4 and check it against Kubernetes and itself

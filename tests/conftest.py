@@ -29,6 +29,17 @@ settings.load_profile("fixed")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Spread the files of process tests, which mostly wait, among those that keep a core busy."""
+    tests_of: dict[Path, list[pytest.Item]] = {}
+    for test in items:
+        tests_of.setdefault(test.path, []).append(test)
+    waiting = [path for path in tests_of if path.parent.name == "process"]
+    busy = [path for path in tests_of if path.parent.name != "process"]
+    places = [(n / len(paths), path) for paths in (waiting, busy) for n, path in enumerate(paths)]
+    items[:] = [test for _, path in sorted(places) for test in tests_of[path]]
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No setting of the machine, and no `.env` of a folder, reaches a test."""

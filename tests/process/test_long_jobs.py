@@ -24,16 +24,20 @@ async def test_long_jobs_take_their_own_size_and_the_loop_goes_on() -> None:
     too_large, too_still, failed = [], [], []
     async with stage() as on:
         for case in (*_CASES, *_OTHERS):
-            _, strain, completed = await measured(on, case, idle_s=0)
+            runs = [await measured(on, case, idle_s=0)]
+            if runs[0][1].busiest_s > _STILL_S:
+                # What runs beside it adds to CPU time, and never takes from it.
+                runs.append(await measured(on, case, idle_s=0))
             # Each body, and the frames of one of them; halves of emoji are copied once.
             allowed_mb = (case.count + 2) * 1.1 * LONGEST / _MB + _BESIDE_MB
-            if strain.grown_mb > allowed_mb:
-                too_large.append((case.name, strain))
+            for _, strain, completed in runs:
+                if strain.grown_mb > allowed_mb:
+                    too_large.append((case.name, strain))
+                if completed != case.count:
+                    failed.append((case.name, completed))
             # In CPU time: the worker may stand still for other programs, too.
-            if strain.busiest_s > _STILL_S:
-                too_still.append((case.name, strain))
-            if completed != case.count:
-                failed.append((case.name, completed))
+            if all(strain.busiest_s > _STILL_S for _, strain, _ in runs):
+                too_still.append((case.name, runs))
 
     assert not failed
     assert not too_large

@@ -21,7 +21,7 @@ from tests.integration.ops.test_cli_dead import a_refused_job, parked
 from tests.integration.ops.test_cli_output import read_a_line_and_leave
 from tests.integration.stage import Stage
 from tests.integration.workers import Running, working
-from tests.support.amqp import WITHIN_S, first_in, in_queue, until_in_queue
+from tests.support.amqp import WITHIN_S, first_in, until_in_queue
 from tests.support.builders import a_job
 from tests.unit.ops.statuses import WELL
 
@@ -111,7 +111,7 @@ async def test_look_changes_neither_jobs_nor_dead_letters(
     for _ in range(3):
         await status(settings)
 
-    assert await in_queue(stage.connection, stage.names.jobs_dead) == 5
+    await until_in_queue(stage.connection, stage.names.jobs_dead, 5)
     listed = await run("dead", "list", "--json", **settings)
     ids = [json.loads(line)["jobId"] for line in listed.out.splitlines()]
     assert ids == [f"job-{number}" for number in range(5)]
@@ -282,11 +282,11 @@ async def test_thousands_of_dead_letters_are_read_in_part(
     stage: Stage, settings: Mapping[str, str]
 ) -> None:
     await declared(stage)
-    async with stage.connection.channel(publisher_confirms=False) as channel:
-        for number in range(1_500):
-            kind = "timeout" if number % 2 else "not a kind\x1b[31m"
-            message = aio_pika.Message(a_job(), headers={"x-aimicromind-kind": kind})
-            await channel.default_exchange.publish(message, stage.names.jobs_dead)
+    async with stage.connection.channel() as channel:
+        kinds = ["timeout", "not a kind\x1b[31m"] * 750
+        messages = [aio_pika.Message(a_job(), headers={"x-aimicromind-kind": it}) for it in kinds]
+        to_dead = channel.default_exchange.publish
+        await asyncio.gather(*(to_dead(it, stage.names.jobs_dead) for it in messages))
     await until_in_queue(stage.connection, stage.names.jobs_dead, 1_500)
 
     told = await status(settings)

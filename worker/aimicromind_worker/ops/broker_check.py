@@ -10,7 +10,8 @@ from aiormq.exceptions import AMQPError, ChannelAccessRefused, ChannelNotFoundEn
 
 from aimicromind_schemas import Names
 from aimicromind_schemas.client import BrokerRefused, BrokerTlsRefused, BrokerUnreachable
-from aimicromind_schemas.client.streams.markers import time_of_first
+from aimicromind_schemas.client.errors import NoSuchQueue
+from aimicromind_schemas.client.streams.probes import first_kept
 from aimicromind_schemas.client.streams.reader import StreamUnreadable
 from aimicromind_schemas.client.transport.opening import closing_of, refusal_of
 from aimicromind_schemas.client.transport.socket_transport import GuardedConnection
@@ -33,7 +34,7 @@ from aimicromind_worker.core.findings import Finding, State
 _CONNECTION = "aimicromind-worker doctor"
 # Two of the worker, and one chat lock.
 _OWN_QUEUES = 3
-_PUBLISHED_WITHIN_S = 5.0
+_PUBLISHED_WITHIN_S = 3.0
 _OLDEST, _FILTERS_FROM = (3, 10), (3, 13)
 
 
@@ -162,22 +163,18 @@ async def _publishing(settings: Settings) -> Finding:
     nothing else: a broker with an alarm reads nothing more from it.
     """
     about, exchange = "publishing", Names(settings.prefix).events
-    event = Message(b"", headers={"BCC": ["0"]})
     try:
-        async with (
-            broker_connection(settings, _CONNECTION) as connection,
-            asyncio.timeout(_PUBLISHED_WITHIN_S),
-        ):
-            channel = await connection.channel(publisher_confirms=False)
-            transaction = channel.transaction()
-            await transaction.select()
-            events = await channel.get_exchange(exchange, ensure=False)
-            await events.publish(event, "chat.doctor.end", mandatory=False)
-            await transaction.rollback()
+        async with broker_connection(settings, _CONNECTION) as connection:
+            try:
+                async with asyncio.timeout(_PUBLISHED_WITHIN_S):
+                    await _publish_and_roll_back(connection, exchange)
+            except TimeoutError:
+                # The broker would not read that the connection is closed.
+                connection.wire.abort()
+                detail = "the broker did not answer: has it an alarm?"
+                return Finding(about, State.NOT_CHECKED, detail)
     except ChannelNotFoundEntity:
         return Finding(about, State.NOT_CHECKED, f"there is no exchange {exchange} yet")
-    except TimeoutError:
-        return Finding(about, State.NOT_CHECKED, "the broker did not answer: has it an alarm?")
     except (BrokerRefused, BrokerLost, BrokerUnreachable) as error:
         return Finding(about, State.NOT_CHECKED, str(error))
     except AMQPError as error:
@@ -186,15 +183,28 @@ async def _publishing(settings: Settings) -> Finding:
     return Finding(about, State.OK, "the user may publish events of all chats and partitions")
 
 
+async def _publish_and_roll_back(connection: BrokerConnection, exchange: str) -> None:
+    channel = await connection.channel(publisher_confirms=False)
+    transaction = channel.transaction()
+    await transaction.select()
+    event = Message(b"", headers={"BCC": ["0"]})
+    events = await channel.get_exchange(exchange, ensure=False)
+    await events.publish(event, "chat.doctor.end", mandatory=False)
+    await transaction.rollback()
+
+
 async def _journal(connection: GuardedConnection, settings: Settings) -> AsyncIterator[Finding]:
     """Yield a warning where the journal reaches back less far than jobs live."""
     try:
-        first = await time_of_first(connection, Names(settings.prefix).journal)
-    except StreamUnreadable:
-        # The journal does not exist yet, or is empty.
+        first = await first_kept(connection, Names(settings.prefix).journal)
+    except (NoSuchQueue, StreamUnreadable):
+        # The journal does not exist yet.
+        return
+    if first is None or not first.offset:
+        # Nothing was removed from it yet.
         return
     needed = timedelta(seconds=settings.job_lifetime_seconds)
-    if first is not None and (reach := datetime.now(UTC) - first) < needed:
+    if (reach := datetime.now(UTC) - (first.sent_at or datetime.now(UTC))) < needed:
         detail = (
             f"the journal reaches back {reach.total_seconds():.0f} s, and jobs live up to "
             f"{needed.total_seconds():.0f} s: an older job that loses its worker may fail"

@@ -12,7 +12,9 @@ from uuid import uuid4
 import aio_pika
 from aiormq.exceptions import DeliveryError
 
+from aimicromind_schemas.client.streams.probes import first_from
 from aimicromind_schemas.client.streams.reader import (
+    NothingThere,
     StreamUnreadable,
     Take,
     reading,
@@ -76,28 +78,10 @@ async def time_of_first(connection: GuardedConnection, stream: str) -> datetime 
         NothingThere: It does not come within 5 s.
         StreamUnreadable: There is no such stream, or the connection closed.
     """
-    first = await first_of_stream(connection, stream)
+    first = await first_from(connection, stream, "first")
+    if first is None:
+        raise NothingThere(stream)
     return None if first.offset == 0 else first.sent_at or datetime.now(UTC)
-
-
-async def first_of_stream(connection: GuardedConnection, stream: str) -> StreamMessage:
-    """Return the first message that is left of a stream; it has one at least.
-
-    Raises:
-        NothingThere: It does not come within 5 s.
-        StreamUnreadable: There is no such stream, or the connection closed.
-    """
-    came: list[StreamMessage] = []
-    arrived = asyncio.Event()
-
-    def take(message: StreamMessage) -> None:
-        came.append(message)
-        arrived.set()
-
-    async with reading(connection, stream, "first", take, prefetch=1) as reader:
-        reader.hold()
-        await reader.until(arrived)
-    return came[0]
 
 
 async def publish_marker(publish: Publish, marker: aio_pika.Message, stream: str) -> None:

@@ -94,8 +94,22 @@ async def last_chunk(connection: GuardedConnection, stream: str) -> StreamMessag
         NoSuchQueue: There is no such stream.
         StreamUnreadable, BrokerGone: The connection closed.
     """
+    return await _first_at(connection, stream, "last")
+
+
+async def first_kept(connection: GuardedConnection, stream: str) -> StreamMessage | None:
+    """Return the first message that is left of a stream; None where there is no message.
+
+    Raises:
+        NoSuchQueue: There is no such stream.
+        StreamUnreadable, BrokerGone: The connection closed.
+    """
+    return await _first_at(connection, stream, "first")
+
+
+async def _first_at(connection: GuardedConnection, stream: str, place: str) -> StreamMessage | None:
     within_s = _WITHIN_S_IF_EMPTY[await is_empty(connection, stream)]
-    return await first_from(connection, stream, "last", within_s)
+    return await first_from(connection, stream, place, within_s)
 
 
 async def first_from(

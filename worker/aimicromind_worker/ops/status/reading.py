@@ -15,8 +15,9 @@ from urllib.parse import unquote, urlsplit
 from aiormq.exceptions import ChannelAccessRefused
 
 from aimicromind_schemas import Names, WorkerReport
-from aimicromind_schemas.client.streams.markers import first_of_stream
-from aimicromind_schemas.client.streams.reader import NothingThere, StreamUnreadable
+from aimicromind_schemas.client.errors import NoSuchQueue
+from aimicromind_schemas.client.streams.probes import first_kept
+from aimicromind_schemas.client.streams.reader import StreamUnreadable
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.inspection.asking import CannotAsk, PoolAsker
 from aimicromind_worker.amqp.inspection.counting import QueueCounts, counts_of, dead_by_kind
@@ -210,7 +211,7 @@ class StatusReader:
     async def _reach(self, streams: Sequence[str]) -> Reach | None:
         try:
             firsts = await asyncio.gather(*map(self._first, streams))
-        except StreamUnreadable as error:
+        except (NoSuchQueue, StreamUnreadable) as error:
             self._unread.append(" ".join(str(error).split()))
             return None
         return reach_of([first for first in firsts if first is not None])
@@ -219,10 +220,10 @@ class StatusReader:
         """Return offset and time of the first message of a stream; None if none comes."""
         try:
             async with self._channels, asyncio.timeout(_FIRST_WITHIN_S):
-                first = await first_of_stream(self._connection, stream)
-        except (NothingThere, TimeoutError):
+                first = await first_kept(self._connection, stream)
+        except TimeoutError:
             return None
-        return None if first.sent_at is None else (first.offset, first.sent_at)
+        return None if first is None or first.sent_at is None else (first.offset, first.sent_at)
 
     async def _broker(self) -> BrokerTold | None:
         if self._settings.management_url is None:
