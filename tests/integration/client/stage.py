@@ -30,8 +30,9 @@ def a_job(**fields: object) -> PredictionJob:
     return PredictionJob.model_validate(usual | {"chat_id": f"chat-{unique}"} | fields)
 
 
-def published(chats: Chats, job_id: str) -> list[Event]:
-    """Give what one who was always there has of a job."""
+async def published(chats: Chats, job_id: str) -> list[Event]:
+    """Give what one who was always there has of a job, once it has ended."""
+    await chats.end_of(job_id)
     return [event_from(body) for body in chats.of(job_id)]
 
 

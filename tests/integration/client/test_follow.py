@@ -24,7 +24,7 @@ async def test_request_brings_all_events_of_the_job(stage: Stage) -> None:
             came = await all_of(events)
         await chats.end_of(job.job_id or "")
 
-    assert came == published(chats, job.job_id or "")
+    assert came == await published(chats, job.job_id or "")
     assert isinstance(came[-1], EndEvent)
 
 
@@ -44,7 +44,7 @@ async def test_late_joiners_have_the_same_as_one_who_was_there(stage: Stage) -> 
         await chats.end_of(job_id)
 
     for came in joined:
-        assert came == published(chats, job_id)
+        assert came == await published(chats, job_id)
 
 
 async def test_lost_connections_lose_and_double_nothing(stage: Stage, proxy: Proxy) -> None:
@@ -65,7 +65,7 @@ async def test_lost_connections_lose_and_double_nothing(stage: Stage, proxy: Pro
         await chats.end_of(job.job_id or "")
 
     assert proxy._accepted > 5  # noqa: SLF001 - that it was cut is what the test is about
-    assert came == published(chats, job.job_id or "")
+    assert came == await published(chats, job.job_id or "")
 
 
 async def test_chat_goes_on_over_a_lost_connection_with_what_is_new(
@@ -82,7 +82,7 @@ async def test_chat_goes_on_over_a_lost_connection_with_what_is_new(
             came = await all_of(events)
         await chats.end_of(second.job_id or "")
 
-    wanted = [published(chats, job.job_id or "") for job in (first, second)]
+    wanted = [await published(chats, job.job_id or "") for job in (first, second)]
     assert came == [event for events in wanted for event in events]
 
 
@@ -96,7 +96,7 @@ async def test_reading_goes_on_after_the_last_event_that_was_seen(stage: Stage, 
         async with client.follow(job_id=job_id, after=Position(1, seq)) as events:
             came = await all_of(events)
 
-    assert came == published(chats, job_id)[seq + 1 :]
+    assert came == (await published(chats, job_id))[seq + 1 :]
 
 
 async def test_job_of_another_client_is_followed_without_its_chat(stage: Stage) -> None:
@@ -110,7 +110,7 @@ async def test_job_of_another_client_is_followed_without_its_chat(stage: Stage) 
             came = await all_of(events)
         await chats.end_of(job_id)
 
-    assert came == published(chats, job_id)
+    assert came == await published(chats, job_id)
 
 
 async def test_newer_attempt_replaces_the_older(stage: Stage) -> None:
@@ -123,7 +123,7 @@ async def test_newer_attempt_replaces_the_older(stage: Stage) -> None:
         await chats.end_of(job.job_id or "")
 
     assert [item.attempt for item in came if isinstance(item, StartEvent)] == [1, 2]
-    assert came == published(chats, job.job_id or "")
+    assert came == await published(chats, job.job_id or "")
 
 
 async def test_who_comes_late_without_the_log_is_told_what_is_missing(stage: Stage) -> None:
@@ -138,7 +138,7 @@ async def test_who_comes_late_without_the_log_is_told_what_is_missing(stage: Sta
     gap, *rest = came
     assert isinstance(gap, Gap)
     assert (gap.job_id, gap.attempt, gap.missing.start) == (job_id, 1, 0)
-    assert rest == published(chats, job_id)[gap.missing.stop :]
+    assert rest == (await published(chats, job_id))[gap.missing.stop :]
 
 
 async def test_silent_chat_leaves_the_log_to_others(stage: Stage) -> None:
@@ -159,7 +159,7 @@ async def test_long_reading_tells_how_far_it_is(stage: Stage) -> None:
         first, foreign = a_job(), a_job()
         for job in (first, foreign):
             await chats.end_of(await client.submit(job))
-        count, shares = len(published(chats, first.job_id or "")), []
+        count, shares = len(await published(chats, first.job_id or "")), []
         async with client_of(stage) as late:
             async with late.follow(chat_id=first.chat_id, from_start=True) as events:
                 async with asyncio.timeout(WITHIN_S):
@@ -253,7 +253,8 @@ async def test_connection_that_is_lost_while_a_follow_begins_is_opened_again(
         await asyncio.wait_for(begun.wait(), WITHIN_S)
         await client.submit(job)
 
-        assert await asyncio.wait_for(following, WITHIN_S) == published(chats, job.job_id or "")
+        came = await asyncio.wait_for(following, WITHIN_S)
+        assert came == await published(chats, job.job_id or "")
 
 
 async def test_followers_that_a_cancelled_scope_ends_leave_no_channel_and_no_binding(

@@ -63,7 +63,7 @@ async def test_late_followers_have_the_same_as_one_who_was_there_over_lost_conne
         await chats.end_of(job_id)
 
     for came in joined:
-        assert came == published(chats, job_id)
+        assert came == await published(chats, job_id)
 
 
 async def test_followers_that_ask_together_share_a_request_and_have_all_events(
@@ -94,7 +94,7 @@ async def test_followers_that_ask_together_share_a_request_and_have_all_events(
         came = await together
         await chats.end_of(job_id)
 
-    assert all(each == published(chats, job_id) for each in came)
+    assert came == [await published(chats, job_id)] * len(came)
     assert 1 <= len(requests) <= 10
 
 
@@ -111,7 +111,7 @@ async def test_running_job_is_caught_up_from_its_worker_without_reading_a_stream
             came = await all_of(events)
         await chats.end_of(job_id)
 
-    assert came == published(chats, job_id)
+    assert came == await published(chats, job_id)
     # That of `other` looked up a handle.
     assert len(reading) <= 1
 
@@ -134,7 +134,7 @@ async def test_running_job_is_caught_up_without_an_event_log(stage: Stage, named
             came = await all_of(events)
         await chats.end_of(job_id)
 
-    assert came == published(chats, job_id)
+    assert came == await published(chats, job_id)
 
 
 async def test_running_job_goes_on_after_a_position(stage: Stage) -> None:
@@ -150,7 +150,7 @@ async def test_running_job_goes_on_after_a_position(stage: Stage) -> None:
             came = await all_of(events)
         await chats.end_of(job_id)
 
-    assert came == published(chats, job_id)[10:]
+    assert came == (await published(chats, job_id))[10:]
 
 
 @pytest.mark.parametrize("events_log", [True, False])
@@ -171,7 +171,7 @@ async def test_events_of_earlier_attempts_come_from_the_log_if_there_is_one(
         came = await _followed(client, job_id, job.chat_id)
         await chats.end_of(job_id)
 
-    assert came == [it for it in published(chats, job_id) if events_log or it.attempt == 2]
+    assert came == [it for it in await published(chats, job_id) if events_log or it.attempt == 2]
 
 
 async def test_events_before_the_running_job_of_a_chat_come_from_the_log(stage: Stage) -> None:
@@ -185,7 +185,7 @@ async def test_events_before_the_running_job_of_a_chat_come_from_the_log(stage: 
             came = await asyncio.wait_for(all_of(events), WITHIN_S)
         await chats.end_of(second.job_id or "")
 
-    wanted = [published(chats, job.job_id or "") for job in (first, second)]
+    wanted = [await published(chats, job.job_id or "") for job in (first, second)]
     assert came == [event for events in wanted for event in events]
 
 
@@ -201,7 +201,7 @@ async def test_answer_that_does_not_come_is_replaced_by_the_log(
         came = await _followed(client, job_id, job.chat_id)
         await chats.end_of(job_id)
 
-    assert came == published(chats, job_id)
+    assert came == await published(chats, job_id)
 
 
 async def test_user_who_may_not_ask_reads_the_log(stage: Stage) -> None:
@@ -219,7 +219,7 @@ async def test_user_who_may_not_ask_reads_the_log(stage: Stage) -> None:
         both = await asyncio.gather(*(_followed(client, job_id, job.chat_id) for _ in range(2)))
         await chats.end_of(job_id)
 
-    assert both == [published(chats, job_id)] * 2
+    assert both == [await published(chats, job_id)] * 2
 
 
 @pytest.mark.parametrize("is_readable", [True, False])
@@ -239,4 +239,4 @@ async def test_job_is_followed_by_the_handle_that_submitting_it_returned(
         ):
             came = await all_of(events)
 
-    assert came == published(chats, job_id)
+    assert came == await published(chats, job_id)

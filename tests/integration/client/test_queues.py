@@ -25,7 +25,7 @@ async def test_shared_queue_gives_each_event_to_one_reader(stage: Stage) -> None
             jobs = [await one.submit(a_job()) for _ in range(4)]
             for job in jobs:
                 await chats.end_of(job)
-            expected = [event for job in jobs for event in published(chats, job)]
+            expected = [event for job in jobs for event in await published(chats, job)]
             await until(lambda: len(got[0]) + len(got[1]) >= len(expected))
             await _stop(readers)
         await delete_queue(stage.connection, queue)
@@ -78,7 +78,7 @@ async def test_private_queues_each_bring_all(stage: Stage) -> None:
         got = [await _to_end(events) for events in (first, second)]
         await chats.end_of(job_id)
 
-    assert got == [published(chats, job_id)] * 2
+    assert got == [await published(chats, job_id)] * 2
 
 
 async def test_shared_queue_that_is_another_is_a_clear_error(stage: Stage) -> None:

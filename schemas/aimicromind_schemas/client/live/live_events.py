@@ -19,6 +19,7 @@ from aimicromind_schemas.client.errors import BrokerGone
 from aimicromind_schemas.client.live.answers import Answers
 from aimicromind_schemas.client.live.dispatch import Dispatch, Taker
 from aimicromind_schemas.client.live.live_queue import Handlers, LiveQueue
+from aimicromind_schemas.client.live.rounds import Rounds
 from aimicromind_schemas.client.transport.stream_frames import StreamMessage
 
 _log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class LiveEvents:
 
     Attributes:
         answers: Who waits for an answer that comes in the same queue.
+        rounds: Whose turn it is to read what was missed.
     """
 
     def __init__(self, connection: ClientConnection, exchange: str) -> None:
@@ -45,6 +47,7 @@ class LiveEvents:
             exchange: Exchange of events.
         """
         self.answers = Answers()
+        self.rounds = Rounds()
         self._connection = connection
         self._exchange = exchange
         self._dispatch = Dispatch()

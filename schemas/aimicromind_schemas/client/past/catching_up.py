@@ -13,10 +13,11 @@ The asker binds its queue to the chat first, then asks. Invariants:
 import asyncio
 import logging
 from enum import Enum, auto
-from typing import Final
+from typing import Final, cast
 
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel
+from aiormq import Channel
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import DeliveryError
 
@@ -164,10 +165,18 @@ async def ask(
 
 async def _is_taken(channel: AbstractChannel, message: Message, queue: str) -> bool:
     with broker_errors():
-        exchange = await channel.get_exchange("", ensure=False)
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                answer = await exchange.publish(message, queue, mandatory=True)
+                # Its abstract class does not know `wait`.
+                sender = cast("Channel", await channel.get_underlay_channel())
+                answer = await sender.basic_publish(
+                    message.body,
+                    routing_key=queue,
+                    properties=message.properties,
+                    mandatory=True,
+                    # The requests of thousands need not wait for each other to be written.
+                    wait=False,
+                )
         except DeliveryError:
             return False
     return not isinstance(answer, DeliveredMessage)

@@ -31,7 +31,7 @@ from aimicromind_schemas.messages.events import Event
 from aimicromind_schemas.reading import Position
 from aimicromind_schemas.routing import Names
 
-_ANSWERED_WITHIN_S: Final = 1.0
+_ANSWERED_WITHIN_S: Final = 2.0
 # A request is lost with the queue of a chat lock that is released at that moment.
 _MOST_REQUESTS: Final = 2
 # A process with thousands of followers may take seconds for what has come by now.
@@ -174,7 +174,7 @@ class Answer:
             self._came.set_result(None)
 
     async def state(self) -> CatchUpState:
-        """Wait for the answer, 1 s for each part, and return how far it has come."""
+        """Wait for the answer, 2 s for each part, and return how far it has come."""
         while self._catch_up.state is CatchUpState.WAITING:
             self._came = asyncio.get_running_loop().create_future()
             await _patiently(self._came)
@@ -214,7 +214,7 @@ class Shown(Replay):
 
 
 async def _patiently(future: asyncio.Future[Any]) -> None:
-    """Wait for a future for 1 s, and for ten turns of an event loop that has much to do."""
+    """Wait for a future for 2 s, and for ten turns of an event loop that has much to do."""
     for _ in range(_TURNS):
         await asyncio.wait((future,), timeout=_ANSWERED_WITHIN_S / _TURNS)
         if future.done():
