@@ -16,6 +16,7 @@ from aimicromind_schemas.client.errors import (
     NotConfirmed,
     QueueFull,
 )
+from aimicromind_schemas.client.transport.publishing import publish_confirmed
 from aimicromind_schemas.messages.cancel import CancelRequest
 from aimicromind_schemas.messages.job import SUBMITTED_HEADER, PredictionJob
 from aimicromind_schemas.routing import Names
@@ -109,13 +110,13 @@ class JobPublisher:
     async def _publish(self, message: aio_pika.Message, exchange: str, key: str, what: str) -> None:
         try:
             channel = await self._channel.opened()
-            to = await channel.get_exchange(exchange, ensure=False)
         except BrokerGone as error:
             raise NotConfirmed(what) from error
         try:
             with broker_errors():
                 try:
-                    answer = await to.publish(message, key, mandatory=True, timeout=TIMEOUT_S)
+                    async with asyncio.timeout(TIMEOUT_S):
+                        answer = await publish_confirmed(channel, message, exchange, key)
                 except ChannelNotFoundEntity as error:
                     raise NobodyReceives(exchange) from error
                 except DeliveryError as error:

@@ -13,15 +13,15 @@ The asker binds its queue to the chat first, then asks. Invariants:
 import asyncio
 import logging
 from enum import Enum, auto
-from typing import Final, cast
+from typing import Final
 
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel
-from aiormq import Channel
 from aiormq.abc import DeliveredMessage
 from aiormq.exceptions import DeliveryError
 
 from aimicromind_schemas.client.connection import TIMEOUT_S, broker_errors
+from aimicromind_schemas.client.transport.publishing import publish_confirmed
 from aimicromind_schemas.codec import decode
 from aimicromind_schemas.messages.catch_up import (
     CatchUpRequest,
@@ -167,16 +167,7 @@ async def _is_taken(channel: AbstractChannel, message: Message, queue: str) -> b
     with broker_errors():
         try:
             async with asyncio.timeout(TIMEOUT_S):
-                # Its abstract class does not know `wait`.
-                sender = cast("Channel", await channel.get_underlay_channel())
-                answer = await sender.basic_publish(
-                    message.body,
-                    routing_key=queue,
-                    properties=message.properties,
-                    mandatory=True,
-                    # The requests of thousands need not wait for each other to be written.
-                    wait=False,
-                )
+                answer = await publish_confirmed(channel, message, "", queue)
         except DeliveryError:
             return False
     return not isinstance(answer, DeliveredMessage)

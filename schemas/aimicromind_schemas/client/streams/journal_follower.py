@@ -94,6 +94,7 @@ class JournalFollower:
         self._came = asyncio.Event()
         self._known: StreamMessage | None = None
         self._is_another = False
+        self._is_from_first = False
         self.search = JournalSearch(connection, publish, stream)
         self._live = asyncio.Event()
         self.on_live: Callable[[], None] = lambda: None
@@ -150,7 +151,7 @@ class JournalFollower:
         """
         self._came.clear()
         self._known = self._state.last if isinstance(begin, int) else None
-        self._is_another = False
+        self._is_another = self._is_from_first = False
         async with (
             self._marker() as caught_up,
             reading(self._connection, self._stream, begin, self._take, prefetch=_AHEAD) as reader,
@@ -172,7 +173,9 @@ class JournalFollower:
 
     async def _note_begin(self, begin: datetime | None) -> None:
         removed_before = await time_of_first(self._connection, self._stream)
-        complete = datetime.min.replace(tzinfo=UTC) if begin is None else begin
+        complete = datetime.min.replace(tzinfo=UTC)
+        if begin is not None and not self._is_from_first:
+            complete = begin
         self._state.jobs.note_complete(max(complete, removed_before or complete), CLOCK_SLACK)
 
     async def look_up(self, job_id: str, since: datetime | None) -> History:
@@ -233,6 +236,8 @@ class JournalFollower:
 
     def _take(self, message: StreamMessage) -> None:
         self._came.set()
+        # There is nothing before it.
+        self._is_from_first |= message.offset == 0
         if self._known is not None and message.offset >= self._known.offset:
             self._is_another = message.header != self._known.header
             self._known = None

@@ -13,6 +13,7 @@ from aio_pika.abc import AbstractChannel
 from aiormq.exceptions import ChannelAccessRefused, DeliveryError
 
 from aimicromind_schemas.client.transport.cancelling import is_cancelled
+from aimicromind_schemas.client.transport.publishing import publish_confirmed
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.events.publisher_link import (
     LOST,
@@ -95,8 +96,7 @@ class OutgoingChannel:
         await self._usable()
         try:
             channel = await self._open_channel()
-            target = await channel.get_exchange(exchange, ensure=False)
-            await target.publish(message, key, mandatory=True)
+            await publish_confirmed(channel, message, exchange, key)
         except DeliveryError:
             raise
         except ChannelAccessRefused as error:
