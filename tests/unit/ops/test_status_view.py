@@ -37,10 +37,11 @@ def test_first_line_says_who_takes_jobs(changed: dict[str, object], told: str) -
 
 
 def test_first_line_counts_the_jobs_and_leaves_out_what_is_not_there() -> None:
-    quiet = replace_jobs(waiting_for_chat=0, delayed={2: 0}, ready=0)
+    quiet = replace_jobs(waiting_for_chat=0, waiting_otherwise=0, delayed={2: 0}, ready=0)
 
     assert summary_of(status()).endswith(
-        ": 17 ready, 12 running, 3 waiting for a chat, 4 delayed, 23 dead"
+        ": 17 ready, 12 running, 3 waiting for a chat, 1 waiting for a slot or the endpoint, "
+        "4 delayed, 23 dead"
     )
     assert summary_of(status(jobs=quiet, dead_letters=None)).endswith(": 0 ready, 12 running")
 

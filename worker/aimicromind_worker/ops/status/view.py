@@ -56,8 +56,13 @@ def summary_of(status: Status) -> str:
     jobs = status.jobs
     dead = status.dead_letters.total if status.dead_letters is not None else 0
     counts = [f"{jobs.ready:,} ready", f"{jobs.running:,} running"]
-    others = [(jobs.waiting_for_chat, "waiting for a chat"), (jobs.all_delayed, "delayed")]
-    counts += [f"{count:,} {what}" for count, what in [*others, (dead, "dead")] if count]
+    others = (
+        (jobs.waiting_for_chat, "waiting for a chat"),
+        (jobs.waiting_otherwise, "waiting for a slot or the endpoint"),
+        (jobs.all_delayed, "delayed"),
+        (dead, "dead"),
+    )
+    counts += [f"{count:,} {what}" for count, what in others if count]
     told = ", ".join(counts)
     return f"{_takers(status.workers, status.silent_consumers)}: {told}"
 
