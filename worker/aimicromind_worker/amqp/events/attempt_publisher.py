@@ -159,14 +159,12 @@ class AttemptPublisher:
     def publish(self, event: NumberedEvent) -> None:
         """Publish one event to its chat, and a copy to the job's reply_to."""
         self._last = event.name
-        content = self._frames.content_to_chat(event)
-        frames = self._frames.to_chat(event.name) + content
+        frames = self._frames.to_chat(event)
         self._publisher.publish(
             PendingMessage(self._messages, self._buffer, event, frames, is_end=event.name == "end")
         )
         if self._copies is not None:
-            plain = self._frames.content(event) if self._frames.is_partitioned else content
-            self._copies.publish(event, plain)
+            self._copies.publish(event, self._frames.content(event))
 
     async def confirmed(self) -> None:
         """Wait until the broker has answered for every event and record published so far.

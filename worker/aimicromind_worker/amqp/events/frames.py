@@ -18,6 +18,8 @@ _FRAME_OVERHEAD = 8
 # content-type, headers, delivery-mode, correlation-id, message-id, timestamp, type, app-id
 _FLAGS = 1 << 15 | 1 << 13 | 1 << 12 | 1 << 10 | 1 << 7 | 1 << 6 | 1 << 5 | 1 << 3
 _PERSISTENT = b"\x02"
+# Class, weight, size and flags; `seq`, the length of the message id, and the time.
+_FIXED_HEADER_BYTES = 14 + 8 + 1 + 8
 _REMEMBERED_NAMES = 256
 
 _header_front = Struct(">BHIHHQH").pack
@@ -31,7 +33,6 @@ class EventFrames:
 
     Attributes:
         frame_max: Most bytes of one frame.
-        is_partitioned: Whether events to the chat also name a partition of the event log.
     """
 
     def __init__(
@@ -69,23 +70,38 @@ class EventFrames:
         self._front = _front(fields)
         # By BCC the exchange routes as by the routing key, and the broker strips it. The default
         # exchange would route by it, too: a message to a queue has none.
-        self.is_partitioned = partition is not None
         self._chat_front = self._front if partition is None else _front(_bcc(partition) + fields)
         self._middle = _PERSISTENT + _short(address.correlation_id)
         self._names: dict[str, tuple[bytes, bytes]] = {}
 
+    def to_chat(self, event: NumberedEvent) -> bytes:
+        """Write all frames that publish an event to the chat, and to its partition by `BCC`.
+
+        An `end` that no queue takes is returned.
+        """
+        publish, name = self._name(event.name)
+        return self._written(publish, self._chat_front, event, name)
+
     def content(self, event: NumberedEvent) -> bytes:
         """Write the header and body frames, which follow a publish frame to a queue."""
-        return self._content(self._front, event)
+        return self._written(b"", self._front, event, self._name(event.name)[1])
 
-    def content_to_chat(self, event: NumberedEvent) -> bytes:
-        """Write the header and body frames, which follow a publish frame to the chat."""
-        return self._content(self._chat_front, event)
+    def to_queue(self, queue: str, *, mandatory: bool = False) -> bytes:
+        """Write the publish frame to one queue, through the default exchange."""
+        return self._publish("", queue, mandatory=mandatory)
 
-    def _content(self, front: bytes, event: NumberedEvent) -> bytes:
-        name = self._name(event.name)[1]
-        identity = event.message_id
-        properties = b"%b%b%b%c%b%b%b" % (
+    def _written(self, publish: bytes, front: bytes, event: NumberedEvent, name: bytes) -> bytes:
+        identity, body, size = event.message_id, event.body, len(event.body)
+        variable_bytes = len(front) + len(self._middle) + len(identity) + len(name)
+        header_bytes = variable_bytes + _FIXED_HEADER_BYTES
+        header = _header_front(
+            FRAME_HEADER, self._channel, header_bytes, _CLASS_BASIC, 0, size, _FLAGS
+        )
+        is_short = size <= self._longest_body_frame
+        # In one go: each step would copy the body once more.
+        return b"%b%b%b%b%b%c%b%b%b\xce%b%b%b" % (
+            publish,
+            header,
             front,
             _long_long(event.seq),
             self._middle,
@@ -93,23 +109,10 @@ class EventFrames:
             identity,
             _long_long(event.second),
             name,
+            _frame_front(FRAME_BODY, self._channel, size) if is_short else b"",
+            body if is_short else b"".join(self._body_frames(body)),
+            FRAME_END_CHAR if is_short else b"",
         )
-        size = len(event.body)
-        header = _header_front(
-            FRAME_HEADER, self._channel, 14 + len(properties), _CLASS_BASIC, 0, size, _FLAGS
-        )
-        if size <= self._longest_body_frame:
-            body_front = _frame_front(FRAME_BODY, self._channel, size)
-            return b"%b%b\xce%b%b\xce" % (header, properties, body_front, event.body)
-        return b"".join((header, properties, FRAME_END_CHAR, *self._body_frames(event.body)))
-
-    def to_chat(self, name: str) -> bytes:
-        """Write the publish frame to the chat. An `end` that no queue takes is returned."""
-        return self._name(name)[0]
-
-    def to_queue(self, queue: str, *, mandatory: bool = False) -> bytes:
-        """Write the publish frame to one queue, through the default exchange."""
-        return self._publish("", queue, mandatory=mandatory)
 
     def _name(self, name: str) -> tuple[bytes, bytes]:
         known = self._names.get(name)
