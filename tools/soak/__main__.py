@@ -10,7 +10,7 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from itertools import groupby
@@ -81,7 +81,9 @@ def _fill_in(run: Run, facts: Facts, watch: Watch) -> None:
     """Add what is known of the faults and of the workers."""
     run.fencing = facts.fencing
     run.tolerance = Tolerance(facts.interruptions, facts.endpoint_down)
-    run.outages = [_forgiving(it, facts.endpoint_down) for it in facts.outages]
+    lasting = (_forgiving(it, facts.endpoint_down) for it in facts.outages)
+    judged = (of_those_that_stayed(it, facts.stopped) for it in lasting)
+    run.outages = [it for it in judged if it is not None]
     run.probes = watch.probes
     sizes = [size for of_one in watch.sizes.values() for size in of_one]
     run.gauges = [Gauge("worker memory, MB", it.at, it.rss_mb) for it in sizes]
@@ -100,6 +102,18 @@ def _print(violations: Sequence[Violation]) -> None:
         for violation in found[:_MOST_SHOWN]:
             print(violation)
     print(f"{len(violations)} violations")
+
+
+def of_those_that_stayed(outage: Outage, stopped: Mapping[str, float]) -> Outage | None:
+    """Leave out the workers that were stopped before they had to be ready; None for no other.
+
+    Args:
+        outage: It names its workers.
+        stopped: When workers were killed or told to drain, by name.
+    """
+    until = outage.cleared + outage.back_within_s
+    stayed = [name for name in outage.workers if stopped.get(name, until) >= until]
+    return replace(outage, workers=stayed) if stayed else None
 
 
 def _forgiving(outage: Outage, endpoint_down: Sequence[Span]) -> Outage:

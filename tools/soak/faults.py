@@ -38,6 +38,7 @@ class Facts:
         fencing: When events of two attempts may mix.
         endpoint_down: When the endpoint did not answer.
         outages: When readiness may be, or must be, red.
+        stopped: When a worker was killed or told to drain, by its name.
         strange: Further violations, one line each.
     """
 
@@ -47,6 +48,7 @@ class Facts:
     fencing: list[Span] = field(default_factory=list)
     endpoint_down: list[Span] = field(default_factory=list)
     outages: list[Outage] = field(default_factory=list)
+    stopped: dict[str, float] = field(default_factory=dict)
     strange: list[str] = field(default_factory=list)
 
 
@@ -125,7 +127,7 @@ class Faults:
     async def _kill_worker(self, chance: random.Random) -> None:
         place = chance.choice(self._plant.places[1:])
         worker = _worker_at(place)
-        killed = time.monotonic()
+        killed = self.facts.stopped[place.name] = time.monotonic()
         worker.signal(signal.SIGKILL)
         await worker.exits()
         self.facts.interruptions.append(Span(killed, killed))
@@ -135,7 +137,7 @@ class Faults:
     async def _end_worker(self, chance: random.Random) -> None:
         place = chance.choice(self._plant.places[1:])
         worker = _worker_at(place)
-        told = time.monotonic()
+        told = self.facts.stopped[place.name] = time.monotonic()
         worker.signal(signal.SIGTERM)
         code = await worker.exits(_EXITS_WITHIN_S)
         self.facts.interruptions.append(Span(told, time.monotonic()))
