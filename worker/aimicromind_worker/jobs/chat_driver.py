@@ -24,6 +24,7 @@ from aimicromind_worker.core.chats.actions import (
     LetGo,
     LockAnswer,
     NameNext,
+    NoteCopy,
     Run,
 )
 from aimicromind_worker.core.chats.messages import (
@@ -111,6 +112,8 @@ class ChatDriver:
         for action in actions:
             if isinstance(action, Run):
                 self._on_turn(action.chat_id, action.job_id)
+            elif isinstance(action, NoteCopy):
+                self._note_copy(action)
             elif (outbox := self._outboxes.get(action.chat_id)) is not None:
                 outbox.append(action)
             else:
@@ -143,6 +146,10 @@ class ChatDriver:
             return
         jobs = message.waiting(now, self._workers)
         self.do(chat_id, self._protocol.asked(chat_id, message.worker, jobs, now))
+
+    def _note_copy(self, copy: NoteCopy) -> None:
+        if (held := self.held.get(copy.chat_id)) is not None:
+            held.note_copy(copy.job_id)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -186,7 +193,7 @@ class ChatDriver:
                 await chats.tell_worker(job.worker, next_message(chat_id, others, now))
             case AskAgain(_, worker):
                 await chats.tell_worker(worker, ask_again_message(chat_id))
-            case Run():
+            case Run() | NoteCopy():
                 pass
 
     async def _ask_lock(self, chat_id: str) -> None:

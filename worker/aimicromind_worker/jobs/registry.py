@@ -24,11 +24,27 @@ class HeldChat:
         is_lost: Whether the broker took the lock away.
         on_loss: A callback for that.
         running: The job that runs now; None: none.
+        copied: The id of the last job of which a copy waits in another worker; empty: none.
     """
 
     is_lost: bool = False
     on_loss: Callable[[], None] = lambda: None
     running: Progress | None = None
+    copied: str = ""
+
+    def run(self, progress: Progress | None) -> None:
+        """Take in which job runs now; None: none."""
+        self.running = progress
+        self._tell_of_copy()
+
+    def note_copy(self, job_id: str) -> None:
+        """Take in that a copy of a job waits in another worker."""
+        self.copied = job_id
+        self._tell_of_copy()
+
+    def _tell_of_copy(self) -> None:
+        if self.running is not None and self.running.ticket.job_id == self.copied:
+            self.running.note_copy()
 
     @property
     def running_job(self) -> RunningJob | None:

@@ -164,7 +164,7 @@ class Relay:
         self._runs.add(run)
         if job.chat is not None:
             job.chat.on_loss = run.shut_down
-            job.chat.running = run.progress
+            job.chat.run(run.progress)
         try:
             outcome = await self._outcome(run)
             if isinstance(outcome, Waits):
@@ -177,7 +177,7 @@ class Relay:
         finally:
             self._runs.discard(run)
             if job.chat is not None:
-                job.chat.running = None
+                job.chat.run(None)
 
     async def _outcome(self, run: JobRun) -> Outcome | Waits:
         """Run the job; a fault of the worker fails this job alone."""

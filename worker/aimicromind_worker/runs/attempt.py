@@ -112,6 +112,12 @@ class Attempt:
         self._attempt_publisher.publish(self._numbering.stamp(event, now))
         self.kept.add(event, now)
 
+    def record_begin(self) -> None:
+        """Record the attempt, once, before it shows anything."""
+        record = None if self.next_seq else self._recorder.record_of_begin()
+        if record is not None:
+            self._attempt_publisher.record(self._numbering.record(record, time.time()))
+
     def record_end(self, status: EndStatus) -> None:
         """Record that the job ends, before the `end` is published as the next event."""
         record = self._numbering.record(record_of_end(status), time.time())

@@ -80,6 +80,7 @@ class Calls:
                         progress.calls += 1
                         self._dependencies.meter.call_begun(progress.until_first_call())
                         attempt.calls += 1
+                        progress.record_begin()
                         call = self._last = self._next(span, facts)
                         attempt.answer.begin_call(call.endpoint_chat_id)
                         async with self._dependencies.predictions.call(call) as response:

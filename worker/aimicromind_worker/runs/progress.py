@@ -52,6 +52,7 @@ class Progress:
         self._began = time.monotonic()
         self._attempts: list[Attempt] = []
         self._has_called = False
+        self._has_copy = False
 
     @property
     def attempt(self) -> Attempt:
@@ -137,6 +138,17 @@ class Progress:
         self.attempt.span.end(kind)
         self.attempt.kept.clear()
         self._begin(following)
+
+    def note_copy(self) -> None:
+        """Take in that a copy of the job waits in another worker, which may run it after this."""
+        self._has_copy = True
+        if self._has_called:
+            self.record_begin()
+
+    def record_begin(self) -> None:
+        """Record the attempt in the journal before its call, if a copy of the job waits."""
+        if self._has_copy:
+            self.attempt.record_begin()
 
     def until_first_call(self) -> timedelta | None:
         """Count the call that begins; return the time since submission if it is the job's first."""

@@ -13,6 +13,7 @@ from aimicromind_worker.core.chats.actions import (
     AskLock,
     LetGo,
     NameNext,
+    NoteCopy,
     Run,
     WaitingJob,
 )
@@ -117,6 +118,15 @@ def test_holder_names_the_job_that_was_submitted_first_wherever_it_waits() -> No
         LetGo("chat"),
         NameNext("chat", there, (a_job("c", 3),)),
     ]
+
+
+def test_holder_notes_a_copy_that_waits_elsewhere_of_the_job_that_runs() -> None:
+    turns = Stage().holding(a_job("a"), a_job("b", 1)).turns
+    copy, copy_of_next = a_job("a", worker="other"), a_job("b", 1, worker="other")
+
+    assert turns.asked("chat", "other", [copy], 2) == [NoteCopy("chat", "a")]
+    assert turns.asked("chat", "other", [copy_of_next], 3) == []
+    assert turns.left("chat", "a", 4) == [NoteCopy("chat", "b"), Run("chat", "b")]
 
 
 def test_named_worker_runs_its_job_and_knows_who_else_waits() -> None:

@@ -84,7 +84,15 @@ class LetGo:
     chat_id: str
 
 
-Action = AskLock | AskHolder | Run | NameNext | AskAgain | LetGo
+@dataclass(frozen=True, slots=True)
+class NoteCopy:
+    """Note that a copy of the job that runs here waits in another worker."""
+
+    chat_id: str
+    job_id: str
+
+
+Action = AskLock | AskHolder | Run | NoteCopy | NameNext | AskAgain | LetGo
 
 
 def first_of(jobs: Iterable[WaitingJob]) -> tuple[WaitingJob, ...]:

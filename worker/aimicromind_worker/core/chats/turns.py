@@ -9,6 +9,8 @@ worker's. Invariants:
   lost message, or a holder that died, costs at most the longest of these times.
 - A holder that has nothing to run lets the lock go, unless a job waits here for the one before it.
 - Between two holders nobody has the lock. Whoever asks then asks once more before it takes it.
+- A holder knows of copies of the job that it runs, as of all jobs that wait for the chat. It leaves
+  a record for whoever runs the copy, if the holder is lost before the job has shown anything.
 
 Order among the jobs that are known: a job that names the one before it (`after`) waits until that
 one has ended, was delayed by a failure of its own, or is unknown for `UNKNOWN_S`. Of those that
@@ -26,6 +28,7 @@ from aimicromind_worker.core.chats.actions import (
     AskLock,
     LetGo,
     NameNext,
+    NoteCopy,
     Run,
     WaitingJob,
     by_time,
@@ -145,6 +148,8 @@ class ChatTurns:
         told = (it for it in jobs if it.worker != self._worker)
         first = nsmallest(_MOST_ELSEWHERE, (*others, *told), key=by_time)
         chat.elsewhere = {it.job_id: it for it in first}
+        if chat.running in chat.elsewhere:
+            return [NoteCopy(chat_id, chat.running)]
         # Messages come before the answer that the lock is granted.
         return self._go_on(chat_id, chat, now) if chat.holds else []
 
@@ -229,7 +234,8 @@ class ChatTurns:
         chat.due_s = float("inf")
         if following.job_id in chat.here:
             chat.running = following.job_id
-            return [Run(chat_id, following.job_id)]
+            copied = [NoteCopy(chat_id, chat.running)] if chat.running in chat.elsewhere else []
+            return [*copied, Run(chat_id, chat.running)]
         others = first_of(it for it in known.values() if it is not following)
         chat.holds = False
         chat.elsewhere.clear()

@@ -44,6 +44,12 @@ class Recorder:
 
     def __init__(self) -> None:
         self._tool_recorded = False
+        self._begin_recorded = False
+
+    def record_of_begin(self) -> EndpointEvent | None:
+        """Return the record of an attempt that has shown nothing yet; None after the first call."""
+        was_recorded, self._begin_recorded = self._begin_recorded, True
+        return None if was_recorded else _START
 
     def record_of(self, event: EndpointEvent, *, acted: bool) -> EndpointEvent | None:
         """Return the record of an event; None if it has none.
