@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(90)
 STILL_TO_COME = Script.of(Head(), send("start", ""), send("token", "Well"), Stall())
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_answer_resumed_at_any_byte_by_any_bridge_is_what_was_published(
     stage: Stage, proxy: Proxy, seed: int
 ) -> None:
