@@ -38,9 +38,7 @@ async def _kill_who_calls(stage: Stage, killer: Job, **settings: object) -> None
     [
         pytest.param(SILENT, 3, id="before a token"),
         pytest.param(HALF, 3, id="after a token"),
-        pytest.param(SILENT, 1, id="before a token, one call"),
         pytest.param(HALF, 1, id="after a token, one call"),
-        pytest.param(HALF, 2, id="after a token, two calls"),
     ],
 )
 async def test_job_that_kills_its_worker_takes_no_neighbour_with_it(
