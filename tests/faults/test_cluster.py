@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from random import Random
 from typing import Final
 from uuid import uuid4
 
@@ -16,8 +15,7 @@ import pytest
 import pytest_asyncio
 from pamqp.common import FieldTable
 
-from aimicromind_schemas import PARTITIONS, Event, Gap, Names, event_from
-from aimicromind_schemas.client import Client
+from aimicromind_schemas import PARTITIONS, Names
 from aimicromind_testing import PrivateBroker, answer
 from aimicromind_testing.broker.probe import speaks_amqp
 from aimicromind_worker.amqp.connection import connect
@@ -139,41 +137,6 @@ async def test_worker_whose_node_is_killed_goes_on_at_the_next_address(
     record_testsuite_property("node killed, second attempt after, s", round(again_s, 3))
     assert again_s < _BACK_AT_WORK_WITHIN_S
     assert stage.jobs_left() == stage.dead_jobs() == 0
-
-
-@pytest.mark.parametrize("killed", ["of the followers", "of the worker"])
-async def test_late_followers_have_the_same_as_one_who_was_there_when_a_node_is_killed(
-    cluster: Cluster, stage: Stage, killed: str
-) -> None:
-    # The second node has the one who was there, and leads what is read.
-    first, ours, other = cluster.nodes
-    await have_led(cluster, stage.names, dict.fromkeys(streams_of(stage.names), ours))
-    await redeliver_soon(first, stage.names)
-    await stage.ready_worker(AMQP_URL=f"{first.url},{other.url}")
-    workers = first if await connections_of(first) else other
-    without = other if workers is first else first
-    victim = workers if killed == "of the worker" else without
-    job, chance = a_job(), Random(7)
-
-    async def follow_late() -> list[Event | Gap]:
-        await asyncio.sleep(chance.uniform(0, 5))
-        following = client.follow(chat_id=job.chat_id, job_id=job.job_id, from_start=True)
-        async with asyncio.timeout(60), following as items:
-            return [item async for item in items]
-
-    async with Client.open([without.url, ours.url], stage.names.prefix) as client:
-        with stage.listen() as consumer:
-            await in_mid_stream(stage, consumer, [job])
-            following = asyncio.gather(*(follow_late() for _ in range(20)))
-            await asyncio.sleep(1)
-            await victim.kill()
-            came = await following
-            await consumer.ended(job.job_id, within_s=60)
-
-    events = {it.properties["message_id"]: it.event for it in consumer.job(job.job_id)}
-    assert came == [[event_from(dict(event)) for event in events.values()]] * len(came)
-    assert len({event["attempt"] for event in events.values()}) == (1 + (victim is workers))
-    await stage.stop_workers()
 
 
 @pytest.mark.parametrize("killed", [2, 3])
