@@ -27,8 +27,6 @@ from aimicromind_schemas.reading import Gap, Position, Reader
 
 _REPAIRED_EVERY_S: Final = 60.0
 """A follower that is always too slow would have the log read again and again."""
-_EVENTS_OF_TURN: Final = 250
-"""Two milliseconds of work."""
 _MOST_OF_REPLAY: Final = 0.999
 """What is read may not have been yielded yet."""
 
@@ -164,15 +162,11 @@ class Following:
 
     async def _earlier(self) -> AsyncGenerator[Event, None]:
         """Yield the events of the source that was asked, asking again for what is missing."""
-        taken = 0
         while self._replay is not None:
             replay = self._replay
             try:
                 async with aclosing(replay.events()) as events:
                     async for event in events:
-                        if not taken % _EVENTS_OF_TURN:
-                            await self.live.rounds.turn()
-                        taken += 1
                         yield event
                 is_whole = replay.is_whole
             except BrokerGone:

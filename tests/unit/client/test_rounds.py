@@ -1,18 +1,12 @@
 """Followers that read what they missed leave the event loop to others in between."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from types import SimpleNamespace
-from typing import Any, Self, cast
+from typing import Self
 
-from aimicromind_schemas import Event
-from aimicromind_schemas.client.following import Following, Sources
+from aimicromind_schemas import CatchUpRequest
 from aimicromind_schemas.client.live.rounds import Rounds
-from aimicromind_schemas.client.past.sources import Missed
-from aimicromind_schemas.client.wanted import Wanted
-from aimicromind_schemas.reading import Reader
-from tests.unit.client.deliveries import end, token
+from aimicromind_schemas.client.past.worker_past import Answer, Shown
+from tests.unit.client.deliveries import token
 
 AT_A_TIME = 4
 
@@ -67,44 +61,13 @@ async def test_one_that_is_cancelled_holds_up_nobody() -> None:
         await asyncio.wait(gone)
 
 
-class Past:
-    """A source that has all events of a job at once."""
-
-    is_whole = True
-    progress = 1.0
-
-    def __init__(self, events: list[Event]) -> None:
-        self._events = events
-
-    async def ask(self, _: Missed) -> "Past":
-        return self
-
-    async def events(self) -> AsyncGenerator[Event, None]:
-        for event in self._events:
-            yield event
-
-    def close(self) -> None:
-        """Nothing to close."""
-
-
-async def test_followers_that_read_a_long_past_let_the_event_loop_go_on() -> None:
-    events: list[Event] = [*(token("job", seq) for seq in range(1_000)), end("job", 1_000)]
+async def test_followers_that_read_a_long_answer_let_the_event_loop_go_on() -> None:
+    answer = Answer(CatchUpRequest("chat", "job"))
+    answer.events += [token("job", seq) for seq in range(1_001)]
     rounds = Rounds()
 
-    async def joined(_: object) -> None:
-        """There is nothing to subscribe to."""
-
-    live = SimpleNamespace(rounds=rounds, join=joined, leave=lambda _: None)
-    sources = Sources([cast("Any", Past(events))], [], None, None, None, "log")
-
     async def follow() -> int:
-        wanted = Wanted.of("chat", "job")
-        following = Following(
-            cast("Any", live), sources, wanted, Reader(), "job", ended=lambda _: None
-        )
-        await following.open()
-        async with aclosing(following.items()) as items:
-            return len([item async for item in items])
+        return len([event async for event in Shown(answer, rounds).events()])
 
     with LoopRounds() as seen:
         counts = await asyncio.gather(*(follow() for _ in range(40)))

@@ -10,6 +10,7 @@ import pytest
 
 from aimicromind_schemas import Names
 from aimicromind_schemas.client.live.buffer import Buffer
+from aimicromind_schemas.client.live.rounds import Rounds
 from aimicromind_schemas.client.past import worker_past
 from aimicromind_schemas.client.past.sources import Missed
 from aimicromind_schemas.client.past.worker_past import WorkerPast
@@ -29,7 +30,7 @@ class Worker:
         self.asked: list[str] = []
         self._takes: dict[str, Callable[[bytes], None]] = {}
         answers = SimpleNamespace(to=self._to)
-        self.live = SimpleNamespace(answers=answers, queue_name="first")
+        self.live = SimpleNamespace(answers=answers, queue_name="first", rounds=Rounds())
         monkeypatch.setattr(worker_past, "ask", self._ask)
         # No request is repeated.
         monkeypatch.setattr(worker_past, "_ANSWERED_WITHIN_S", 60.0)

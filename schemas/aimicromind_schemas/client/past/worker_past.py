@@ -23,6 +23,7 @@ from typing_extensions import override
 from aimicromind_schemas.client.errors import BrokerRefused, ClientError, NoSuchQueue
 from aimicromind_schemas.client.live.answers import ASKED_BY
 from aimicromind_schemas.client.live.live_events import LiveEvents
+from aimicromind_schemas.client.live.rounds import Rounds
 from aimicromind_schemas.client.past.catching_up import CatchUp, CatchUpState, ask
 from aimicromind_schemas.client.past.sources import Missed, Past, Replay
 from aimicromind_schemas.client.publishing import ConfirmedChannel
@@ -36,6 +37,9 @@ _ANSWERED_WITHIN_S: Final = 2.0
 _MOST_REQUESTS: Final = 2
 # A process with thousands of followers may take seconds for what has come by now.
 _TURNS: Final = 10
+
+_EVENTS_OF_TURN: Final = 250
+"""Two milliseconds of work."""
 
 _Question = tuple[CatchUpRequest, str | None]
 """A request, and the queue of its answer: another one after a lost connection."""
@@ -86,7 +90,7 @@ class WorkerPast(Past):
         await asyncio.wait((shared.asking,))
         if shared.asking.cancelled() or not shared.asking.result():
             raise nothing
-        return Shown(shared.answer)
+        return Shown(shared.answer, self._live.rounds)
 
     async def _ask(self, question: _Question, answer: "Answer") -> bool:
         """Ask, and return whether the answer is whole."""
@@ -192,10 +196,11 @@ class _Shared:
 class Shown(Replay):
     """An answer that is whole, for one of those who share it."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, rounds: Rounds) -> None:
         self.is_whole = True
         self.attempt = answer.attempt
         self._events = answer.events
+        self._rounds = rounds
 
     @property
     @override
@@ -205,7 +210,9 @@ class Shown(Replay):
 
     @override
     async def events(self) -> AsyncGenerator[Event, None]:
-        for event in self._events:
+        for number, event in enumerate(self._events):
+            if not number % _EVENTS_OF_TURN:
+                await self._rounds.turn()
             yield event
 
     @override
