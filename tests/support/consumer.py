@@ -217,7 +217,7 @@ def read_stream(url: str, queue: str) -> list[Message]:
     here = str(uuid4())
     marked = pika.BasicProperties(type=_SENTINEL, message_id=here)
     messages: list[Message] = []
-    with _channel(url) as channel:
+    with _stream_channel(url) as channel:
         channel.confirm_delivery()
         channel.basic_publish("", queue, b"", marked)
         channel.basic_qos(prefetch_count=500)
@@ -234,7 +234,6 @@ def read_stream(url: str, queue: str) -> list[Message]:
                 continue
             properties.headers.pop("x-stream-offset", None)
             messages.append(Message.of(method, properties, body))
-        channel.cancel()
     return messages
 
 
@@ -267,7 +266,7 @@ def _first_offset(url: str, stream: str) -> int:
     def take(_: object, method: object, properties: Any, body: bytes) -> None:  # noqa: ANN401 - pika's
         offsets.append(properties.headers["x-stream-offset"])
 
-    with _channel(url) as channel:
+    with _stream_channel(url) as channel:
         channel.basic_qos(prefetch_count=1)
         channel.basic_consume(stream, take, arguments={"x-stream-offset": "first"})
         channel.connection.process_data_events(time_limit=1)
@@ -318,3 +317,15 @@ def delete(url: str, queues: Sequence[str], exchanges: Sequence[str]) -> None:
 def _channel(url: str) -> Iterator[Any]:
     with closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:
         yield connection.channel()
+
+
+@contextmanager
+def _stream_channel(url: str) -> Iterator[Any]:
+    """Open a channel to read streams that others may write to meanwhile."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    try:
+        yield connection.channel()
+    finally:
+        # What came since is rejected by pika; streams refuse that, and the connection closes.
+        with suppress(pika.exceptions.AMQPError):
+            connection.close()

@@ -82,7 +82,9 @@ async def test_result_of_an_old_job_is_found_from_its_handle_without_those_after
         began = datetime.now(UTC)
         await publish(stage, [end("sought", 0)])
         await asyncio.sleep(1)
-        await publish(stage, (end(f"later-{it}", 0) for it in range(6_000)))
+        # Whole chunks are read, and each holds what is published at once.
+        for first in range(0, 6_000, 100):
+            await publish(stage, (end(f"later-{it}", 0) for it in range(first, first + 100)))
         installation = Installation(stage.names.prefix, PARTITIONS)
         handle = encode_handle(Handle(0, 0, began), installation)
         looked_at: Counter[str | None] = Counter()
