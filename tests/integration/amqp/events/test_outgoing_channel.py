@@ -11,6 +11,7 @@ from tests.integration.speaker import Speaker
 from tests.integration.wire import Wire
 from tests.support.amqp import WITHIN_S
 from tests.support.hostile import HOSTILE
+from tests.support.proxy import Proxy
 
 BEYOND_A_FRAME = "x" * 140_000
 NAME = HOSTILE["an atom"]
@@ -86,3 +87,18 @@ async def test_events_that_close_the_connection_cost_their_own_chat_alone(wire: 
     for n in range(5):
         seqs = [it for it in box.ids if str(it).startswith(f"job-{n}:")]
         assert seqs == [*(f"job-{n}:1:{seq}" for seq in range(20)), f"job-{n}:end"]
+
+
+async def test_messages_go_out_whenever_their_connection_closes(wire: Wire, proxy: Proxy) -> None:
+    """Some turns of the loop lie between its close and the moment when the link knows of it."""
+
+    async def publish_after(turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await way.publishing.publish(Message(b"%d" % turns), "", wire.names.jobs_dead)
+
+    async with wire.publishing(proxy.url) as way, asyncio.timeout(WITHIN_S):
+        for _ in range(5):
+            proxy.reset()
+            await asyncio.gather(*(publish_after(turns) for turns in range(200)))
+    assert await wire.in_queue(wire.names.jobs_dead) >= 1_000

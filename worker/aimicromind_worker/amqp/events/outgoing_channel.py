@@ -101,7 +101,8 @@ class OutgoingChannel:
             raise
         except ChannelAccessRefused as error:
             raise PublisherLost(sentence(error)) from error
-        except LOST as error:
+        except (*LOST, RuntimeError) as error:
+            # aiormq raises RuntimeError until the link knows that its connection has closed.
             if is_cancelled():
                 raise
             self._note_loss()

@@ -157,7 +157,7 @@ class JobConsumer:
                 if self._stopping is not None or self._channels.is_full:
                     return ""
                 return await self._channels.start(prefetch)
-        except (*LOST, RuntimeError) as error:
+        except LOST as error:
             raise ConsumerLost(f"no consumer could be started: {type(error).__name__}") from error
 
     async def _cancel_all(self) -> None:

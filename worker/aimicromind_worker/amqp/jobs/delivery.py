@@ -15,7 +15,7 @@ import aio_pika
 import structlog
 from aio_pika.abc import AbstractIncomingMessage
 from aiormq.abc import DeliveredMessage
-from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
+from aiormq.exceptions import AMQPError, DeliveryError
 from pamqp import commands
 from pamqp.common import FieldTable
 
@@ -31,8 +31,8 @@ log = structlog.get_logger()
 _TIMEOUT_S = 30.0
 _LONGEST_HEADER = 1000
 _UNREADABLE = "the properties cannot be used: send those of docs/producers.md"
-LOST = (AMQPError, ChannelInvalidStateError, TimeoutError)
-"""The errors of an operation on a channel that does not answer, or has closed meanwhile."""
+LOST = (AMQPError, RuntimeError, TimeoutError)
+"""The errors of an operation on a channel that does not answer, or has closed."""
 
 
 class NotSettled(ConnectionError):
