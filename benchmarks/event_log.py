@@ -6,11 +6,13 @@ run in this process, one after the other.
 
 import asyncio
 import statistics
+import tempfile
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import click
@@ -30,7 +32,9 @@ from aimicromind_worker.amqp.topology import Retention, topology
 from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.endpoint.frames import EndpointEvent
 from aimicromind_worker.core.job.numbering import Numbering
-from benchmarks.parts.programs import broker_pid
+from benchmarks.parts.consumer import BINDING as _BINDING
+from benchmarks.parts.programs import Program, broker_pid
+from benchmarks.turns.turn import module
 from tests.integration.outgoing import sink_at
 from tests.support.strain import cpu_s
 
@@ -61,8 +65,8 @@ class _Spent:
 
 @click.command()
 @click.option("--partitions", "counts", multiple=True, type=int, default=(1, 4, 16))
-@click.option("--events", default=60_000, show_default=True, help="Events of each flood.")
-@click.option("--turns", default=3, show_default=True, help="Floods with each count.")
+@click.option("--events", default=40_000, show_default=True, help="Events of each flood.")
+@click.option("--turns", default=7, show_default=True, help="Floods with each count.")
 @click.option("--foreign", default=200_000, show_default=True, help="Events of others to read.")
 def main(*, counts: tuple[int, ...], events: int, turns: int, foreign: int) -> None:
     """Print CPU for each event: of broker and publisher at flood, of broker and reader."""
@@ -79,23 +83,48 @@ async def _measure(counts: Sequence[int], events: int, turns: int, foreign: int)
 
 
 async def _floods(site: _Site, counts: Sequence[int], events: int, turns: int) -> None:
-    found: dict[int, list[_Spent]] = {count: [] for count in counts}
+    ways = [(count, has_consumer) for has_consumer in (False, True) for count in counts]
+    found: dict[tuple[int, bool], list[_Spent]] = {way: [] for way in ways}
     for turn in range(turns):
         # The order alternates, because a machine may warm up.
-        for count in counts if turn % 2 == 0 else counts[::-1]:
-            async with _log(site, count) as names, _publisher(site, names, count) as publisher:
-                await _flood(publisher, events // 10)
-                async with _spent(site) as spent:
-                    await _flood(publisher, events)
-            found[count].append(spent)
-    print("| partitions | broker, µs an event | publisher, µs an event | events/s |")
-    print("|---:|---:|---:|---:|")
-    for count, each in found.items():
+        for way in ways if turn % 2 == 0 else ways[::-1]:
+            found[way].append(await _flooded(site, *way, events))
+    print("| partitions | queue | broker, µs | beside the first | publisher, µs | events/s |")
+    print("|---:|---|---:|---:|---:|---:|")
+    for (count, has_consumer), each in found.items():
         broker, own, wall = (
             statistics.median(getattr(it, name) for it in each) / events * 1e6
             for name in ("broker_s", "own_s", "wall_s")
         )
-        print(f"| {count} | {broker:.1f} | {own:.1f} | {1e6 / wall:,.0f} |")
+        # In pairs: the machine may be slower in one turn than in another.
+        pairs = zip(each, found[counts[0], has_consumer], strict=True)
+        beside = statistics.median(it.broker_s / first.broker_s for it, first in pairs)
+        queue = _BINDING if has_consumer else "none"
+        print(f"| {count} | {queue} | {broker:.1f} | {beside:.2f} | {own:.1f} ", end="")
+        print(f"| {1e6 / wall:,.0f} |", flush=True)
+
+
+async def _flooded(site: _Site, count: int, has_consumer: bool, events: int) -> _Spent:  # noqa: FBT001 - a table's column
+    async with (
+        _log(site, count) as names,
+        _publisher(site, names, count) as publisher,
+        _consumer(site, names) if has_consumer else nullcontext(),
+    ):
+        await _flood(publisher, events // 10)
+        async with _spent(site) as spent:
+            await _flood(publisher, events)
+    return spent
+
+
+@asynccontextmanager
+async def _consumer(site: _Site, names: Names) -> AsyncIterator[None]:
+    """Run a consumer of all chats, which never sees as many jobs end as it waits for."""
+    told = (site.broker.url, names.prefix, str(_CHATS), "0", "0")
+    with tempfile.TemporaryDirectory() as folder:
+        command = (*module("parts.consumer"), *told)
+        async with Program(command, Path(folder, "consumer.log")) as consumer:
+            await consumer.ready("ready")
+            yield
 
 
 async def _readings(site: _Site, foreign: int) -> None:

@@ -17,6 +17,7 @@ from aimicromind_schemas import (
     encode,
     partition_of,
 )
+from aimicromind_schemas.client.transport.publishing import publish_confirmed
 from tests.integration.stage import Stage
 
 _AT_ONCE = 500
@@ -66,22 +67,19 @@ def headers_of(event: Event) -> dict[str, Any]:
 async def publish(stage: Stage, events: Iterable[Event]) -> None:
     """Publish events in their order, and wait for the confirms."""
     async with stage.connection.channel() as channel:
-        exchange = await channel.get_exchange(stage.names.events, ensure=False)
         waiting = []
         for event in events:
             message = encode(event)
             properties = message.properties
-            publishing = exchange.publish(
-                Message(
-                    message.body,
-                    headers=headers_of(event),
-                    message_id=properties.message_id,
-                    type=properties.type,
-                    timestamp=properties.timestamp,
-                    delivery_mode=properties.delivery_mode,
-                ),
-                message.routing_key,
+            sent = Message(
+                message.body,
+                headers=headers_of(event),
+                message_id=properties.message_id,
+                type=properties.type,
+                timestamp=properties.timestamp,
+                delivery_mode=properties.delivery_mode,
             )
+            publishing = publish_confirmed(channel, sent, stage.names.events, message.routing_key)
             waiting.append(asyncio.ensure_future(publishing))
             if len(waiting) >= _AT_ONCE:
                 await asyncio.gather(*waiting)
