@@ -63,7 +63,7 @@ class PoolAsker:
                 queue = await channel.declare_queue(exclusive=True)
                 asker = cls(channel, queue.name, names)
                 await queue.consume(asker._take, no_ack=True)
-        except (AMQPError, TimeoutError) as error:
+        except (AMQPError, RuntimeError, TimeoutError) as error:
             raise CannotAsk(_reason(error)) from error
         # The queue and the channel end with the connection.
         yield asker
