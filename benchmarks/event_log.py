@@ -88,7 +88,7 @@ async def _floods(site: _Site, counts: Sequence[int], events: int, turns: int) -
     for turn in range(turns):
         # The order alternates, because a machine may warm up.
         for way in ways if turn % 2 == 0 else ways[::-1]:
-            found[way].append(await _flooded(site, *way, events))
+            found[way].append(await _flooded(site, events, way[0], has_consumer=way[1]))
     print("| partitions | queue | broker, µs | beside the first | publisher, µs | events/s |")
     print("|---:|---|---:|---:|---:|---:|")
     for (count, has_consumer), each in found.items():
@@ -104,7 +104,7 @@ async def _floods(site: _Site, counts: Sequence[int], events: int, turns: int) -
         print(f"| {1e6 / wall:,.0f} |", flush=True)
 
 
-async def _flooded(site: _Site, count: int, has_consumer: bool, events: int) -> _Spent:  # noqa: FBT001 - a table's column
+async def _flooded(site: _Site, events: int, count: int, *, has_consumer: bool) -> _Spent:
     async with (
         _log(site, count) as names,
         _publisher(site, names, count) as publisher,

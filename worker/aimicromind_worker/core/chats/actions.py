@@ -86,7 +86,7 @@ class LetGo:
 
 @dataclass(frozen=True, slots=True)
 class NoteCopy:
-    """Note that a copy of the job that runs here waits in another worker."""
+    """Remember that a copy of the job that runs here waits in another worker."""
 
     chat_id: str
     job_id: str
