@@ -21,7 +21,6 @@ from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker
 from aimicromind_worker.amqp.connection import connect
 from benchmarks.locks.kinds import KINDS, Locker, LockKind
-from benchmarks.parts.programs import broker_pid
 from tests.support.cluster import running_cluster
 from tests.support.strain import cpu_s
 
@@ -118,10 +117,10 @@ async def _broker(given: LockBroker | None, nodes: int) -> AsyncIterator[LockBro
         yield given
     elif nodes == 1:
         async with PrivateBroker() as node:
-            yield LockBroker([node.url], [broker_pid(node.node_name)])
+            yield LockBroker([node.url], [node.pid])
     else:
         async with running_cluster() as cluster:
-            yield LockBroker(cluster.urls, [broker_pid(it.node_name) for it in cluster.nodes])
+            yield LockBroker(cluster.urls, [it.pid for it in cluster.nodes])
 
 
 async def measure(

@@ -33,7 +33,7 @@ from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.endpoint.frames import EndpointEvent
 from aimicromind_worker.core.job.numbering import Numbering
 from benchmarks.parts.consumer import BINDING as _BINDING
-from benchmarks.parts.programs import Program, broker_pid
+from benchmarks.parts.programs import Program
 from benchmarks.turns.turn import module
 from tests.integration.outgoing import sink_at
 from tests.support.strain import cpu_s
@@ -43,15 +43,6 @@ _CHATS = 100
 _TOKEN = EndpointEvent("token", b'"1790000000000000000 0000000 word"')
 _MINE, _OWN_EVENTS, _BESIDE = "mine", 300, 40_000
 _WITHIN_S = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Site:
-    broker: PrivateBroker
-
-    @property
-    def pid(self) -> int:
-        return broker_pid(self.broker.node_name)
 
 
 @dataclass(slots=True)
@@ -75,20 +66,19 @@ def main(*, counts: tuple[int, ...], events: int, turns: int, foreign: int) -> N
 
 async def _measure(counts: Sequence[int], events: int, turns: int, foreign: int) -> None:
     async with PrivateBroker() as broker:
-        site = _Site(broker)
         if turns:
-            await _floods(site, counts, events, turns)
+            await _floods(broker, counts, events, turns)
         if foreign:
-            await _readings(site, foreign)
+            await _readings(broker, foreign)
 
 
-async def _floods(site: _Site, counts: Sequence[int], events: int, turns: int) -> None:
+async def _floods(broker: PrivateBroker, counts: Sequence[int], events: int, turns: int) -> None:
     ways = [(count, has_consumer) for has_consumer in (False, True) for count in counts]
     found: dict[tuple[int, bool], list[_Spent]] = {way: [] for way in ways}
     for turn in range(turns):
         # The order alternates, because a machine may warm up.
         for way in ways if turn % 2 == 0 else ways[::-1]:
-            found[way].append(await _flooded(site, events, way[0], has_consumer=way[1]))
+            found[way].append(await _flooded(broker, events, way[0], has_consumer=way[1]))
     print("| partitions | queue | broker, µs | beside the first | publisher, µs | events/s |")
     print("|---:|---|---:|---:|---:|---:|")
     for (count, has_consumer), each in found.items():
@@ -104,22 +94,22 @@ async def _floods(site: _Site, counts: Sequence[int], events: int, turns: int) -
         print(f"| {1e6 / wall:,.0f} |", flush=True)
 
 
-async def _flooded(site: _Site, events: int, count: int, *, has_consumer: bool) -> _Spent:
+async def _flooded(broker: PrivateBroker, events: int, count: int, *, has_consumer: bool) -> _Spent:
     async with (
-        _log(site, count) as names,
-        _publisher(site, names, count) as publisher,
-        _consumer(site, names) if has_consumer else nullcontext(),
+        _log(broker, count) as names,
+        _publisher(broker, names, count) as publisher,
+        _consumer(broker, names) if has_consumer else nullcontext(),
     ):
         await _flood(publisher, events // 10)
-        async with _spent(site) as spent:
+        async with _spent(broker) as spent:
             await _flood(publisher, events)
     return spent
 
 
 @asynccontextmanager
-async def _consumer(site: _Site, names: Names) -> AsyncIterator[None]:
+async def _consumer(broker: PrivateBroker, names: Names) -> AsyncIterator[None]:
     """Run a consumer of all chats, which never sees as many jobs end as it waits for."""
-    told = (site.broker.url, names.prefix, str(_CHATS), "0", "0")
+    told = (broker.url, names.prefix, str(_CHATS), "0", "0")
     with tempfile.TemporaryDirectory() as folder:
         command = (*module("parts.consumer"), *told)
         async with Program(command, Path(folder, "consumer.log")) as consumer:
@@ -127,12 +117,12 @@ async def _consumer(site: _Site, names: Names) -> AsyncIterator[None]:
             yield
 
 
-async def _readings(site: _Site, foreign: int) -> None:
+async def _readings(broker: PrivateBroker, foreign: int) -> None:
     partitions = 4
-    async with _log(site, partitions) as names:
-        reads = GuardedConnection(URL(site.broker.url), "bench", None)
+    async with _log(broker, partitions) as names:
+        reads = GuardedConnection(URL(broker.url), "bench", None)
         await reads.connect()
-        async with reads, _publisher(site, names, partitions) as publisher:
+        async with reads, _publisher(broker, names, partitions) as publisher:
             await _flood(publisher, foreign // 2)
             handle = await handle_of(reads, names, _MINE)
             await asyncio.gather(
@@ -152,10 +142,10 @@ async def _readings(site: _Site, foreign: int) -> None:
                 ("by time, one partition", by_time, in_partition, False),
                 ("all partitions", everything, every, False),
             ):
-                async with _spent(site) as spent:
+                async with _spent(broker) as spent:
                     await _read(reads, place, Wanted.of(_MINE, None), to_end=to_end)
-                own, broker = (it / count * 1e6 for it in (spent.own_s, spent.broker_s))
-                print(f"| {way} | {count:,} | {own:.1f} | {broker:.1f} | {spent.wall_s:.2f} |")
+                own, theirs = (it / count * 1e6 for it in (spent.own_s, spent.broker_s))
+                print(f"| {way} | {count:,} | {own:.1f} | {theirs:.1f} | {spent.wall_s:.2f} |")
 
 
 async def _read(reads: GuardedConnection, place: LogPlace, wanted: Wanted, *, to_end: bool) -> None:
@@ -203,28 +193,30 @@ def _of_partition(events: int) -> int:
 
 
 @asynccontextmanager
-async def _log(site: _Site, partitions: int) -> AsyncIterator[Names]:
+async def _log(broker: PrivateBroker, partitions: int) -> AsyncIterator[Names]:
     names = Names(f"bench-{uuid4().hex[:6]}")
     wanted = topology(names, _KEPT, partitions=partitions)
-    async with connect([site.broker.url], "bench", timedelta(seconds=30)) as connection:
+    async with connect([broker.url], "bench", timedelta(seconds=30)) as connection:
         await declare(connection, wanted)
         yield names
         await remove(connection, wanted)
 
 
 @asynccontextmanager
-async def _publisher(site: _Site, names: Names, partitions: int) -> AsyncIterator[EventPublisher]:
-    async with sink_at(site.broker.url, names, partitions=partitions) as publisher:
+async def _publisher(
+    broker: PrivateBroker, names: Names, partitions: int
+) -> AsyncIterator[EventPublisher]:
+    async with sink_at(broker.url, names, partitions=partitions) as publisher:
         yield publisher
 
 
 @asynccontextmanager
-async def _spent(site: _Site) -> AsyncIterator[_Spent]:
+async def _spent(broker: PrivateBroker) -> AsyncIterator[_Spent]:
     spent = _Spent()
-    own_s, broker_s, began = time.process_time(), cpu_s(site.pid), time.perf_counter()
+    own_s, broker_s, began = time.process_time(), cpu_s(broker.pid), time.perf_counter()
     yield spent
     spent.own_s = time.process_time() - own_s
-    spent.broker_s = cpu_s(site.pid) - broker_s
+    spent.broker_s = cpu_s(broker.pid) - broker_s
     spent.wall_s = time.perf_counter() - began
 
 

@@ -129,21 +129,3 @@ class Program:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
-
-
-def broker_pid(node_name: str) -> int:
-    """Return the process id of a broker that this process has started."""
-    (found,) = (
-        child.pid
-        for child in psutil.Process().children(recursive=True)
-        if child.name().startswith("beam") and _node_of(child) == node_name
-    )
-    return found
-
-
-def _node_of(process: psutil.Process) -> str | None:
-    # A node that was stopped just now may still be listed.
-    with contextlib.suppress(psutil.Error):
-        name: str | None = process.environ().get("RABBITMQ_NODENAME")
-        return name
-    return None

@@ -14,7 +14,7 @@ import msgspec
 
 from aimicromind_testing import PrivateBroker
 from benchmarks.parts.consumer import PATIENCE_S
-from benchmarks.parts.programs import Program, broker_pid
+from benchmarks.parts.programs import Program
 from benchmarks.parts.tally import Count
 from benchmarks.turns.loads import Load
 from benchmarks.turns.queues import queues
@@ -64,7 +64,6 @@ class Stage:
     """Broker and endpoint, which all turns of a run share."""
 
     broker: PrivateBroker
-    broker_pid: int
     endpoint: Program
     base_url: str
     folder: Path
@@ -83,7 +82,7 @@ async def stage() -> AsyncIterator[Stage]:
         endpoint = Program(module("parts.endpoint"), folder / "endpoint.log")
         await stack.enter_async_context(endpoint)
         line = await endpoint.ready("ready")
-        yield Stage(broker, broker_pid(broker.node_name), endpoint, line.split()[1], folder)
+        yield Stage(broker, endpoint, line.split()[1], folder)
 
 
 async def turn(stage: Stage, worker: MeasuredWorker, load: Load) -> Figures:
@@ -101,7 +100,7 @@ async def turn(stage: Stage, worker: MeasuredWorker, load: Load) -> Figures:
 
         def used() -> tuple[float, ...]:
             ours = (each.cpu_s() for each in (program, consumer, stage.endpoint))
-            return *ours, cpu_s(stage.broker_pid)
+            return *ours, cpu_s(stage.broker.pid)
 
         warm, before = program.rss_bytes(), used()
         await worker.send(place, jobs("job", load.streams, load))

@@ -74,6 +74,7 @@ async def test_jobs_of_a_flow_without_a_key_wait_for_it(stage: Stage) -> None:
         refused = len(stage.endpoint.calls) - 1
         await worker.logged("flow.key_accepted", within_s=40)
         every = await stage.ended(consumer, *locked, within_s=60)
+        await stage.stop_workers()
 
     statuses = [seen.end["status"] for seen in every]
     assert statuses.count("failed") == stage.dead_jobs() <= 5

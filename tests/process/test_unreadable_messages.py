@@ -71,6 +71,8 @@ async def test_job_that_no_library_reads_is_rejected_alone(stage: Stage, queue: 
     poison = [Raw(job.message[0], _UNREADABLE[odd], to) for odd, job in jobs.items()]
 
     rejected, innocent = await _beside(stage, poison, *jobs.values())
+    # A job is parked after its end.
+    await stage.stop_workers()
 
     assert {it.end["status"] for it in rejected} == {"rejected"}
     errors = [it.only("error") for it in rejected]

@@ -93,6 +93,13 @@ class PrivateBroker:
         """The Erlang name of the node, unique on this machine."""
         return self._identity.node_name
 
+    @property
+    def pid(self) -> int:
+        """The process id of the node, into which its start script turns; it must run."""
+        if self._node is None:
+            raise RuntimeError("the node does not run")
+        return self._node.pid
+
     async def __aenter__(self) -> Self:
         self._server = self._server or find_rabbitmq_server()
         if self._server is None:

@@ -9,6 +9,9 @@ import httpx
 
 from aimicromind_testing import ScriptedEndpoint
 
+SOON_SILENT = httpx.Timeout(20, read=0.2)
+"""For a call that gets no answer; it has time enough to connect."""
+
 
 def tokens(count: int, first: int = 0) -> str:
     return "".join(f"tok{number} " for number in range(first, count))

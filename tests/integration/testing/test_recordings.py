@@ -1,26 +1,33 @@
+import asyncio
+
 import httpx
 import pytest
 
 from aimicromind_testing import Recording, ScriptedEndpoint, play, recording_names
+from tests.support.amqp import WITHIN_S
 
 QUESTION = {"question": "q", "streaming": True, "chatId": "chat"}
 
 
-async def fetched(url: str) -> tuple[httpx.Response, bytes, str]:
+async def fetched(url: str, recording: Recording) -> tuple[httpx.Response, bytes, str]:
     """Fetch an answer; give its raw body and how it ended for the client."""
     body = b""
     async with (
         httpx.AsyncClient() as client,
-        client.stream("POST", url, json=QUESTION, timeout=0.3) as response,
+        client.stream("POST", url, json=QUESTION, timeout=WITHIN_S) as response,
     ):
+        parts = response.aiter_raw()
         try:
-            async for part in response.aiter_raw():
-                body += part
-        except httpx.ReadTimeout:
+            while True:
+                hangs = recording.ending == "hangs" and len(body) >= len(recording.body)
+                async with asyncio.timeout(0.3 if hangs else WITHIN_S):
+                    body += await anext(parts)
+        except StopAsyncIteration:
+            return response, body, "complete"
+        except TimeoutError:
             return response, body, "hangs"
         except httpx.RemoteProtocolError:
             return response, body, "truncated"
-    return response, body, "complete"
 
 
 def test_there_are_recordings() -> None:
@@ -41,7 +48,7 @@ async def test_recording_is_played_byte_for_byte(name: str) -> None:
     async with ScriptedEndpoint() as endpoint:
         endpoint.flow("flow", play(recording, pace=0))
 
-        response, body, ending = await fetched(f"{endpoint.url}/api/v1/prediction/flow")
+        response, body, ending = await fetched(f"{endpoint.url}/api/v1/prediction/flow", recording)
 
     assert response.status_code == recording.status
     sent = [(name.decode(), value.decode()) for name, value in response.headers.raw]
@@ -51,11 +58,12 @@ async def test_recording_is_played_byte_for_byte(name: str) -> None:
 
 
 async def test_recording_keeps_its_own_pace() -> None:
+    recording = Recording.load("a-newline")
     async with ScriptedEndpoint() as endpoint:
-        endpoint.flow("flow", play("a-newline"), play("a-newline", pace=2))
+        endpoint.flow("flow", play(recording), play(recording, pace=2))
 
         for _ in range(2):
-            await fetched(f"{endpoint.url}/api/v1/prediction/flow")
+            await fetched(f"{endpoint.url}/api/v1/prediction/flow", recording)
 
         took = [(call.ended or 0) - call.started for call in endpoint.calls]
 

@@ -5,7 +5,7 @@ import httpx
 import pytest
 
 from aimicromind_testing import Recording, ScriptedEndpoint, answer
-from tests.integration.testing.chats import client_of
+from tests.integration.testing.chats import SOON_SILENT, client_of
 
 QUESTION = {"question": "why?", "streaming": True, "chatId": "chat"}
 
@@ -13,7 +13,7 @@ QUESTION = {"question": "why?", "streaming": True, "chatId": "chat"}
 async def test_unknown_flow_never_answers_a_streaming_call() -> None:
     async with ScriptedEndpoint() as endpoint, client_of(endpoint) as client:
         with pytest.raises(httpx.ReadTimeout):
-            await client.post("/prediction/nowhere", json=QUESTION, timeout=0.2)
+            await client.post("/prediction/nowhere", json=QUESTION, timeout=SOON_SILENT)
 
         await endpoint.until(lambda: not endpoint.live_calls)
         assert endpoint.calls[0].client_gone

@@ -18,7 +18,7 @@ from aimicromind_testing import (
     send,
     too_many_requests,
 )
-from tests.integration.testing.chats import chatting, text_of, tokens
+from tests.integration.testing.chats import SOON_SILENT, chatting, text_of, tokens
 
 
 def run_ended(endpoint: ScriptedEndpoint) -> bool:
@@ -77,7 +77,7 @@ async def test_run_goes_on_behind_a_connection_that_fell_silent() -> None:
             await chats.client.post(
                 "/prediction/flow",
                 json={"question": "why?", "streaming": True, "chatId": "chat"},
-                timeout=0.2,
+                timeout=SOON_SILENT,
             )
 
         assert await chats.answers() == [tokens(5)]

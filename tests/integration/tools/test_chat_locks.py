@@ -3,11 +3,10 @@
 from aimicromind_testing import PrivateBroker
 from benchmarks.chat_locks import LockBroker, measure
 from benchmarks.locks.kinds import KINDS
-from benchmarks.parts.programs import broker_pid
 
 
 async def test_locks_of_each_kind_are_measured(broker: PrivateBroker) -> None:
-    nodes = LockBroker([broker.url, broker.url], [broker_pid(broker.node_name)])
+    nodes = LockBroker([broker.url, broker.url], [broker.pid])
 
     for kind in KINDS:
         figures = await measure(kind, nodes, locks=10, lockers=2, warm_ups=2)
