@@ -11,8 +11,8 @@ from pamqp.common import FieldTable
 from aimicromind_schemas import Names
 from aimicromind_worker.amqp.connection import connect
 from aimicromind_worker.amqp.declaring import declare, remove
+from aimicromind_worker.app.broker import needed_topology
 from aimicromind_worker.app.broker_settings import BrokerSettings
-from aimicromind_worker.app.build import needed_topology
 from benchmarks.turns.workers import MeasuredWorker, TurnPlace
 
 _COPIES_KEPT: Final = 1000

@@ -9,7 +9,7 @@ from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker, ScriptedEndpoint
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.declaring import declare, remove
-from aimicromind_worker.app.build import needed_topology
+from aimicromind_worker.app.broker import needed_topology
 from aimicromind_worker.app.settings import Settings
 from tests.integration.workers import Chats, chats_of, working
 from tests.support.amqp import put_job

@@ -55,7 +55,7 @@ async def line_of(stream: asyncio.StreamReader | None) -> str:
 async def busy(stage: Stage, count: int) -> list[WorkerProcess]:
     """Have workers of one slot each, and a job without an end in each."""
     stage.endpoint.flow("endless", answer(100_000, rate=20))
-    workers = await stage.ready_workers(count, CONCURRENCY=1, DRAIN_SECONDS=20)
+    workers = await stage.ready_workers(count, CONCURRENCY=1, DRAIN_SECONDS=60)
     with stage.listen() as consumer:
         jobs = [a_job("endless") for _ in range(count)]
         stage.submit(*jobs)

@@ -8,6 +8,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
+from aimicromind_schemas.messages.shape import docstrings
 from aimicromind_worker.app.broker_settings import ENV_PREFIX
 from aimicromind_worker.app.settings import EVERYDAY, Settings
 
@@ -45,15 +46,13 @@ def settings_page() -> str:
 
 
 def _table(fields: dict[str, FieldInfo]) -> str:
+    texts = docstrings(Settings)
     rows = ["", "| name | default | unit | |", "|---|---|---|---|"]
     for name, field in fields.items():
-        cells = (f"`{ENV_PREFIX}{name.upper()}`", _default(field), _unit(name, field), _text(field))
+        text = " ".join(texts.get(name, "").split())
+        cells = (f"`{ENV_PREFIX}{name.upper()}`", _default(field), _unit(name, field), text)
         rows.append("| " + " | ".join(cells) + " |")
     return "\n".join(rows) + "\n"
-
-
-def _text(field: FieldInfo) -> str:
-    return " ".join((field.description or "").split())
 
 
 def _default(field: FieldInfo) -> str:

@@ -3,36 +3,29 @@
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, StrictStr
-from pydantic.alias_generators import to_camel
 
-from aimicromind_schemas.wire import Count, Quiet, UtcTime, time_text
+from aimicromind_schemas.messages.shape import Shape
+from aimicromind_schemas.wire import Count, UtcTime, time_text
 
 
-class Truncated(BaseModel):
+class Truncated(Shape):
     """Stands beside `data: null` where the endpoint's event was too large to be published."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="ignore")
+    shown: ClassVar = ("bytes",)
 
     bytes: Count
     """Size of the data that was left out."""
 
 
-class ChatEvent(Quiet, BaseModel):
+class ChatEvent(Shape):
     """One message of a job to its chat.
 
     The highest `attempt` of a job wins, its `start` replaces what was shown before; the first
     `end` ends the job. Members of the envelope not named here are skipped.
     """
 
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        validate_by_alias=True,
-        validate_by_name=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
+    model_config = ConfigDict(validate_by_alias=True, validate_by_name=True, extra="ignore")
     shown: ClassVar = ("job_id", "attempt", "seq", "event")
 
     job_id: StrictStr

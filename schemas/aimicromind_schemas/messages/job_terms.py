@@ -4,19 +4,18 @@ import re
 from typing import Annotated, ClassVar, Final, Literal, LiteralString, Never, Self
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
     field_validator,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from aimicromind_schemas.messages.invalid_job import is_absent
+from aimicromind_schemas.messages.shape import Shape
 from aimicromind_schemas.routing import chat_fits
-from aimicromind_schemas.wire import Quiet, Text, UtcTime, json_of, whole
+from aimicromind_schemas.wire import Text, UtcTime, json_of, whole
 
 _LEAST_TAG_BYTES: Final = 6  # "":"" and a comma
 _MAX_TAGS_BYTES: Final = 16 * 1024
@@ -43,18 +42,10 @@ FlowId = Annotated[
 ]
 
 
-class JobTerms(Quiet, BaseModel):
+class JobTerms(Shape):
     """What the worker acts on."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        validate_by_alias=True,
-        validate_by_name=True,
-        frozen=True,
-        strict=True,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
+    model_config = ConfigDict(validate_by_alias=True, validate_by_name=True, strict=True)
     shown: ClassVar = ("chatflow_id", "chat_id", "job_id")
 
     chatflow_id: FlowId

@@ -2,22 +2,16 @@
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict
 
-from aimicromind_schemas.wire import Count, Quiet, Text
+from aimicromind_schemas.messages.shape import Shape
+from aimicromind_schemas.wire import Count, Text
 
 
-class EndpointData(Quiet, BaseModel):
+class EndpointData(Shape):
     """A shape of the endpoint. Only fields that were there are written again."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        extra="allow",
-        frozen=True,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
+    model_config = ConfigDict(extra="allow")
 
 
 class SourceDocument(EndpointData):

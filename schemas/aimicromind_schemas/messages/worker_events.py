@@ -3,31 +3,22 @@
 from typing import Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     StrictBool,
     StrictStr,
     model_validator,
 )
-from pydantic.alias_generators import to_camel
 
 from aimicromind_schemas.messages.envelope import ChatEvent
+from aimicromind_schemas.messages.shape import Shape
 from aimicromind_schemas.vocabulary import EndStatus, FailureKind
-from aimicromind_schemas.wire import Count, Quiet, Seconds, Text, Whole
+from aimicromind_schemas.wire import Count, Seconds, Text, Whole
 
 
-class WorkerData(Quiet, BaseModel):
+class WorkerData(Shape):
     """A shape of the worker."""
 
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        validate_by_alias=True,
-        validate_by_name=True,
-        extra="ignore",
-        frozen=True,
-        hide_input_in_errors=True,
-        use_attribute_docstrings=True,
-    )
+    model_config = ConfigDict(validate_by_alias=True, validate_by_name=True, extra="ignore")
 
 
 class SparseData(WorkerData):

@@ -17,7 +17,7 @@ from aimicromind_schemas.client import BrokerRefused, Client, ConsumerCounts, Co
 from aimicromind_testing import PrivateBroker, answer, error_answer, too_many_requests
 from aimicromind_worker.amqp.connection import PermissionMissing
 from aimicromind_worker.amqp.declaring import DeclarationRefused, declare
-from aimicromind_worker.app.build import needed_topology
+from aimicromind_worker.app.broker import needed_topology
 from aimicromind_worker.ops.status.reading import StatusReader
 from tests.integration.client.consuming import an_end, consumed, publish, remove
 from tests.integration.stage import Stage

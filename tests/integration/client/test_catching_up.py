@@ -9,7 +9,7 @@ import pytest
 from aimicromind_schemas import Event, event_from
 from aimicromind_schemas.client.past.catching_up import CatchUpState, ask
 from aimicromind_schemas.messages.catch_up import CatchUpRequest, SeenUpTo, decode_snapshot
-from aimicromind_testing import answer
+from aimicromind_testing import Stall, answer
 from tests.integration.client.late import LateFollower, late_follower
 from tests.integration.stage import Stage
 from tests.integration.workers import Chats
@@ -166,7 +166,8 @@ async def test_follower_of_a_chat_gets_the_job_that_runs(stage: Stage) -> None:
 
 
 async def test_answer_beyond_what_is_kept_says_so(stage: Stage) -> None:
-    stage.endpoint.flow("flow", answer(550, rate=250, token=lambda _: "x" * 20))
+    script = answer(550, rate=250, token=lambda _: "x" * 20)
+    stage.endpoint.flow("flow", script.cut(Stall(), after_sends=400))
     async with stage.working(max_answer_bytes=12_000) as chats:
         await stage.put(a_job())
         await tokens_shown(chats, 350)

@@ -11,7 +11,7 @@ from aio_pika import Message
 from aimicromind_schemas import FailureKind, PredictionJob
 from aimicromind_testing import answer, error_answer
 from aimicromind_worker.amqp.declaring import declare
-from aimicromind_worker.app.build import needed_topology
+from aimicromind_worker.app.broker import needed_topology
 from tests.integration.job_bodies import jobs_at
 from tests.integration.ops.test_cli import Ran, run, run_with, settings_for
 from tests.integration.stage import Stage

@@ -15,7 +15,7 @@ from pamqp.common import FieldValue
 from aimicromind_schemas import FailureKind, PredictionJob
 from aimicromind_testing import answer
 from aimicromind_worker.amqp.declaring import declare
-from aimicromind_worker.app.build import needed_topology
+from aimicromind_worker.app.broker import needed_topology
 from tests.integration.ops.test_cli import COMMAND, run, settings_for
 from tests.integration.ops.test_cli_dead import lines
 from tests.integration.stage import Stage

@@ -17,7 +17,7 @@ from pamqp.common import FieldTable
 from aimicromind_schemas import Names
 from aimicromind_testing import PrivateBroker, ScriptedEndpoint, answer
 from aimicromind_worker.amqp.declaring import declare
-from aimicromind_worker.app.build import needed_topology
+from aimicromind_worker.app.broker import needed_topology
 from tests.integration.ops.test_cli import COMMAND, run
 from tests.integration.stage import Stage
 from tests.support import erlang

@@ -15,7 +15,7 @@ from aimicromind_schemas import Names
 from aimicromind_schemas.messages.worker_report import WORKER_REPORT
 from aimicromind_testing import PrivateBroker, ScriptedEndpoint, answer, too_many_requests
 from aimicromind_worker.amqp.declaring import declare
-from aimicromind_worker.app.build import needed_topology
+from aimicromind_worker.app.broker import needed_topology
 from tests.integration.ops.test_cli import run, settings_for
 from tests.integration.ops.test_cli_dead import a_refused_job, parked
 from tests.integration.ops.test_cli_output import read_a_line_and_leave

@@ -67,7 +67,7 @@ def text_of(frames: list[dict[str, Any]]) -> str:
 def client_of(
     endpoint: ScriptedEndpoint, headers: dict[str, str] | None = None
 ) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=f"{endpoint.url}/api/v1", timeout=5, headers=headers)
+    return httpx.AsyncClient(base_url=f"{endpoint.url}/api/v1", timeout=20, headers=headers)
 
 
 @asynccontextmanager

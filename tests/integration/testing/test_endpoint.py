@@ -88,7 +88,7 @@ async def test_requests_sent_together_are_answered_in_order() -> None:
 
         writer.write((head % len(body) + body) * 2)
 
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             received = await reader.readuntil(b"0\r\n\r\n")
         writer.close()
     assert received.index(b" 429 ") < received.index(b" 200 ")
@@ -193,7 +193,7 @@ async def test_calls_that_never_come_are_not_waited_for() -> None:
 async def test_endpoint_ends_with_answers_under_way_and_comes_back_on_its_port() -> None:
     first = ScriptedEndpoint()
     first.flow("flow", never_answers())
-    async with asyncio.timeout(5), httpx.AsyncClient() as client, asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(20), httpx.AsyncClient() as client, asyncio.TaskGroup() as tasks:
         async with first:
             tasks.create_task(expect_broken(client, f"{first.url}/api/v1/prediction/flow"))
             await first.called(1)

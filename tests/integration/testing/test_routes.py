@@ -112,5 +112,5 @@ async def test_malformed_http_is_a_bad_request() -> None:
 
         writer.write(b"\x00\x01 no HTTP\r\n\r\n")
 
-        assert (await asyncio.wait_for(reader.read(), 5)).startswith(b"HTTP/1.1 400 ")
+        assert (await asyncio.wait_for(reader.read(), 20)).startswith(b"HTTP/1.1 400 ")
         writer.close()

@@ -77,7 +77,7 @@ async def test_served_endpoint_says_where_it_is_and_ends_on_a_signal(
     process = await asyncio.create_subprocess_exec(*SERVE, *options, stdout=asyncio.subprocess.PIPE)
     assert process.stdout is not None
     try:
-        line = (await asyncio.wait_for(process.stdout.readline(), 10)).decode()
+        line = (await asyncio.wait_for(process.stdout.readline(), 30)).decode()
         ready, url = line.split()
 
         assert ready == "ready"
@@ -85,7 +85,7 @@ async def test_served_endpoint_says_where_it_is_and_ends_on_a_signal(
         assert events(await asked(url, "load", "n=3"))["token"] == 3
 
         process.send_signal(number)
-        assert await asyncio.wait_for(process.wait(), 5) == 0
+        assert await asyncio.wait_for(process.wait(), 20) == 0
     finally:
         if process.returncode is None:
             process.kill()

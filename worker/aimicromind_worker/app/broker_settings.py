@@ -62,7 +62,6 @@ class BrokerSettings(BaseSettings):
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
-        use_attribute_docstrings=True,
     )
 
     amqp_url: Annotated[tuple[Secret[str], ...], NoDecode] = Field(min_length=1)

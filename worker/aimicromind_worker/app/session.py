@@ -26,7 +26,8 @@ from aimicromind_worker.amqp.jobs.journal import Journal
 from aimicromind_worker.amqp.jobs.memory_budget import MemoryBudget
 from aimicromind_worker.amqp.jobs.pool_chats import PoolChats
 from aimicromind_worker.amqp.ownership import JobOwnership
-from aimicromind_worker.app.build import limits, needed_topology, recovery
+from aimicromind_worker.app.broker import needed_topology
+from aimicromind_worker.app.build import limits, recovery
 from aimicromind_worker.app.own_report import status_answers
 from aimicromind_worker.app.process_state import ProcessState
 from aimicromind_worker.app.ready_log import log_ready

@@ -26,8 +26,9 @@ from aimicromind_worker.amqp.connection import BrokerConnection, PermissionMissi
 from aimicromind_worker.amqp.declaring import DeclarationRefused
 from aimicromind_worker.amqp.differences import TopologyDiffers
 from aimicromind_worker.amqp.jobs.journal import JournalMemory
+from aimicromind_worker.app.broker import broker_connection
 from aimicromind_worker.app.broker_settings import SettingsInvalid
-from aimicromind_worker.app.build import broker_connection, endpoint
+from aimicromind_worker.app.build import endpoint
 from aimicromind_worker.app.gauges import watch_condition
 from aimicromind_worker.app.process_state import ProcessState
 from aimicromind_worker.app.service import GraceOver, Shutdown

@@ -26,7 +26,7 @@ from aimicromind_worker.amqp.connection import BrokerConnection, BrokerLost, ver
 from aimicromind_worker.amqp.declaring import compare
 from aimicromind_worker.amqp.differences import Difference
 from aimicromind_worker.amqp.jobs.chat_lock import ChatLocks, ChatLocksLost
-from aimicromind_worker.app.build import broker_connection, needed_topology
+from aimicromind_worker.app.broker import broker_connection, needed_topology
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.core.chats.actions import LockAnswer
 from aimicromind_worker.core.findings import Finding, State

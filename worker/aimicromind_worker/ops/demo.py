@@ -26,7 +26,7 @@ from aimicromind_testing import (
 from aimicromind_testing.at_work import at_work
 from aimicromind_testing.broker.docker import docker_answers, docker_broker
 from aimicromind_worker.amqp.declaring import remove
-from aimicromind_worker.app.build import broker_connection, needed_topology
+from aimicromind_worker.app.broker import broker_connection, needed_topology
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.core.findings import NotAchieved
 from aimicromind_worker.ops.following.views import LiveView, PlainView

@@ -11,7 +11,8 @@ from uuid import uuid4
 import click
 
 from aimicromind_schemas import Names
-from aimicromind_worker.app.build import endpoint, needed_topology
+from aimicromind_worker.app.broker import needed_topology
+from aimicromind_worker.app.build import endpoint
 from aimicromind_worker.app.settings import Settings
 from aimicromind_worker.core.endpoint.call_failed import CallFailed, is_from_gateway
 from aimicromind_worker.core.findings import Finding, State, of_replicas, of_subscriber

@@ -4,8 +4,8 @@ from dataclasses import asdict
 
 from aimicromind_worker.amqp.declaring import compare, declare
 from aimicromind_worker.amqp.differences import ways_out
+from aimicromind_worker.app.broker import broker_connection, needed_topology
 from aimicromind_worker.app.broker_settings import BrokerSettings
-from aimicromind_worker.app.build import broker_connection, needed_topology
 from aimicromind_worker.ops.terminal import say, say_json
 
 _CONNECTION = "aimicromind-worker topology"

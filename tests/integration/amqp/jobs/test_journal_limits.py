@@ -14,7 +14,7 @@ from aimicromind_schemas.journal.history import StoredEnd
 from aimicromind_testing import answer
 from aimicromind_worker.amqp.declaring import declare
 from aimicromind_worker.amqp.jobs.cancel_listener import CancelListener
-from aimicromind_worker.app.build import needed_topology
+from aimicromind_worker.app.broker import needed_topology
 from tests.integration.journals import a_journal, live_journal
 from tests.integration.outgoing import publishing_at
 from tests.integration.stage import Stage

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from aimicromind_schemas import Names
 from aimicromind_worker.amqp.inspection.dead_letters import DeadLetterQueue
+from aimicromind_worker.app.broker import needed_topology
 from aimicromind_worker.app.broker_settings import BrokerSettings
-from aimicromind_worker.app.build import needed_topology
 from aimicromind_worker.core.dead_letters.dead_event import DeadEvent
 from aimicromind_worker.core.dead_letters.dead_letter import Choice, DeadLetter
 from aimicromind_worker.core.dead_letters.short_ids import matching

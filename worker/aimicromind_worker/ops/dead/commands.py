@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 from aimicromind_worker.amqp.inspection.dead_letters import dead_letters
 from aimicromind_worker.amqp.inspection.queued_dead_letter import QueuedDeadLetter
+from aimicromind_worker.app.broker import broker_connection
 from aimicromind_worker.app.broker_settings import BrokerSettings
-from aimicromind_worker.app.build import broker_connection
 from aimicromind_worker.core.dead_letters.dead_letter import Choice, NotReplayable
 from aimicromind_worker.core.findings import NotAchieved
 from aimicromind_worker.ops.dead.choice import named_whole, queue_of

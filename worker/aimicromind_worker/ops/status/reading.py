@@ -21,8 +21,8 @@ from aimicromind_schemas.client.streams.reader import StreamUnreadable
 from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.inspection.asking import CannotAsk, PoolAsker
 from aimicromind_worker.amqp.inspection.counting import QueueCounts, counts_of, dead_by_kind
+from aimicromind_worker.app.broker import broker_connection
 from aimicromind_worker.app.broker_settings import BrokerSettings
-from aimicromind_worker.app.build import broker_connection
 from aimicromind_worker.core.findings import NotAchieved
 from aimicromind_worker.core.job.retry import RETRY_DELAYS
 from aimicromind_worker.ops.management import Management, ManagementSilent

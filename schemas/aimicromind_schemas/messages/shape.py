@@ -1,0 +1,61 @@
+"""What the shapes of messages have in common."""
+
+import ast
+import inspect
+from contextlib import suppress
+
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
+from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+from typing_extensions import override
+
+from aimicromind_schemas.wire import Quiet
+
+
+class Shape(Quiet, BaseModel):
+    """A shape whose members are described by the docstrings behind them.
+
+    Validators are built at their first use, and docstrings are read for a JSON Schema only: both
+    together took longer than all else of an import.
+    """
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, defer_build=True, frozen=True, hide_input_in_errors=True
+    )
+
+    @override
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        schema = handler(core)
+        members = handler.resolve_ref_schema(schema)["properties"]
+        for name, text in docstrings(cls).items():
+            members[cls.model_fields[name].alias or name].setdefault("description", text)
+        return schema
+
+
+def docstrings(described: type[BaseModel]) -> dict[str, str]:
+    """Return the docstrings behind the fields of a class and its bases, by field.
+
+    One that a class declares anew has none of a base. A class without source code has none.
+    """
+    found: dict[str, str] = {}
+    for each in reversed(described.__mro__):
+        with suppress(OSError, TypeError):
+            found |= _docstrings(inspect.getsource(each))
+    return {name: found[name] for name in described.model_fields if found.get(name)}
+
+
+def _docstrings(source: str) -> dict[str, str]:
+    found, attribute = {}, ""
+    for statement in ast.iter_child_nodes(ast.parse(source).body[0]):
+        match statement:
+            case ast.AnnAssign(target=ast.Name(id=attribute)):
+                found[attribute] = ""
+            case ast.Expr(value=ast.Constant(value=str(text))) if attribute:
+                found[attribute] = inspect.cleandoc(text)
+            case _:
+                attribute = ""
+    return found
