@@ -237,20 +237,24 @@ async def test_messages_that_are_no_events_become_dead_letters(
 
 
 async def test_cancel_requeues_what_is_not_handled(stage: Stage, client: Client) -> None:
+    begun: list[str] = []
     handled: list[str] = []
-    begun = asyncio.Event()
+    go_on = asyncio.Event()
 
     async def slowly(event: EndEvent) -> None:
-        begun.set()
-        await asyncio.sleep(0.3)
+        begun.append(event.job_id)
+        await go_on.wait()
         handled.append(event.job_id)
 
     options = ConsumerOptions(at_once=3, retry_after=SOON)
     async with consuming(client, {"end": slowly}, options) as consumer:
         await consumed(stage)
         await publish(stage.connection, stage.names, map(an_end, range(40)))
-        await begun.wait()
-        await consumer.stop()
+        await until(lambda: len(begun) == 3)
+        stopping = asyncio.create_task(consumer.stop())
+        await asyncio.sleep(0)
+        go_on.set()
+        await stopping
     await until_in_queue(stage.connection, stage.names.consumer(NAME), 37)
     async with consuming(client, {"end": slowly}, ConsumerOptions(at_once=40, retry_after=SOON)):
         await until(lambda: len(handled) == 40)
