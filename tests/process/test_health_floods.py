@@ -19,8 +19,9 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 _MEGABYTES = 40
 _SECONDS = 3
 _MOST_GROWTH_MB = 32
-# A busy machine slows all; `make bench-health` shows the figures of one that does nothing else.
-_MOSTLY_WITHIN_S, _ALWAYS_WITHIN_S = 0.2, 3.0
+# As `make bench-health` finds it on a machine with nothing else to do, and the shortest time that
+# the chart gives to a probe.
+_MOSTLY_WITHIN_S, _ALWAYS_WITHIN_S = 0.2, 2.0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

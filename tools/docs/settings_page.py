@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 
-from aimicromind_schemas.messages.shape import docstrings
+from aimicromind_schemas.shape import docstrings
 from aimicromind_worker.app.broker_settings import ENV_PREFIX
 from aimicromind_worker.app.settings import EVERYDAY, Settings
 

@@ -15,12 +15,10 @@ from aimicromind_schemas.wire import UtcTime, dump_json, load_json, time_text
 
 # Far more than ids and a time need. A longer body is not built as Python objects.
 _MAX_BYTES: Final = 64 * 1024
-_TIME: Final[TypeAdapter[datetime]] = TypeAdapter(UtcTime, config=ConfigDict(defer_build=True))
+_TIME: Final[TypeAdapter[datetime]] = TypeAdapter(UtcTime)
 
 # For JSON Schema: the names in JSON, and the docstrings below.
-_DESCRIBED: Final = ConfigDict(
-    alias_generator=to_camel, defer_build=True, use_attribute_docstrings=True
-)
+_DESCRIBED: Final = ConfigDict(alias_generator=to_camel, use_attribute_docstrings=True)
 
 
 class InvalidCancel(ValueError):

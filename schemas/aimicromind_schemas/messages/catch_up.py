@@ -23,9 +23,7 @@ SNAPSHOT: Final = "snapshot"
 """AMQP property `type` of an answer."""
 
 # For JSON Schema: the names in JSON, and the docstrings below.
-_DESCRIBED: Final = ConfigDict(
-    alias_generator=to_camel, defer_build=True, use_attribute_docstrings=True
-)
+_DESCRIBED: Final = ConfigDict(alias_generator=to_camel, use_attribute_docstrings=True)
 _FromOne = Annotated[int, Field(ge=1)]
 _EVENTS: Final = {"type": "array", "items": {"type": "object"}}
 

@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, StrictStr
 
-from aimicromind_schemas.messages.shape import Shape
+from aimicromind_schemas.shape import Shape
 from aimicromind_schemas.wire import Count, UtcTime, time_text
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from aimicromind_schemas.messages.endpoint_events import (
     AbortEvent,
@@ -70,7 +70,7 @@ Event = KnownEvent | GenericEvent
 """Any event, as `decode` returns it and `encode` takes it."""
 
 _KNOWN: Final[TypeAdapter[KnownEvent]] = TypeAdapter(
-    Annotated[KnownEvent, Field(discriminator="event")], config=ConfigDict(defer_build=True)
+    Annotated[KnownEvent, Field(discriminator="event")]
 )
 
 

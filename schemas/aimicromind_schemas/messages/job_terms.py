@@ -13,8 +13,8 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from aimicromind_schemas.messages.invalid_job import is_absent
-from aimicromind_schemas.messages.shape import Shape
 from aimicromind_schemas.routing import chat_fits
+from aimicromind_schemas.shape import Shape
 from aimicromind_schemas.wire import Text, UtcTime, json_of, whole
 
 _LEAST_TAG_BYTES: Final = 6  # "":"" and a comma

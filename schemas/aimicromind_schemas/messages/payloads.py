@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
-from aimicromind_schemas.messages.shape import Shape
+from aimicromind_schemas.shape import Shape
 from aimicromind_schemas.wire import Count, Text
 
 

@@ -10,7 +10,7 @@ from pydantic import (
 )
 
 from aimicromind_schemas.messages.envelope import ChatEvent
-from aimicromind_schemas.messages.shape import Shape
+from aimicromind_schemas.shape import Shape
 from aimicromind_schemas.vocabulary import EndStatus, FailureKind
 from aimicromind_schemas.wire import Count, Seconds, Text, Whole
 

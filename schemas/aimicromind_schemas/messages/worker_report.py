@@ -22,9 +22,7 @@ LONGEST_REPORT_BYTES: Final = 16 * 1024
 """Longest answer that is read."""
 
 # For JSON Schema: the names in JSON, and the docstrings below.
-_DESCRIBED: Final = ConfigDict(
-    alias_generator=to_camel, defer_build=True, use_attribute_docstrings=True
-)
+_DESCRIBED: Final = ConfigDict(alias_generator=to_camel, use_attribute_docstrings=True)
 _Name = Annotated[str, Field(min_length=1, max_length=255, strict=True)]
 _Reason = Annotated[str, Field(max_length=500, strict=True)]
 _MOST_REASONS: Final = 16

@@ -3,7 +3,7 @@
 from pydantic import ConfigDict, create_model
 
 from aimicromind_schemas import EndEvent, PredictionJob
-from aimicromind_schemas.messages.shape import Shape, docstrings
+from aimicromind_schemas.shape import Shape, docstrings
 
 
 class Base(Shape):
@@ -42,6 +42,24 @@ def test_json_schema_has_the_docstrings_by_the_names_in_json() -> None:
     assert members["toldTwice"]["description"] == "First line,\nsecond line."
     assert "description" not in members["silent"]
     assert "description" not in members["declaredAnew"]
+
+
+def test_json_schema_has_the_docstrings_by_the_names_in_python() -> None:
+    members = Derived.model_json_schema(by_alias=False)["properties"]
+
+    assert members["told_twice"]["description"] == "First line,\nsecond line."
+
+
+def test_class_within_a_function_is_described_too() -> None:
+    class Inner(Shape):
+        member: int
+        """What it means."""
+
+    assert Inner.model_json_schema()["properties"]["member"]["description"] == "What it means."
+
+
+def test_class_without_members_has_a_schema() -> None:
+    assert create_model("Empty", __base__=Shape).model_json_schema()["properties"] == {}
 
 
 def test_messages_describe_themselves() -> None:

@@ -1,4 +1,4 @@
-"""Turn settings into the endpoint, and into what calls to it are limited by."""
+"""Turn settings into what calls the endpoint, and into the limits of a job."""
 
 from collections.abc import Callable
 from datetime import timedelta
