@@ -55,8 +55,8 @@ class Setting:
         window = Window(messages=2, resend_for=timedelta(seconds=9))
         self.publisher = EventPublisher(Names("test"), window, lambda: self.may_write)
         self.snapshots = SnapshotPublisher(self.publisher)
-        self.attempt = self.publisher.attempt_publisher(Address("chat", "flow", 1, "job"))
         self.connect()
+        self.attempt = self.publisher.attempt_publisher(Address("chat", "flow", 1, "job"))
 
     def connect(self, *, closed_on_us: bool = False) -> int:
         self.channel = Channel()

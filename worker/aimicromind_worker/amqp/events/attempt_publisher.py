@@ -84,9 +84,7 @@ class CopyPublisher:
         """Publish a copy of one event, whose header and body frames are given."""
         if self._messages.fault is None and not self._publisher.backpressure.is_full:
             frames = self._publish_frame + content
-            self._publisher.publish(
-                PendingMessage(self._messages, self._buffer, event, frames, is_end=False)
-            )
+            self._publisher.publish(PendingMessage(self._messages, self._buffer, event, frames))
             return
         self._publisher.counts.passed_over += 1
         if not self._has_dropped:
@@ -152,17 +150,14 @@ class AttemptPublisher:
     def record(self, record: NumberedEvent) -> None:
         """Write the record of the next event to the journal."""
         frames = self._frames.to_queue(self._publisher.names.journal) + self._frames.content(record)
-        self._publisher.record(
-            PendingMessage(self._messages, self._buffer, record, frames, is_end=False)
-        )
+        self._publisher.record(PendingMessage(self._messages, self._buffer, record, frames))
 
     def publish(self, event: NumberedEvent) -> None:
         """Publish one event to its chat, and a copy to the job's reply_to."""
         self._last = event.name
         frames = self._frames.to_chat(event)
-        self._publisher.publish(
-            PendingMessage(self._messages, self._buffer, event, frames, is_end=event.name == "end")
-        )
+        is_end = event.name == "end"
+        self._publisher.publish(PendingMessage(self._messages, self._buffer, event, frames, is_end))
         if self._copies is not None:
             self._copies.publish(event, self._frames.content(event))
 

@@ -171,9 +171,10 @@ class ConfirmChannel(Channel):
 
     def _answer_all(self, last: int, report: Callable[[PendingMessage], None]) -> None:
         # All tags below the oldest are answered, and not looked for again.
+        take = self._unconfirmed.pop
         for tag in range(self._oldest_tag, last + 1):
-            if tag in self._unconfirmed:
-                report(self._unconfirmed.pop(tag))
+            if (message := take(tag, None)) is not None:
+                report(message)
         self._oldest_tag = max(self._oldest_tag, last + 1)
 
     def _take_returned(self, frame: bytes) -> None:

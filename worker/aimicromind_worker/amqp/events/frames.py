@@ -26,6 +26,13 @@ _header_front = Struct(">BHIHHQH").pack
 _frame_front = Struct(">BHI").pack
 _long_long = Struct(">q").pack
 _long = Struct(">I").pack
+_octet = Struct(">B").pack
+
+
+# What is the same for all events of one name: the publish frame, empty where it stands before the
+# content; the header frame's properties before `seq`; what follows the timestamp in that frame; and
+# the size of its payload without the message id. A named tuple takes longer to unpack.
+_Form = tuple[bytes, bytes, bytes, int]
 
 
 class EventFrames:
@@ -72,69 +79,84 @@ class EventFrames:
         # exchange would route by it, too: a message to a queue has none.
         self._chat_front = self._front if partition is None else _front(_bcc(partition) + fields)
         self._middle = _PERSISTENT + _short(address.correlation_id)
-        self._names: dict[str, tuple[bytes, bytes]] = {}
+        self._chat_forms: dict[str, _Form] = {}
+        self._queue_forms: dict[str, _Form] = {}
 
     def to_chat(self, event: NumberedEvent) -> bytes:
         """Write all frames that publish an event to the chat, and to its partition by `BCC`.
 
         An `end` that no queue takes is returned.
         """
-        publish, name = self._name(event.name)
-        return self._written(publish, self._chat_front, event, name)
+        return self._written(event, self._chat_forms.get(event.name) or self._chat_form(event.name))
 
     def content(self, event: NumberedEvent) -> bytes:
         """Write the header and body frames, which follow a publish frame to a queue."""
-        return self._written(b"", self._front, event, self._name(event.name)[1])
+        form = self._queue_forms.get(event.name) or self._queue_form(event.name)
+        return self._written(event, form)
 
     def to_queue(self, queue: str, *, mandatory: bool = False) -> bytes:
         """Write the publish frame to one queue, through the default exchange."""
         return self._publish("", queue, mandatory=mandatory)
 
-    def _written(self, publish: bytes, front: bytes, event: NumberedEvent, name: bytes) -> bytes:
-        identity, body, size = event.message_id, event.body, len(event.body)
-        variable_bytes = len(front) + len(self._middle) + len(identity) + len(name)
-        header_bytes = variable_bytes + _FIXED_HEADER_BYTES
+    def _written(self, event: NumberedEvent, form: _Form) -> bytes:
+        publish, front, behind_time, fixed_bytes = form
+        identity, body = event.message_id, event.body
+        identity_bytes, size = len(identity), len(body)
         header = _header_front(
-            FRAME_HEADER, self._channel, header_bytes, _CLASS_BASIC, 0, size, _FLAGS
+            FRAME_HEADER, self._channel, fixed_bytes + identity_bytes, _CLASS_BASIC, 0, size, _FLAGS
         )
-        is_short = size <= self._longest_body_frame
+        first_bytes = size
+        if size > self._longest_body_frame:
+            body, first_bytes = self._cut(body), self._longest_body_frame
         # In one go: each step would copy the body once more.
-        return b"%b%b%b%b%b%c%b%b%b\xce%b%b%b" % (
-            publish,
-            header,
-            front,
-            _long_long(event.seq),
-            self._middle,
-            len(identity),
-            identity,
-            _long_long(event.second),
-            name,
-            _frame_front(FRAME_BODY, self._channel, size) if is_short else b"",
-            body if is_short else b"".join(self._body_frames(body)),
-            FRAME_END_CHAR if is_short else b"",
+        return b"".join(
+            (
+                publish,
+                header,
+                front,
+                _long_long(event.seq),
+                self._middle,
+                _octet(identity_bytes),
+                identity,
+                _long_long(event.second),
+                behind_time,
+                _frame_front(FRAME_BODY, self._channel, first_bytes),
+                body,
+                FRAME_END_CHAR,
+            )
         )
 
-    def _name(self, name: str) -> tuple[bytes, bytes]:
-        known = self._names.get(name)
-        if known is None:
-            key = routing_key(self._address.chat_id, name)
-            publish = self._publish(self._exchange, key, mandatory=name == "end")
-            known = (publish, _short(name) + _short(APP_ID))
-            if len(self._names) < _REMEMBERED_NAMES:
-                self._names[name] = known
-        return known
+    def _chat_form(self, name: str) -> _Form:
+        key = routing_key(self._address.chat_id, name)
+        publish = self._publish(self._exchange, key, mandatory=name == "end")
+        return self._remembered(self._chat_forms, publish, self._chat_front, name)
+
+    def _queue_form(self, name: str) -> _Form:
+        return self._remembered(self._queue_forms, b"", self._front, name)
+
+    def _remembered(
+        self, forms: dict[str, _Form], publish: bytes, front: bytes, name: str
+    ) -> _Form:
+        behind = _short(name) + _short(APP_ID)
+        header_bytes = len(front) + len(self._middle) + len(behind) + _FIXED_HEADER_BYTES
+        form = (publish, front, behind + FRAME_END_CHAR, header_bytes)
+        if len(forms) < _REMEMBERED_NAMES:
+            forms[name] = form
+        return form
 
     def _publish(self, exchange: str, key: str, *, mandatory: bool) -> bytes:
         payload = b"%b%b%b%c" % (_PUBLISH, _short(exchange), _short(key), mandatory)
         front = _frame_front(FRAME_METHOD, self._channel, len(payload))
         return b"%b%b%b" % (front, payload, FRAME_END_CHAR)
 
-    def _body_frames(self, body: bytes) -> list[bytes]:
-        frames = []
-        for start in range(0, len(body), self._longest_body_frame):
-            part = body[start : start + self._longest_body_frame]
-            frames += [_frame_front(FRAME_BODY, self._channel, len(part)), part, FRAME_END_CHAR]
-        return frames
+    def _cut(self, body: bytes) -> bytes:
+        """Return a long body with the end of each frame but the last, and the front of the next."""
+        longest = self._longest_body_frame
+        parts = [body[:longest]]
+        for start in range(longest, len(body), longest):
+            part = body[start : start + longest]
+            parts += [FRAME_END_CHAR, _frame_front(FRAME_BODY, self._channel, len(part)), part]
+        return b"".join(parts)
 
 
 def _front(fields: bytes) -> bytes:

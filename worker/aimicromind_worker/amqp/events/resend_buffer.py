@@ -27,6 +27,8 @@ Then all that is held is sent. Invariants:
 from itertools import takewhile
 from operator import attrgetter
 
+import msgspec
+
 from aimicromind_worker.amqp.events.backpressure import AttemptMessages
 from aimicromind_worker.amqp.events.nack_period import NackPeriod
 from aimicromind_worker.amqp.events.steps import (
@@ -47,7 +49,7 @@ _by_position = attrgetter("position")
 _is_acked = attrgetter("acked")
 
 
-class PendingMessage:
+class PendingMessage(msgspec.Struct, eq=False):
     """One event or record, published and not settled. Only publisher and buffers change it.
 
     Attributes:
@@ -62,36 +64,15 @@ class PendingMessage:
         straight: Whether it is outside its buffer's order, for a stream alone.
     """
 
-    __slots__ = (
-        "acked",
-        "attempt",
-        "buffer",
-        "event",
-        "frames",
-        "is_end",
-        "position",
-        "returned",
-        "straight",
-    )
-
-    def __init__(
-        self,
-        attempt: AttemptMessages,
-        buffer: "ResendBuffer",
-        event: NumberedEvent,
-        frames: bytes,
-        *,
-        is_end: bool,
-    ) -> None:
-        self.attempt = attempt
-        self.buffer = buffer
-        self.event = event
-        self.frames = frames
-        self.is_end = is_end
-        self.position = 0
-        self.acked: bool | None = None
-        self.returned = False
-        self.straight = False
+    attempt: AttemptMessages
+    buffer: "ResendBuffer"
+    event: NumberedEvent
+    frames: bytes
+    is_end: bool = False
+    position: int = 0
+    acked: bool | None = None
+    returned: bool = False
+    straight: bool = False
 
 
 class ResendBuffer:

@@ -49,7 +49,7 @@ _FRAME_OVERHEAD_BYTES: Final = 8
 _EVENT: Final = NumberedEvent(SNAPSHOT, 0, b"", 0, b"")
 
 
-class SnapshotMessage(PendingMessage):
+class SnapshotMessage(PendingMessage, eq=False, kw_only=True):
     """One part of an answer, sent and not confirmed.
 
     Attributes:
@@ -58,15 +58,9 @@ class SnapshotMessage(PendingMessage):
         sent_s: When it was sent.
     """
 
-    __slots__ = ("queue", "sent_s", "size_bytes")
-
-    def __init__(
-        self, attempt: AttemptMessages, buffer: ResendBuffer, frames: bytes, queue: str
-    ) -> None:
-        super().__init__(attempt, buffer, _EVENT, frames, is_end=False)
-        self.queue = queue
-        self.size_bytes = len(frames)
-        self.sent_s = monotonic()
+    queue: str
+    size_bytes: int
+    sent_s: float
 
 
 _Take = Callable[[PendingMessage], None]
@@ -160,7 +154,12 @@ class SnapshotPublisher:
         if len(body) > self._publisher.most_bytes:
             return
         frames = _frames(to, body, kind, headers, self._publisher.sender.frame_max)
-        message = SnapshotMessage(self._attempt, self._buffer, frames, to.queue)
+        message = SnapshotMessage(
+            *(self._attempt, self._buffer, _EVENT, frames),
+            queue=to.queue,
+            size_bytes=len(frames),
+            sent_s=monotonic(),
+        )
         self._unconfirmed[message] = None
         self._unconfirmed_bytes += message.size_bytes
         self._publisher.sender.send(message)

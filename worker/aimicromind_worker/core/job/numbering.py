@@ -62,9 +62,12 @@ class Numbering:
         """
         seq = self.next_seq
         self.next_seq = seq + 1
-        body = self.body(seq, at, self.json_name(event.name), event.data, beside(event))
-        message_id = self._end_id if event.name == "end" else self._message_id % seq
-        return NumberedEvent(event.name, seq, message_id, int(at), body)
+        name = event.name
+        json_name = self._names.get(name) or self.json_name(name)
+        beside_data = beside(event) if event.duration or event.truncated_bytes else b""
+        body = self.body(seq, at, json_name, event.data, beside_data)
+        message_id = self._end_id if name == "end" else self._message_id % seq
+        return NumberedEvent(name, seq, message_id, self._second, body)
 
     def body(self, seq: int, at: float, json_name: bytes, data: bytes, beside_data: bytes) -> bytes:
         """Write the message body of an event; equal arguments give equal bytes.
@@ -114,8 +117,6 @@ class Numbering:
 
 def beside(event: EndpointEvent) -> bytes:
     """Return the members that stand beside the data of an event, each after a comma."""
-    if not (event.duration or event.truncated_bytes):
-        return b""
     if event.truncated_bytes:
         return b',"truncated":{"bytes":%d}' % event.truncated_bytes
-    return b',"duration":' + event.duration
+    return b',"duration":' + event.duration if event.duration else b""
