@@ -99,7 +99,7 @@ async def _work(settings: "Settings", tracer: "Tracer", grace: _GracePeriod) -> 
         grace.begin()
         worker.stop()
 
-    # What the imports made stays: a search for garbage that visits it stops all streams for 25 ms.
+    # A full garbage collection stops all streams: 25 ms for what the imports made, which stays.
     gc.freeze()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)

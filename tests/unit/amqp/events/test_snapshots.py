@@ -18,6 +18,7 @@ from aimicromind_worker.amqp.events.snapshots import SnapshotMessage, SnapshotPu
 from aimicromind_worker.core.chats.return_address import ReturnAddress
 from aimicromind_worker.core.endpoint.exchange import Address
 from aimicromind_worker.core.job.numbering import NumberedEvent
+from tests.support.builders import SECRET
 
 FRAME_MAX = 4_096
 HERE = ReturnAddress("here", "request-7")
@@ -261,3 +262,13 @@ async def test_report_is_sent_like_a_snapshot_with_a_type_of_its_own() -> None:
     assert header.properties.message_type == "workerReport"
     assert header.properties.correlation_id == "request-7"
     assert not header.properties.headers
+
+
+async def test_repr_of_what_is_in_flight_shows_no_content() -> None:
+    setting = Setting()
+
+    setting.attempt.publish(NumberedEvent("token", 0, b"job:1:0", 0, SECRET.encode()))
+    setting.snapshots.publish(HERE, "chat", SECRET.encode())
+
+    assert len(setting.channel.in_flight) == 2
+    assert SECRET not in repr(setting.channel.in_flight)

@@ -74,6 +74,9 @@ class PendingMessage(msgspec.Struct, eq=False):
     returned: bool = False
     straight: bool = False
 
+    # A struct shows its members, and an event's are not for a log.
+    __repr__ = object.__repr__
+
 
 class ResendBuffer:
     """The messages to one address, of any number of attempts.
