@@ -61,6 +61,15 @@ class Proxy:
         for way in self._named(name):
             way.hold()
 
+    def lose(self, name: str = "") -> None:
+        """Lose what the server says, until `release`. Toggle it while the server says nothing."""
+        for way in self._named(name):
+            way.lost_bytes = way.lost_bytes or 0
+
+    def lost(self, name: str = "") -> int:
+        """Count the bytes that are lost since `lose`."""
+        return sum(way.lost_bytes or 0 for way in self._named(name))
+
     def silence(self, name: str = "") -> None:
         """Pass nothing on any more, either way, not even an end; as if a cable were cut."""
         for way in self._named(name):
@@ -117,6 +126,7 @@ class _Way:
     Attributes:
         name: What an AMQP client calls its connection.
         silent: Whether nothing is to pass from the start.
+        lost_bytes: How much of what the server said is lost; None while nothing is to be lost.
     """
 
     def __init__(self, port: int, ways: "set[_Way]", alter: Callable[[bytes], bytes]) -> None:
@@ -129,6 +139,7 @@ class _Way:
         self._first = bytearray()
         self.name = ""
         self.silent = False
+        self.lost_bytes: int | None = None
         self._dialling: asyncio.Task[None] | None = None
 
     def hold(self) -> None:
@@ -140,7 +151,7 @@ class _Way:
             self._client.pause_reading()
 
     def release(self) -> None:
-        self.silent = False
+        self.silent, self.lost_bytes = False, None
         if self._client is not None and _was_reset(self._client):
             # A network would not carry what its sender's system has dropped.
             self.reset()
@@ -182,7 +193,9 @@ class _Way:
             self._server.write(data)
 
     def to_client(self, data: bytes) -> None:
-        if self._client is not None:
+        if self.lost_bytes is not None:
+            self.lost_bytes += len(data)
+        elif self._client is not None:
             self._client.write(data)
 
     async def _dial(self) -> None:

@@ -1,7 +1,7 @@
-"""Wait under a deadline that does not count some of the time."""
+"""Wait under deadlines that do not count some of the time."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -9,6 +9,8 @@ Result = TypeVar("Result")
 
 _TICKS = 100
 _SHORTEST_TICK_S, _LONGEST_TICK_S = 0.01, 1.0
+# After so long without a missing answer, the limit for one is the first again.
+_CALM_S = 600.0
 
 
 async def within(
@@ -40,3 +42,39 @@ async def within(
         return task.result()
     finally:
         task.cancel()
+
+
+class AnswerWatch:
+    """Finds that the broker leaves a message without an answer. Pure.
+
+    RabbitMQ 3.10 does that to some messages when the node is killed that leads a stream. On another
+    channel they are confirmed. Where the broker is only slow, another connection adds to its work.
+    Thus the limit doubles each time.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._first_limit_s = self._limit_s = limit_s
+        self._waited_s: dict[object, float] = {}
+        self._calm_s = 0.0
+
+    def restart(self) -> None:
+        """Begin with another connection."""
+        self._waited_s = {}
+
+    def on_tick(self, oldest: Iterable[object], passed_s: float, *, may_answer: bool) -> bool:
+        """Return whether a message has waited too long.
+
+        Args:
+            oldest: Of each channel, what has waited longest for its answer.
+            passed_s: The time since the last call.
+            may_answer: Whether the broker has no alarm.
+        """
+        self._calm_s += passed_s
+        if self._calm_s > _CALM_S:
+            self._limit_s = self._first_limit_s
+        more_s = passed_s if may_answer else 0.0
+        self._waited_s = {it: self._waited_s.get(it, -more_s) + more_s for it in oldest}
+        if max(self._waited_s.values(), default=0.0) < self._limit_s:
+            return False
+        self._limit_s, self._calm_s = self._limit_s * 2, 0.0
+        return True

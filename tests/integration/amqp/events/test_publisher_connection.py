@@ -6,6 +6,7 @@ from time import monotonic
 from typing import Final
 
 import pytest
+from aio_pika import Message
 from aiormq.abc import FieldTable
 
 from aimicromind_schemas import PARTITIONS, partition_of
@@ -26,6 +27,8 @@ from tests.support.amqp import (
 )
 from tests.support.proxy import Proxy
 
+# A frame of a method that has a delivery tag and a flag.
+CONFIRM_BYTES: Final = 21
 SHORT_BEAT: Final = timedelta(seconds=2)
 TAKES_ONE: Final[FieldTable] = {"x-max-length": 1, "x-overflow": "reject-publish"}
 
@@ -186,6 +189,40 @@ async def test_silent_connection_is_replaced(wire: Wire, proxy: Proxy) -> None:
         await box.received(3)
 
     assert list(box.ids) == ["job:1:0", "job:1:1", "job:end"]
+
+
+async def test_events_and_messages_left_without_an_answer_are_sent_again_elsewhere(
+    wire: Wire, proxy: Proxy
+) -> None:
+    async with (
+        wire.events(proxy.url, answer_timeout=timedelta(seconds=1)) as (way, box),
+        asyncio.timeout(WITHIN_S),
+    ):
+        speaker = Speaker(way.publisher)
+        speaker.say("token", "answered")
+        await way.publishing.publish(Message(b"answered"), "", wire.names.jobs_dead)
+        await speaker.attempt_publisher.confirmed()
+        proxy.lose()
+        job = asyncio.create_task(way.publishing.publish(Message(b"job"), "", wire.names.jobs_dead))
+        speaker.say("token", "without an answer")
+        await box.received(2)
+        await wire.until_in_queue(wire.names.jobs_dead, 2)
+        while proxy.lost() < 2 * CONFIRM_BYTES:  # noqa: ASYNC110 - a proxy rings no bell
+            await asyncio.sleep(0.01)
+        proxy.release()
+        speaker.say("token", "answered, and not sent again")
+
+        reason = await way.lost()
+        assert reason.endswith("the broker does not answer for all messages")
+        speaker.say("end")
+        await speaker.attempt_publisher.confirmed()
+        await job
+        await box.until(lambda: "job:end" in box.ids)
+
+    ids = [it.message_id for it in box.messages]
+    assert ids == ["job:1:0", "job:1:1", "job:1:2", "job:1:1", "job:end"]
+    assert way.publisher.counts.reconnected == 1
+    check_repeats(box)
 
 
 async def test_nothing_is_written_once_the_fence_is_shut(wire: Wire) -> None:

@@ -11,10 +11,15 @@ from pamqp.base import Frame
 from pamqp.frame import marshal
 from pamqp.header import ContentHeader
 
+from aimicromind_schemas import Names
 from aimicromind_schemas.client.transport.socket_transport import SocketTransport
+from aimicromind_worker.amqp.events.attempt_publisher import EventPublisher
+from aimicromind_worker.amqp.events.backpressure import Window
 from aimicromind_worker.amqp.events.confirm_channel import CHANNEL_NUMBER, ConfirmChannel
 from aimicromind_worker.amqp.events.nack_period import NackPeriod
 from aimicromind_worker.amqp.events.resend_buffer import PendingMessage, ResendBuffer
+from aimicromind_worker.amqp.events.snapshots import SnapshotPublisher
+from aimicromind_worker.core.chats.return_address import ReturnAddress
 from tests.unit.amqp.events.one_address import PATIENCE, a_message, an_attempt
 
 _WITHIN_S = 5.0
@@ -101,12 +106,25 @@ def test_each_message_is_reported_once_with_the_first_answer_that_covers_it(
                 if 1 <= each <= 10:
                     expected.setdefault(each - 1, is_ack)
 
+        oldest = [message.event.seq for message in at.channel.oldest]
         left = [message.event.seq for message in at.channel.take_back()]
         assert sorted(at.heard.acked) == sorted(it for it, acked in expected.items() if acked)
         assert sorted(at.heard.nacked) == sorted(it for it in expected if not expected[it])
         assert left == [seq for seq in range(10) if seq not in expected]
+        assert oldest == left[:1]
 
     asyncio.run(play())
+
+
+async def test_answer_to_a_snapshot_is_not_waited_for() -> None:
+    at = Setting()
+    publisher = EventPublisher(Names("test"), Window())
+    publisher.resume(at.channel)
+
+    SnapshotPublisher(publisher).publish(ReturnAddress("here"), "chat", b"part")
+    assert (at.channel.unanswered, at.channel.oldest) == (1, [])
+    at.send()
+    assert [message.event.seq for message in at.channel.oldest] == [0]
 
 
 async def test_frames_are_written_together_in_the_order_of_the_calls() -> None:

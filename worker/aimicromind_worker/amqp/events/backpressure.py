@@ -23,6 +23,8 @@ class Window:
         size_bytes: Most bytes; a message larger than this goes alone.
         confirm_timeout: Longest wait for the confirms of one job's events, not counted while
             the broker has an alarm.
+        answer_timeout: Longest wait for the answer to one message, before another connection is
+            opened; alarms are not counted. It doubles each time.
         resend_for: How long nacked events are sent again, from the first of them; what follows
             one in its chat comes later by so much at most.
     """
@@ -30,6 +32,7 @@ class Window:
     messages: int = 2048
     size_bytes: int = 32 * 1024 * 1024
     confirm_timeout: timedelta = timedelta(minutes=5)
+    answer_timeout: timedelta = timedelta(seconds=15)
     resend_for: timedelta = timedelta(seconds=2)
 
 

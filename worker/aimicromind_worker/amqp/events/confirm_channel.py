@@ -17,6 +17,7 @@ import asyncio
 import struct
 from collections.abc import Callable
 from importlib.metadata import version
+from itertools import islice
 from typing import Protocol
 
 from aiormq.channel import Channel
@@ -116,6 +117,12 @@ class ConfirmChannel(Channel):
     def unanswered(self) -> int:
         """How many messages the broker has not answered for."""
         return len(self._unconfirmed)
+
+    @property
+    def oldest(self) -> list[PendingMessage]:
+        """The message that has waited longest for its answer, if any is sent again without one."""
+        waiting = (it for it in self._unconfirmed.values() if it.buffer.sends_again)
+        return list(islice(waiting, 1))
 
     def send(self, frames: bytes, message: PendingMessage) -> None:
         """Send one message's frames soon, or once nothing forbids it."""

@@ -7,6 +7,7 @@ the message for which the broker closes it is found. After the second close it i
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
+from itertools import islice
 
 from aio_pika import Message
 from aio_pika.abc import AbstractChannel
@@ -62,8 +63,14 @@ class OutgoingChannel:
         self._opening = asyncio.Lock()
         self._channel: AbstractChannel | None = None
         self._of: BrokerConnection | None = None
+        self._in_flight: dict[object, None] = {}
         self._in_doubt = 0
         self._alone = asyncio.Lock()
+
+    @property
+    def oldest(self) -> list[object]:
+        """What stands for the message that has waited longest for its answer, if there is one."""
+        return list(islice(self._in_flight, 1))
 
     async def publish(self, message: Message, exchange: str, key: str) -> None:
         """Publish a message, and wait for its confirm.
@@ -94,8 +101,10 @@ class OutgoingChannel:
     async def _try(self, message: Message, exchange: str, key: str) -> BaseException | None:
         """Publish once; return the loss of the channel, if there was one meanwhile."""
         await self._usable()
+        in_flight = object()
         try:
             channel = await self._open_channel()
+            self._in_flight[in_flight] = None
             await publish_confirmed(channel, message, exchange, key)
         except DeliveryError:
             raise
@@ -107,6 +116,8 @@ class OutgoingChannel:
                 raise
             self._note_loss()
             return error
+        finally:
+            self._in_flight.pop(in_flight, None)
         return None
 
     async def _open_channel(self) -> AbstractChannel:

@@ -165,7 +165,9 @@ class PublisherConnection:
 
     async def _one_connection(self) -> Never:
         try:
-            await self._link.until_lost(self._prepare, self._note_obstacle)
+            await self._link.until_lost(
+                self._prepare, self._note_obstacle, lambda: self._outgoing.oldest
+            )
         finally:
             self._is_usable.clear()
 

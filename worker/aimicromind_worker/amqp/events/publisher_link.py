@@ -3,7 +3,7 @@
 import asyncio
 import random
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Never
@@ -22,6 +22,7 @@ from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.events.confirm_channel import ConfirmChannel, check_parts
 from aimicromind_worker.amqp.events.message_publisher import MessagePublisher
 from aimicromind_worker.amqp.ownership import JobOwnership
+from aimicromind_worker.amqp.waiting import AnswerWatch
 
 log = structlog.get_logger()
 
@@ -86,6 +87,7 @@ class PublisherLink:
         self._connect = connect
         self._interval = interval
         self._publisher = publisher
+        self._answers = AnswerWatch(publisher.window.answer_timeout.total_seconds())
         self._closed_on_us = False
         self._opening: BrokerConnection | None = None
         ownership.when_shut(self._abort)
@@ -94,12 +96,14 @@ class PublisherLink:
         self,
         prepare: Callable[[BrokerConnection], Awaitable[None]] | None = None,
         on_tick: Callable[[], None] = lambda: None,
+        oldest: Callable[[], Iterable[object]] = tuple,
     ) -> Never:
         """Open a connection, and have the publisher send on it until it is lost.
 
         Args:
             prepare: Called with it before anything is published.
             on_tick: Called when it is open, and a few times a second while it is.
+            oldest: Returns what has waited longest for its answer on other channels of it.
 
         Raises:
             FramesTooLarge: It takes smaller frames than the one before.
@@ -117,7 +121,7 @@ class PublisherLink:
                     )
                 self._resume(connection, channel)
                 try:
-                    await self._watch(connection, channel, on_tick)
+                    await self._watch(connection, channel, on_tick, oldest)
                 except LOST as error:
                     self._find_fault(error)
                     raise
@@ -131,13 +135,18 @@ class PublisherLink:
     def _resume(self, connection: BrokerConnection, channel: ConfirmChannel) -> None:
         again = self._publisher.resume(channel, closed_on_us=self._closed_on_us)
         self._closed_on_us = False
+        self._answers.restart()
         self.connection = connection
         if self.was_open:
             self._log.info("publishing.restored", sent_again=again)
         self.was_open, self.lost = True, "the session is over"
 
     async def _watch(
-        self, connection: BrokerConnection, channel: ConfirmChannel, on_tick: Callable[[], None]
+        self,
+        connection: BrokerConnection,
+        channel: ConfirmChannel,
+        on_tick: Callable[[], None],
+        oldest: Callable[[], Iterable[object]],
     ) -> Never:
         silence_s = self._interval.total_seconds() * _SILENT_INTERVALS
         heard, silent_ticks, blocked = connection.wire.heard, 0, False
@@ -155,6 +164,10 @@ class PublisherLink:
                 raise _reason(closing)
             silent_ticks = silent_ticks + 1 if heard == connection.wire.heard else 0
             heard = connection.wire.heard
+            waiting = (*channel.oldest, *oldest())
+            if self._answers.on_tick(waiting, _TICK_S, may_answer=not blocked):
+                self._abort()
+                raise PublisherLost("the broker does not answer for all messages")
         self._abort()
         raise PublisherLost("the broker is silent")
 

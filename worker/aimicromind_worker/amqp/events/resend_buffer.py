@@ -85,7 +85,10 @@ class ResendBuffer:
         nack_period: The nacks of all messages that may have met the same queue. The publisher
             reads and tells it the time.
         is_holding: Whether a nacked message is held, and all that comes behind it.
+        sends_again: Whether what a lost connection left without an answer is sent again.
     """
+
+    sends_again = True
 
     def __init__(self, nack_period: NackPeriod) -> None:
         self.nack_period = nack_period

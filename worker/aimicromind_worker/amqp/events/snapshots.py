@@ -69,6 +69,8 @@ _Take = Callable[[PendingMessage], None]
 class _NotSentAgain(ResendBuffer):
     """Stands where an address keeps its order: of a snapshot, nothing is kept."""
 
+    sends_again = False
+
     def __init__(self, on_ack: _Take, on_nack: _Take, on_loss: _Take) -> None:
         super().__init__(NackPeriod("snapshots", timedelta()))
         self._on_ack = on_ack
