@@ -151,8 +151,10 @@ async def test_jobs_outlive_the_loss_of_the_majority(
     with stage.listen() as consumer:
         await in_mid_stream(stage, consumer, running)
 
+    # Which of the nodes a worker takes first is drawn.
+    kept = killed == 2 and await connections_of(cluster.nodes[0]) > 0
     await asyncio.gather(*(node.kill() for node in cluster.nodes[-killed:]))
-    # RabbitMQ 4.3 knows no pause: a node that is left alone keeps its clients.
+    # RabbitMQ 4.3 knows no pause: a node that is left alone keeps its clients, and takes others.
     left_alone = killed == 2 and version.startswith("4.3.")
     if not left_alone:
         await turns(ready_url, 503, _BACK_AT_WORK_WITHIN_S)
@@ -165,7 +167,7 @@ async def test_jobs_outlive_the_loss_of_the_majority(
         await worker.logged("job.ended", job_id=job.job_id, within_s=60)
     await stage.stop_workers()
 
-    check_completed(in_the_log(stage, *running), attempts=1 if left_alone else 2)
+    check_completed(in_the_log(stage, *running), attempts=1 if left_alone and kept else 2)
     record_testsuite_property(f"{killed} of 3 nodes killed, ready after, s", round(ready_s, 3))
     assert stage.jobs_left() == stage.dead_jobs() == 0
 
