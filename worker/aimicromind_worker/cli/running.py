@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _SWITCH_INTERVAL_S = 0.001
 _DRAIN_PART = 0.97
+# Above twice the events that may be in flight: they are no garbage.
+_SEARCHED_AFTER_OBJECTS = 5_000
 _EXPORT_WITHIN_S = 1.0
 _ASKS_FOR_SPANS = (
     "OTEL_TRACES_EXPORTER",
@@ -101,6 +103,7 @@ async def _work(settings: "Settings", tracer: "Tracer", grace: _GracePeriod) -> 
 
     # A full garbage collection stops all streams: 25 ms for what the imports made, which stays.
     gc.freeze()
+    gc.set_threshold(_SEARCHED_AFTER_OBJECTS)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop)
     async with answering_probes(

@@ -191,13 +191,16 @@ class Attempt:
         left: Iterator[Frame | LargeFrame] = iter(())
 
         def show_left() -> bool:
-            while not (self.answer.complete or self._attempt_publisher.full):
+            answer, publisher, shows = self.answer, self._attempt_publisher, False
+            while not (answer.complete or publisher.full):
                 frame = next(left, None)
                 if frame is None:
+                    if shows:
+                        watched.progressed()
                     return True
                 event = read_frame(frame)
                 if event is not None:
-                    watched.progressed()
+                    shows = True
                     self._show(event)
             return False
 

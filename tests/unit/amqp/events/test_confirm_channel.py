@@ -1,6 +1,7 @@
 """Whatever way the broker answers: each message is reported once, and frames go out in order."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import cast
 
 from aiormq.connection import Connection
@@ -51,8 +52,8 @@ class Heard:
     def may_write(self) -> bool:
         return self.writes
 
-    def on_ack(self, message: PendingMessage) -> None:
-        self.acked.append(message.event.seq)
+    def on_acks(self, messages: Sequence[PendingMessage]) -> None:
+        self.acked += [message.event.seq for message in messages]
 
     def on_nack(self, message: PendingMessage) -> None:
         self.nacked.append(message.event.seq)

@@ -49,10 +49,13 @@ class Channel:
         left, self._in_flight = self._in_flight, []
         return left
 
-    def answer(self, *, nack: bool = False) -> None:
+    def ack(self, count: int = 1) -> None:
+        answered, self._in_flight = self._in_flight[:count], self._in_flight[count:]
+        self._publisher.on_acks(answered)
+
+    def nack(self) -> None:
         if self._in_flight:
-            answer = self._publisher.on_nack if nack else self._publisher.on_ack
-            answer(self._in_flight.pop(0))
+            self._publisher.on_nack(self._in_flight.pop(0))
 
 
 class Session:
@@ -79,8 +82,12 @@ class Session:
                 event = NumberedEvent("token", self.said[step], b"job-%d" % step, 0, b"{}")
                 self.said[step] += 1
                 self.attempts[step].publish(event)
-            case "ack" | "nack":
-                self.channel.answer(nack=step == "nack")
+            case "ack":
+                self.channel.ack()
+            case "acks":
+                self.channel.ack(3)
+            case "nack":
+                self.channel.nack()
             case "lose":
                 self.connect()
             case _:
@@ -88,13 +95,13 @@ class Session:
 
     async def confirmed(self) -> None:
         while self.channel.unanswered:
-            self.channel.answer()
+            self.channel.ack()
         async with asyncio.timeout(_WITHIN_S):
             for attempt in self.attempts:
                 await attempt.confirmed()
 
 
-@given(st.lists(st.integers(0, _ATTEMPTS - 1) | st.sampled_from(["ack", "nack", "lose"])))
+@given(st.lists(st.integers(0, _ATTEMPTS - 1) | st.sampled_from(["ack", "acks", "nack", "lose"])))
 def test_window_bounds_what_is_unsettled_and_each_attempt_is_confirmed_in_order(
     script: list[int | str],
 ) -> None:
@@ -133,7 +140,7 @@ async def test_event_larger_than_the_broker_takes_fails_its_own_attempt_alone() 
 
     with pytest.raises(EventTooLarge, match="more than 1 bytes"):
         await session.attempts[0].confirmed()
-    session.channel.answer()
+    session.channel.ack()
     await session.attempts[1].confirmed()
 
     assert session.taken == {"job-0": [], "job-1": [0], "job-2": []}

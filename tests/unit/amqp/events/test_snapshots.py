@@ -72,7 +72,7 @@ class Setting:
         self.snapshots.publish(ReturnAddress(queue), "chat", b"x" * size_bytes)
 
     def ack(self) -> None:
-        self.publisher.on_ack(self.channel.in_flight.pop(0))
+        self.publisher.on_acks([self.channel.in_flight.pop(0)])
 
     def nack(self) -> None:
         self.publisher.on_nack(self.channel.in_flight.pop(0))

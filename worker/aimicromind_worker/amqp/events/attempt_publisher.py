@@ -154,9 +154,9 @@ class AttemptPublisher:
 
     def publish(self, event: NumberedEvent) -> None:
         """Publish one event to its chat, and a copy to the job's reply_to."""
-        self._last = event.name
+        name = self._last = event.name
         frames = self._frames.to_chat(event)
-        is_end = event.name == "end"
+        is_end = name == "end"
         self._publisher.publish(PendingMessage(self._messages, self._buffer, event, frames, is_end))
         if self._copies is not None:
             self._copies.publish(event, self._frames.content(event))

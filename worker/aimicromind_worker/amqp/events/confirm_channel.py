@@ -15,7 +15,7 @@ them, and `check_parts` names the one that is not as expected.
 
 import asyncio
 import struct
-from collections.abc import Callable
+from collections.abc import Sequence
 from importlib.metadata import version
 from itertools import islice
 from typing import Protocol
@@ -64,8 +64,8 @@ class Sender(Protocol):
     def may_write(self) -> bool:
         """Return whether anything may be written now."""
 
-    def on_ack(self, message: PendingMessage) -> None:
-        """Take a confirm."""
+    def on_acks(self, messages: Sequence[PendingMessage]) -> None:
+        """Take the confirms of messages, in the order in which they were sent."""
 
     def on_nack(self, message: PendingMessage) -> None:
         """Take a nack."""
@@ -167,22 +167,24 @@ class ConfirmChannel(Channel):
             return True
         method = method_of(frame)
         if method in {_ACK, _NACK}:
-            tag, flags = _answer(frame)
-            report = self._sender.on_ack if method == _ACK else self._sender.on_nack
-            if flags & _MULTIPLE:
-                self._answer_all(tag or self._last_tag, report)
-            elif tag in self._unconfirmed:
-                report(self._unconfirmed.pop(tag))
+            answered = self._answered(*_answer(frame))
+            if method == _ACK:
+                self._sender.on_acks(answered)
+            else:
+                for message in answered:
+                    self._sender.on_nack(message)
             return True
         return method == _RETURN
 
-    def _answer_all(self, last: int, report: Callable[[PendingMessage], None]) -> None:
-        # All tags below the oldest are answered, and not looked for again.
+    def _answered(self, tag: int, flags: int) -> list[PendingMessage]:
+        """Return the messages that an answer is for, unless they were answered before."""
+        first = last = tag
+        if flags & _MULTIPLE:
+            # All tags below the oldest are answered, and not looked for again.
+            first, last = self._oldest_tag, tag or self._last_tag
+            self._oldest_tag = max(first, last + 1)
         take = self._unconfirmed.pop
-        for tag in range(self._oldest_tag, last + 1):
-            if (message := take(tag, None)) is not None:
-                report(message)
-        self._oldest_tag = max(self._oldest_tag, last + 1)
+        return [it for at in range(first, last + 1) if (it := take(at, None)) is not None]
 
     def _take_returned(self, frame: bytes) -> None:
         header = unmarshal(frame)[2]

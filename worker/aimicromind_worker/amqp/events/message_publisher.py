@@ -118,16 +118,17 @@ class MessagePublisher:
         if message.buffer.on_publish(message) is SEND:
             self._send(message)
 
-    def on_ack(self, message: PendingMessage) -> None:
-        """Take a confirm. For the channel."""
-        buffer = message.buffer
-        if buffer.nack_period.began_s is not None:
-            self._end_nack_period(message)
-        actions = buffer.on_ack(message)
-        if actions is SETTLE:
-            self._settle(message)
-        else:
-            self._follow(actions, message)
+    def on_acks(self, messages: Sequence[PendingMessage]) -> None:
+        """Take the confirms of messages. For the channel."""
+        for message in messages:
+            buffer = message.buffer
+            if buffer.nack_period.began_s is not None:
+                self._end_nack_period(message)
+            actions = buffer.on_ack(message)
+            if actions is SETTLE:
+                self._settle(message)
+            else:
+                self._follow(actions, message)
         if self.sender.isolation.is_on:
             self._send_kept()
 
@@ -186,14 +187,13 @@ class MessagePublisher:
 
     def _send(self, message: PendingMessage) -> None:
         """Send a message, now or when its address has its turn, unless its attempt has a gap."""
-        attempt = message.attempt
-        if attempt.fault is None and len(message.event.body) > self.most_bytes:
-            log.error("event.too_large", event_name=message.event.name, seq=message.event.seq)
-            attempt.fault = EventTooLarge(self.most_bytes)
-        if attempt.fault is not None:
-            self._carry_out(message.buffer.on_drop(message), message)
-        else:
+        if message.attempt.fault is None and len(message.event.body) <= self.most_bytes:
             self.sender.send(message)
+            return
+        if message.attempt.fault is None:
+            log.error("event.too_large", event_name=message.event.name, seq=message.event.seq)
+            message.attempt.fault = EventTooLarge(self.most_bytes)
+        self._carry_out(message.buffer.on_drop(message), message)
 
     def _send_straight(self, end: PendingMessage) -> None:
         self.counts.ends_straight += 1

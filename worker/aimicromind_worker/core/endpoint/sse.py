@@ -12,6 +12,7 @@ Invariants:
 """
 
 from collections.abc import Callable, Iterator
+from itertools import chain
 
 import msgspec
 
@@ -71,13 +72,16 @@ class SseDecoder:
         self._open = bytearray()
 
     def frames(self, chunk: bytes) -> Iterator[Frame | LargeFrame]:
-        """Yield the frames that the next bytes complete; exhaust it before the next call.
+        """Return the frames that the next bytes complete; exhaust them before the next call.
 
         Raises:
             FrameTooLarge: As in `feed`, after the frames before it.
         """
-        for start in range(0, len(chunk), self._limit):
-            yield from self.feed(chunk[start : start + self._limit])
+        if len(chunk) <= self._limit:
+            return iter(self.feed(chunk))
+        starts = range(0, len(chunk), self._limit)
+        parts = (self.feed(chunk[start : start + self._limit]) for start in starts)
+        return chain.from_iterable(parts)
 
     def feed(self, chunk: bytes) -> list[Frame | LargeFrame]:
         """Decode the next bytes, cut anywhere.
