@@ -5,7 +5,9 @@ from collections.abc import AsyncIterator
 import msgspec
 import pytest_asyncio
 
+from benchmarks.events import compare, row
 from benchmarks.parts.tally import Count
+from benchmarks.pools.versions import NOW, Version
 from benchmarks.turns.loads import FLOOD, Load
 from benchmarks.turns.queues import queues
 from benchmarks.turns.turn import Stage, consuming, jobs, stage, turn, working
@@ -51,3 +53,14 @@ async def test_a_turn_measures_the_installed_worker(on: Stage) -> None:
     assert (figures.count.events, figures.count.wrong) == (66, 0)
     assert min(figures.cpu_us, figures.broker_cpu_us, figures.ready_cpu_s) > 0
     assert figures.idle_mb > 10
+
+
+async def test_two_versions_are_measured_in_turns_on_one_broker() -> None:
+    before = Version("before", NOW.folder, NOW.command)
+
+    pairs = await compare(before, NOW, LOAD, 2)
+
+    assert len(pairs) == 2
+    for cost in (cost for pair in pairs for cost in pair):
+        assert min(cost.worker_us, cost.broker_us, cost.events_per_s) > 0
+    assert row(LOAD, pairs).count("|") == 9
