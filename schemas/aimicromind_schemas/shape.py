@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from contextlib import suppress
+from functools import cache
 from textwrap import dedent
 
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler
@@ -43,13 +43,18 @@ def docstrings(described: type[BaseModel]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for each in reversed(described.__mro__):
-        with suppress(OSError, TypeError):
-            found |= _docstrings(inspect.getsource(each))
+        if issubclass(each, BaseModel) and each is not BaseModel:
+            found |= _own_docstrings(each)
     return {name: found[name] for name in described.model_fields if found.get(name)}
 
 
-def _docstrings(source: str) -> dict[str, str]:
-    found, attribute = {}, ""
+@cache
+def _own_docstrings(described: type[BaseModel]) -> dict[str, str]:
+    found, attribute = dict[str, str](), ""
+    try:
+        source = inspect.getsource(described)
+    except (OSError, TypeError):
+        return found
     for statement in ast.iter_child_nodes(ast.parse(dedent(source)).body[0]):
         match statement:
             case ast.AnnAssign(target=ast.Name(id=attribute)):

@@ -58,9 +58,9 @@ async def test_a_turn_measures_the_installed_worker(on: Stage) -> None:
 async def test_two_versions_are_measured_in_turns_on_one_broker() -> None:
     before = Version("before", NOW.folder, NOW.command)
 
-    pairs = await compare(before, NOW, LOAD, 2)
+    pairs = await compare(before, NOW, LOAD, 1)
 
-    assert len(pairs) == 2
-    for cost in (cost for pair in pairs for cost in pair):
+    (pair,) = pairs
+    for cost in pair:
         assert min(cost.worker_us, cost.broker_us, cost.events_per_s) > 0
     assert row(LOAD, pairs).count("|") == 9

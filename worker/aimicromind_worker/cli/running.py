@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SWITCH_INTERVAL_S = 0.001
 _DRAIN_PART = 0.97
-# Above twice the events that may be in flight: they are no garbage.
+# Above twice the events that may be in flight, without copies: they are no garbage.
 _SEARCHED_AFTER_OBJECTS = 5_000
 _EXPORT_WITHIN_S = 1.0
 _ASKS_FOR_SPANS = (

@@ -197,7 +197,8 @@ async def _confirmed_before_end(confirmed: Coroutine[Any, Any, None]) -> None:
 
     A broker that is killed may lose unconfirmed events, and nobody publishes events again after an
     `end`. The journal must have the record of the `end` by then.
-    The wait is bounded: RabbitMQ 3.10 never confirms where a stream's leader node dies.
+    The wait is bounded: RabbitMQ 3.10 may confirm nothing on a channel for long, where a stream's
+    leader node dies.
     """
     with suppress(TimeoutError):
         async with asyncio.timeout(_END_WAITS_S):

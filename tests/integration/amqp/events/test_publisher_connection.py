@@ -1,6 +1,8 @@
 """The connection that events go out by is lost: the next one brings what was not confirmed."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from time import monotonic
 from typing import Final
@@ -14,7 +16,7 @@ from aimicromind_schemas.client import BrokerUnreachable
 from aimicromind_worker.amqp.differences import TopologyDiffers
 from aimicromind_worker.amqp.events.isolation import FramesTooLarge
 from aimicromind_worker.amqp.topology import Exchange, Queue, Retention, Topology, topology
-from tests.integration.outgoing import publishing_at
+from tests.integration.outgoing import Way, publishing_at
 from tests.integration.speaker import Speaker
 from tests.integration.wire import Wire
 from tests.support import erlang
@@ -29,6 +31,8 @@ from tests.support.proxy import Proxy
 
 # A frame of a method that has a delivery tag and a flag.
 CONFIRM_BYTES: Final = 21
+IMPATIENT: Final = timedelta(seconds=1)
+LEFT_OUT: Final = "the broker does not answer for all messages"
 SHORT_BEAT: Final = timedelta(seconds=2)
 TAKES_ONE: Final[FieldTable] = {"x-max-length": 1, "x-overflow": "reject-publish"}
 
@@ -44,6 +48,23 @@ def check_repeats(inbox: Inbox) -> None:
 async def reached(inbox: Inbox, count: int) -> None:
     """Wait until so many different events came."""
     await inbox.until(lambda: len(inbox.ids) == count)
+
+
+@asynccontextmanager
+async def impatient(wire: Wire, proxy: Proxy) -> AsyncIterator[tuple[Way, Inbox]]:
+    """Keep a connection for publishing that waits for no answer for long."""
+    async with (
+        wire.events(proxy.url, answer_timeout=IMPATIENT) as (way, box),
+        asyncio.timeout(WITHIN_S),
+    ):
+        yield way, box
+
+
+async def confirms_lost(proxy: Proxy, count: int) -> None:
+    """Wait until so many confirms are lost, and lose no more."""
+    while proxy.lost() < count * CONFIRM_BYTES:  # noqa: ASYNC110 - a proxy rings no bell
+        await asyncio.sleep(0.01)
+    proxy.release()
 
 
 async def test_unconfirmed_events_come_again_in_order_before_the_new_ones(
@@ -191,38 +212,58 @@ async def test_silent_connection_is_replaced(wire: Wire, proxy: Proxy) -> None:
     assert list(box.ids) == ["job:1:0", "job:1:1", "job:end"]
 
 
-async def test_events_and_messages_left_without_an_answer_are_sent_again_elsewhere(
+async def test_event_left_without_an_answer_is_sent_again_on_another_connection(
     wire: Wire, proxy: Proxy
 ) -> None:
-    async with (
-        wire.events(proxy.url, answer_timeout=timedelta(seconds=1)) as (way, box),
-        asyncio.timeout(WITHIN_S),
-    ):
+    async with impatient(wire, proxy) as (way, box):
         speaker = Speaker(way.publisher)
         speaker.say("token", "answered")
-        await way.publishing.publish(Message(b"answered"), "", wire.names.jobs_dead)
         await speaker.attempt_publisher.confirmed()
         proxy.lose()
-        job = asyncio.create_task(way.publishing.publish(Message(b"job"), "", wire.names.jobs_dead))
         speaker.say("token", "without an answer")
         await box.received(2)
-        await wire.until_in_queue(wire.names.jobs_dead, 2)
-        while proxy.lost() < 2 * CONFIRM_BYTES:  # noqa: ASYNC110 - a proxy rings no bell
-            await asyncio.sleep(0.01)
-        proxy.release()
+        await confirms_lost(proxy, 1)
         speaker.say("token", "answered, and not sent again")
 
-        reason = await way.lost()
-        assert reason.endswith("the broker does not answer for all messages")
+        assert (await way.lost()).endswith(LEFT_OUT)
         speaker.say("end")
         await speaker.attempt_publisher.confirmed()
-        await job
         await box.until(lambda: "job:end" in box.ids)
 
     ids = [it.message_id for it in box.messages]
     assert ids == ["job:1:0", "job:1:1", "job:1:2", "job:1:1", "job:end"]
     assert way.publisher.counts.reconnected == 1
     check_repeats(box)
+
+
+async def test_job_left_without_an_answer_is_published_again_on_another_connection(
+    wire: Wire, proxy: Proxy
+) -> None:
+    async with impatient(wire, proxy) as (way, _):
+
+        async def publish(name: bytes) -> None:
+            await way.publishing.publish(Message(name), "", wire.names.jobs_dead)
+
+        await publish(b"answered")
+        proxy.lose()
+        job = asyncio.create_task(publish(b"without an answer"))
+        await confirms_lost(proxy, 1)
+        await publish(b"answered, and not sent again")
+
+        assert (await way.lost()).endswith(LEFT_OUT)
+        await job
+        assert await wire.in_queue(wire.names.jobs_dead) == 4
+    assert way.publisher.counts.reconnected == 1
+
+
+async def test_connection_on_which_all_is_answered_is_kept(wire: Wire, proxy: Proxy) -> None:
+    async with impatient(wire, proxy) as (way, _):
+        speaker, until = Speaker(way.publisher), monotonic() + 3 * IMPATIENT.total_seconds()
+        while monotonic() < until:
+            speaker.say("token")
+            await way.publishing.publish(Message(b"job"), "", wire.names.jobs_dead)
+            await speaker.attempt_publisher.confirmed()
+    assert way.publisher.counts.reconnected == 0
 
 
 async def test_nothing_is_written_once_the_fence_is_shut(wire: Wire) -> None:

@@ -107,12 +107,14 @@ def test_each_message_is_reported_once_with_the_first_answer_that_covers_it(
                 if 1 <= each <= 10:
                     expected.setdefault(each - 1, is_ack)
 
-        oldest = [message.event.seq for message in at.channel.oldest]
-        left = [message.event.seq for message in at.channel.take_back()]
+        oldest = at.channel.oldest
+        messages = at.channel.take_back()
+        left = [message.event.seq for message in messages]
         assert sorted(at.heard.acked) == sorted(it for it, acked in expected.items() if acked)
         assert sorted(at.heard.nacked) == sorted(it for it in expected if not expected[it])
         assert left == [seq for seq in range(10) if seq not in expected]
-        assert oldest == left[:1]
+        assert [it.message for it in oldest] == messages[:1]
+        assert [it.overtaken for it in oldest] == [left != list(range(left[0], 10)) for _ in oldest]
 
     asyncio.run(play())
 
@@ -125,7 +127,8 @@ async def test_answer_to_a_snapshot_is_not_waited_for() -> None:
     SnapshotPublisher(publisher).publish(ReturnAddress("here"), "chat", b"part")
     assert (at.channel.unanswered, at.channel.oldest) == (1, [])
     at.send()
-    assert [message.event.seq for message in at.channel.oldest] == [0]
+    (waiting,) = at.channel.oldest
+    assert waiting.message is at.channel.take_back()[1]
 
 
 async def test_frames_are_written_together_in_the_order_of_the_calls() -> None:

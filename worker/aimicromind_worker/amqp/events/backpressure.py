@@ -24,7 +24,7 @@ class Window:
         confirm_timeout: Longest wait for the confirms of one job's events, not counted while
             the broker has an alarm.
         answer_timeout: Longest wait for the answer to one message, before another connection is
-            opened; alarms are not counted. It doubles each time.
+            opened. See `AnswerWatch`.
         resend_for: How long nacked events are sent again, from the first of them; what follows
             one in its chat comes later by so much at most.
     """

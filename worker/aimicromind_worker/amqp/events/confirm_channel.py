@@ -31,6 +31,7 @@ from aimicromind_schemas.client.transport.demultiplexer import method_of
 from aimicromind_schemas.client.transport.message_guard import method_number
 from aimicromind_schemas.client.transport.socket_transport import SocketTransport, frame_max
 from aimicromind_worker.amqp.events.resend_buffer import PendingMessage
+from aimicromind_worker.amqp.waiting import Waiting
 
 # The same on every connection, so that frames can be sent again on another one.
 CHANNEL_NUMBER = 1
@@ -119,10 +120,13 @@ class ConfirmChannel(Channel):
         return len(self._unconfirmed)
 
     @property
-    def oldest(self) -> list[PendingMessage]:
+    def oldest(self) -> list[Waiting]:
         """The message that has waited longest for its answer, if any is sent again without one."""
-        waiting = (it for it in self._unconfirmed.values() if it.buffer.sends_again)
-        return list(islice(waiting, 1))
+        waiting = ((tag, it) for tag, it in self._unconfirmed.items() if it.buffer.sends_again)
+        return [
+            Waiting(message, overtaken=self._last_tag - tag >= len(self._unconfirmed))
+            for tag, message in islice(waiting, 1)
+        ]
 
     def send(self, frames: bytes, message: PendingMessage) -> None:
         """Send one message's frames soon, or once nothing forbids it."""

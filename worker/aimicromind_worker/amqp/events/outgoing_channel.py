@@ -23,6 +23,7 @@ from aimicromind_worker.amqp.events.publisher_link import (
     closed_on_us,
     sentence,
 )
+from aimicromind_worker.amqp.waiting import Waiting
 
 _OPEN_TIMEOUT_S = 20.0
 # Closes after which a message is at fault: at the second, no other was in flight beside it.
@@ -63,14 +64,18 @@ class OutgoingChannel:
         self._opening = asyncio.Lock()
         self._channel: AbstractChannel | None = None
         self._of: BrokerConnection | None = None
-        self._in_flight: dict[object, None] = {}
+        self._last_number = 0
+        self._in_flight: dict[int, None] = {}
         self._in_doubt = 0
         self._alone = asyncio.Lock()
 
     @property
-    def oldest(self) -> list[object]:
-        """What stands for the message that has waited longest for its answer, if there is one."""
-        return list(islice(self._in_flight, 1))
+    def oldest(self) -> list[Waiting]:
+        """The number of the message that has waited longest for its answer, if there is one."""
+        return [
+            Waiting(number, overtaken=self._last_number - number >= len(self._in_flight))
+            for number in islice(self._in_flight, 1)
+        ]
 
     async def publish(self, message: Message, exchange: str, key: str) -> None:
         """Publish a message, and wait for its confirm.
@@ -101,10 +106,10 @@ class OutgoingChannel:
     async def _try(self, message: Message, exchange: str, key: str) -> BaseException | None:
         """Publish once; return the loss of the channel, if there was one meanwhile."""
         await self._usable()
-        in_flight = object()
+        number = self._last_number = self._last_number + 1
         try:
             channel = await self._open_channel()
-            self._in_flight[in_flight] = None
+            self._in_flight[number] = None
             await publish_confirmed(channel, message, exchange, key)
         except DeliveryError:
             raise
@@ -117,7 +122,7 @@ class OutgoingChannel:
             self._note_loss()
             return error
         finally:
-            self._in_flight.pop(in_flight, None)
+            self._in_flight.pop(number, None)
         return None
 
     async def _open_channel(self) -> AbstractChannel:

@@ -22,7 +22,7 @@ from aimicromind_worker.amqp.connection import BrokerConnection
 from aimicromind_worker.amqp.events.confirm_channel import ConfirmChannel, check_parts
 from aimicromind_worker.amqp.events.message_publisher import MessagePublisher
 from aimicromind_worker.amqp.ownership import JobOwnership
-from aimicromind_worker.amqp.waiting import AnswerWatch
+from aimicromind_worker.amqp.waiting import AnswerWatch, Waiting
 
 log = structlog.get_logger()
 
@@ -96,7 +96,7 @@ class PublisherLink:
         self,
         prepare: Callable[[BrokerConnection], Awaitable[None]] | None = None,
         on_tick: Callable[[], None] = lambda: None,
-        oldest: Callable[[], Iterable[object]] = tuple,
+        oldest: Callable[[], Iterable[Waiting]] = tuple,
     ) -> Never:
         """Open a connection, and have the publisher send on it until it is lost.
 
@@ -146,7 +146,7 @@ class PublisherLink:
         connection: BrokerConnection,
         channel: ConfirmChannel,
         on_tick: Callable[[], None],
-        oldest: Callable[[], Iterable[object]],
+        oldest: Callable[[], Iterable[Waiting]],
     ) -> Never:
         silence_s = self._interval.total_seconds() * _SILENT_INTERVALS
         heard, silent_ticks, blocked = connection.wire.heard, 0, False
