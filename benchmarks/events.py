@@ -19,6 +19,7 @@ import msgspec
 from benchmarks.parts.consumer import PATIENCE_S
 from benchmarks.parts.programs import Program
 from benchmarks.parts.tally import Count
+from benchmarks.pools.options import CACHE
 from benchmarks.pools.versions import Version, versions
 from benchmarks.turns.loads import FLOODING, MANY, SHORT, Load
 from benchmarks.turns.turn import Stage, consuming, jobs, stage, working
@@ -53,7 +54,7 @@ class _Running:
     program: Program
 
     async def cost(self, load: Load, name: str) -> Cost:
-        """Have the worker carry a load, which no other has the name of."""
+        """Have the worker carry a load, under a name that no other turn has."""
         async with consuming(self.on, self.place, load, warm_ups=0) as consumer:
             worker_s, broker_s = self.program.cpu_s(), cpu_s(self.on.broker.pid)
             await PRODUCT.send(self.place, jobs(name, load.streams, load))
@@ -71,12 +72,10 @@ class _Running:
 
 @click.command()
 @click.option("--beside", metavar="REVISION", required=True, help="The other revision of git.")
+@CACHE
 @click.option(
-    "--cache",
-    type=click.Path(file_okay=False, path_type=Path),
-    help="Keep the checkout of REVISION in this folder, and use it if it is there.",
+    "--pairs", type=click.IntRange(min=1), default=9, show_default=True, help="Pairs of each load."
 )
-@click.option("--pairs", default=9, show_default=True, help="Number of pairs of each load.")
 @click.option("--load", "named", multiple=True, help="Measure only loads with this text in it.")
 def main(*, beside: str, cache: Path | None, pairs: int, named: tuple[str, ...]) -> None:
     """Print what an event costs the workers of both revisions."""

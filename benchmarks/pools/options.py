@@ -14,13 +14,14 @@ from benchmarks.pools.versions import Version, versions
 Measure = Callable[[Site, Version], Awaitable[Sequence[Row]]]
 """Measures one version in one turn."""
 
+CACHE: Final = click.option(
+    "--cache",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep the checkout of REVISION in this folder, and use it if it is there.",
+)
 _OPTIONS: Final = (
     click.option("--beside", metavar="REVISION", help="Measure this revision of git, too."),
-    click.option(
-        "--cache",
-        type=click.Path(file_okay=False, path_type=Path),
-        help="Keep the checkout of REVISION in this folder, and use it if it is there.",
-    ),
+    CACHE,
     click.option("--amqp", metavar="URL", help="Use this broker; a private one by default."),
     click.option("--turns", default=1, show_default=True, help="Number of turns."),
 )

@@ -43,13 +43,12 @@ def docstrings(described: type[BaseModel]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for each in reversed(described.__mro__):
-        if issubclass(each, BaseModel) and each is not BaseModel:
-            found |= _own_docstrings(each)
+        found |= _own_docstrings(each)
     return {name: found[name] for name in described.model_fields if found.get(name)}
 
 
 @cache
-def _own_docstrings(described: type[BaseModel]) -> dict[str, str]:
+def _own_docstrings(described: type) -> dict[str, str]:
     found, attribute = dict[str, str](), ""
     try:
         source = inspect.getsource(described)

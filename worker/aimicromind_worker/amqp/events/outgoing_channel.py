@@ -5,8 +5,8 @@ the message for which the broker closes it is found. After the second close it i
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 
 from aio_pika import Message
@@ -106,11 +106,10 @@ class OutgoingChannel:
     async def _try(self, message: Message, exchange: str, key: str) -> BaseException | None:
         """Publish once; return the loss of the channel, if there was one meanwhile."""
         await self._usable()
-        number = self._last_number = self._last_number + 1
         try:
             channel = await self._open_channel()
-            self._in_flight[number] = None
-            await publish_confirmed(channel, message, exchange, key)
+            with self._counted():
+                await publish_confirmed(channel, message, exchange, key)
         except DeliveryError:
             raise
         except ChannelAccessRefused as error:
@@ -121,9 +120,17 @@ class OutgoingChannel:
                 raise
             self._note_loss()
             return error
-        finally:
-            self._in_flight.pop(number, None)
         return None
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count a message, which is published while the body runs, among those in flight."""
+        number = self._last_number = self._last_number + 1
+        self._in_flight[number] = None
+        try:
+            yield
+        finally:
+            del self._in_flight[number]
 
     async def _open_channel(self) -> AbstractChannel:
         """Return the channel, a new one if the last has closed and its connection has not."""
