@@ -18,6 +18,7 @@ from aimicromind_schemas.journal.history import History, Milestone
 
 MOST_OPEN: Final = 100_000
 """Jobs without an end that are kept: about 50 MB."""
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class _OpenJob(NamedTuple):
@@ -43,6 +44,7 @@ class JobMemory:
         self.complete_since: datetime | None = None
         self.newest: datetime | None = None
         self._was_in_use = False
+        self._forgotten_before = _EARLIEST
         self.ended = EndedJobs(most_ended)
         self._open: OrderedDict[str, _OpenJob] = OrderedDict()
         self._most_open = most_open
@@ -98,7 +100,7 @@ class JobMemory:
             since: The time from which on all is known, aware.
             slack: By how much longer than the longest life of a job that reaches back.
         """
-        self.complete_since = since
+        self.complete_since = max(since, self._forgotten_before)
         # A job that returns now was lost with a worker that lived just before.
         self._was_in_use = self.newest is not None and datetime.now(UTC) - self.newest <= slack
 
@@ -119,9 +121,14 @@ class JobMemory:
         """Forget all: the journal is another one."""
         self.complete_since = self.newest = None
         self._was_in_use = False
+        self._forgotten_before = _EARLIEST
         self.ended.clear()
         self._open.clear()
 
     def _forget_before(self, moment: datetime | None) -> None:
-        if moment is not None and self.complete_since is not None:
-            self.complete_since = max(self.complete_since, min(moment, datetime.now(UTC)))
+        if moment is None:
+            return
+        # Also while the journal is still read back, before anything counts as complete.
+        self._forgotten_before = max(self._forgotten_before, min(moment, datetime.now(UTC)))
+        if self.complete_since is not None:
+            self.complete_since = max(self.complete_since, self._forgotten_before)

@@ -16,12 +16,18 @@ def memory(newest: datetime | None) -> JobMemory:
     """Return a memory that reaches back an hour, with one milestone."""
     made = JobMemory()
     if newest is not None:
-        said = {"jobId": "other", "attempt": 1, "event": "start", "data": None}
-        milestone = read_milestone(json.dumps({**said, "time": newest.isoformat()}).encode())
-        assert milestone is not None
-        made.take(milestone)
+        say(made, "other", "start", newest)
     made.note_complete(NOW - HOUR, SLACK)
     return made
+
+
+def say(made: JobMemory, job: str, event: str, time: datetime) -> None:
+    """Take in a milestone of a job."""
+    data = {"status": "completed"} if event == "end" else None
+    said = {"jobId": job, "attempt": 1, "event": event, "data": data, "time": time.isoformat()}
+    milestone = read_milestone(json.dumps(said).encode())
+    assert milestone is not None
+    made.take(milestone)
 
 
 def test_memory_answers_of_a_job_that_is_younger_than_what_was_read() -> None:
@@ -50,3 +56,22 @@ def test_memory_that_was_cleared_answers_nothing() -> None:
     made.clear()
 
     assert not made.covers(NOW, is_told=False)
+
+
+@pytest.mark.parametrize("event", ["start", "end"])
+@pytest.mark.parametrize("is_read_back", [True, False])
+def test_memory_answers_for_no_job_that_it_may_have_forgotten(
+    event: str, *, is_read_back: bool
+) -> None:
+    made = JobMemory(most_ended=2, most_open=2)
+    if not is_read_back:
+        made.note_complete(NOW - HOUR, SLACK)
+    for number in range(4):
+        say(made, str(number), event, NOW - timedelta(minutes=40 - 10 * number))
+    if is_read_back:
+        made.note_complete(NOW - HOUR, SLACK)
+
+    forgotten = [str(number) for number in range(4) if made.history(str(number)) is None]
+    assert forgotten == ["0", "1"]
+    assert made.covers(NOW - timedelta(minutes=30))
+    assert not made.covers(NOW - timedelta(minutes=31))

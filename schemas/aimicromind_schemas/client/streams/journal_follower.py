@@ -190,12 +190,17 @@ class JournalFollower:
             StreamUnreadable: There is no journal, or the connection closed.
         """
         try:
-            if self.is_live and self._state.jobs.covers(begin_of(since), is_told=since is not None):
+            if self.is_live and self._covers(since):
                 await self.passed_now()
-                return self._state.jobs.history(job_id) or History()
+                # For what was read meanwhile, other jobs may have been forgotten: this one, too.
+                if self._covers(since):
+                    return self._state.jobs.history(job_id) or History()
             return (await self.search.look_up(job_id, since)).history
         except StreamSilent as error:
             raise HistoryUnknown(str(error)) from error
+
+    def _covers(self, since: datetime | None) -> bool:
+        return self._state.jobs.covers(begin_of(since), is_told=since is not None)
 
     async def passed_now(self) -> None:
         """Wait until all that was in the journal when this was called has been read.

@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from aio_pika import Message
 from pamqp import commands
 from pamqp.header import ContentHeader
 
@@ -22,6 +23,7 @@ from tests.integration.outgoing import publishing_at
 from tests.integration.stage import Stage
 from tests.support.amqp import BEAT, delete_queue
 from tests.support.builders import a_job
+from tests.support.waiting import until
 
 JUST_NOW = timedelta(seconds=5)
 
@@ -101,6 +103,30 @@ async def test_job_from_before_what_is_kept_is_read_for_alone(stage: Stage) -> N
         known = [await journal.look_up(job, put_at) for job in ("a", "b", "c")]
 
     assert [each.status for each in known] == [EndStatus.COMPLETED] * 3
+
+
+async def test_job_that_is_forgotten_while_it_is_looked_up_is_read_for_alone(stage: Stage) -> None:
+    stage.endpoint.flow("well", answer(2))
+    memory = JournalMemory(JournalState(JobMemory(most_ended=2)))
+    async with (
+        stage.working() as chats,
+        publishing_at(stage.broker.url, stage.names) as way,
+        live_journal(stage.connection, way, stage.names, memory) as journal,
+    ):
+        for job in ("a", "b"):
+            await stage.put(a_job(jobId=job, chatId=job, chatflowId="well"))
+            await chats.end_of(job)
+        await until(lambda: len(memory.state.jobs.ended) == 2)
+        # On one channel: the third end comes before the marker of the look-up.
+        third = b'{"jobId":"c","attempt":1,"time":"%b","event":"end","data":{"status":"completed"}}'
+        now = datetime.now(UTC)
+        end = Message(third % now.isoformat().encode())
+        _, known = await asyncio.gather(
+            way.publishing.publish(end, "", stage.names.journal), journal.look_up("a", now)
+        )
+
+        assert memory.state.jobs.history("a") is None
+    assert known.status is EndStatus.COMPLETED
 
 
 async def test_next_session_knows_what_was_read_and_what_came_since(stage: Stage) -> None:
