@@ -28,6 +28,7 @@ from aimicromind_schemas.client.errors import (
     NothingToListenTo,
     QueueFull,
 )
+from aimicromind_schemas.client.jobs.job_id import new_job_id
 from aimicromind_schemas.reading import Gap, Position
 
 __all__ = [
@@ -54,4 +55,5 @@ __all__ = [
     "Position",
     "QueueFull",
     "Unprocessable",
+    "new_job_id",
 ]

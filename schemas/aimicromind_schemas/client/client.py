@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Final, Self
-from uuid import uuid4
 
 from aimicromind_schemas.client.following import Followed, Following, opened, reader_of
+from aimicromind_schemas.client.jobs.job_id import new_job_id
 from aimicromind_schemas.client.jobs.jobs import Jobs
 from aimicromind_schemas.client.parts import Begin, Connections, Parts
 from aimicromind_schemas.client.past.log_place import CLOCK_SLACK
@@ -98,7 +98,7 @@ class Client(Jobs):
     @asynccontextmanager
     async def request(self, job: PredictionJob) -> AsyncIterator[Followed]:
         """Submit a job and follow it to its `end`: `submit` and `follow`, with no event missed."""
-        job_id = job.job_id or str(uuid4())
+        job_id = job.job_id or new_job_id()
         async with self.follow(chat_id=job.chat_id or job_id, job_id=job_id) as items:
             items.handle = (await self._submit(job, job_id, None, None)).handle
             yield items

@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from aimicromind_schemas import PARTITIONS, PredictionJob
-from aimicromind_schemas.client import Client
+from aimicromind_schemas.client import Client, new_job_id
+from aimicromind_schemas.client.jobs import job_id
 from aimicromind_schemas.client.past.endings_search import _Search
 from aimicromind_schemas.client.transport.stream_frames import StreamMessage
 from aimicromind_schemas.handle import Handle, Installation, encode_handle
@@ -17,6 +18,10 @@ from tests.integration.client.stage import STREAMS, a_job, client_of
 from tests.integration.stage import Stage
 from tests.support.amqp import WITHIN_S, connections_of, delete_queue
 from tests.support.proxy import Proxy
+from tests.support.waiting import until
+
+# Longer than the search allows clocks to differ at first.
+AFTER_ITS_END = timedelta(seconds=6)
 
 
 async def _first_result(client: Client) -> None:
@@ -72,15 +77,15 @@ async def test_result_is_found_however_many_jobs_ended_later(stage: Stage, later
     assert [it.job_id for it in found] == ["sought", "sought", "before"]
 
 
-async def test_result_of_an_old_job_is_found_from_its_handle_without_those_after_it(
+async def test_result_of_an_old_job_is_found_from_its_time_without_those_after_it(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with stage.listening(), client_of(stage) as client:
         await publish(stage, (end(f"before-{it}", 0) for it in range(300)))
         # Streams find a time to the precision of their chunks.
         await asyncio.sleep(1)
-        began = datetime.now(UTC)
-        await publish(stage, [end("sought", 0)])
+        began, timed = datetime.now(UTC), new_job_id()
+        await publish(stage, [end("sought", 0), end(timed, 0)])
         await asyncio.sleep(1)
         # Whole chunks are read, and each holds what is published at once.
         for first in range(0, 4_500, 100):
@@ -89,17 +94,40 @@ async def test_result_of_an_old_job_is_found_from_its_handle_without_those_after
         handle = encode_handle(Handle(0, 0, began), installation)
         looked_at: Counter[str | None] = Counter()
         check = _Search.check
-        for known in (None, handle):
+        for job_id, known in (("sought", None), ("sought", handle), (timed, None)):
 
-            def counted(search: _Search, message: StreamMessage, of: str | None = known) -> None:
+            def counted(
+                search: _Search, message: StreamMessage, of: str = f"{job_id} {known}"
+            ) -> None:
                 looked_at[of] += 1
                 check(search, message)
 
             monkeypatch.setattr(_Search, "check", counted)
-            assert (await client.result("sought", handle=known)).job_id == "sought"
+            assert (await client.result(job_id, handle=known)).job_id == job_id
 
-    assert looked_at[handle] < 1_000
-    assert looked_at[None] > 3_000
+    assert looked_at[f"sought {handle}"] < 1_000
+    assert looked_at[f"{timed} None"] < 1_000
+    assert looked_at["sought None"] > 3_000
+
+
+@pytest.mark.parametrize(
+    "made_after", [timedelta(days=-300), AFTER_ITS_END, timedelta(days=1)], ids=str
+)
+async def test_result_is_found_whatever_time_its_id_says(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, made_after: timedelta
+) -> None:
+    nanoseconds = int((datetime.now(UTC) + made_after).timestamp() * 1e9)
+    monkeypatch.setattr(job_id, "time_ns", lambda: nanoseconds)
+    sought = job_id.new_job_id()
+    async with stage.listening(), client_of(stage) as client:
+        await publish(stage, [end(sought, 0)])
+        if made_after == AFTER_ITS_END:
+            # Shortly before its time is not early enough.
+            await until(lambda: job_id.made_at(sought) is not None)
+        for first in range(0, 600, 100):
+            await publish(stage, (end(f"later-{it}", 0) for it in range(first, first + 100)))
+
+        assert (await client.result(sought)).job_id == sought
 
 
 @pytest.mark.parametrize("broken", ["", "nonsense", "AQAAnfKh2Abw3nsm" * 3, "\x00"])

@@ -5,7 +5,6 @@
 import json
 import signal
 import sys
-from uuid import uuid4
 
 import click
 
@@ -40,13 +39,14 @@ def submit(  # noqa: PLR0913, PLR0917 - one for each option
       aimicromind-worker submit 91975cee-5a0f "And a lock?" --chat c1 --after 5f0e7c1a
     """  # noqa: D301 - click's mark for lines that stay as they are
     from aimicromind_schemas import InvalidJob, PredictionJob
+    from aimicromind_schemas.client import new_job_id
     from aimicromind_worker.app.broker_settings import BrokerSettings
     from aimicromind_worker.ops.following.watch import submit_and_watch, submit_job
 
     settings = read(BrokerSettings)
     fields = {"chatflowId": flow, "question": question, "chatId": chat, "after": after}
     try:
-        job = PredictionJob.decode(json.dumps({**fields, "jobId": job_id or str(uuid4())}).encode())
+        job = PredictionJob.decode(json.dumps({**fields, "jobId": job_id or new_job_id()}).encode())
     except InvalidJob as error:
         fail(str(error), WRONG_USE)
     if not watch:

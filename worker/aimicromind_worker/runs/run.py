@@ -134,19 +134,35 @@ class JobRun:
             CallFailed: The last call failed; `_decision` is what follows.
         """
         self.progress.run()
+        failed: list[CallFailed] = []
+        try:
+            await self._calls.call()
+        except CallFailed as failure:
+            failed.append(failure.with_traceback(None))
+        if failed:
+            await self._call_again(failed)
+        return Completed()
+
+    async def _call_again(self, failed: list[CallFailed]) -> None:
+        """Do what follows the first call, whose failure is taken out of `failed`."""
+
+        async def call() -> None:
+            if failed:
+                raise failed.pop()
+            await self._calls.call()
+
         calls = AsyncRetrying(
             retry=self._decide,
             wait=lambda _: _wait_of(self._decision).total_seconds(),
             before_sleep=self._announce,
         )
         try:
-            await calls(self._calls.call)
+            await calls(call)
         except (CallFailed, asyncio.CancelledError) as failure:
             # Tenacity keeps the failure, whose traceback would keep the job and its request.
             raise failure.with_traceback(None) from failure.__cause__
         finally:
             calls.iter_state.reset()
-        return Completed()
 
     def _left(self) -> timedelta:
         return self._ticket.deadline - datetime.now(UTC)
@@ -202,20 +218,19 @@ class JobRun:
         failure = _failure_of(state)
         if failure is None:
             return
-        wait = _wait_of(self._decision)
+        kind, wait = failure.kind, _wait_of(self._decision)
         new_attempt = isinstance(self._decision, NewAttempt)
         log.warning(
             "retry.scheduled",
-            kind=failure.kind,
+            kind=kind,
             calls=self.progress.calls,
             wait_s=round(wait.total_seconds(), 3),
             new_attempt=new_attempt,
         )
-        self.progress.attempt.span.note(
-            "retry.scheduled", kind=failure.kind, wait_s=wait.total_seconds()
-        )
+        span = self.progress.attempt.span
+        span.note("retry.scheduled", kind=kind, wait_s=wait.total_seconds())
         if new_attempt:
-            self.progress.follow_with(failure.kind, str(failure), wait)
+            self.progress.follow_with(kind, str(failure), wait)
 
     def _outcome_of(self, failure: CallFailed) -> Failed | Delayed:
         match self._decision:

@@ -3,7 +3,6 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 from aimicromind_schemas.client.errors import (
     BrokerRefused,
@@ -13,6 +12,7 @@ from aimicromind_schemas.client.errors import (
 )
 from aimicromind_schemas.client.jobs.handles import Submitted, begin_of
 from aimicromind_schemas.client.jobs.human_answer import HumanAnswer
+from aimicromind_schemas.client.jobs.job_id import made_at, new_job_id
 from aimicromind_schemas.client.parts import Parts
 from aimicromind_schemas.client.past.log_place import CLOCK_SLACK
 from aimicromind_schemas.client.services import Services
@@ -39,7 +39,7 @@ class Jobs(Services):
         """Publish a job, and return once the broker has confirmed it.
 
         Args:
-            job: The request. One without a `job_id` gets a random one. One without `after` gets the
+            job: The request. One without a `job_id` gets a new one. One without `after` gets the
                 job that this client submitted to the chat before it, within the last hour, unless
                 the broker did not confirm that one, or its `end` was seen.
             reply_to: A queue that receives a copy of each event of the job.
@@ -55,7 +55,7 @@ class Jobs(Services):
             BrokerUnreachable: No broker answers; nothing was sent.
             BrokerRefused: The user lacks a permission.
         """
-        job_id = job.job_id or str(uuid4())
+        job_id = job.job_id or new_job_id()
         if self._expects_ends:
             await self._parts.results.expect(job_id, job.chat_id or job_id)
         return await self._submit(job, job_id, reply_to, correlation_id)
@@ -79,7 +79,8 @@ class Jobs(Services):
             job_id: The job.
             chat_id: Its chat, where another client submitted it. Without it, the endings of all
                 chats are received while it waits.
-            handle: Handle of the job. A job that ended long ago is found faster with it.
+            handle: Handle of the job. A job that ended long ago is found faster with it, unless its
+                id says when it was made, as those of `submit` do.
             within: How long to wait.
 
         Raises:
@@ -91,8 +92,8 @@ class Jobs(Services):
         """
         known = self._parts.submitted.chat_of(job_id)
         self._expects_ends |= known is not None
-        since = None if handle is None else begin_of(handle)
-        return await self._end_of(job_id, chat_id or known, since, within)
+        told = None if handle is None else begin_of(handle)
+        return await self._end_of(job_id, chat_id or known, told or made_at(job_id), within)
 
     async def cancel(self, *, job_id: str | None = None, chat_id: str | None = None) -> None:
         """Cancel a job, or the jobs of a chat that were submitted until now.

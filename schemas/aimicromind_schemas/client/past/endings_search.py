@@ -2,7 +2,7 @@
 
 A job that somebody asks for has mostly ended a short while ago. AMQP reads a stream forwards only,
 thus it is read in parts: the last 256 endings, then 16 times as many before them, and so on. Where
-it is known when the job began, the part from there on comes second.
+it is known when the job began, from its handle or its id, the part from there on comes second.
 
 Invariants:
 
@@ -146,12 +146,15 @@ class _Search:
         try:
             await asyncio.wait((newest, is_read), return_when=asyncio.FIRST_COMPLETED)
             if self._since is not None and begin > 0 and not self.found.is_set():
-                await self._older(max(_EARLIEST, self._since - _SHORTLY), begin)
+                first = await self._older(max(_EARLIEST, self._since - _SHORTLY), begin)
+                begin = begin if first is None else min(begin, first)
             size = _FIRST_PART
             while begin > 0 and not self.found.is_set():
                 size *= _GROWTH
                 end, begin = begin, max(0, begin - size)
-                begin = begin if await self._older(begin, end) else 0
+                if await self._older(begin, end) != begin:
+                    # What was before is removed.
+                    break
             await newest
         finally:
             newest.cancel()
@@ -183,8 +186,8 @@ class _Search:
                 async with asyncio.timeout_at(settled):
                     await self.found.wait()
 
-    async def _older(self, begin: datetime | int, end: int) -> bool:
-        """Read from a time or offset to before an offset; return whether that is where it began."""
+    async def _older(self, begin: datetime | int, end: int) -> int | None:
+        """Read from a time or offset to before an offset; return the first offset that came."""
         part = _Part(self, end - 1)
         # Nothing comes from a time on that the broker's clock has not reached.
         with suppress(NothingThere):
@@ -192,7 +195,7 @@ class _Search:
                 self._connection, self._stream, begin, part.take, prefetch=_AHEAD
             ) as reader:
                 await reader.until(part.is_read)
-        return part.first == begin
+        return part.first if part.first >= 0 else None
 
     def check(self, message: StreamMessage) -> None:
         """Answer those who asked for this message."""

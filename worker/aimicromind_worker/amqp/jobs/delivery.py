@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from uuid import uuid4
 
 import aio_pika
 import structlog
@@ -20,6 +19,7 @@ from pamqp import commands
 from pamqp.common import FieldTable
 
 from aimicromind_schemas import FailureKind, Names
+from aimicromind_schemas.client.jobs.job_id import new_job_id
 from aimicromind_schemas.client.transport.message_header import GUARD_HEADER, note_of
 from aimicromind_worker.amqp.jobs.headers import facts_of
 from aimicromind_worker.amqp.republishing import Header, Outgoing, republished
@@ -218,7 +218,7 @@ class BrokerDelivery:
             source,
             headers,
             self._outgoing.frame_max,
-            message_id=source.message_id or job_id or str(uuid4()),
+            message_id=source.message_id or job_id or new_job_id(),
             timestamp=source.timestamp or self._came_at,
         )
         try:
