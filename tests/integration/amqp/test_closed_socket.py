@@ -31,6 +31,7 @@ def test_request_on_a_socket_that_ended_fails_with_the_connection() -> None:
             with pytest.raises(AMQPError, match="gone"):
                 await asked
             wire.write(b"more")
+            await asyncio.sleep(0)
             writer.close()
 
     uvloop.run(ask())

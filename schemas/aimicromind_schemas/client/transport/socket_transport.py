@@ -34,6 +34,7 @@ class SocketTransport(TransportFactory):
         self.heard = 0
         self.demultiplexer = FrameDemultiplexer()
         self._transport: asyncio.WriteTransport | None = None
+        self._gathered: list[bytes] = []
 
     @override
     async def create(
@@ -63,11 +64,20 @@ class SocketTransport(TransportFactory):
         )
 
     def write(self, data: bytes) -> None:
-        """Write whole frames, without waiting; nothing where the socket is not open.
+        """Write whole frames soon; nothing where the socket is not open.
 
-        Between the end of the socket and that of the connection, uvloop raises where asyncio drops
-        the bytes. A request that was noted before would then never be answered.
+        What is written in one turn of the event loop is sent together: each call of the system
+        costs worker and broker more than a short frame does.
         """
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._gathered.append(data)
+
+    def _send(self) -> None:
+        data = b"".join(self._gathered)
+        self._gathered.clear()
+        # Between the end of the socket and that of the connection, uvloop raises where asyncio
+        # drops the bytes.
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
