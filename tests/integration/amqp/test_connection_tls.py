@@ -172,6 +172,7 @@ async def test_certificate_is_read_for_each_connection(
         await running.ready(times=2)
 
 
+@pytest.mark.timeout(240)
 async def test_every_command_comes_by_tls(secured: Secured, names: Names) -> None:
     settings = secured.settings(names) | _NO_ENDPOINT
 
@@ -182,6 +183,7 @@ async def test_every_command_comes_by_tls(secured: Secured, names: Names) -> Non
     assert "ok  broker" in doctor.out
 
 
+@pytest.mark.timeout(240)
 async def test_every_command_says_in_one_sentence_which_setting_is_wrong(
     secured: Secured, names: Names
 ) -> None:

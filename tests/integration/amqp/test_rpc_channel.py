@@ -3,9 +3,12 @@ import asyncio
 import pytest
 from aiormq.exceptions import ChannelInvalidStateError, ChannelLockedResource, ChannelNotFoundEntity
 from pamqp import commands
+from yarl import URL
 
 from aimicromind_schemas import Names
+from aimicromind_schemas.client.transport.socket_transport import SocketTransport
 from aimicromind_testing import PrivateBroker
+from aimicromind_worker.amqp import rpc_channel
 from aimicromind_worker.amqp.connection import BrokerConnection, connect
 from aimicromind_worker.amqp.rpc_channel import RpcChannel
 from tests.support.amqp import BEAT, WITHIN_S, exists
@@ -70,3 +73,37 @@ async def test_all_that_waits_fails_with_the_channel(connection: BrokerConnectio
 
     assert isinstance(first, ChannelNotFoundEntity)
     assert second is first
+
+
+async def test_each_request_without_an_answer_fails_at_its_own_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rpc_channel, "ANSWER_WITHIN_S", 0.3)
+    loop = asyncio.get_running_loop()
+    wire = SocketTransport()
+
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(never_answer, "127.0.0.1", 0)
+    async with asyncio.timeout(WITHIN_S), server:
+        port = server.sockets[0].getsockname()[1]
+        _, writer = await wire.create(URL(f"amqp://127.0.0.1:{port}"), ssl_context_provider=None)
+        channel = RpcChannel(wire, _NUMBER)
+
+        async def waited_for() -> float:
+            began = loop.time()
+            with pytest.raises(TimeoutError, match="no answer within"):
+                await channel.open()
+            return loop.time() - began
+
+        first = asyncio.create_task(waited_for())
+        await asyncio.sleep(0.2)
+        waited = await asyncio.gather(first, waited_for(), waited_for())
+        later = await waited_for()
+        writer.close()
+        await writer.wait_closed()
+
+    # The loop's clock counts milliseconds.
+    assert min(*waited, later) > 0.29

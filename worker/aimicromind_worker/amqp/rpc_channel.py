@@ -8,6 +8,7 @@ import asyncio
 import struct
 from collections import deque
 from collections.abc import Callable
+from typing import Final, NamedTuple
 
 import structlog
 from aiormq.channel import exception_by_code
@@ -43,12 +44,23 @@ _body_size = struct.Struct(">Q").unpack_from
 _SIZE_AT = FRAME_HEADER_SIZE + 4  # behind class and weight
 _LONGEST_BODY_BYTES = 64 * 1024
 
+ANSWER_WITHIN_S: Final = 30.0
+"""A broker that takes longer counts as lost."""
+
+
+class _Request(NamedTuple):
+    """A request that was sent: its answer to come, and until when, a time of the event loop."""
+
+    answer: asyncio.Future[None]
+    until: float
+
 
 class RpcChannel:
     """A channel for any number of requests at a time. Use it from the event loop only.
 
     The broker carries out requests in order. An answer thus belongs to the request that has waited
-    longest.
+    longest. A request without an answer fails after 30 s. One timer watches all of a channel, since
+    one for each would cost more than the request.
 
     Attributes:
         is_open: Whether requests can be sent; an error of the broker closes the channel.
@@ -69,7 +81,8 @@ class RpcChannel:
         self.on_message: Callable[[str, bytes, bytes], None] = lambda _tag, _body, _header: None
         self._wire = wire
         self._number = number
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[_Request] = deque()
+        self._is_watched = False
         self._gone: AMQPError | None = None
         self._tag = ""
         self._header = b""
@@ -89,9 +102,10 @@ class RpcChannel:
     async def ask(self, *requests: Frame) -> None:
         """Send requests and wait for the answer to the last one, which alone has an answer.
 
-        The caller sets the deadline. A request that nobody awaits any more still takes its answer.
+        A request that nobody awaits any more still takes its answer.
 
         Raises:
+            TimeoutError: The broker did not answer within 30 s.
             AMQPError: The broker closed the channel or the connection.
             ChannelInvalidStateError: The channel is not open.
         """
@@ -100,10 +114,14 @@ class RpcChannel:
         if not self.is_open:
             raise ChannelInvalidStateError("the channel is closed")
         frames = b"".join(marshal(request, self._number) for request in requests)
-        answer = asyncio.get_running_loop().create_future()
-        self._waiting.append(answer)
+        loop = asyncio.get_running_loop()
+        request = _Request(loop.create_future(), loop.time() + ANSWER_WITHIN_S)
+        self._waiting.append(request)
+        if not self._is_watched:
+            self._is_watched = True
+            loop.call_at(request.until, self._watch)
         self._wire.write(frames)
-        await answer
+        await request.answer
 
     def lost(self, error: AMQPError) -> None:
         """Record that the connection has closed; all requests fail with the error."""
@@ -153,9 +171,21 @@ class RpcChannel:
         if not self._waiting:
             log.error("broker.unexpected_answer", channel=self._number)
             return
-        answer = self._waiting.popleft()
+        answer = self._waiting.popleft().answer
         if not answer.done():
             answer.set_result(None)
+
+    def _watch(self) -> None:
+        """Fail the requests whose time is over, and look again when the next one's is."""
+        loop = asyncio.get_running_loop()
+        now, self._is_watched = loop.time(), False
+        for answer, until in self._waiting:
+            if until > now:
+                self._is_watched = True
+                loop.call_at(until, self._watch)
+                return
+            if not answer.done():
+                answer.set_exception(TimeoutError(f"no answer within {ANSWER_WITHIN_S:.0f} s"))
 
     def _take_news(self, news: FrameTypes) -> None:
         if isinstance(news, commands.Channel.Close):
@@ -167,6 +197,6 @@ class RpcChannel:
     def _close(self, error: AMQPError) -> None:
         self.is_open = False
         while self._waiting:
-            answer = self._waiting.popleft()
+            answer = self._waiting.popleft().answer
             if not answer.done():
                 answer.set_exception(error)

@@ -10,8 +10,8 @@ that comes back was for a chat that nobody holds. Invariants:
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from zlib import crc32
 
@@ -32,8 +32,6 @@ from aimicromind_worker.core.chats.actions import LockAnswer
 from aimicromind_worker.core.chats.messages import TakeMail
 
 log = structlog.get_logger()
-
-_TIMEOUT_S = 30.0
 
 
 class ChatLocksLost(ConnectionError):
@@ -80,7 +78,7 @@ class ChatLocks:
                 channel.lost(AMQPConnectionError("the connection closed"))
 
         inner.closing.add_done_callback(lost)
-        async with _answered():
+        with _answered():
             for channel in channels[:holding]:
                 await channel.open()
         return cls(channels[:holding], channels[holding:])
@@ -101,7 +99,7 @@ class ChatLocks:
         answer = await self._ask(queue)
         if answer is LockAnswer.GRANTED:
             self._held[queue] = _Held(take_mail, on_loss)
-            async with _answered():
+            with _answered():
                 # Without a consumer, a policy may expire the queue, and no deletion is reported.
                 await self._holder_of(queue).ask(
                     commands.Basic.Consume(queue=queue, consumer_tag=queue, no_ack=True)
@@ -116,7 +114,7 @@ class ChatLocks:
         """
         # No longer held: the deletion of the queue is no loss.
         self._held.pop(queue, None)
-        async with _answered():
+        with _answered():
             await self._holder_of(queue).ask(
                 commands.Basic.Cancel(consumer_tag=queue, nowait=True),
                 commands.Queue.Delete(queue=queue),
@@ -129,7 +127,7 @@ class ChatLocks:
         async with self._asking:
             channel = self._to_ask_on.pop()
             try:
-                async with _answered():
+                with _answered():
                     if not channel.is_open:
                         await channel.open()
                     await channel.ask(_declare(queue))
@@ -168,15 +166,10 @@ def _declare(queue: str) -> commands.Queue.Declare:
     )
 
 
-@contextlib.asynccontextmanager
-async def _answered() -> AsyncIterator[None]:
-    """Send a request to the broker in the body, under a deadline of 30 s.
-
-    Raises:
-        ChatLocksLost: The broker does not answer, or the connection has closed.
-    """
+@contextmanager
+def _answered() -> Iterator[None]:
+    """Raise `ChatLocksLost` if a request in the body has no answer, or its channel closes."""
     try:
-        async with asyncio.timeout(_TIMEOUT_S):
-            yield
+        yield
     except (AMQPError, RuntimeError, TimeoutError) as error:
         raise ChatLocksLost(str(error) or type(error).__name__) from error
