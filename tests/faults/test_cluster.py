@@ -167,7 +167,8 @@ async def test_jobs_outlive_the_loss_of_the_majority(
         await worker.logged("job.ended", job_id=job.job_id, within_s=60)
     await stage.stop_workers()
 
-    check_completed(in_the_log(stage, *running), attempts=1 if left_alone and kept else 2)
+    attempts, most = (1, 1) if left_alone and kept else (2, 3)
+    check_completed(in_the_log(stage, *running), attempts, most)
     record_testsuite_property(f"{killed} of 3 nodes killed, ready after, s", round(ready_s, 3))
     assert stage.jobs_left() == stage.dead_jobs() == 0
 
@@ -288,10 +289,11 @@ def in_the_log(stage: Stage, *of: Job) -> list[Seen]:
     ]
 
 
-def check_completed(every: Sequence[Seen], attempts: int) -> None:
+def check_completed(every: Sequence[Seen], attempts: int, most: int = 0) -> None:
+    """Check all ends; a session that is lost while nodes start costs one attempt more."""
     for seen in every:
         assert (seen.end["status"], seen.end["text"]) == ("completed", _WHOLE)
-    assert {seen.end["attempts"] for seen in every} == {attempts}
+        assert attempts <= seen.end["attempts"] <= max(attempts, most)
 
 
 def longest_silence_s(messages: Sequence[Message], since: float) -> float:
