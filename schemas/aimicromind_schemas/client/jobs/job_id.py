@@ -1,7 +1,7 @@
 """Make ids of jobs that say when they were made: UUIDs of version 7 (RFC 9562).
 
-The `end` of such a job is found by its time, whoever asks for it. Any other id does, too, and so
-does a UUID of version 7 from another library.
+The `end` of such a job is found by its time, whoever asks for it and whichever library made the
+UUID. A job may have any other id: then its `end` takes longer to find.
 """
 
 from datetime import UTC, datetime, timedelta
